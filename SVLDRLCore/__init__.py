@@ -1,0 +1,1 @@
+"""Staged voxel-level deep reinforcement learning for segmentation with noisy labels."""

@@ -1,0 +1,1 @@
+"""One command a file; the command line and the Python API call the same functions."""

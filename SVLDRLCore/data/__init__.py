@@ -1,0 +1,1 @@
+"""Cases, volumes, patches, noise and phantoms."""

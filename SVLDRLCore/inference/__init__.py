@@ -1,0 +1,1 @@
+"""Sliding-window prediction and refinement of rough masks."""

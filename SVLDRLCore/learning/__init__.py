@@ -1,0 +1,1 @@
+"""Stages, trainer and checkpoints."""

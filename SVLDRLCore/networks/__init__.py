@@ -1,0 +1,1 @@
+"""Networks: one shared encoder, three decoders."""
