@@ -1,0 +1,98 @@
+"""Agents that edit a mask: the same actions, returns and losses on another state.
+
+State: image, current belief z in [0, 1] that a voxel belongs to the structure, the mask it started from, the
+model's prediction. Actions: keep, enhance (z + step), weaken (z - step). Reward: the fall of the voxel's squared
+error against the given label, plus the volume's Delta Dice (SVL-DRL eq. 11 and 12 without the anatomical term).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..config import MaskAgentConfig
+from ..networks.mask_agent_network import MaskAgentNetwork
+from . import actions as act
+from .returns import discounted_returns
+from .rewards import delta_dice, error_fall
+from .rollout import Episode, Transition
+
+
+def mask_episode(
+    network: MaskAgentNetwork,
+    image: Tensor,
+    rough: Tensor,
+    prediction: Tensor,
+    target: Tensor,
+    config: MaskAgentConfig,
+    generator: torch.Generator,
+    trust: Tensor | None = None,
+) -> Episode:
+    """K steps of editing `rough`, rewarded for coming nearer to `target`; all maps (B, 1, D, H, W)."""
+    episode = Episode()
+    features = network.trunk(image, rough, prediction)
+    belief = rough
+    for _ in range(config.rollout_steps):
+        logits, value = network.step(features, belief)
+        chosen = act.sample_actions(logits, 1.0, generator)
+        log_probs = act.log_policy(logits)
+        next_belief = act.act_on_mask(belief, chosen, config.step_size)
+        volume = delta_dice(next_belief, belief, target).view(-1, 1, 1, 1, 1)
+        paid = error_fall(belief, next_belief, target) + volume
+        if trust is not None:
+            paid = paid * trust.view(-1, 1, 1, 1, 1)
+        episode.transitions.append(Transition(belief, chosen, paid, next_belief))
+        episode.values.append(value)
+        episode.log_probs.append(act.log_prob_of(log_probs, chosen))
+        episode.entropies.append(act.entropy_of(log_probs))
+        belief = next_belief
+    episode.returns = discounted_returns([t.reward for t in episode.transitions], config.gamma)
+    return episode
+
+
+def best_action(belief: Tensor, target: Tensor, step_size: float) -> Tensor:
+    """The action that lowers a voxel's squared error most, (B, 1, D, H, W): what imitation copies.
+
+    Keep where no step helps.
+    """
+    options = torch.stack(
+        [
+            (act.act_on_mask(belief, torch.full_like(belief, a, dtype=torch.long), step_size) - target).abs()
+            for a in (act.KEEP, act.ENHANCE, act.WEAKEN)
+        ]
+    )
+    return options.argmin(dim=0)
+
+
+def imitation_loss(logits: Tensor, wanted: Tensor, trust: Tensor, valid: Tensor) -> Tensor:
+    """Cross entropy to the wanted actions, averaged over the voxels where something can be wrong."""
+    losses = F.cross_entropy(logits.squeeze(1), wanted.squeeze(1), reduction="none").unsqueeze(1)
+    weights = valid * trust.view(-1, 1, 1, 1, 1)
+    return (losses * weights).sum() / weights.sum().clamp_min(1.0)
+
+
+@torch.no_grad()
+def edit_mask(
+    network: MaskAgentNetwork,
+    image: Tensor,
+    rough: Tensor,
+    prediction: Tensor,
+    config: MaskAgentConfig,
+    threshold: float,
+) -> Tensor:
+    """The belief after K steps of acting where the policy is sure, (B, 1, D, H, W).
+
+    Args:
+        threshold: an agent acts only where pi(enhance) or pi(weaken) reaches it, else it keeps: high values
+            trust the mask, 1/3 trusts the agents.
+    """
+    features = network.trunk(image, rough, prediction)
+    belief = rough
+    for _ in range(config.rollout_steps):
+        probabilities = network.step(features, belief)[0].softmax(dim=2)
+        sure = probabilities[:, :, act.ENHANCE :] >= threshold
+        wanted = probabilities[:, :, act.ENHANCE :].argmax(dim=2) + act.ENHANCE
+        chosen = torch.where(sure.any(dim=2), wanted, torch.zeros_like(wanted))
+        belief = act.act_on_mask(belief, chosen, config.step_size)
+    return belief

@@ -1,0 +1,103 @@
+"""Episodes: K steps of acting, seeing what the segmentation makes of it, and being paid (Algorithm 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..config import AgentConfig
+from ..networks.actor_critic_unetr import ActorCriticUNETR
+from . import actions as act
+from .losses import probabilities_of
+from .returns import discounted_returns
+from .rewards import implausibility, reward
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One row of the transition buffer B of Algorithm 1: (s, a, r, s')."""
+
+    state: Tensor
+    actions: Tensor
+    reward: Tensor
+    next_state: Tensor
+
+
+@dataclass
+class Episode:
+    """What one rollout leaves behind, lists over its K steps."""
+
+    transitions: list[Transition] = field(default_factory=list)
+    values: list[Tensor] = field(default_factory=list)
+    log_probs: list[Tensor] = field(default_factory=list)
+    entropies: list[Tensor] = field(default_factory=list)
+    returns: list[Tensor] = field(default_factory=list)
+    first_logits: Tensor | None = None
+    last_logits: Tensor | None = None
+
+
+def image_episode(
+    network: ActorCriticUNETR,
+    image: Tensor,
+    target: Tensor,
+    config: AgentConfig,
+    *,
+    temperature: float,
+    generator: torch.Generator,
+    nested: bool = False,
+    trust: Tensor | None = None,
+) -> Episode:
+    """Agents change intensities for K steps and are paid by what becomes of the segmentation (eq. 10, 11).
+
+    Args:
+        image: (B, M, D, H, W) in [0, 1], x^0.
+        target: the given label, (B, C, D, H, W).
+        temperature: of the policy; 0 takes the best action.
+        generator: source of all random draws, on the CPU.
+        trust: weight of each sample's reward, (B,); 1 where not given.
+
+    The encoder runs once a state. Where the agents' gradient stops at the features (`detach_agents`), only the
+    first and the last state build a graph through it.
+    """
+    episode = Episode()
+    detached = network.config.detach_agents
+    both = config.segmentation_state == "both"
+    trust = image.new_ones(image.shape[0]) if trust is None else trust
+    state = image
+    with torch.set_grad_enabled(torch.is_grad_enabled() and (both or not detached)):
+        features = network.encode(state)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and both):
+        episode.first_logits = logits = network.segment(features, state)
+    seen = probabilities_of(logits.detach(), nested)
+    burden = implausibility(seen, config)
+    for step in range(config.rollout_steps):
+        policy_logits = network.policy(features, state)
+        chosen = (
+            torch.randint(3, policy_logits.shape[:2] + policy_logits.shape[3:], generator=generator).to(state.device)
+            if config.random_policy
+            else act.sample_actions(policy_logits, temperature, generator)
+        )
+        log_probs = act.log_policy(policy_logits, temperature if temperature > 0 else 1.0)
+        episode.values.append(network.value(features, state))
+        episode.log_probs.append(act.log_prob_of(log_probs, chosen))
+        episode.entropies.append(act.entropy_of(log_probs))
+
+        epsilon = act.draw_epsilon(state, config.epsilon, generator)
+        start = image if config.bound_to_image else None
+        next_state = act.act_on_image(state, chosen, epsilon, config.action_strength, start)
+        last = step == config.rollout_steps - 1
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (last or not detached)):
+            features = network.encode(next_state)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and last):
+            logits = network.segment(features, next_state)
+        now = probabilities_of(logits.detach(), nested)
+        new_burden = implausibility(now, config)
+        paid = reward(seen, now, target, config, burden, new_burden) * trust.view(-1, 1, 1, 1, 1)
+        episode.transitions.append(Transition(state, chosen, paid, next_state))
+        state, seen, burden = next_state, now, new_burden
+    episode.last_logits = logits
+    rewards = [t.reward for t in episode.transitions]
+    episode.returns = discounted_returns(rewards, config.gamma, config.smooth_returns)
+    return episode

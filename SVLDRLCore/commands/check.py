@@ -1,0 +1,61 @@
+"""`svldrl check`: is a data set fit to train on?"""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from SVLDRLCore.data.case_checks import Problem, check_cases
+from SVLDRLCore.data.datalist import load_datalist
+from SVLDRLCore.events import EventLog
+
+
+def check(
+    datalist: str | Path,
+    events: EventLog | None = None,
+    regions: Mapping[str, Sequence[int]] | None = None,
+) -> list[Problem]:
+    """Read every file that a datalist (or a Decathlon or nnU-Net folder) names and list what is wrong.
+
+    `events` is told the progress and, as a warning, each problem. Raises InputError when the datalist itself
+    cannot be used.
+    """
+    cases = load_datalist(datalist)
+
+    def tell(done: int, total: int) -> None:
+        if events:
+            events.progress(done, total, "check")
+
+    problems = check_cases(cases, regions, progress=tell)
+    for problem in problems if events else ():
+        text = (
+            f"{problem.case}: {problem.what}: {problem.why}"
+            if problem.case
+            else f"{problem.what}: {problem.why}"
+        )
+        events.emit("warning", text=text, severity=problem.severity, do=problem.do)
+    return problems
+
+
+def format_problems(problems: Sequence[Problem], width: int | None = None) -> str:
+    """The problems as a table for a terminal, errors first, with a last line that counts them."""
+    width = width or shutil.get_terminal_size((110, 24)).columns
+    ordered = sorted(problems, key=lambda problem: problem.severity != "error")
+    first = max((len(problem.case) for problem in ordered), default=0)
+    lines = []
+    for problem in ordered:
+        head = f"{problem.severity:<7}  {problem.case:<{first}}  "
+        body = f"{problem.what}: {problem.why}. {problem.do}."
+        lines += textwrap.wrap(
+            body, max(width, len(head) + 40), initial_indent=head, subsequent_indent=" " * len(head),
+            break_on_hyphens=False, break_long_words=False,
+        )  # fmt: skip
+    n_errors = sum(problem.severity == "error" for problem in problems)
+    n_warnings = len(problems) - n_errors
+    return "\n".join([*lines, f"{_count(n_errors, 'error')}, {_count(n_warnings, 'warning')}"])
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

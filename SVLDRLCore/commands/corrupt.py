@@ -1,0 +1,185 @@
+"""`svldrl corrupt`: a copy of a data list whose training labels are wrong in a known way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..atomic_files import write_json_atomically
+from ..config import Config, load_config, with_values
+from ..data.cases import in_memory, load_image, load_training_case
+from ..data.datalist import Case, DataList, load_datalist, save_datalist
+from ..data.noise import MT_STRENGTHS_MM, morphological_noise
+from ..data.prepare import prepare_label, to_native
+from ..data.spacing import median_spacing
+from ..data.structures import Structures, structures_of
+from ..data.volumes import Volume, read_label, write_label
+from ..errors import InputError
+from ..events import EventLog, Listener
+from ..job_control import JobControl
+from ..learning.source_model import source_model_labels
+from .train import choose_device
+
+NOISES = ("mt", "sfda")
+
+
+def corrupt(
+    datalist: str | Path,
+    output: str | Path,
+    *,
+    noise: str,
+    ratio: float = 0.5,
+    seed: int = 0,
+    strength: str = "strong",
+    source_cases: int = 2,
+    preset: str = "general",
+    lowest_dice: float = 0.70,
+    highest_dice: float = 0.75,
+    listeners: Sequence[Listener] = (),
+    control: JobControl | None = None,
+) -> Path:
+    """Write `output`/datalist.json with noisy training labels; the originals stay where they are.
+
+    `mt`: each chosen case is eroded or dilated (`strength` mild 0.6 to 4.4 mm, strong 3 to 8 mm). `sfda`: a
+    model trained on `source_cases` of the other cases until its labels reach Dice 0.70 to 0.75 labels the chosen
+    ones. `corruption.json` holds the Dice of each corrupted label against the original. The new list has no
+    validation list: nothing clean is within a training's reach.
+
+    Raises:
+        InputError: an unknown noise or strength, a ratio outside 0 to 1, or an output folder in use.
+    """
+    if noise not in NOISES or strength not in MT_STRENGTHS_MM:
+        raise InputError(
+            f"noise {noise!r} of strength {strength!r}", "there is none of that name",
+            f"Use one of {NOISES} and of {tuple(MT_STRENGTHS_MM)}",
+        )  # fmt: skip
+    if not 0 <= ratio <= 1:
+        raise InputError("ratio", f"{ratio} lies outside 0 to 1", "Give the share of cases to corrupt, e.g. 0.5")
+    output = Path(output)
+    if output.exists() and any(output.iterdir()):
+        raise InputError(str(output), "the folder is not empty", "Choose a new or empty folder")
+    listed = load_datalist(datalist)
+    rng = np.random.default_rng([seed, 77])
+    order = rng.permutation(len(listed.training)).tolist()
+    chosen = sorted(order[: round(ratio * len(order))])
+    with EventLog(None, listeners) as events:
+        events.emit("started", job="corrupt", output=str(output))
+        control = control or JobControl()
+        if noise == "mt":
+            noisy = _morphological(listed, chosen, strength, rng, events, control)
+            steps = None
+        else:
+            source = [listed.training[i] for i in order[len(chosen) :][:source_cases]]
+            if not source:
+                raise InputError("ratio", "no case is left to train the source model on", "Lower the ratio")
+            config = load_config(preset, "corrected", {"train": {"seed": seed}})
+            noisy, steps = _by_source_model(
+                listed, source, chosen, config, (lowest_dice, highest_dice), events, control
+            )
+        path = _write(listed, chosen, noisy, output)
+        rows = [
+            {
+                "case": listed.training[i].name,
+                "corrupted": i in noisy,
+                "label_dice": noisy[i][1] if i in noisy else 1.0,
+            }
+            for i in range(len(order))
+        ]
+        dice = [row["label_dice"] for row in rows if row["corrupted"]]
+        write_json_atomically(
+            output / "corruption.json",
+            {
+                "noise": noise, "strength": strength if noise == "mt" else None, "ratio": ratio, "seed": seed,
+                "source_cases": [c.name for c in source] if noise == "sfda" else [], "source_steps": steps,
+                "mean_label_dice": float(np.mean(dice)) if dice else 1.0, "cases": rows,
+            },
+        )  # fmt: skip
+        events.emit("finished", datalist=str(path), mean_label_dice=float(np.mean(dice)) if dice else 1.0)
+    return path
+
+
+Noisy = dict[int, tuple[Volume, float]]
+
+
+def _morphological(
+    listed: DataList,
+    chosen: Sequence[int],
+    strength: str,
+    rng: np.random.Generator,
+    events: EventLog,
+    control: JobControl,
+) -> Noisy:
+    made: Noisy = {}
+    for done, index in enumerate(chosen, start=1):
+        control.check()
+        label = _label(listed.training[index])
+        array = morphological_noise(label.array, label.geometry.spacing_dhw, strength, rng)
+        made[index] = (replace(label, array=array), _dice(array, label.array, listed.labels))
+        events.progress(done, len(chosen), "corrupting")
+    return made
+
+
+def _by_source_model(
+    listed: DataList,
+    source: Sequence[Case],
+    chosen: Sequence[int],
+    config: Config,
+    dice_range: tuple[float, float],
+    events: EventLog,
+    control: JobControl,
+) -> tuple[Noisy, int]:
+    structures = structures_of(listed.labels, config.data.regions)
+    if config.data.spacing_mm is None:
+        config = with_values(config, data={"spacing_mm": median_spacing(listed.training)})
+    loaded = [load_training_case(case, config.data, structures) for case in source]
+    targets, prepared = [], []
+    for index in chosen:
+        control.check()
+        case = listed.training[index]
+        image = load_image(case, config.data)
+        masks = structures.masks(prepare_label(_label(case), image))
+        spacing = tuple(float(s) for s in image.geometry.spacing_dhw)
+        targets.append(in_memory(case.name, image.array, masks, spacing, (1, 1, 1)))
+        prepared.append(image)
+    maps, steps = source_model_labels(
+        loaded, targets, config, structures,
+        lowest_dice=dice_range[0], highest_dice=dice_range[1], largest_steps=2000,
+        device=choose_device(config.train.device), events=events, control=control,
+    )  # fmt: skip
+    made: Noisy = {}
+    for index, probabilities, image in zip(chosen, maps, prepared):
+        label = _label(listed.training[index])
+        array = structures.label_map(to_native(probabilities, image)).astype(label.array.dtype)
+        made[index] = (replace(label, array=array), _dice(array, label.array, listed.labels))
+    return made, steps
+
+
+def _label(case: Case) -> Volume:
+    if case.label is None:
+        raise InputError(f"case {case.name}", "it has no label to corrupt", "Remove it from the training list")
+    return read_label(case.label)
+
+
+def _dice(noisy: np.ndarray, clean: np.ndarray, labels: dict[int, str]) -> float:
+    structures: Structures = structures_of(labels)
+    a, b = structures.masks(noisy), structures.masks(clean)
+    total = a.sum((1, 2, 3)) + b.sum((1, 2, 3))
+    overlap = 2.0 * (a & b).sum((1, 2, 3))
+    return float(np.where(total > 0, overlap / np.maximum(total, 1), 1.0).mean())
+
+
+def _write(listed: DataList, chosen: Sequence[int], noisy: Noisy, output: Path) -> Path:
+    folder = output / "labels"
+    folder.mkdir(parents=True, exist_ok=True)
+    training = list(listed.training)
+    for index in chosen:
+        volume, _ = noisy[index]
+        path = folder / f"{training[index].name}_label.nrrd"
+        write_label(path, volume.array, volume.geometry, volume.segments)
+        training[index] = replace(training[index], label=path, verified=False)
+    noisy_list = replace(listed, training=tuple(training), validation=(), path=None)
+    save_datalist(noisy_list, output / "datalist.json")
+    return output / "datalist.json"

@@ -1,0 +1,276 @@
+"""`svldrl evaluate`: predictions against references, with every missing structure and case counted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from SVLDRLCore.data.datalist import load_datalist
+from SVLDRLCore.data.volume_headers import SUFFIXES, volume_suffix
+from SVLDRLCore.data.volumes import Volume, read_label, require_same_geometry
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.evaluation.metrics import (
+    Hd95,
+    MaskMetrics,
+    MetricRow,
+    Summary,
+    definition_text,
+    mask_metrics,
+    summarise,
+)
+from SVLDRLCore.evaluation.tables import (
+    csv_text,
+    json_text,
+    records,
+    refuse_existing,
+    summary_table,
+    text_table,
+    write_text,
+)
+from SVLDRLCore.events import EventLog
+
+_ROLE = re.compile(r"[_.\-](labels?|seg|segmentation|pred|prediction)$", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"\s*(segment[ _]?\d*)?\s*", re.IGNORECASE)
+_ABSENT = MaskMetrics(1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured: a row for each case and structure, their means, and what could not be compared."""
+
+    rows: tuple[MetricRow, ...]
+    summaries: Mapping[str, Summary]
+    definition: str
+    missing_predictions: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The table of means with what is missing and the definitions, for a terminal."""
+        missing = self.missing_predictions
+        lines = (
+            [f"No prediction, counted as missed ({len(missing)}): {', '.join(missing)}"] if missing else []
+        )
+        lines += [f"Warning: {warning}" for warning in self.warnings]
+        return "\n".join([text_table(*summary_table(self.summaries)), "", *lines, self.definition])
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A reference, the names a datalist gives its label values (else none), and its prediction, if any."""
+
+    name: str
+    reference: Path
+    names: Mapping[int, str]
+    prediction: Path | None = None
+
+
+def evaluate(
+    predictions: str | Path,
+    references: str | Path,
+    output: str | Path | None = None,
+    hd95: Hd95 = "max",
+    overwrite: bool = False,
+    events: EventLog | None = None,
+) -> Evaluation:
+    """Compare predicted with reference label maps.
+
+    Structures match by segment name where both files name theirs (a datalist's labels name the references'),
+    else by label value. Cases match by file name without its suffix and without "_label", "_seg", "_pred" and
+    the like. A reference without a prediction counts as missed in all its structures. What only predictions
+    have is left out with a warning where the references name their structures, else it counts as spurious.
+
+    Args:
+        predictions: a label map, or a folder of them.
+        references: a label map, a folder of them, or a datalist (its validation cases, or without those its
+            training cases).
+        output: the folder for evaluation.csv (a row a case and structure) and evaluation.json.
+        hd95: "max" or "pooled", see ``SVLDRLCore.evaluation.metrics``.
+        overwrite: whether existing results are replaced.
+        events: told the progress, the warnings and the table; without it, the table is printed.
+
+    Raises:
+        InputError: a file is unreadable, geometries differ, names are ambiguous, nothing can be compared, or
+            results exist already.
+    """
+    definition = definition_text(hd95)
+    files = [Path(output) / f"evaluation.{kind}" for kind in ("csv", "json")] if output is not None else []
+    if not overwrite:
+        refuse_existing(*files)
+    cases, warnings = _cases(Path(predictions), Path(references))
+
+    metrics_of: dict[str, dict[str, MaskMetrics]] = {}
+    in_references: dict[str, None] = {}  # an ordered set
+    for done, case in enumerate(cases, 1):
+        metrics_of[case.name], structures, warning = _compare(case, hd95)
+        in_references |= dict.fromkeys(structures)
+        warnings += [warning] if warning else []
+        if events:
+            events.progress(done, len(cases), "evaluate")
+    foreign = {name for metrics in metrics_of.values() for name in metrics} - in_references.keys()
+    if foreign:
+        warnings.append(f"no reference has these structures, they are left out: {_some(foreign)}")
+    rows = tuple(
+        MetricRow(case, structure, metrics.get(structure, _ABSENT))
+        for case, metrics in metrics_of.items()
+        for structure in in_references
+    )
+    missing = tuple(case.name for case in cases if case.prediction is None)
+    evaluation = Evaluation(rows, summarise(rows), definition, missing, tuple(warnings))
+
+    if files:
+        write_text(files[0], csv_text(records(rows)), overwrite)
+        write_text(files[1], json_text(_content(evaluation)), overwrite)
+    if events:
+        for warning in warnings:
+            events.emit("warning", text=warning)
+        events.emit("message", text=evaluation.text)
+    else:
+        print(evaluation.text)
+    return evaluation
+
+
+def case_name(path: Path) -> str:
+    """The case of a file: its name without volume suffix and without "_label", "_seg", "_pred" at the end."""
+    name = path.name[: -len(volume_suffix(path))]
+    while (shorter := _ROLE.sub("", name)) not in ("", name):
+        name = shorter
+    return name
+
+
+def _cases(predictions: Path, references: Path) -> tuple[list[_Case], list[str]]:
+    """References with their predictions, and what there is to warn of."""
+    for path in (predictions, references):
+        if not path.exists():
+            raise InputError(path, "there is no such file or folder", "Check the path")
+    is_datalist = references.suffix.lower() == ".json"
+    if references.is_file() and not is_datalist:
+        if predictions.is_dir():
+            raise InputError(
+                predictions, "it is a folder, but the reference is one file", "Give two of a kind"
+            )
+        return [_Case(case_name(references), references, {}, predictions)], []
+    if predictions.is_file():
+        do = "Give a folder of predictions, or one label map as reference"
+        raise InputError(predictions, "it is one file, but there are many references", do)
+
+    found = _by_case(predictions)
+    cases = _datalist_cases(references) if is_datalist else _folder_cases(references)
+    cases = [replace(case, prediction=_prediction_for(case, found)) for case in cases]
+    used = [case.prediction for case in cases if case.prediction is not None]
+    if not used:
+        why = f"no file is named as one of the references ({_some(case.name for case in cases)})"
+        raise InputError(predictions, why, "Give prediction and reference of a case the same name")
+    if len(set(used)) < len(used):
+        twice = max(used, key=used.count)
+        raise InputError(
+            twice, "several references would be compared with it", "Name predictions as the cases"
+        )
+    unused = [path.name for path in found.values() if path not in used]
+    warnings = [f"predictions without a reference are left out: {_some(unused)}"] if unused else []
+    return cases, warnings
+
+
+def _by_case(folder: Path) -> dict[str, Path]:
+    """The label maps of a folder by case name."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or not path.name.lower().endswith(SUFFIXES):
+            continue
+        name = case_name(path)
+        if name in found:
+            why = f"{found[name].name} and {path.name} are both the case {name!r}"
+            raise InputError(folder, why, "Keep one of them")
+        found[name] = path
+    if not found:
+        raise InputError(folder, "it holds no label maps", f"Give a folder of {', '.join(SUFFIXES)} files")
+    return found
+
+
+def _folder_cases(folder: Path) -> list[_Case]:
+    return [_Case(name, path, {}) for name, path in _by_case(folder).items()]
+
+
+def _datalist_cases(path: Path) -> list[_Case]:
+    datalist = load_datalist(path)
+    cases = [case for case in datalist.validation or datalist.training if case.label is not None]
+    if not cases:
+        raise InputError(path, "none of its cases has a label", "List the reference labels")
+    return [_Case(case.name, case.label, datalist.labels) for case in cases]
+
+
+def _prediction_for(case: _Case, found: Mapping[str, Path]) -> Path | None:
+    return found.get(case.name) or found.get(case_name(case.reference))
+
+
+def _compare(case: _Case, hd95: Hd95) -> tuple[dict[str, MaskMetrics], list[str], str | None]:
+    """(metrics by structure, the structures that count even if no other case has them, a warning)."""
+    reference = read_label(case.reference)
+    reference_names = case.names or _segment_names(reference)
+    in_reference = _structures(reference, reference_names)
+    if case.prediction is None:
+        prediction, in_prediction, prediction_names = np.zeros_like(reference.array), {}, {}
+    else:
+        volume = read_label(case.prediction)
+        require_same_geometry(reference, volume)
+        prediction_names = _segment_names(volume) if reference_names else {}
+        prediction = volume.array
+        in_prediction = _structures(volume, prediction_names or reference_names)
+    # Upper and lower case do not tell structures apart; the reference's spelling stays.
+    spelling = {name.casefold(): name for name in in_reference}
+    in_prediction = {spelling.get(name.casefold(), name): values for name, values in in_prediction.items()}
+
+    metrics = {
+        name: mask_metrics(
+            _mask(prediction, in_prediction.get(name, ())),
+            _mask(reference.array, in_reference.get(name, ())),
+            reference.geometry.spacing_dhw,
+            hd95,
+        )
+        for name in [*in_reference, *(name for name in in_prediction if name not in in_reference)]
+    }
+    warning = None
+    if in_prediction and prediction_names and not in_prediction.keys() & in_reference.keys():
+        both = f"{_some(in_prediction)} against {_some(in_reference)}"
+        warning = f"{case.name}: no segment has the same name in both files ({both})"
+    return metrics, list(in_reference if reference_names else metrics), warning
+
+
+def _segment_names(volume: Volume) -> dict[int, str]:
+    """The names that a file gives its label values; "Segment_1" is Slicer's word for none."""
+    return {
+        segment.value: segment.name for segment in volume.segments if not _PLACEHOLDER.fullmatch(segment.name)
+    }
+
+
+def _structures(volume: Volume, names: Mapping[int, str]) -> dict[str, list[int]]:
+    """The label values of each structure: the named ones, then values in the voxels that have no name."""
+    values = np.flatnonzero(np.bincount(volume.array.ravel()))
+    structures: dict[str, list[int]] = {}
+    for value in [*names, *(int(value) for value in values if value and value not in names)]:
+        name = names.get(value, "").strip() or f"label {value}"
+        structures.setdefault(name, []).append(value)  # segments of one name are one structure
+    return structures
+
+
+def _mask(labels: np.ndarray, values: Sequence[int]) -> np.ndarray:
+    return labels == values[0] if len(values) == 1 else np.isin(labels, values)
+
+
+def _content(evaluation: Evaluation) -> dict[str, object]:
+    return {
+        "definition": evaluation.definition,
+        "summary": {name: asdict(summary) for name, summary in evaluation.summaries.items()},
+        "missing_predictions": evaluation.missing_predictions,
+        "warnings": evaluation.warnings,
+        "rows": records(evaluation.rows),
+    }
+
+
+def _some(names: Iterable[str], count: int = 5) -> str:
+    names = sorted(names)
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

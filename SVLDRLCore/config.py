@@ -1,0 +1,419 @@
+"""Every setting of a run, with its unit, range and source. One frozen tree; unknown keys are refused.
+
+A run is `load_config(preset, reading)`; a reading (`as_printed`, `corrected`, `extended`) is a table of field
+values (`READINGS`), so that each difference between the paper and what we run has a name.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from .errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """From files to patches."""
+
+    spacing_mm: tuple[float, float, float] | None = None
+    """Grid (x, y, z) that images are resampled to; null keeps the median spacing's grid of each image."""
+    patch_size: tuple[int, int, int] = (24, 40, 48)
+    """Training patch and sliding window (d, h, w) in voxels; a multiple of the backbone's stride."""
+    intensity: Literal["percentile", "window", "unit"] = "percentile"
+    """How intensities reach [0, 1], where eq. 10 clips: percentiles of the volume, or a fixed window."""
+    intensity_low: float = 1.0
+    """Lower percentile, or lower end of the window (HU)."""
+    intensity_high: float = 99.5
+    """Upper percentile, or upper end of the window (HU)."""
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Nested regions as unions of label values, e.g. {"whole tumour": [1, 2, 3, 4]}; predicted by sigmoids."""
+    foreground_fraction: float = 0.67
+    """Share of patches centred on a foreground voxel."""
+    flip_axes: tuple[int, ...] = (1, 2)
+    """Axes (0 = d, 1 = h, 2 = w) mirrored at random in training."""
+    intensity_jitter: float = 0.1
+    """Random gain and offset of the training intensities, +- this share."""
+    held_out_fraction: float = 0.1
+    """Share of the (noisy) training cases kept for validation when no clean list is named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """One encoder, three decoders (SVL-DRL section 3.2)."""
+
+    backbone: Literal["swin_unetr", "segresnet", "unet"] = "unet"
+    """The paper uses Swin UNETR; a small convolutional network is the sane choice without a GPU."""
+    feature_size: int = 8
+    """Channels at full resolution (paper: not stated; Swin UNETR's own default is 24, its paper's 48)."""
+    levels: int = 4
+    """Resolutions of the convolutional backbones."""
+    depths: tuple[int, int, int, int] = (2, 2, 2, 2)
+    """Swin blocks a stage."""
+    num_heads: tuple[int, int, int, int] = (3, 6, 12, 24)
+    """Attention heads a stage."""
+    light_heads: bool = True
+    """Value and policy decoders stop at half resolution (printed: full decoders)."""
+    detach_agents: bool = True
+    """No gradient from the agents into the encoder (printed: all of it)."""
+    gradient_checkpointing: bool = False
+    """Trade time for memory in Swin UNETR."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentConfig:
+    """vA3C on image intensities (SVL-DRL section 3.3)."""
+
+    rollout_steps: int = 2
+    """K (not stated in the paper; PixelRL uses 5)."""
+    gamma: float = 0.95
+    """Discount of eq. 2."""
+    action_strength: float = 0.3
+    """Largest relative change of an intensity, eq. 10."""
+    epsilon: Literal["voxel", "volume"] = "volume"
+    """epsilon ~ U(0, 1) drawn for each voxel (printed) or for each volume and step."""
+    bound_to_image: bool = True
+    """Keep the state within +- action_strength of the image that the episode started from."""
+    temperature_start: float = 1.0
+    """Policy temperature tau when the RL stage begins."""
+    temperature_end: float = 0.3
+    """tau when it ends; 0 means argmax (Algorithm 1, line 19)."""
+    entropy_bonus: float = 0.01
+    """Weight of the policy's entropy in its loss."""
+    reward: Literal["scalar", "voxel"] = "voxel"
+    """One reward for the volume (eq. 11) or one a voxel (eq. 9) plus the volume's."""
+    reward_scale: float = 10.0
+    """Factor on the whole reward."""
+    plausibility_sign: int = -1
+    """+1 pays for implausible masks, as eq. 11 prints; -1 charges for them."""
+    plausibility: Literal["level", "difference"] = "difference"
+    """C(f_t) (eq. 11) or C(f_t) - C(f_{t-1})."""
+    component_weight: float = 0.02
+    """Weight of max(N_cc - 1, 0) in eq. 13 (printed: 1)."""
+    gradient_weight: float = 0.05
+    """Weight of the total gradient in eq. 13 (printed: 1)."""
+    gradient: Literal["slices", "volume"] = "volume"
+    """Eq. 14 as printed, summed over slices, or isotropic in 3D relative to a ball's surface."""
+    connectivity: Literal[6, 26] = 26
+    """Neighbourhood of connected components."""
+    smallest_component: int = 10
+    """Components below this many voxels do not count."""
+    standardise_advantages: bool = True
+    """Mean 0 and SD 1 a step, so that the reward's scale does not set the step size."""
+    smooth_returns: bool = True
+    """3x3x3 binomial smoothing of returns between steps: neighbours share credit (PixelRL)."""
+    random_policy: bool = False
+    """Control: the same rollouts with uniform actions and no agent losses."""
+    value_weight: float = 0.2
+    """alpha of eq. 7."""
+    policy_weight: float = 0.2
+    """beta of eq. 7."""
+    transition_value_weight: float = 0.3
+    """lambda of eq. 4."""
+    segmentation_state: Literal["last", "both"] = "both"
+    """Segmentation loss on the last state x^K, or half on x^0 (what inference sees) and half on x^K."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """How weights move."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-5
+    momentum: float = 0.0
+    """SGD only (not stated in the paper)."""
+    poly_power: float = 0.9
+    """Learning rate falls as (1 - step / steps)^power; 0 keeps it constant."""
+    gradient_clip: float = 1.0
+    """Largest gradient norm; 0 turns clipping off."""
+    ema_decay: float = 0.99
+    """Exponential moving average of the weights, used for prediction; 0 turns it off."""
+    cross_entropy_weight: float = 0.5
+    """Share of cross entropy in the segmentation loss (printed, eq. 1: 0, Dice alone)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """The three stages as shares of all steps; 0 leaves a stage out (ablations WS, TS, WAT, FRL)."""
+
+    warm_up: float = 0.35
+    transition: float = 0.1
+    full_rl: float = 0.55
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReliabilityConfig:
+    """Which labels to believe (`extended`)."""
+
+    enabled: bool = False
+    floor_mm: float = 0.8
+    """Border biases closer than this cannot be told apart; scaled by spacing / 2 mm below 2 mm."""
+    loss_floor: float = 0.02
+    """Smallest share of a case in the loss: no case is dropped."""
+    loss_scale: float = 1.5
+    """Factor on the weighted loss."""
+    second_look: float = 0.6
+    """Share of all steps after which the cases are judged again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskAgentConfig:
+    """Agents that edit a mask (`extended`): refinement of rough masks and correction of labels."""
+
+    enabled: bool = False
+    imitation_steps: int = 350
+    """Updates that imitate the action that lowers a voxel's error, before any reward."""
+    reinforcement_steps: int = 150
+    """Updates by policy gradient."""
+    rollout_steps: int = 3
+    """Edits a voxel may make."""
+    step_size: float = 0.4
+    """Change of the mask's probability by one enhance or weaken."""
+    gamma: float = 0.95
+    entropy_bonus: float = 0.02
+    largest_shift_mm: float = 6.0
+    """Border shift of the corrupted masks, U(-this, this)."""
+    roughness_mm: float = 2.0
+    """Largest SD of the irregular border."""
+    clean_share: float = 0.3
+    """Episodes that start from the label itself: leaving a good mask alone is learned, too."""
+    prediction_share: float = 0.15
+    """Episodes that start from a model's (earlier) prediction."""
+    feature_size: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long, how many, where."""
+
+    steps: int = 600
+    """Optimiser steps of the three stages together."""
+    batch_size: int = 2
+    """Patches a step (paper: 1; on CPUs two patches cost less than one: the fast convolutions need them)."""
+    steps_per_epoch: int = 50
+    """Steps between two rows of metrics."""
+    validate_every: int = 100
+    """Steps between two validations on held-out cases."""
+    seed: int = 0
+    device: str = "auto"
+    """`auto` (CUDA, else CPU), `cpu`, `cuda`, `cuda:1`, `mps`."""
+    threads: int = 0
+    """CPU threads; 0 leaves it to torch."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Autocast of the forward passes; bfloat16 is for GPUs."""
+    most_non_finite: int = 5
+    """Training stops after this many non-finite losses in a row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All of it."""
+
+    preset: str = "general"
+    reading: Literal["as_printed", "corrected", "extended"] = "extended"
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    agents: AgentConfig = field(default_factory=AgentConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    stages: StageConfig = field(default_factory=StageConfig)
+    reliability: ReliabilityConfig = field(default_factory=ReliabilityConfig)
+    mask_agents: MaskAgentConfig = field(default_factory=MaskAgentConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+READINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "as_printed": {
+        "network": {"light_heads": False, "detach_agents": False},
+        "agents": {
+            "rollout_steps": 5,
+            "epsilon": "voxel",
+            "bound_to_image": False,
+            "temperature_start": 0.0,
+            "temperature_end": 0.0,
+            "entropy_bonus": 0.0,
+            "reward": "scalar",
+            "reward_scale": 1.0,
+            "plausibility_sign": 1,
+            "plausibility": "level",
+            "component_weight": 1.0,
+            "gradient_weight": 1.0,
+            "gradient": "slices",
+            "connectivity": 6,
+            "smallest_component": 1,
+            "standardise_advantages": False,
+            "smooth_returns": False,
+            "segmentation_state": "last",
+        },
+        "optimiser": {
+            "name": "sgd",
+            "learning_rate": 1e-4,
+            "weight_decay": 0.0,
+            "poly_power": 0.0,
+            "gradient_clip": 0.0,
+            "ema_decay": 0.0,
+            "cross_entropy_weight": 0.0,
+        },
+        "train": {"batch_size": 1},
+        "reliability": {"enabled": False},
+        "mask_agents": {"enabled": False},
+    },
+    "corrected": {"reliability": {"enabled": False}, "mask_agents": {"enabled": False}},
+    "extended": {"reliability": {"enabled": True}, "mask_agents": {"enabled": True}},
+}
+"""A reading is a table of values laid over a preset (see docs/method.md for each row's reason)."""
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that come with the package."""
+    folder = resources.files(__package__) / "presets"
+    return sorted(p.name.removesuffix(".json") for p in folder.iterdir() if p.name.endswith(".json"))
+
+
+def load_config(preset: str = "general", reading: str = "extended", overrides: dict[str, Any] | None = None) -> Config:
+    """A preset in a reading, with overrides such as {"train": {"steps": 100}} laid over both.
+
+    Raises:
+        InputError: an unknown preset, reading or key, or a value out of range, by name.
+    """
+    if preset not in preset_names():
+        raise InputError(f"preset {preset!r}", "there is none of that name", f"Use one of {preset_names()}")
+    if reading not in READINGS:
+        raise InputError(f"reading {reading!r}", "there is none of that name", f"Use one of {list(READINGS)}")
+    text = (resources.files(__package__) / "presets" / f"{preset}.json").read_text("utf-8")
+    tree: dict[str, Any] = {"preset": preset, "reading": reading}
+    for layer in (json.loads(text), READINGS[reading], overrides or {}):
+        tree = _merge(tree, layer)
+    return config_from_dict(tree)
+
+
+def config_from_dict(tree: dict[str, Any]) -> Config:
+    """The config that a dictionary (a model package's config.json) describes."""
+    return _build(Config, tree, "")
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """Plain types only, ready for JSON."""
+    return json.loads(json.dumps(asdict(config)))
+
+
+def read_overrides(path: Path | str) -> dict[str, Any]:
+    """A JSON file of overrides."""
+    try:
+        tree = json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(str(path), f"it cannot be read as JSON ({error})", "Mend the file") from error
+    if not isinstance(tree, dict):
+        raise InputError(str(path), "it holds no JSON object", 'Write {"train": {"steps": 100}}')
+    return tree
+
+
+def with_values(config: Config, **sections: dict[str, Any]) -> Config:
+    """A copy with some fields changed: `with_values(config, train={"steps": 10})`."""
+    changed = {name: replace(getattr(config, name), **values) for name, values in sections.items()}
+    return replace(config, **changed)
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict) and key != "regions"
+        merged[key] = _merge(merged[key], value) if nested else value
+    return merged
+
+
+def _build(cls: type, tree: Any, where: str) -> Any:
+    if not isinstance(tree, dict):
+        raise InputError(f"setting {where}", f"{tree!r} is no group of settings", "Write an object of settings")
+    hints = get_type_hints(cls)
+    unknown = sorted(set(tree) - set(hints))
+    if unknown:
+        near = ", ".join(f.name for f in fields(cls))
+        raise InputError(f"setting {where}{unknown[0]}", "there is none of that name", f"Known here: {near}")
+    return cls(**{name: _convert(hints[name], value, f"{where}{name}") for name, value in tree.items()})
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    if is_dataclass(kind):
+        return _build(kind, value, f"{where}.")
+    origin, options = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        if value in options:
+            return value
+        raise InputError(f"setting {where}", f"{value!r} is not among the choices", f"Use one of {options}")
+    if origin in (Union, types.UnionType):
+        return None if value is None else _convert(options[0], value, where)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        kinds = [options[0]] * len(value) if options[-1] is Ellipsis else options
+        if len(kinds) == len(value):
+            return tuple(_convert(k, v, where) for k, v in zip(kinds, value))
+    elif origin is dict and isinstance(value, dict):
+        return {str(k): _convert(options[1], v, f"{where}.{k}") for k, v in value.items()}
+    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif kind in (int, bool, str) and type(value) is kind:
+        return value
+    raise InputError(f"setting {where}", f"{value!r} is not of the kind {kind}", "Correct the value")
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "data.foreground_fraction": (0, 1),
+    "data.held_out_fraction": (0, 0.9),
+    "data.intensity_jitter": (0, 1),
+    "network.feature_size": (1, 512),
+    "network.levels": (2, 6),
+    "agents.rollout_steps": (1, 50),
+    "agents.gamma": (0, 1),
+    "agents.action_strength": (0, 1),
+    "agents.temperature_start": (0, 100),
+    "agents.temperature_end": (0, 100),
+    "agents.value_weight": (0, 1),
+    "agents.policy_weight": (0, 1),
+    "agents.transition_value_weight": (0, 1),
+    "optimiser.learning_rate": (1e-9, 10),
+    "optimiser.ema_decay": (0, 0.99999),
+    "optimiser.cross_entropy_weight": (0, 1),
+    "stages.warm_up": (0, 1),
+    "stages.transition": (0, 1),
+    "stages.full_rl": (0, 1),
+    "reliability.loss_floor": (0, 1),
+    "reliability.second_look": (0, 1),
+    "mask_agents.rollout_steps": (1, 20),
+    "mask_agents.step_size": (0.01, 1),
+    "mask_agents.clean_share": (0, 1),
+    "mask_agents.prediction_share": (0, 1),
+    "train.steps": (1, 10**8),
+    "train.batch_size": (1, 1024),
+    "train.steps_per_epoch": (1, 10**6),
+    "train.validate_every": (1, 10**8),
+}
+
+
+def _check(config: Config) -> None:
+    for name, (low, high) in _RANGES.items():
+        section, key = name.split(".")
+        value = getattr(getattr(config, section), key)
+        if not low <= value <= high:
+            raise InputError(f"setting {name}", f"{value} lies outside {low} to {high}", "Correct the value")
+    total = config.stages.warm_up + config.stages.transition + config.stages.full_rl
+    if abs(total - 1) > 1e-6:
+        raise InputError("setting stages", f"the shares add up to {total}, not 1", "Make them add up to 1")
+    if config.agents.value_weight + config.agents.policy_weight >= 1:
+        raise InputError("setting agents", "value_weight + policy_weight must stay below 1 (eq. 7)", "Lower one")
+    net, patch = config.network, config.data.patch_size
+    if net.backbone != "swin_unetr" and (net.feature_size % 8 or config.mask_agents.feature_size % 8):
+        raise InputError("setting network.feature_size", "it is no multiple of 8", "Group normalisation needs that")
+    multiple = 32 if net.backbone == "swin_unetr" else 2 ** (net.levels - 1)
+    if any(size <= 0 or size % multiple for size in patch):
+        raise InputError(
+            "setting data.patch_size", f"{patch} is no multiple of {multiple}", f"{net.backbone} needs that"
+        )
+    if net.backbone == "swin_unetr" and max(patch) == 32:
+        raise InputError("setting data.patch_size", f"{patch} is too small for Swin UNETR", "Use 64 or more on a side")

@@ -1,0 +1,158 @@
+"""Is a volume file whole, sane and finite? Asked before any of its voxels is used.
+
+SimpleITK reads a truncated NIfTI without an error, ignores gzip checksums, turns NaN in a NIfTI into 0 and
+follows a detached header wherever it points. So the bytes a header promises are counted here.
+"""
+
+from __future__ import annotations
+
+import bz2
+import ctypes
+import gzip
+import math
+import os
+import struct
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from SVLDRLCore.data.volume_headers import VoxelData, read_header, volume_suffix
+from SVLDRLCore.errors import InputError
+
+MAX_SHEAR = 1e-3
+"""Largest |cosine| between two axes that still counts as rounding (0.06 degrees)."""
+
+_CHUNK = 1 << 24
+_EXPORT = "Copy or export the file again from where it came"
+
+
+def check_file(path: Path) -> None:
+    """Refuse a volume file that is missing, empty, torn, mislabelled, detached, too large or not finite.
+
+    Reads the voxels once, in blocks of constant memory, so that checksums are verified.
+    Raises InputError naming the file.
+    """
+    suffix = volume_suffix(path)
+    if not path.is_file():
+        raise InputError(str(path), "there is no such file", "Check the path, upper and lower case included")
+    if path.stat().st_size == 0:
+        raise InputError(str(path), "the file is empty (0 bytes)", _EXPORT)
+    try:
+        data = read_header(path)
+    except (ValueError, KeyError, struct.error, EOFError, OSError, zlib.error) as error:
+        why = f"it does not begin like a {suffix} file ({_in_words(error)})"
+        raise InputError(str(path), why, f"Check that the suffix is the right one. {_EXPORT}") from error
+    _require_sane_sizes(path, data)
+    require_orthogonal_axes(path, data.axes)
+    if data.encoding != "text":
+        _require_whole_and_finite(path, data)
+
+
+def require_orthogonal_axes(path: Path, axes: np.ndarray) -> None:
+    """Refuse axis vectors (n, n), one a row, that are zero, not finite or sheared (InputError)."""
+    lengths = np.linalg.norm(axes, axis=1)
+    if not np.isfinite(lengths).all() or (lengths <= 0).any():
+        why = f"a voxel spacing is zero or not a number ({', '.join(f'{s:g}' for s in lengths)} mm)"
+        raise InputError(str(path), why, "Set the true spacing, for example in Slicer's Volumes module")
+    unit = axes / lengths[:, None]
+    shear = float(np.abs(unit @ unit.T - np.eye(len(unit))).max(initial=0.0))
+    if shear > MAX_SHEAR:
+        angle = 90 - math.degrees(math.acos(min(shear, 1.0)))
+        why = f"its axes are not at right angles (off by {angle:.2f} degrees, for example a tilted CT gantry)"
+        raise InputError(str(path), why, "Resample it to a straight grid, in Slicer: Resample Scalar Volume")
+
+
+def physical_memory_bytes() -> int:
+    """The machine's physical memory; 2^63 where the system does not tell."""
+    if sys.platform == "win32":
+        status = (ctypes.c_ulonglong * 8)()  # MEMORYSTATUSEX: dwLength and dwMemoryLoad share the first word
+        status[0] = ctypes.sizeof(status)
+        ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+        return int(status[1])
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return 1 << 63
+
+
+def _in_words(error: Exception) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else str(error)
+
+
+def _require_sane_sizes(path: Path, data: VoxelData) -> None:
+    if min(data.sizes) < 1:
+        raise InputError(str(path), f"its header says {_by(data.sizes)} voxels", _EXPORT)
+    needed = data.promised_bytes + 4 * math.prod(data.sizes)  # as stored, and once as float32
+    memory = physical_memory_bytes()
+    if needed > memory:
+        why = (
+            f"its header says {_by(data.sizes)} voxels, which need {_gigabytes(needed)}"
+            f" of this machine's {_gigabytes(memory)}"
+        )
+        raise InputError(str(path), why, "Crop or resample the volume, or use a machine with more memory")
+
+
+def _by(sizes: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sizes))
+
+
+def _gigabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:,.1f} GB"
+
+
+def _require_whole_and_finite(path: Path, data: VoxelData) -> None:
+    promised, readable, n_nan, n_inf = data.promised_bytes, 0, 0, 0
+    rest = b""
+    try:
+        for block in _voxel_blocks(data):
+            block = block[: promised - readable]
+            readable += len(block)
+            if data.dtype.kind == "f":
+                block = rest + block
+                whole = len(block) - len(block) % data.dtype.itemsize
+                values, rest = np.frombuffer(block[:whole], data.dtype), block[whole:]
+                n_nan += int(np.isnan(values).sum())
+                n_inf += int(np.isinf(values).sum())
+    except (EOFError, OSError, zlib.error) as error:
+        why = f"it is damaged: decompression failed after {readable:,} of {promised:,} bytes ({error})"
+        raise InputError(str(path), why, _EXPORT) from error
+    if readable < promised:
+        why = f"it is cut off: {readable:,} of the {promised:,} bytes that its header promises"
+        raise InputError(str(path), why, _EXPORT)
+    require_finite(path, n_nan, n_inf)
+
+
+def require_finite(path: Path, n_nan: int, n_inf: int) -> None:
+    """Refuse a volume with NaN or infinite voxels, of which a single one silences a network (InputError)."""
+    if n_nan or n_inf:
+        why = f"{n_nan:,} voxels are NaN and {n_inf:,} infinite"
+        raise InputError(str(path), why, "Replace them, for example by the background's grey value")
+
+
+def _voxel_blocks(data: VoxelData) -> Iterator[bytes]:
+    """The voxel bytes in blocks, to the end of the stream, so that trailing checksums are verified."""
+    with open(data.path, "rb") as file:
+        file.seek(data.offset)
+        if data.skip == -1:
+            file.seek(max(data.path.stat().st_size - data.promised_bytes, 0))
+        if data.encoding == "zlib":
+            yield from _zlib_blocks(iter(lambda: file.read(_CHUNK), b""))
+            return
+        stream = {"raw": lambda f: f, "gzip": lambda f: gzip.GzipFile(fileobj=f), "bzip2": bz2.BZ2File}[
+            data.encoding
+        ]
+        with stream(file) as voxels:
+            voxels.read(max(data.skip, 0))
+            yield from iter(lambda: voxels.read(_CHUNK), b"")
+
+
+def _zlib_blocks(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    decompressor = zlib.decompressobj()
+    for chunk in chunks:
+        yield decompressor.decompress(chunk)
+        if decompressor.eof:
+            return
+    raise EOFError("the compressed stream does not end")

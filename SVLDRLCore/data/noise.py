@@ -1,0 +1,81 @@
+"""Label noise: what annotators and models do to borders.
+
+All masks are boolean arrays (D, H, W); spacings are (d, h, w) in mm; every random choice comes from the
+`numpy.random.Generator` given, so the same seed makes the same noise.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+MT_STRENGTHS_MM = {"mild": (0.6, 4.4), "strong": (3.0, 8.0)}
+"""Magnitude of the border shift: `mild` is MTCL's published left-atrium noise, `strong` is harder."""
+
+
+def signed_distance(mask: np.ndarray, spacing_dhw: tuple[float, ...]) -> np.ndarray:
+    """Distance of each voxel centre to the mask's surface in mm (D, H, W), negative inside.
+
+    The surface lies half a voxel beyond the outermost foreground centres, so the two sides are symmetric:
+    a foreground voxel that touches the background across a face of 2 mm has distance -1. An empty (full)
+    mask is everywhere +inf (-inf).
+    """
+    mask = np.asarray(mask, bool)
+    if not mask.any():
+        return np.full(mask.shape, np.inf, np.float32)
+    if mask.all():
+        return np.full(mask.shape, -np.inf, np.float32)
+    half_voxel = 0.5 * min(spacing_dhw)
+    outside = ndimage.distance_transform_edt(~mask, sampling=spacing_dhw)
+    inside = ndimage.distance_transform_edt(mask, sampling=spacing_dhw)
+    return np.where(mask, half_voxel - inside, outside - half_voxel).astype(np.float32)
+
+
+def shift_border(mask: np.ndarray, spacing_dhw: tuple[float, ...], shift_mm: float) -> np.ndarray:
+    """Dilate (`shift_mm` > 0) or erode (< 0): every voxel centre within |shift| of the surface changes."""
+    distance = signed_distance(mask, spacing_dhw)
+    return distance <= shift_mm if shift_mm >= 0 else distance < shift_mm
+
+
+def smooth_field(
+    shape: tuple[int, ...], spacing_dhw: tuple[float, ...], smoothness_mm: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A random field (D, H, W) of mean 0 and SD 1 that varies over `smoothness_mm`."""
+    sigma = [smoothness_mm / s for s in spacing_dhw]
+    field = ndimage.gaussian_filter(rng.standard_normal(shape).astype(np.float32), sigma, mode="wrap")
+    return (field - field.mean()) / max(float(field.std()), 1e-6)
+
+
+def roughen_border(
+    mask: np.ndarray,
+    spacing_dhw: tuple[float, ...],
+    amplitude_mm: float,
+    smoothness_mm: float,
+    rng: np.random.Generator,
+    shift_mm: float = 0.0,
+) -> np.ndarray:
+    """An irregular border: in and out by about `amplitude_mm` (SD), varying over `smoothness_mm`."""
+    field = smooth_field(mask.shape, spacing_dhw, smoothness_mm, rng)
+    return signed_distance(mask, spacing_dhw) < shift_mm + amplitude_mm * field
+
+
+def morphological_noise(
+    label: np.ndarray, spacing_dhw: tuple[float, ...], strength: str, rng: np.random.Generator
+) -> np.ndarray:
+    """MT noise on a label map (D, H, W) of integers: each structure eroded or dilated, one case at a time.
+
+    SVL-DRL section 4.3 gives no radii; the magnitude is drawn from `MT_STRENGTHS_MM[strength]`, the sign with
+    probability one half, the same for all structures of the case (one reader, one habit). Growing structures
+    never take voxels from each other. An erosion that would leave nothing is weakened until something is left.
+    """
+    magnitude = rng.uniform(*MT_STRENGTHS_MM[strength])
+    sign = 1.0 if rng.random() < 0.5 else -1.0
+    noisy = np.zeros_like(label)
+    for value in np.unique(label[label > 0]):
+        shift = sign * magnitude
+        changed = shift_border(label == value, spacing_dhw, shift)
+        while not changed.any():
+            shift *= 0.7
+            changed = shift_border(label == value, spacing_dhw, shift)
+        noisy[changed & (noisy == 0) & ((label == value) | (label == 0))] = value
+    return noisy

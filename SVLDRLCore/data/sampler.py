@@ -1,0 +1,120 @@
+"""Patches from resident tensors: index, slice, flip, scale. About 20 times cheaper than a dictionary pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import DataConfig
+from .cases import TrainingCase
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Patches of one step: image (B, M, D, H, W), target (B, C, D, H, W) and valid (B, 1, D, H, W), float32."""
+
+    image: Tensor
+    target: Tensor
+    valid: Tensor
+    cases: tuple[int, ...]
+    """Index of each patch's case."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        tensors = (t.to(device, non_blocking=True) for t in (self.image, self.target, self.valid))
+        return Batch(*tensors, self.cases)
+
+
+class CaseOrder:
+    """Each case once an epoch, in an order drawn from `rng`; its position can be saved and restored."""
+
+    def __init__(self, count: int, rng: np.random.Generator) -> None:
+        self.count, self.rng = count, rng
+        self.order: list[int] = []
+
+    def next(self) -> int:
+        """The next case's index."""
+        if not self.order:
+            self.order = self.rng.permutation(self.count).tolist()
+        return self.order.pop()
+
+
+class PatchSampler:
+    """Random patches, `foreground_fraction` of them centred on a foreground voxel.
+
+    Args:
+        cases: at least as large as the patch (see `in_memory`).
+        config: patch size, augmentation.
+        batch_size: patches a batch.
+        seed: of the order, the positions and the augmentation.
+    """
+
+    def __init__(self, cases: Sequence[TrainingCase], config: DataConfig, batch_size: int, seed: int) -> None:
+        self.cases, self.config, self.batch_size = cases, config, batch_size
+        self.rng = np.random.default_rng([seed, 1])
+        self.order = CaseOrder(len(cases), self.rng)
+        self._foreground = [foreground_voxels(case) for case in cases]
+
+    def next(self) -> Batch:
+        """A batch of patches."""
+        return collate([self._patch(self.order.next()) for _ in range(self.batch_size)])
+
+    def state(self) -> dict[str, Any]:
+        """Position in the epoch and random state, plain types."""
+        return {"order": list(self.order.order), "rng": self.rng.bit_generator.state}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue where `state()` was taken."""
+        self.order.order = [int(i) for i in state["order"]]
+        self.rng.bit_generator.state = state["rng"]
+
+    def _patch(self, index: int) -> tuple[int, list[Tensor]]:
+        case = self.cases[index]
+        window = draw_window(case.image.shape[1:], self.config, self._foreground[index], self.rng)
+        tensors = [t[:, *window].float() for t in (case.image, case.masks, case.valid)]
+        tensors = flip_at_random(tensors, self.config.flip_axes, self.rng)
+        tensors[0] = jitter_intensity(tensors[0], self.config.intensity_jitter, self.rng)
+        return index, tensors
+
+
+def foreground_voxels(case: TrainingCase) -> Tensor:
+    """Coordinates (N, 3) of the label's voxels, int16 to stay small."""
+    return torch.nonzero(case.masks.any(0)).to(torch.int16)
+
+
+def draw_window(
+    size: Sequence[int], config: DataConfig, foreground: Tensor, rng: np.random.Generator
+) -> tuple[slice, slice, slice]:
+    """A patch's place: around a foreground voxel or anywhere, always inside the volume."""
+    patch = config.patch_size
+    around = rng.random() < config.foreground_fraction
+    if around and len(foreground):
+        centre = foreground[int(rng.integers(len(foreground)))].tolist()
+        start = [c - p // 2 + int(rng.integers(-p // 4, p // 4 + 1)) for c, p in zip(centre, patch)]
+    else:
+        start = [int(rng.integers(0, s - p + 1)) for s, p in zip(size, patch)]
+    start = [min(max(a, 0), s - p) for a, s, p in zip(start, size, patch)]
+    return tuple(slice(a, a + p) for a, p in zip(start, patch))
+
+
+def flip_at_random(tensors: list[Tensor], axes: Sequence[int], rng: np.random.Generator) -> list[Tensor]:
+    """Mirror all tensors (channels, D, H, W) alike, each of `axes` (0 = D) with probability one half."""
+    chosen = [axis + 1 for axis in axes if rng.random() < 0.5]
+    return [t.flip(chosen) for t in tensors] if chosen else tensors
+
+
+def jitter_intensity(image: Tensor, amount: float, rng: np.random.Generator) -> Tensor:
+    """Random gain and offset within +- `amount`, clipped to [0, 1] again."""
+    gain, offset = 1 + amount * rng.uniform(-1, 1), 0.5 * amount * rng.uniform(-1, 1)
+    return (image * gain + offset).clamp_(0, 1) if amount else image
+
+
+def collate(patches: Sequence[tuple[int, list[Tensor]]]) -> Batch:
+    """A batch from (case index, [image, target, valid]) patches."""
+    stacked = [torch.stack(tensors) for tensors in zip(*(tensors for _, tensors in patches))]
+    return Batch(*stacked, tuple(index for index, _ in patches))

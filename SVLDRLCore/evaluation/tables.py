@@ -1,0 +1,113 @@
+"""Metrics as text, Markdown, CSV and JSON; every mean is followed by its SD and its n."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from SVLDRLCore.atomic_files import without_nan, write_text_atomically
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.evaluation.metrics import METRIC_NAMES, MeanSD, MetricRow, Summary
+
+_TITLES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "hd95_mm": "HD95 mm",
+    "asd_mm": "ASD mm",
+    "volume_ratio": "Volume ratio",
+}
+_DECIMALS = {"dice": 4, "iou": 4, "hd95_mm": 2, "asd_mm": 2, "volume_ratio": 3}
+
+
+def records(rows: Iterable[MetricRow]) -> list[dict[str, Any]]:
+    """One flat dictionary a row: case, structure, status, then the metrics (in mm and mL)."""
+    return [
+        {"case": row.case, "structure": row.structure, "status": row.metrics.status, **asdict(row.metrics)}
+        for row in rows
+    ]
+
+
+def mean_sd_text(value: MeanSD, decimals: int) -> str:
+    """ "0.9123 ± 0.0100"; a dash where there is no mean or no SD."""
+    mean = f"{value.mean:.{decimals}f}" if math.isfinite(value.mean) else "–"
+    return f"{mean} ± {value.sd:.{decimals}f}" if math.isfinite(value.sd) else mean
+
+
+def summary_table(summaries: Mapping[str, Summary]) -> tuple[list[str], list[list[str]]]:
+    """(header, cells) of the means of each structure, for ``text_table`` and ``markdown_table``."""
+    header = ["Structure", "n", "missed", "spurious", "absent", *(_TITLES[name] for name in METRIC_NAMES)]
+    cells = [
+        [
+            summary.structure,
+            *(str(count) for count in (summary.n, summary.n_missing, summary.n_spurious, summary.n_absent)),
+            *(mean_sd_text(summary.means[name], _DECIMALS[name]) for name in METRIC_NAMES),
+        ]
+        for summary in summaries.values()
+    ]
+    return header, cells
+
+
+def text_table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """Aligned columns for a terminal: the first to the left, the others to the right."""
+    lines = [header, *cells]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    rule = ["-" * width for width in widths]
+    return "\n".join(
+        "  ".join(
+            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))]
+        )
+        for line in [header, rule, *cells]
+    )
+
+
+def markdown_table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A GitHub-flavoured Markdown table; bars inside cells are escaped."""
+    rule = [":--", *("--:" for _ in header[1:])]
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in cells]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, rule, *escaped])
+
+
+def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Records as CSV under the keys of the first; what is not finite is written as inf or nan."""
+    rows = list(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def json_text(content: Any) -> str:
+    """Strict JSON, in which NaN and infinity are null (JSON has neither)."""
+    return json.dumps(without_nan(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def refuse_existing(*paths: Path) -> None:
+    """InputError for the first of the files that exists."""
+    for path in paths:
+        if path.exists():
+            raise InputError(path, "the file exists already", "Choose another name, or allow overwriting")
+
+
+def write_text(path: str | Path, text: str, overwrite: bool = False) -> None:
+    """Write a UTF-8 file whole or not at all, making its folder where needed.
+
+    Raises:
+        InputError: the file exists and ``overwrite`` is false, or it cannot be written.
+    """
+    path = Path(path)
+    if not overwrite:
+        refuse_existing(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(path, text)
+    except OSError as error:
+        raise InputError(
+            path, f"it cannot be written ({error})", "Check the folder and its free space"
+        ) from error

@@ -1,0 +1,125 @@
+"""Pause, resume and cancel a running job: from a parent's pipe, from Ctrl-C, or because the parent died."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import BinaryIO
+
+from SVLDRLCore.errors import Cancelled
+
+
+class JobControl:
+    """What was asked of the job; the job looks at it between two steps, any thread may ask.
+
+    Example:
+        >>> control = JobControl()
+        >>> control.check()  # nothing was asked
+        >>> control.cancel()
+        >>> control.check()
+        Traceback (most recent call last):
+        SVLDRLCore.errors.Cancelled: cancelled by the user
+    """
+
+    def __init__(self) -> None:
+        self._cancelled = threading.Event()
+        self._running = threading.Event()
+        self._running.set()
+        self.reason = ""
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    @property
+    def paused(self) -> bool:
+        """Paused and not cancelled: a cancelled job has nothing to wait for."""
+        return not self._running.is_set() and not self.cancelled
+
+    def pause(self) -> None:
+        self._running.clear()
+
+    def resume(self) -> None:
+        self._running.set()
+
+    def cancel(self, reason: str = "cancelled by the user") -> None:
+        """Ask the job to stop after its current step. The first reason stays."""
+        if not self.cancelled:
+            self.reason = reason
+        self._cancelled.set()
+        self._running.set()  # a paused job wakes up to stop
+
+    def wait_while_paused(self) -> bool:
+        """Return when the job may go on, at once if it is not paused; True if it was."""
+        was_paused = self.paused
+        # In slices: on Windows a wait without end would not let Ctrl-C through.
+        while self.paused:
+            self._running.wait(0.5)
+        return was_paused
+
+    def check(self) -> None:
+        """Wait while paused.
+
+        Raises:
+            Cancelled: the job is to stop; the caller saves what is worth keeping.
+        """
+        self.wait_while_paused()
+        if self.cancelled:
+            raise Cancelled(self.reason)
+
+
+def listen_to_stdin(control: JobControl, stream: BinaryIO | None = None) -> threading.Thread:
+    """Obey lines of `{"command": "pause|resume|cancel"}`; when the stream ends, the parent has died: cancel.
+
+    Args:
+        control: what the job polls.
+        stream: lines of UTF-8 JSON, as a rule the standard input.
+
+    Returns:
+        The thread, started; it never keeps the process alive.
+    """
+    source = sys.stdin.buffer if stream is None else stream
+    thread = threading.Thread(target=_obey, args=(control, source), name="job control", daemon=True)
+    thread.start()
+    return thread
+
+
+@contextlib.contextmanager
+def cancel_on_signals(control: JobControl) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into a cancel; a second Ctrl-C ends the job at once. Main thread only."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and control.cancelled:
+            raise KeyboardInterrupt
+        control.cancel(f"stopped by {signal.Signals(number).name}")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _obey(control: JobControl, stream: BinaryIO) -> None:
+    actions = {"pause": control.pause, "resume": control.resume, "cancel": control.cancel}
+    with contextlib.suppress(OSError, ValueError):  # the pipe broke or was closed: as good as its end
+        for line in stream:
+            action = actions.get(_command(line))
+            if action is not None:  # unknown words are for a newer program
+                action()
+    control.cancel("the program that started this job has ended")
+
+
+def _command(line: bytes) -> str:
+    try:
+        request = json.loads(line.decode("utf-8"))
+    except ValueError:
+        return ""
+    command = request.get("command") if isinstance(request, dict) else None
+    return command if isinstance(command, str) else ""

@@ -1,0 +1,227 @@
+"""Training checkpoints: plain tensors and types, written atomically, loaded without running anyone's code."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import socket
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import filelock
+import numpy as np
+import torch
+
+from SVLDRLCore.atomic_files import remove_leftovers, write_atomically, write_json_atomically
+from SVLDRLCore.errors import InputError
+
+FORMAT, VERSION = "svldrl-checkpoint", 1
+
+Generators = Mapping[str, np.random.Generator | torch.Generator]
+
+
+def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
+    """Replace `path` by `state`; a kill or a full disk at any moment leaves the old checkpoint.
+
+    Args:
+        path: the checkpoint, in an existing folder.
+        state: nested dicts, lists and tuples of tensors, numbers, strings, booleans and None.
+
+    Raises:
+        TypeError: something else is inside, named by its key path: the safe loading would refuse it later.
+        InputError: the file cannot be written (disk full, no permission).
+    """
+    content = {"format": FORMAT, "version": VERSION, "state": _checked(state, "state")}
+    try:
+        write_atomically(path, lambda file: torch.save(content, file))
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+        raise InputError(
+            str(path),
+            f"the checkpoint could not be written ({_first_cause(error)}); {_free_space(path)}",
+            "Free some space or choose another folder; an earlier checkpoint there is as it was",
+        ) from error
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The state given to `save_checkpoint`, its tensors on the CPU. Never runs code from the file.
+
+    Raises:
+        InputError: the file is missing, torn, damaged, or no checkpoint of this program.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(str(path), "there is no such checkpoint", "Start a new training or choose another")
+    _check_archive(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types for what it refuses
+        raise _not_ours(path, "it holds something other than plain tensors and values") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise _not_ours(path, "it was written by another program")
+    if content.get("version") != VERSION:
+        raise InputError(
+            str(path),
+            f"it has format version {content.get('version')!r}, this program reads {VERSION}",
+            "Resume with the version of the program that wrote it",
+        )
+    return content["state"]
+
+
+def random_states(generators: Generators | None = None) -> dict[str, Any]:
+    """Where the random numbers of Python, NumPy, torch and the named generators stand, as plain types."""
+    version, words, gauss_next = random.getstate()
+    states: dict[str, Any] = {
+        "python": {"version": version, "words": list(words), "gauss_next": gauss_next},
+        "numpy": _plain_numpy(np.random.get_state(legacy=False)),
+        "torch": torch.get_rng_state(),
+        "generators": {name: _generator_state(item) for name, item in (generators or {}).items()},
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def restore_random_states(states: Mapping[str, Any], generators: Generators | None = None) -> None:
+    """Continue where `random_states` was called. Devices that are not here any more are passed over.
+
+    Raises:
+        KeyError: a generator has no saved state.
+    """
+    python = states["python"]
+    random.setstate((python["version"], tuple(python["words"]), python["gauss_next"]))
+    np.random.set_state(states["numpy"])
+    torch.set_rng_state(states["torch"])
+    for name, generator in (generators or {}).items():
+        saved = states["generators"][name]
+        if isinstance(generator, torch.Generator):
+            generator.set_state(saved)
+        else:
+            generator.bit_generator.state = saved
+    if "cuda" in states and torch.cuda.is_available():
+        for device, saved in enumerate(states["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(saved, device)
+    if "mps" in states and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(states["mps"])
+
+
+class FolderLock:
+    """One training at a time in a folder; free again when its holder ends, even by `kill -9`.
+
+    Raises:
+        InputError: another process holds the folder; the message names its host and process.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, FolderLock(folder):
+        ...     pass  # train
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = Path(folder)
+        # The holder is told in a second file: trying the lock empties it, and Windows hides it from others.
+        self._holder = self._folder / ".training.holder.json"
+        self._lock = filelock.FileLock(self._folder / ".training.lock", timeout=0)
+
+    def __enter__(self) -> FolderLock:
+        try:
+            self._lock.acquire()
+        except filelock.Timeout as error:
+            raise InputError(
+                str(self._folder),
+                f"{self._told_holder()} is training in this folder",
+                "Wait for it, stop it, or choose another folder",
+            ) from error
+        remove_leftovers(self._folder)
+        write_json_atomically(self._holder, {"host": socket.gethostname(), "pid": os.getpid()})
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._holder.unlink(missing_ok=True)
+        self._lock.release()
+
+    def _told_holder(self) -> str:
+        try:
+            holder = json.loads(self._holder.read_text(encoding="utf-8"))
+            return f"process {holder['pid']} on {holder['host']}"
+        except (OSError, ValueError, KeyError, TypeError):  # it has just taken the lock
+            return "another process"
+
+
+def _checked(value: Any, where: str) -> Any:
+    """The same value in plain containers and detached tensors; refuses subclasses such as np.float64."""
+    if type(value) in (type(None), bool, int, float, str):
+        return value
+    if type(value) in (dict, OrderedDict):
+        for key in value:
+            if type(key) not in (str, int):
+                raise TypeError(f"{where} has a key of type {type(key).__name__}: {key!r}")
+        return {key: _checked(item, f"{where}[{key!r}]") for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_checked(item, f"{where}[{index}]") for index, item in enumerate(value))
+    if type(value) in (torch.Tensor, torch.nn.Parameter):
+        tensor = value.detach()
+        # torch.save writes the whole storage of a view
+        return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
+    raise TypeError(f"{where} is a {type(value).__module__}.{type(value).__name__}, not a tensor or a plain type")
+
+
+def _check_archive(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # torch never compresses: a compressed entry is not ours and could unpack to any size
+            foreign = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+            damaged = None if foreign else archive.testzip()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+        raise _not_ours(path, "it is torn, damaged or of another kind") from error
+    if foreign:
+        raise _not_ours(path, "it was written by another program")
+    if damaged is not None:
+        raise _not_ours(path, f"its part {damaged!r} is damaged")
+
+
+def _not_ours(path: Path, why: str) -> InputError:
+    return InputError(str(path), f"cannot be read as a checkpoint: {why}", "Start a new training in another folder")
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What the disk said; torch covers it with complaints about its own archive."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    return cause or error
+
+
+def _free_space(path: str | os.PathLike[str]) -> str:
+    try:
+        return f"{shutil.disk_usage(Path(path).parent).free / 1e6:.0f} MB are free there"
+    except OSError:
+        return "its folder cannot be reached"
+
+
+def _generator_state(generator: np.random.Generator | torch.Generator) -> Any:
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    return _plain_numpy(generator.bit_generator.state)
+
+
+def _plain_numpy(state: Any) -> Any:
+    """A bit generator's state with lists for arrays and Python's numbers; NumPy takes it back as it is."""
+    match state:
+        case dict():
+            return {key: _plain_numpy(item) for key, item in state.items()}
+        case np.ndarray():
+            return state.tolist()
+        case np.generic():
+            return state.item()
+        case _:
+            return state

@@ -1,0 +1,102 @@
+"""At stage borders every training case is predicted and compared with its own label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..atomic_files import write_json_atomically
+from ..config import Config
+from ..data.cases import TrainingCase
+from ..events import EventLog
+from ..inference.sliding_window import predict_probabilities
+from ..methods.reliability import judge, label_cues, reliability_rows
+from ..methods.supervised import Supervised
+
+
+class LabelReview:
+    """Sets a method's case weights (`reliability.enabled`) and remembers the models it looked with.
+
+    Args:
+        cases: training cases with their given labels; no other label is ever seen.
+        method: its `case_weights` are replaced.
+        folder: `reliability.json` is written there (None: nowhere).
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[TrainingCase],
+        method: Supervised,
+        config: Config,
+        nested: bool,
+        device: torch.device,
+        events: EventLog,
+        folder: Path | None = None,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.cases, self.method, self.config, self.nested = cases, method, config, nested
+        self.device, self.events, self.folder, self.between = device, events, folder, between
+        self.rows: list[dict[str, Any]] = []
+        self.rule = ""
+        self.warnings: list[str] = []
+        self.snapshots: list[dict[str, torch.Tensor]] = []
+
+    def __call__(self, network: nn.Module) -> None:
+        """Predict, compare, weigh; pure reading of the network, so that training goes on as if nothing was."""
+        self.snapshots.append({k: v.detach().cpu().clone() for k, v in network.state_dict().items()})
+        if not self.config.reliability.enabled:
+            return
+        cues = []
+        for done, case in enumerate(self.cases, start=1):
+            self.between()
+            probabilities = predict_case(network, case, self.config, self.nested, self.device, overlap=0.25)
+            cues.append(label_cues(probabilities, case.masks.numpy(), case.spacing_dhw))
+            self.events.progress(done, len(self.cases), "reviewing labels")
+        verified = [case.verified for case in self.cases]
+        spacing = float(np.median([np.mean(case.spacing_dhw) for case in self.cases]))
+        verdict = judge(cues, verified, spacing, self.config.reliability)
+        self.method.case_weights = torch.tensor(verdict.weights)
+        self.rows = reliability_rows([c.name for c in self.cases], cues, verdict, verified)
+        self.rule, self.warnings = verdict.rule, list(verdict.warnings)
+        mean = float(np.mean(verdict.weights))
+        self.events.emit("message", text=f"Label review ({verdict.rule}): mean weight {mean:.2f}", mean_weight=mean)
+        for warning in verdict.warnings:
+            self.events.emit("warning", text=warning)
+        if self.folder is not None:
+            content = {"rule": self.rule, "warnings": self.warnings, "cases": self.rows}
+            write_json_atomically(self.folder / "reliability.json", content)
+
+    def state(self) -> dict[str, Any]:
+        """Weights, rows and snapshots for the checkpoint."""
+        return {
+            "weights": self.method.case_weights,
+            "rows": self.rows,
+            "rule": self.rule,
+            "warnings": self.warnings,
+            "snapshots": self.snapshots,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up where `state()` was taken."""
+        self.method.case_weights = state["weights"]
+        self.rows, self.rule = list(state["rows"]), state["rule"]
+        self.warnings, self.snapshots = list(state["warnings"]), list(state["snapshots"])
+
+
+def predict_case(
+    network: nn.Module,
+    case: TrainingCase,
+    config: Config,
+    nested: bool,
+    device: torch.device,
+    overlap: float = 0.5,
+) -> np.ndarray:
+    """Probabilities (C, D, H, W) of a case on its training grid."""
+    return predict_probabilities(
+        network, case.image, config.data.patch_size, nested, overlap, batch_size=8, device=device
+    )

@@ -1,0 +1,40 @@
+"""Optimiser, learning-rate schedule and moving average of the weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..config import OptimiserConfig
+
+
+def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
+    """AdamW, or SGD as the paper prints it, over all parameters; those without a gradient stand still."""
+    if config.name == "sgd":
+        return torch.optim.SGD(
+            network.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay
+        )
+    return torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, config: OptimiserConfig, step: int, steps: int) -> float:
+    """learning_rate (1 - step / steps)^poly_power, a function of the step alone so that resuming is exact."""
+    rate = config.learning_rate * (1.0 - step / max(1, steps)) ** config.poly_power
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+def build_average(network: nn.Module, decay: float) -> AveragedModel | None:
+    """Exponential moving average of the weights; None when decay is 0."""
+    if decay <= 0:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def clip_gradients(network: nn.Module, largest_norm: float) -> float:
+    """Norm of all gradients before clipping; infinite or NaN where a gradient is."""
+    limit = largest_norm if largest_norm > 0 else float("inf")
+    moved = [p for p in network.parameters() if p.grad is not None]
+    return float(torch.nn.utils.clip_grad_norm_(moved, limit))

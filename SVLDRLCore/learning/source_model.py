@@ -1,0 +1,105 @@
+"""Labels made by a network that was trained on few cases (SFDA noise, SVL-DRL section 4.3)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ..config import Config, StageConfig, with_values
+from ..data.cases import TrainingCase
+from ..data.sampler import PatchSampler
+from ..data.structures import Structures
+from ..events import EventLog
+from ..exchange.trained_model import build_networks
+from ..job_control import JobControl
+from ..methods.supervised import Supervised
+from .label_review import predict_case
+from .stages import plan_stages
+from .trainer import Hooks, Trainer
+
+CHECKED_CASES = 8
+
+
+def source_model_labels(
+    source: Sequence[TrainingCase],
+    target: Sequence[TrainingCase],
+    config: Config,
+    structures: Structures,
+    *,
+    lowest_dice: float,
+    highest_dice: float,
+    largest_steps: int,
+    device: torch.device,
+    events: EventLog,
+    control: JobControl,
+) -> tuple[list[np.ndarray], int]:
+    """Probabilities (C, D, H, W) for each target case by a model of `source`, and the step it stopped at.
+
+    Training stops as soon as the labels of up to eight target cases reach a mean Dice in [lowest, highest]
+    against their own labels, which are used for that alone.
+    """
+    config = with_values(
+        config,
+        train={"steps": largest_steps, "validate_every": 10, "steps_per_epoch": 10},
+        optimiser={"poly_power": 0.0, "ema_decay": 0.9},
+        reliability={"enabled": False},
+    )
+    torch.manual_seed(config.train.seed)
+    network = build_networks(config, source[0].image.shape[0], structures)
+    checked = list(target[:CHECKED_CASES])
+    wanted = 0.5 * (lowest_dice + highest_dice)
+    best: dict[str, float] = {"distance": np.inf, "step": 0}
+    kept: dict[str, torch.Tensor] = {}
+
+    class EnoughError(Exception):
+        pass
+
+    def validate(net: torch.nn.Module) -> dict[str, float]:
+        dice = mean_dice(
+            [_hard(predict_case(net, c, config, structures.nested, device, 0.25)) for c in checked], checked
+        )
+        if abs(dice - wanted) < best["distance"]:
+            best.update(distance=abs(dice - wanted), step=trainer.step)
+            kept.update({k: v.detach().clone() for k, v in net.state_dict().items()})
+        if dice >= wanted:
+            raise EnoughError
+        return {"label_dice": dice}
+
+    trainer = Trainer(
+        Supervised(network, config, structures.nested, len(source)),
+        PatchSampler(source, config.data, config.train.batch_size, config.train.seed),
+        plan_stages(largest_steps, StageConfig(warm_up=1.0, transition=0.0, full_rl=0.0)),
+        config.optimiser,
+        replace(config.train),
+        device=device,
+        events=events,
+        control=control,
+        hooks=Hooks(validate=validate),
+    )
+    with contextlib.suppress(EnoughError):
+        trainer.run()
+    trainer.predictor.load_state_dict(kept)
+    made = []
+    for done, case in enumerate(target, start=1):
+        control.check()
+        made.append(predict_case(trainer.predictor, case, config, structures.nested, device))
+        events.progress(done, len(target), "labelling")
+    return made, int(best["step"])
+
+
+def _hard(probabilities: np.ndarray) -> np.ndarray:
+    return probabilities > 0.5
+
+
+def mean_dice(masks: Sequence[np.ndarray], cases: Sequence[TrainingCase]) -> float:
+    """Mean Dice of boolean masks (C, D, H, W) against the cases' labels, structures and cases alike."""
+    scores = []
+    for mask, case in zip(masks, cases):
+        for m, t in zip(mask, case.masks.numpy() > 0):
+            total = m.sum() + t.sum()
+            scores.append(2.0 * (m & t).sum() / total if total else 1.0)
+    return float(np.mean(scores))

@@ -1,0 +1,253 @@
+"""The training loop: any method, any stages, one device. Everything that is not the method is here."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from ..config import OptimiserConfig, TrainConfig
+from ..data.sampler import Batch
+from ..errors import Cancelled, InputError
+from ..events import EventLog, TimeLeft
+from ..job_control import JobControl
+from ..methods.method import Method
+from .checkpoints import load_checkpoint, random_states, restore_random_states, save_checkpoint
+from .optimisation import build_average, build_optimiser, clip_gradients, set_learning_rate
+from .stages import Stage, open_parts, stage_at
+
+
+class Sampler(Protocol):
+    """A source of batches whose position can be saved."""
+
+    cases: Any
+
+    def next(self) -> Batch: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What else happens, at whose steps.
+
+    Attributes:
+        reviews: step -> called before that step with the averaged network (reliability looks at the cases).
+        review_state, restore_review: what the reviews left behind, kept in checkpoints.
+        validate: averaged network -> numbers to log; "validation_dice" decides which model is best.
+        generators: random generators that checkpoints must hold, by name.
+    """
+
+    reviews: Mapping[int, Callable[[nn.Module], None]] = field(default_factory=dict)
+    review_state: Callable[[], dict[str, Any]] = dict
+    restore_review: Callable[[dict[str, Any]], None] = lambda state: None
+    validate: Callable[[nn.Module], dict[str, float]] | None = None
+    generators: Mapping[str, torch.Generator] = field(default_factory=dict)
+
+
+class Trainer:
+    """Runs a method through its stages; `run()` may be called again after a kill and goes on to the bit.
+
+    Args:
+        method: what is learned.
+        sampler: where batches come from.
+        stages: half-open stages that cover all steps.
+        checkpoint: file of the resumable state (None: nothing is saved).
+        control: pause and cancel; polled once a step.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        sampler: Sampler,
+        stages: tuple[Stage, ...],
+        optimiser: OptimiserConfig,
+        config: TrainConfig,
+        *,
+        device: torch.device,
+        events: EventLog,
+        control: JobControl,
+        checkpoint: Path | None = None,
+        hooks: Hooks | None = None,
+    ) -> None:
+        self.method, self.sampler, self.stages = method, sampler, stages
+        self.optimiser_config, self.config = optimiser, config
+        self.device, self.events, self.control = device, events, control
+        self.checkpoint, self.hooks = checkpoint, hooks or Hooks()
+        self.network = method.network.to(device, memory_format=torch.channels_last_3d)
+        self.optimiser = build_optimiser(self.network, optimiser)
+        self.average = build_average(self.network, optimiser.ema_decay)
+        self.steps = stages[-1].last
+        self.step = 0
+        self.rows: list[dict[str, Any]] = []
+        self.stage_seconds: dict[str, float] = {}
+        self.skipped: dict[str, int] = {}
+        self.best_score = -math.inf
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self._recent: list[dict[str, Any]] = []
+        self._non_finite = 0
+
+    @property
+    def predictor(self) -> nn.Module:
+        """The network that predicts: the moving average where there is one."""
+        return self.network if self.average is None else self.average.module
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises:
+            Cancelled: the user stopped it; the checkpoint holds everything.
+            InputError: the loss was not finite too often, with the cases that did it.
+        """
+        left = TimeLeft()
+        try:
+            while self.step < self.steps:
+                self.control.wait_while_paused()
+                self.control.check()
+                stage = stage_at(self.stages, self.step)
+                if self.step == stage.first or not self.events_know(stage):
+                    self.events.emit("stage", stage=stage.name, step=stage.first, last=stage.last)
+                    self._announced = stage.name
+                began = time.monotonic()
+                if self.step in self.hooks.reviews:
+                    self.hooks.reviews[self.step](self.predictor)
+                self._learn(stage)
+                self.step += 1
+                self._account(stage, time.monotonic() - began, left)
+        except Cancelled:
+            self.save()
+            raise
+        self.save()
+
+    def events_know(self, stage: Stage) -> bool:
+        """Whether this stage has been announced in this process (a resumed one announces it again)."""
+        return getattr(self, "_announced", None) == stage.name
+
+    def _learn(self, stage: Stage) -> None:
+        open_parts(self.network, stage.trains)
+        rate = set_learning_rate(self.optimiser, self.optimiser_config, self.step, self.steps)
+        batch = self.sampler.next()
+        on_device = batch.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            result = self.method.training_step(on_device, stage.name, stage.progress(self.step))
+        self.optimiser.zero_grad(set_to_none=True)
+        finite = bool(torch.isfinite(result.loss.detach()))
+        if finite:
+            result.loss.backward()
+            norm = clip_gradients(self.network, self.optimiser_config.gradient_clip)
+            finite = math.isfinite(norm)
+        if not finite:
+            self._skip(batch)
+            return
+        self._non_finite = 0
+        self.optimiser.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        self._recent.append({"loss": float(result.loss.detach()), "learning_rate": rate, **result.logged})
+
+    def _skip(self, batch: Batch) -> None:
+        names = sorted({self.sampler.cases[i].name for i in batch.cases})
+        for name in names:
+            self.skipped[name] = self.skipped.get(name, 0) + 1
+        self._non_finite += 1
+        self.events.emit(
+            "warning",
+            text=f"Step {self.step}: the loss or its gradient was not finite; skipped (cases {', '.join(names)})",
+            step=self.step,
+        )
+        if self._non_finite >= self.config.most_non_finite:
+            self.save()
+            raise InputError(
+                f"training at step {self.step}",
+                f"the loss was not finite {self._non_finite} times in a row (cases {', '.join(names)})",
+                "Look at these cases, or lower the learning rate; the last good checkpoint is kept",
+            )
+
+    def _account(self, stage: Stage, seconds: float, left: TimeLeft) -> None:
+        self.stage_seconds[stage.name] = self.stage_seconds.get(stage.name, 0.0) + seconds
+        at_border = self.step == stage.last
+        validate = self.step % self.config.validate_every == 0 or at_border
+        if self.step % self.config.steps_per_epoch == 0 or at_border:
+            self._metrics(stage, validate)
+        self.events.progress(self.step, self.steps, stage.name, left(self.step, self.steps, stage.name))
+        if validate:
+            self.save()
+
+    def _metrics(self, stage: Stage, validate: bool) -> None:
+        row: dict[str, Any] = {"stage": stage.name, "step": self.step, "epoch": len(self.rows) + 1}
+        keys = {key for entry in self._recent for key in entry}
+        for key in sorted(keys):
+            values = torch.tensor([entry[key] for entry in self._recent if key in entry], dtype=torch.float64)
+            row[key] = values.mean(0).tolist()
+        self._recent.clear()
+        if validate and self.hooks.validate is not None:
+            row |= self.hooks.validate(self.predictor)
+            score = row.get("validation_dice", -math.inf)
+            if score > self.best_score:
+                self.best_score = score
+                self.best_weights = {k: v.detach().cpu().clone() for k, v in self.predictor.state_dict().items()}
+        self.rows.append(row)
+        self.events.emit("metrics", **row)
+
+    def save(self) -> None:
+        """Write the checkpoint, if there is a place for it."""
+        if self.checkpoint is not None:
+            save_checkpoint(self.checkpoint, self.state())
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on."""
+        return {
+            "step": self.step,
+            "steps": self.steps,
+            "network": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "sampler": self.sampler.state(),
+            "random": random_states(self.hooks.generators),
+            "review": self.hooks.review_state(),
+            "rows": self.rows,
+            "recent": self._recent,
+            "stage_seconds": self.stage_seconds,
+            "skipped": self.skipped,
+            "non_finite": self._non_finite,
+            "best_score": self.best_score,
+            "best_weights": self.best_weights,
+        }
+
+    def resume(self) -> None:
+        """Take up the checkpoint.
+
+        Raises:
+            InputError: it belongs to a run of another length, or to another network.
+        """
+        state = load_checkpoint(self.checkpoint)
+        if state["steps"] != self.steps:
+            raise InputError(
+                str(self.checkpoint),
+                f"it belongs to a run of {state['steps']} steps, this one has {self.steps}",
+                "Resume with the settings the run was started with",
+            )
+        try:
+            self.network.load_state_dict(state["network"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise InputError(
+                str(self.checkpoint), "it belongs to another network", "Resume with the settings of that run"
+            ) from error
+        self.sampler.restore(state["sampler"])
+        restore_random_states(state["random"], self.hooks.generators)
+        self.hooks.restore_review(state["review"])
+        self.step, self.rows, self._recent = state["step"], list(state["rows"]), list(state["recent"])
+        self.stage_seconds, self.skipped = dict(state["stage_seconds"]), dict(state["skipped"])
+        self._non_finite = state["non_finite"]
+        self.best_score, self.best_weights = state["best_score"], state["best_weights"]

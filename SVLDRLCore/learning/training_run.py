@@ -1,0 +1,256 @@
+"""One run from a data list to a model package: load, three stages, mask agents, package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..agents.rewards import UNIFORM_ENTROPY, soft_dice
+from ..config import Config, MaskAgentConfig, StageConfig
+from ..data.cases import TrainingCase
+from ..data.mask_patches import MaskPatchSampler
+from ..data.sampler import PatchSampler
+from ..data.structures import Structures
+from ..errors import InputError
+from ..events import EventLog
+from ..exchange.run_folder import RunFolder
+from ..exchange.trained_model import build_networks, mask_trunk_config
+from ..job_control import JobControl
+from ..methods.mask_agents import IMITATION, REINFORCEMENT, MaskAgents
+from ..methods.supervised import Supervised
+from ..methods.svl_drl import SVLDRL
+from ..networks.mask_agent_network import MaskAgentNetwork
+from .label_review import LabelReview, predict_case
+from .stages import Stage, plan_stages
+from .trainer import Hooks, Trainer
+
+METHODS = ("svl_drl", "supervised")
+NOT_LEARNED = 0.98 * UNIFORM_ENTROPY
+MOST_MASK_CASES = 200
+"""Cases that the mask agents learn from at most: their predictions are kept in memory."""
+
+
+@dataclass(frozen=True)
+class RunInput:
+    """What a run works on.
+
+    Attributes:
+        training: cases that are learned from.
+        held_out: cases that choose the best model; noisy like the rest, or the clean list the user named.
+    """
+
+    config: Config
+    method: str
+    structures: Structures
+    training: list[TrainingCase]
+    held_out: list[TrainingCase]
+    device: torch.device
+    initial_weights: dict[str, torch.Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run made: weights on the CPU, logged rows, reviews and what the user must be told."""
+
+    network: dict[str, torch.Tensor]
+    best_network: dict[str, torch.Tensor]
+    mask_network: dict[str, torch.Tensor] | None
+    rows: list[dict[str, Any]]
+    reliability: list[dict[str, Any]]
+    stage_seconds: dict[str, float]
+    warnings: list[str]
+    best_score: float
+
+
+def run_training(
+    given: RunInput, folder: RunFolder | None, events: EventLog, control: JobControl, resume: bool = False
+) -> RunResult:
+    """Train to the end, or from the checkpoints in `folder` when `resume` is set.
+
+    Raises:
+        Cancelled: the user stopped it; checkpoints are written.
+        InputError: the training cannot go on, with the reason.
+    """
+    trainer, review = _train_network(given, folder, events, control, resume)
+    last = {k: v.detach().cpu().clone() for k, v in trainer.predictor.state_dict().items()}
+    rows, seconds = list(trainer.rows), dict(trainer.stage_seconds)
+    warnings = [*review.warnings, *_policy_warning(rows, given.config, given.method)]
+    mask_network = None
+    if given.config.mask_agents.enabled and given.method == "svl_drl":
+        agents = _train_mask_agents(given, trainer.predictor, review, folder, events, control, resume)
+        mask_network = {k: v.detach().cpu().clone() for k, v in agents.predictor.state_dict().items()}
+        rows += [
+            {**row, "step": row["step"] + trainer.steps, "epoch": row["epoch"] + len(trainer.rows)}
+            for row in agents.rows
+        ]
+        seconds |= agents.stage_seconds
+    for warning in warnings[len(review.warnings) :]:
+        events.emit("warning", text=warning)
+    if trainer.skipped:
+        warnings.append(f"Non-finite losses were skipped (case: times): {trainer.skipped}")
+    return RunResult(
+        last,
+        trainer.best_weights or last,
+        mask_network,
+        rows,
+        review.rows,
+        seconds,
+        warnings,
+        trainer.best_score,
+    )
+
+
+def _train_network(
+    given: RunInput, folder: RunFolder | None, events: EventLog, control: JobControl, resume: bool
+) -> tuple[Trainer, LabelReview]:
+    config, device = given.config, given.device
+    torch.manual_seed(config.train.seed)
+    network = build_networks(config, given.training[0].image.shape[0], given.structures)
+    if given.initial_weights is not None:
+        start_from(network, given.initial_weights)
+    generator = torch.Generator().manual_seed(config.train.seed + 1)
+    nested, count = given.structures.nested, len(given.training)
+    if given.method == "supervised":
+        method = Supervised(network, config, nested, count)
+        stages = plan_stages(config.train.steps, StageConfig(warm_up=1.0, transition=0.0, full_rl=0.0))
+        border = round(config.stages.warm_up * config.train.steps)
+    else:
+        method = SVLDRL(network, config, nested, count, generator)
+        stages = plan_stages(config.train.steps, config.stages)
+        border = stages[0].last if stages[0].name == "warm_up" and len(stages) > 1 else 0
+    review = LabelReview(given.training, method, config, nested, device, events, folder and folder.path, control.check)
+    second = round(config.reliability.second_look * config.train.steps)
+    hooks = Hooks(
+        reviews=dict.fromkeys(sorted({border, second}), review),
+        review_state=review.state,
+        restore_review=review.restore,
+        validate=_validation(given),
+        generators={"agents": generator},
+    )
+    sampler = PatchSampler(given.training, config.data, config.train.batch_size, config.train.seed)
+    trainer = Trainer(
+        method, sampler, stages, config.optimiser, config.train,
+        device=device, events=events, control=control, checkpoint=folder and folder.checkpoint, hooks=hooks,
+    )  # fmt: skip
+    if resume and folder is not None and folder.checkpoint.is_file():
+        trainer.resume()
+    trainer.run()
+    return trainer, review
+
+
+def _train_mask_agents(
+    given: RunInput,
+    predictor: nn.Module,
+    review: LabelReview,
+    folder: RunFolder | None,
+    events: EventLog,
+    control: JobControl,
+    resume: bool,
+) -> Trainer:
+    config, agents = given.config, given.config.mask_agents
+    weights = review.method.case_weights
+    chosen = [i for i in torch.argsort(weights, descending=True, stable=True).tolist() if weights[i] >= 0.1]
+    chosen = sorted(chosen[:MOST_MASK_CASES]) or list(range(min(len(weights), MOST_MASK_CASES)))
+    cases = [given.training[i] for i in chosen]
+    predictions = _snapshots_predictions(given, predictor, review, cases, events, control)
+    torch.manual_seed(config.train.seed + 2)
+    network = MaskAgentNetwork(mask_trunk_config(config), cases[0].image.shape[0])
+    generator = torch.Generator().manual_seed(config.train.seed + 3)
+    method = MaskAgents(network, agents, weights[chosen], generator)
+    sampler = MaskPatchSampler(cases, predictions, config.data, agents, config.train.batch_size, config.train.seed)
+    trainer = Trainer(
+        method, sampler, mask_stages(network, agents), mask_optimiser(config), config.train,
+        device=given.device, events=events, control=control,
+        checkpoint=folder and folder.mask_checkpoint, hooks=Hooks(generators={"agents": generator}),
+    )  # fmt: skip
+    if resume and folder is not None and folder.mask_checkpoint.is_file():
+        trainer.resume()
+    trainer.run()
+    return trainer
+
+
+def mask_optimiser(config: Config) -> Any:
+    """The run's optimiser settings, whatever the reading: AdamW with clipping and averaging."""
+    from dataclasses import replace
+
+    return replace(config.optimiser, name="adamw")
+
+
+def mask_stages(network: nn.Module, config: MaskAgentConfig) -> tuple[Stage, ...]:
+    """Imitation, then reinforcement; all parts of the network learn in both."""
+    parts = tuple(name for name, _ in network.named_children())
+    border, last = config.imitation_steps, config.imitation_steps + config.reinforcement_steps
+    stages = (Stage(IMITATION, 0, border, parts), Stage(REINFORCEMENT, border, last, parts))
+    return tuple(stage for stage in stages if stage.last > stage.first)
+
+
+def _snapshots_predictions(
+    given: RunInput,
+    predictor: nn.Module,
+    review: LabelReview,
+    cases: list[TrainingCase],
+    events: EventLog,
+    control: JobControl,
+) -> list[list[np.ndarray]]:
+    """For each case the predictions of the models at the reviews and of the final one (last)."""
+    final = {k: v.detach().clone() for k, v in predictor.state_dict().items()}
+    networks = [*review.snapshots, final]
+    made: list[list[np.ndarray]] = [[] for _ in cases]
+    try:
+        for index, weights in enumerate(networks):
+            predictor.load_state_dict(weights)
+            for n, case in enumerate(cases):
+                control.check()
+                maps = predict_case(predictor, case, given.config, given.structures.nested, given.device, 0.25)
+                made[n].append(maps.astype(np.float16))
+                events.progress(index * len(cases) + n + 1, len(networks) * len(cases), "preparing mask agents")
+    finally:
+        predictor.load_state_dict(final)
+    return made
+
+
+def start_from(network: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Take encoder and segmentation decoder from another run (a shared warm-up); the heads start afresh.
+
+    Raises:
+        InputError: they belong to another network.
+    """
+    wanted = {k: v for k, v in weights.items() if k.startswith(("encoder.", "segmentation_decoder."))}
+    try:
+        _, unexpected = network.load_state_dict(wanted, strict=False)
+    except RuntimeError as error:
+        raise InputError("initial weights", "they belong to another network", "Use the same settings") from error
+    if unexpected or not wanted:
+        raise InputError("initial weights", "they belong to another network", "Use the same settings")
+
+
+def _validation(given: RunInput) -> Callable[[nn.Module], dict[str, float]] | None:
+    if not given.held_out:
+        return None
+
+    def validate(network: nn.Module) -> dict[str, float]:
+        scores = []
+        for case in given.held_out:
+            maps = predict_case(network, case, given.config, given.structures.nested, given.device, 0.25)
+            hard = torch.from_numpy(maps > 0.5).float()[None]
+            scores.append(float(soft_dice(hard * case.valid, case.masks.float()[None])))
+        return {"validation_dice": float(np.mean(scores))}
+
+    return validate
+
+
+def _policy_warning(rows: list[dict[str, Any]], config: Config, method: str) -> list[str]:
+    if method != "svl_drl" or config.agents.random_policy:
+        return []
+    entropies = [row["entropy"] for row in rows if row["stage"] == "full_rl" and "entropy" in row]
+    if not entropies or min(entropies) <= NOT_LEARNED:
+        return []
+    return [
+        f"The policy did not learn: its entropy stayed at {min(entropies):.3f} or more, "
+        f"uniform is {UNIFORM_ENTROPY:.3f} nats. What acted was random change of intensities."
+    ]

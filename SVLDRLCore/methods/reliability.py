@@ -1,0 +1,183 @@
+"""Which labels to believe: every case's own label against what the network, trained on all, makes of it.
+
+Three cues a case: `bias` (mm by which the prediction lies outside the label: eroded labels are positive),
+`fit` (log cross entropy per surface voxel: how hard the label was to learn), `islands` (share of the label off
+its largest piece: a network's mark, hardly ever a reader's). No cue sees a clean label.
+
+Small loss does not mean clean: labels that a network made are easier to fit than a reader's, so trusting the
+best-fitting cases picks the wrong half under such noise (AUC 0.03 to 0.3 on the left atrium). Hence the
+inversion guard, and the wish for a few verified cases where the labels alone leave the direction open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from ..config import ReliabilityConfig
+from ..data.noise import signed_distance
+
+ISLAND_SHARE = 0.004
+"""Share of a label off its largest piece from which on it counts as having islands."""
+TOLERANCE = 1.2
+"""Deviation, in units of its spread, up to which a case keeps its full weight."""
+
+
+@dataclass(frozen=True)
+class Cues:
+    """What one label looks like from the network's side (the mean over its structures)."""
+
+    bias_mm: float
+    fit: float
+    islands: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Weights in [0, 1] of all cases, how they came about, and what the user should know."""
+
+    weights: tuple[float, ...]
+    rule: str
+    warnings: tuple[str, ...] = ()
+
+
+def label_cues(probabilities: np.ndarray, masks: np.ndarray, spacing_dhw: tuple[float, ...]) -> Cues:
+    """Cues of one case from predicted probabilities and its label's masks, both (C, D, H, W)."""
+    rows = [_structure_cues(p, m.astype(bool), spacing_dhw) for p, m in zip(probabilities, masks) if m.any()]
+    if not rows:
+        return Cues(0.0, 0.0, 0.0)
+    bias, fit, islands = np.mean(rows, axis=0).tolist()
+    return Cues(bias, fit, islands)
+
+
+def _structure_cues(
+    probability: np.ndarray, mask: np.ndarray, spacing_dhw: tuple[float, ...]
+) -> tuple[float, float, float]:
+    surface = mask & ~ndimage.binary_erosion(mask)
+    to_prediction = np.clip(signed_distance(probability > 0.5, spacing_dhw), -20.0, 20.0)
+    bias = -float(to_prediction[surface].mean())
+    p = np.clip(probability, 1e-4, 1 - 1e-4)
+    cross_entropy = -np.where(mask, np.log(p), np.log1p(-p)).sum()
+    labelled, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    largest = np.bincount(labelled.ravel())[1:].max() if count else 0
+    return bias, float(np.log(cross_entropy / surface.sum() + 1e-6)), 1.0 - float(largest) / float(mask.sum())
+
+
+def judge(cues: Sequence[Cues], verified: Sequence[bool], spacing_mm: float, config: ReliabilityConfig) -> Judgement:
+    """Weights of all cases: from the verified ones where there are any, else from the labels alone."""
+    bias, fit, islands = (np.array([getattr(c, name) for c in cues]) for name in ("bias_mm", "fit", "islands"))
+    trusted = np.asarray(verified, bool)
+    floor_mm = config.floor_mm * min(1.0, max(spacing_mm / 2.0, 0.5))
+    if trusted.sum() >= 2:
+        weights = _weights_from_verified(bias, fit, islands, trusted, floor_mm)
+        return _judgement(weights, f"{int(trusted.sum())} verified cases")
+    warnings: list[str] = []
+    inverted = _looks_network_made(fit, islands)
+    direction = _fit_direction(bias, fit, floor_mm)
+    if inverted:
+        weights = _weights_from_inversion(fit, islands)
+        rule = "inversion guard: labels with islands are the better fitted ones, so the harder half is trusted"
+        warnings.append(
+            "Some labels look as if a network had made them (islands, and easier to fit than the rest). "
+            "Mark 4 or more cases as verified to make sure that the right half is trusted."
+        )
+    else:
+        weights = _weights_from_bias(bias, islands, floor_mm)
+        rule = "shortest half of the border biases, and islands"
+        if direction == "undetermined":
+            warnings.append(
+                "The labels fall into an easily and a hardly fitted group, and nothing in them tells which one "
+                "to trust: direction undetermined. Mark 4 or more cases as verified."
+            )
+    weights[trusted] = 1.0
+    return _judgement(weights, rule, warnings)
+
+
+def _weights_from_bias(bias: np.ndarray, islands: np.ndarray, floor_mm: float) -> np.ndarray:
+    """w = exp(-2 max(0, d - 1.2)^2), d from the shortest half of the biases (50 % breakdown) and the islands."""
+    centre, half_length = shortest_half(bias)
+    deviation = np.abs(bias - centre) / max(half_length, 2 * floor_mm)
+    deviation = np.maximum(deviation, islands / ISLAND_SHARE)
+    return np.exp(-2.0 * np.maximum(0.0, deviation - TOLERANCE) ** 2)
+
+
+def _weights_from_inversion(fit: np.ndarray, islands: np.ndarray) -> np.ndarray:
+    """The hard-to-fit cluster of two, without islands."""
+    low, high = two_means(fit)
+    spread = max((high - low) / 4, 1e-3)
+    hard = 1.0 / (1.0 + np.exp(-(fit - (low + high) / 2) / (spread / 2)))
+    return hard * np.exp(-2.0 * np.maximum(0.0, islands / ISLAND_SHARE - TOLERANCE) ** 2)
+
+
+def _weights_from_verified(
+    bias: np.ndarray, fit: np.ndarray, islands: np.ndarray, trusted: np.ndarray, floor_mm: float
+) -> np.ndarray:
+    """w = exp(-((d - 1.2)+ / 0.5)^2 / 2), d the RMS deviation of bias and fit from the verified cases'."""
+    z_bias = (bias - bias[trusted].mean()) / max(bias[trusted].std(), floor_mm)
+    z_fit = (fit - fit[trusted].mean()) / max(fit[trusted].std(), 0.15)
+    deviation = np.sqrt((z_bias**2 + z_fit**2) / 2)
+    allowed = max(ISLAND_SHARE, float(islands[trusted].max()))
+    deviation = np.maximum(deviation, islands / allowed)
+    weights = np.exp(-0.5 * (np.maximum(0.0, deviation - TOLERANCE) / 0.5) ** 2)
+    weights[trusted] = 1.0
+    return weights
+
+
+def shortest_half(values: np.ndarray) -> tuple[float, float]:
+    """Centre and half length of the shortest interval that holds half of the values."""
+    ordered = np.sort(values)
+    size = max(2, len(ordered) // 2 + 1) if len(ordered) > 1 else 1
+    lengths = ordered[size - 1 :] - ordered[: len(ordered) - size + 1]
+    start = int(lengths.argmin())
+    low, high = ordered[start], ordered[start + size - 1]
+    return float((low + high) / 2), float((high - low) / 2)
+
+
+def two_means(values: np.ndarray) -> tuple[float, float]:
+    """Centres of two clusters on a line, lower first (the split of least squared error, tried everywhere)."""
+    ordered = np.sort(values)
+    splits = range(1, len(ordered))
+    best = min(splits, key=lambda k: ordered[:k].var() * k + ordered[k:].var() * (len(ordered) - k), default=0)
+    if best == 0:
+        return float(ordered.mean()), float(ordered.mean())
+    return float(ordered[:best].mean()), float(ordered[best:].mean())
+
+
+def _looks_network_made(fit: np.ndarray, islands: np.ndarray) -> bool:
+    """At least 5 labels with islands, and these fitted better than the rest (Welch t < -2)."""
+    marked = islands > ISLAND_SHARE
+    if marked.sum() < 5 or (~marked).sum() < 3:
+        return False
+    a, b = fit[marked], fit[~marked]
+    t = (a.mean() - b.mean()) / np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b) + 1e-12)
+    return bool(t < -2.0)
+
+
+def _fit_direction(bias: np.ndarray, fit: np.ndarray, floor_mm: float) -> str:
+    """`undetermined` where fits fall into two clear groups that the border bias does not explain."""
+    low, high = two_means(fit)
+    near_low = np.abs(fit - low) < np.abs(fit - high)
+    if near_low.sum() < 3 or (~near_low).sum() < 3:
+        return "none"
+    within = np.sqrt((fit[near_low].var() + fit[~near_low].var()) / 2)
+    separated = (high - low) / max(within, 1e-6) > 3.0
+    explained = abs(np.abs(bias[near_low]).mean() - np.abs(bias[~near_low]).mean()) > floor_mm
+    return "undetermined" if separated and not explained else "none"
+
+
+def _judgement(weights: np.ndarray, rule: str, warnings: Sequence[str] = ()) -> Judgement:
+    return Judgement(tuple(float(w) for w in np.clip(weights, 0, 1)), rule, tuple(warnings))
+
+
+def reliability_rows(
+    names: Sequence[str], cues: Sequence[Cues], judgement: Judgement, verified: Sequence[bool]
+) -> list[dict[str, Any]]:
+    """Rows for the model folder's table and plot."""
+    return [
+        {"case": name, "weight": weight, **asdict(cue), "verified": bool(trusted)}
+        for name, weight, cue, trusted in zip(names, judgement.weights, cues, verified)
+    ]

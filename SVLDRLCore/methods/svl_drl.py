@@ -1,0 +1,99 @@
+"""SVL-DRL: staged training with an agent in every voxel. Reads as Algorithm 1."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..agents.losses import full_rl_loss, policy_loss, transition_loss, value_loss
+from ..agents.returns import advantage, explained_variance
+from ..agents.rollout import Episode, image_episode
+from ..config import Config
+from ..data.sampler import Batch
+from ..networks.actor_critic_unetr import ActorCriticUNETR
+from .method import StepResult
+from .supervised import Supervised
+
+
+class SVLDRL(Supervised):
+    """Warm-up (eq. 1) -> Transition (eq. 4) -> Full RL (eq. 7)."""
+
+    def __init__(
+        self,
+        network: ActorCriticUNETR,
+        config: Config,
+        nested: bool,
+        case_count: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(network, config, nested, case_count)
+        self.generator = generator
+
+    def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
+        """The stage's loss on one batch."""
+        if stage == "warm_up":
+            return super().training_step(batch, stage, progress)
+        agents = self.config.agents
+        episode = image_episode(
+            self.network,
+            batch.image,
+            batch.target,
+            agents,
+            temperature=self.temperature(stage, progress),
+            generator=self.generator,
+            nested=self.nested,
+            trust=self.trust(batch) if self.config.reliability.enabled else None,
+        )
+        segmentation = self.weighted(self._segmentation_of(episode, batch), batch)
+        logged = {"segmentation_loss": float(segmentation.detach()), **describe(episode)}
+        if agents.random_policy:
+            return StepResult(segmentation, logged)
+        value = mean_over_steps([value_loss(r, v).mean() for r, v in zip(episode.returns, episode.values)])
+        logged["value_loss"] = float(value.detach())
+        if stage == "transition":
+            return StepResult(transition_loss(segmentation, value, agents), logged)
+        policy = mean_over_steps(
+            [
+                policy_loss(log_prob, advantage(r, v, agents.standardise_advantages)).mean()
+                - agents.entropy_bonus * entropy.mean()
+                for log_prob, r, v, entropy in zip(
+                    episode.log_probs, episode.returns, episode.values, episode.entropies
+                )
+            ]
+        )
+        logged["policy_loss"] = float(policy.detach())
+        return StepResult(full_rl_loss(segmentation, value, policy, agents), logged)
+
+    def temperature(self, stage: str, progress: float) -> float:
+        """tau: 1 while the policy is untrained, then from start to end over the RL stage."""
+        if stage == "transition":
+            return 1.0
+        agents = self.config.agents
+        return agents.temperature_start + (agents.temperature_end - agents.temperature_start) * progress
+
+    def _segmentation_of(self, episode: Episode, batch: Batch) -> Tensor:
+        last = self.segmentation_loss(episode.last_logits, batch)
+        if self.config.agents.segmentation_state == "last":
+            return last
+        return 0.5 * (self.segmentation_loss(episode.first_logits, batch) + last)
+
+
+def mean_over_steps(terms: list[Tensor]) -> Tensor:
+    """Mean of one scalar a step."""
+    return torch.stack(terms).mean()
+
+
+def describe(episode: Episode) -> dict[str, float | list[float]]:
+    """What shows whether the policy learns: entropy, actions taken, reward, explained variance of V."""
+    with torch.no_grad():
+        rewards = torch.stack([t.reward for t in episode.transitions])
+        actions = torch.stack([t.actions for t in episode.transitions])
+        counts = torch.bincount(actions.flatten(), minlength=3).double()
+        values, returns = torch.stack(episode.values), torch.stack(episode.returns)
+        return {
+            "entropy": float(torch.stack(episode.entropies).mean()),
+            "actions": (counts / counts.sum()).tolist(),
+            "reward_mean": float(rewards.mean()),
+            "reward_sd": float(rewards.std(unbiased=False)),
+            "explained_variance": explained_variance(values, returns),
+        }
