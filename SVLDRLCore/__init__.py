@@ -1,1 +1,25 @@
-"""Staged voxel-level deep reinforcement learning for segmentation with noisy labels."""
+"""Staged voxel-level deep reinforcement learning for 3D segmentation with noisy annotations.
+
+The commands are functions here, imported when first used, so that `import SVLDRLCore` costs nothing:
+
+    from SVLDRLCore import train, refine
+    model = train("datalist.json", "runs/atrium", preset="left_atrium")
+    refine("image.nrrd", "rough.seg.nrrd", model=model, output="refined.seg.nrrd")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+_COMMANDS = ("check", "corrupt", "demo", "evaluate", "info", "refine", "train")
+__all__ = ["InputError", "__version__", "check", "corrupt", "demo", "evaluate", "info", "refine", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _COMMANDS:
+        return getattr(importlib.import_module(f"{__name__}.commands.{name}"), name)
+    if name == "InputError":
+        return importlib.import_module(f"{__name__}.errors").InputError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,12 +7,12 @@ values (`READINGS`), so that each difference between the paper and what we run h
 from __future__ import annotations
 
 import json
-import types
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
+from .config_building import build, check_values, merge
 from .errors import InputError
 
 
@@ -215,6 +215,8 @@ class Config:
     """All of it."""
 
     preset: str = "general"
+    about: str = ""
+    """What the preset is for, in a sentence."""
     reading: Literal["as_printed", "corrected", "extended"] = "extended"
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -226,7 +228,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        _check(self)
+        check_values(self)
 
 
 READINGS: dict[str, dict[str, dict[str, Any]]] = {
@@ -290,13 +292,13 @@ def load_config(preset: str = "general", reading: str = "extended", overrides: d
     text = (resources.files(__package__) / "presets" / f"{preset}.json").read_text("utf-8")
     tree: dict[str, Any] = {"preset": preset, "reading": reading}
     for layer in (json.loads(text), READINGS[reading], overrides or {}):
-        tree = _merge(tree, layer)
+        tree = merge(tree, layer)
     return config_from_dict(tree)
 
 
 def config_from_dict(tree: dict[str, Any]) -> Config:
     """The config that a dictionary (a model package's config.json) describes."""
-    return _build(Config, tree, "")
+    return build(Config, tree)
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:
@@ -319,101 +321,3 @@ def with_values(config: Config, **sections: dict[str, Any]) -> Config:
     """A copy with some fields changed: `with_values(config, train={"steps": 10})`."""
     changed = {name: replace(getattr(config, name), **values) for name, values in sections.items()}
     return replace(config, **changed)
-
-
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        nested = isinstance(value, dict) and isinstance(merged.get(key), dict) and key != "regions"
-        merged[key] = _merge(merged[key], value) if nested else value
-    return merged
-
-
-def _build(cls: type, tree: Any, where: str) -> Any:
-    if not isinstance(tree, dict):
-        raise InputError(f"setting {where}", f"{tree!r} is no group of settings", "Write an object of settings")
-    hints = get_type_hints(cls)
-    unknown = sorted(set(tree) - set(hints))
-    if unknown:
-        near = ", ".join(f.name for f in fields(cls))
-        raise InputError(f"setting {where}{unknown[0]}", "there is none of that name", f"Known here: {near}")
-    return cls(**{name: _convert(hints[name], value, f"{where}{name}") for name, value in tree.items()})
-
-
-def _convert(kind: Any, value: Any, where: str) -> Any:
-    if is_dataclass(kind):
-        return _build(kind, value, f"{where}.")
-    origin, options = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        if value in options:
-            return value
-        raise InputError(f"setting {where}", f"{value!r} is not among the choices", f"Use one of {options}")
-    if origin in (Union, types.UnionType):
-        return None if value is None else _convert(options[0], value, where)
-    if origin is tuple and isinstance(value, (list, tuple)):
-        kinds = [options[0]] * len(value) if options[-1] is Ellipsis else options
-        if len(kinds) == len(value):
-            return tuple(_convert(k, v, where) for k, v in zip(kinds, value))
-    elif origin is dict and isinstance(value, dict):
-        return {str(k): _convert(options[1], v, f"{where}.{k}") for k, v in value.items()}
-    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    elif kind in (int, bool, str) and type(value) is kind:
-        return value
-    raise InputError(f"setting {where}", f"{value!r} is not of the kind {kind}", "Correct the value")
-
-
-_RANGES: dict[str, tuple[float, float]] = {
-    "data.foreground_fraction": (0, 1),
-    "data.held_out_fraction": (0, 0.9),
-    "data.intensity_jitter": (0, 1),
-    "network.feature_size": (1, 512),
-    "network.levels": (2, 6),
-    "agents.rollout_steps": (1, 50),
-    "agents.gamma": (0, 1),
-    "agents.action_strength": (0, 1),
-    "agents.temperature_start": (0, 100),
-    "agents.temperature_end": (0, 100),
-    "agents.value_weight": (0, 1),
-    "agents.policy_weight": (0, 1),
-    "agents.transition_value_weight": (0, 1),
-    "optimiser.learning_rate": (1e-9, 10),
-    "optimiser.ema_decay": (0, 0.99999),
-    "optimiser.cross_entropy_weight": (0, 1),
-    "stages.warm_up": (0, 1),
-    "stages.transition": (0, 1),
-    "stages.full_rl": (0, 1),
-    "reliability.loss_floor": (0, 1),
-    "reliability.second_look": (0, 1),
-    "mask_agents.rollout_steps": (1, 20),
-    "mask_agents.step_size": (0.01, 1),
-    "mask_agents.clean_share": (0, 1),
-    "mask_agents.prediction_share": (0, 1),
-    "train.steps": (1, 10**8),
-    "train.batch_size": (1, 1024),
-    "train.steps_per_epoch": (1, 10**6),
-    "train.validate_every": (1, 10**8),
-}
-
-
-def _check(config: Config) -> None:
-    for name, (low, high) in _RANGES.items():
-        section, key = name.split(".")
-        value = getattr(getattr(config, section), key)
-        if not low <= value <= high:
-            raise InputError(f"setting {name}", f"{value} lies outside {low} to {high}", "Correct the value")
-    total = config.stages.warm_up + config.stages.transition + config.stages.full_rl
-    if abs(total - 1) > 1e-6:
-        raise InputError("setting stages", f"the shares add up to {total}, not 1", "Make them add up to 1")
-    if config.agents.value_weight + config.agents.policy_weight >= 1:
-        raise InputError("setting agents", "value_weight + policy_weight must stay below 1 (eq. 7)", "Lower one")
-    net, patch = config.network, config.data.patch_size
-    if net.backbone != "swin_unetr" and (net.feature_size % 8 or config.mask_agents.feature_size % 8):
-        raise InputError("setting network.feature_size", "it is no multiple of 8", "Group normalisation needs that")
-    multiple = 32 if net.backbone == "swin_unetr" else 2 ** (net.levels - 1)
-    if any(size <= 0 or size % multiple for size in patch):
-        raise InputError(
-            "setting data.patch_size", f"{patch} is no multiple of {multiple}", f"{net.backbone} needs that"
-        )
-    if net.backbone == "swin_unetr" and max(patch) == 32:
-        raise InputError("setting data.patch_size", f"{patch} is too small for Swin UNETR", "Use 64 or more on a side")

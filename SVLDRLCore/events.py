@@ -18,9 +18,7 @@ from typing import Any
 
 from SVLDRLCore.errors import InputError
 
-EVENTS = frozenset(
-    {"started", "stage", "progress", "metrics", "message", "warning", "failed", "cancelled", "finished"}
-)
+EVENTS = frozenset({"started", "stage", "progress", "metrics", "message", "warning", "failed", "cancelled", "finished"})
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -70,9 +68,7 @@ class EventLog:
             listener(record)
         return record
 
-    def progress(
-        self, done: int, total: int, stage: str, seconds_left: float | None = None
-    ) -> dict[str, Any]:
+    def progress(self, done: int, total: int, stage: str, seconds_left: float | None = None) -> dict[str, Any]:
         """`done` of `total` steps of `stage`; None while the time left is unknown."""
         return self.emit("progress", done=done, total=total, stage=stage, seconds_left=seconds_left)
 

@@ -30,11 +30,7 @@ def check(
 
     problems = check_cases(cases, regions, progress=tell)
     for problem in problems if events else ():
-        text = (
-            f"{problem.case}: {problem.what}: {problem.why}"
-            if problem.case
-            else f"{problem.what}: {problem.why}"
-        )
+        text = f"{problem.case}: {problem.what}: {problem.why}" if problem.case else f"{problem.what}: {problem.why}"
         events.emit("warning", text=text, severity=problem.severity, do=problem.do)
     return problems
 

@@ -146,7 +146,7 @@ def _by_source_model(
         prepared.append(image)
     maps, steps = source_model_labels(
         loaded, targets, config, structures,
-        lowest_dice=dice_range[0], highest_dice=dice_range[1], largest_steps=2000,
+        lowest_dice=dice_range[0], highest_dice=dice_range[1], largest_steps=500,
         device=choose_device(config.train.device), events=events, control=control,
     )  # fmt: skip
     made: Noisy = {}

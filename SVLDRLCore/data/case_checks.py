@@ -130,13 +130,9 @@ def _case_problems(case: Case, datalist: DataList, facts: list[_Facts]) -> Itera
     yield from _refused(case, require_known_labels, label, datalist.labels)
     if not label.array.any():
         why = "it is empty"
-        yield Problem(
-            case.name, "warning", label.name, why, "Keep it only if the structure is absent in this case"
-        )
+        yield Problem(case.name, "warning", label.name, why, "Keep it only if the structure is absent in this case")
     elif label.array.all():
-        yield Problem(
-            case.name, "warning", label.name, "it fills the whole volume", "Check that 0 is background"
-        )
+        yield Problem(case.name, "warning", label.name, "it fills the whole volume", "Check that 0 is background")
     for segment in label.segments:
         expected = datalist.labels.get(segment.value)
         if expected and segment.name and segment.name.casefold() != expected.casefold():
@@ -158,9 +154,7 @@ def _duplicate_problems(facts: Sequence[_Facts]) -> Iterable[Problem]:
         other = first.setdefault(fact.digest, fact.case)
         if other != fact.case:
             why = f"its image is the same, voxel for voxel, as that of {other}"
-            yield Problem(
-                fact.case, "warning", "image", why, "Remove one, above all if only one is for validation"
-            )
+            yield Problem(fact.case, "warning", "image", why, "Remove one, above all if only one is for validation")
 
 
 def _spacing_problems(facts: Sequence[_Facts]) -> Iterable[Problem]:
@@ -171,13 +165,9 @@ def _spacing_problems(facts: Sequence[_Facts]) -> Iterable[Problem]:
     factor = np.maximum(spacings / median, median / spacings).max(axis=1)
     for fact, outlying in zip(facts, factor > SPACING_OUTLIER):
         if outlying:
-            spacing, usual = (
-                " x ".join(f"{s:g}" for s in v) for v in (fact.geometry.spacing_xyz, median[::-1])
-            )
+            spacing, usual = (" x ".join(f"{s:g}" for s in v) for v in (fact.geometry.spacing_xyz, median[::-1]))
             why = f"its spacing is {spacing} mm, the median {usual} mm"
-            yield Problem(
-                fact.case, "warning", "spacing", why, "Check that the header tells the true spacing"
-            )
+            yield Problem(fact.case, "warning", "spacing", why, "Check that the header tells the true spacing")
 
 
 def _refused(case: Case, requirement: Callable[..., None], *arguments: Any) -> Iterable[Problem]:
@@ -192,9 +182,7 @@ def _error(case: Case, error: InputError) -> Problem:
 
 
 def _digest(array: np.ndarray) -> str:
-    return (
-        f"{array.shape} {hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).reshape(-1)).hexdigest()}"
-    )
+    return f"{array.shape} {hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).reshape(-1)).hexdigest()}"
 
 
 def _most_frequent(numbers: Sequence[int]) -> int:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ..config import DataConfig
 from ..errors import InputError
+from .case_checks import read_case
 from .datalist import Case
 from .prepare import Intensity, PreparedImage, prepare_image, prepare_label
 from .structures import Structures
-from .volumes import read_image, read_label, require_same_geometry
+from .volumes import read_image
 
 
 @dataclass(frozen=True)
@@ -55,18 +56,7 @@ def load_training_case(case: Case, config: DataConfig, structures: Structures) -
     """
     if case.label is None:
         raise InputError(f"case {case.name}", "it has no label", "Name a label file in the datalist, or remove it")
-    images = [read_image(p) for p in case.images]
-    label = read_label(case.label)
-    require_same_geometry(images[0], label)
-    known = {0, *(v for values in structures.values for v in values)}
-    values, counts = np.unique(label.array, return_counts=True)
-    foreign = {int(v): int(n) for v, n in zip(values, counts) if int(v) not in known}
-    if foreign and not structures.nested:
-        raise InputError(
-            str(case.label),
-            f"label values outside the table (value: voxels): {foreign}",
-            "Add them to the datalist's labels or correct the file",
-        )
+    images, label = read_case(case, structures.labels)
     prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
     masks = structures.masks(prepare_label(label, prepared))
     spacing = tuple(float(s) for s in prepared.geometry.spacing_dhw)

@@ -83,8 +83,7 @@ def load_datalist(path: str | Path) -> DataList:
         do = 'List the cases as {"training": [{"image": ..., "label": ...}], "validation": [...]}'
         raise InputError(str(path), "it has no list 'training'", do)
     lists = {
-        key: [_case(entry, path, f"{key}[{i}]") for i, entry in enumerate(content.get(key) or [])]
-        for key in _LISTS
+        key: [_case(entry, path, f"{key}[{i}]") for i, entry in enumerate(content.get(key) or [])] for key in _LISTS
     }
     name = content.get("name") or path.stem
     return _datalist(str(name), _label_table(content.get("labels"), path), lists, path)
@@ -111,9 +110,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(
-            str(path), f"it is not valid JSON ({error})", "Correct it in a text editor"
-        ) from error
+        raise InputError(str(path), f"it is not valid JSON ({error})", "Correct it in a text editor") from error
     if not isinstance(content, dict):
         raise InputError(str(path), "it is not a JSON object", 'Begin with {"labels": ..., "training": ...}')
     return content
@@ -127,9 +124,7 @@ def _label_table(labels: Any, path: Path) -> dict[int, str]:
     for key, value in labels.items():
         if isinstance(value, list):
             why = f"the label {key!r} is a region made of the values {value}"
-            raise InputError(
-                str(path), why, "List the single values here; declare regions in the configuration"
-            )
+            raise InputError(str(path), why, "List the single values here; declare regions in the configuration")
         # nnU-Net writes {"left atrium": 1}, everybody else {"1": "left atrium"}.
         number, name = (value, key) if isinstance(value, int) else (key, value)
         if not isinstance(name, str) or not re.fullmatch(r"\d+", str(number)) or int(number) > MAX_LABEL:
@@ -157,15 +152,11 @@ def _case(entry: Any, path: Path, where: str) -> Case:
     if label is not None and (not isinstance(label, str) or not label):
         raise InputError(str(path), f"{where} has the label {label!r}", do)
     if not isinstance(verified, bool) or not isinstance(name, str):
-        raise InputError(
-            str(path), f"{where} has verified {verified!r}, name {name!r}", "Give true or false; a text"
-        )
+        raise InputError(str(path), f"{where} has verified {verified!r}, name {name!r}", "Give true or false; a text")
     files = [path.parent / file for file in [*images, *([label] if label else [])]]
     for file in files:
         if not file.is_file():
-            raise InputError(
-                str(path), f"{where} names the missing file {file}", "Correct the path or remove the case"
-            )
+            raise InputError(str(path), f"{where} names the missing file {file}", "Correct the path or remove the case")
         volume_suffix(file)
     return Case(name, tuple(files[: len(images)]), files[len(images)] if label else None, verified)
 
@@ -260,9 +251,7 @@ def _from_folder(folder: Path) -> DataList:
 
 
 def _volume_files(folder: Path) -> list[Path]:
-    return sorted(
-        f for f in folder.iterdir() if f.name.lower().endswith(SUFFIXES) and not f.name.startswith(".")
-    )
+    return sorted(f for f in folder.iterdir() if f.name.lower().endswith(SUFFIXES) and not f.name.startswith("."))
 
 
 def _labels_found(files: Iterable[Path]) -> dict[str, str]:

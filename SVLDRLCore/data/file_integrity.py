@@ -141,9 +141,7 @@ def _voxel_blocks(data: VoxelData) -> Iterator[bytes]:
         if data.encoding == "zlib":
             yield from _zlib_blocks(iter(lambda: file.read(_CHUNK), b""))
             return
-        stream = {"raw": lambda f: f, "gzip": lambda f: gzip.GzipFile(fileobj=f), "bzip2": bz2.BZ2File}[
-            data.encoding
-        ]
+        stream = {"raw": lambda f: f, "gzip": lambda f: gzip.GzipFile(fileobj=f), "bzip2": bz2.BZ2File}[data.encoding]
         with stream(file) as voxels:
             voxels.read(max(data.skip, 0))
             yield from iter(lambda: voxels.read(_CHUNK), b"")

@@ -96,9 +96,7 @@ def write_phantom_dataset(
         files = [folder / "images" / f"{name}_{m:04d}.nrrd" for m in range(channels)]
         for file, channel in zip(files, image):
             write_image(file, np.rint(channel * 255).astype(np.uint8), geometry)
-        clean = write_label(
-            folder / ("clean" if noise else "labels") / f"{name}.seg.nrrd", label, geometry, segments
-        )
+        clean = write_label(folder / ("clean" if noise else "labels") / f"{name}.seg.nrrd", label, geometry, segments)
         clean_cases.append(Case(name, tuple(files), clean))
         if noise:
             case_rng = np.random.default_rng([seed, 2, i])
@@ -118,15 +116,11 @@ def _choose(n: int, ratio: float, rng: np.random.Generator) -> set[int]:
     return set(rng.permutation(n)[: round(ratio * n)].tolist())
 
 
-def _shape(
-    size_dhw: tuple[int, int, int], spacing_dhw: tuple[float, float, float], rng: np.random.Generator
-) -> _Shape:
+def _shape(size_dhw: tuple[int, int, int], spacing_dhw: tuple[float, float, float], rng: np.random.Generator) -> _Shape:
     extent = np.array(size_dhw) * np.array(spacing_dhw)
     # Positions in mm from the centre, pushed about by smooth fields so that no ellipsoid stays one.
     centre = [(n - 1) / 2 for n in size_dhw]
-    position = (np.indices(size_dhw) - np.reshape(centre, (3, 1, 1, 1))) * np.reshape(
-        spacing_dhw, (3, 1, 1, 1)
-    )
+    position = (np.indices(size_dhw) - np.reshape(centre, (3, 1, 1, 1))) * np.reshape(spacing_dhw, (3, 1, 1, 1))
     wobble_mm = 0.03 * extent.max()
     smoothness_mm = 0.12 * extent.max()
     position = position + wobble_mm * np.stack(
@@ -151,9 +145,7 @@ def _ellipsoid(at: np.ndarray, radii: np.ndarray) -> np.ndarray:
 
 
 def _capsule(at: np.ndarray, start: np.ndarray, end: np.ndarray, radius: float) -> np.ndarray:
-    along = np.tensordot(end - start, at - np.reshape(start, (3, 1, 1, 1)), axes=1) / np.sum(
-        (end - start) ** 2
-    )
+    along = np.tensordot(end - start, at - np.reshape(start, (3, 1, 1, 1)), axes=1) / np.sum((end - start) ** 2)
     nearest = np.reshape(start, (3, 1, 1, 1)) + np.clip(along, 0, 1) * np.reshape(end - start, (3, 1, 1, 1))
     return np.linalg.norm(at - nearest, axis=0) - radius
 

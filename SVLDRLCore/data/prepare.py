@@ -89,7 +89,7 @@ def prepare_image(
 def prepare_label(label: Volume, prepared: PreparedImage) -> np.ndarray:
     """A label map on the prepared grid, uint8 (D, H, W); only permuted and flipped when nothing is resampled.
 
-    Each structure is smoothed and interpolated as images are: unsmoothed, shrinking by 1.5 or 2 would take 3 %
+    Each structure is smoothed and interpolated as images are; unsmoothed, shrinking by 1.5 would take 3 %
     of an atrium's volume. A voxel is foreground where the structures together exceed one half, and belongs to
     the largest: with one structure that is the cut at 0.5; with several, no crack opens between neighbours.
     Raises InputError for a label on another grid than the image, and for values above 255.
@@ -182,8 +182,7 @@ def _smooth_for_shrinking(array: np.ndarray, source: Geometry, target: Geometry)
     """
     fwhm_per_sigma = 2 * math.sqrt(2 * math.log(2))
     sigma = [
-        math.sqrt(max(t**2 - s**2, 0.0)) / fwhm_per_sigma / s
-        for s, t in zip(source.spacing_dhw, target.spacing_dhw)
+        math.sqrt(max(t**2 - s**2, 0.0)) / fwhm_per_sigma / s for s, t in zip(source.spacing_dhw, target.spacing_dhw)
     ]
     return ndimage.gaussian_filter(array, sigma, mode="nearest", truncate=3.0) if any(sigma) else array
 

@@ -46,9 +46,7 @@ def read_segments(metadata: Mapping[str, str]) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
-def merge_layers(
-    layers: np.ndarray, segments: Sequence[Segment], path: Path
-) -> tuple[np.ndarray, tuple[Segment, ...]]:
+def merge_layers(layers: np.ndarray, segments: Sequence[Segment], path: Path) -> tuple[np.ndarray, tuple[Segment, ...]]:
     """One label map (D, H, W) from layers (D, H, W, L), with its segments.
 
     Values stay where they are unique, else segments are numbered 1, 2, ... in their order. Raises InputError
@@ -67,12 +65,8 @@ def merge_layers(
         taken = merged[mask]
         if taken.any():
             other = next(s for s in numbered if s.value == taken[taken > 0][0])
-            why = (
-                f"the segments {other.name!r} and {old.name!r} overlap in {np.count_nonzero(taken):,} voxels"
-            )
-            raise InputError(
-                str(path), why, "Export each of them as a file of its own, or remove the overlap"
-            )
+            why = f"the segments {other.name!r} and {old.name!r} overlap in {np.count_nonzero(taken):,} voxels"
+            raise InputError(str(path), why, "Export each of them as a file of its own, or remove the overlap")
         merged[mask] = new.value
     return merged, tuple(numbered)
 

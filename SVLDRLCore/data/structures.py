@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,12 +19,14 @@ class Structures:
         values: the label values that make up each structure.
         nested: True if structures may contain each other (a sigmoid each), False if they exclude each other.
         output_values: the value that a voxel of each structure gets in a label map.
+        labels: the whole label table, value -> name.
     """
 
     names: tuple[str, ...]
     values: tuple[tuple[int, ...], ...]
     nested: bool
     output_values: tuple[int, ...]
+    labels: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def channels(self) -> int:
@@ -63,7 +65,7 @@ def structures_of(labels: Mapping[int, str], regions: Mapping[str, tuple[int, ..
         raise InputError("labels", "the label table names no structure", 'Write "labels": {"1": "name"}')
     if not regions:
         values = tuple(sorted(labels))
-        return Structures(tuple(labels[v] for v in values), tuple((v,) for v in values), False, values)
+        return Structures(tuple(labels[v] for v in values), tuple((v,) for v in values), False, values, dict(labels))
     for name, members in regions.items():
         missing = sorted(set(members) - set(labels))
         if missing or not members:
@@ -72,4 +74,4 @@ def structures_of(labels: Mapping[int, str], regions: Mapping[str, tuple[int, ..
     for members in regions.values():
         inner = {v for other in regions.values() if set(other) < set(members) for v in other}
         outputs.append(min(set(members) - inner or members))
-    return Structures(tuple(regions), tuple(tuple(v) for v in regions.values()), True, tuple(outputs))
+    return Structures(tuple(regions), tuple(tuple(v) for v in regions.values()), True, tuple(outputs), dict(labels))

@@ -219,12 +219,7 @@ def _is_true(word: str) -> bool:
 
 def _file_beside(header: Path, name: str) -> Path:
     """The data file of a detached header, which must lie in the header's own folder."""
-    inside = (
-        Path(name).name == name
-        and "\\" not in name
-        and not name.upper().startswith("LIST")
-        and "%" not in name
-    )
+    inside = Path(name).name == name and "\\" not in name and not name.upper().startswith("LIST") and "%" not in name
     if not inside or (header.parent / name).resolve().parent != header.parent.resolve():
         raise InputError(str(header), f"its voxels are in another place ({name})", _ATTACHED)
     if not (header.parent / name).is_file():

@@ -84,9 +84,7 @@ def read_image(path: str | Path) -> Volume:
     image = _read(path)
     if image.GetNumberOfComponentsPerPixel() > 1:
         why = f"it holds {image.GetNumberOfComponentsPerPixel()} values a voxel (colour, vectors or layers)"
-        raise InputError(
-            str(path), why, "Save each channel as a file of its own and list them as the case's images"
-        )
+        raise InputError(str(path), why, "Save each channel as a file of its own and list them as the case's images")
     array = sitk.GetArrayFromImage(image).astype(np.float32, copy=False)
     require_finite(path, int(np.isnan(array).sum()), int(np.isinf(array).sum()))
     geometry = _geometry(image, path)
@@ -189,9 +187,7 @@ def _read(path: Path) -> sitk.Image:
         image = image[:, :, :, 0]
     if image.GetDimension() not in (2, 3):
         why = f"it has {image.GetDimension()} dimensions ({_by(image.GetSize())})"
-        raise InputError(
-            str(path), why, "Save each time point or channel as a three-dimensional file of its own"
-        )
+        raise InputError(str(path), why, "Save each time point or channel as a three-dimensional file of its own")
     return image
 
 
@@ -222,9 +218,7 @@ def _integers(array: np.ndarray, path: Path) -> np.ndarray:
     return array.astype(np.uint8 if array.max(initial=0) <= 255 else np.uint16)
 
 
-def _write(
-    path: Path, array: np.ndarray, geometry: Geometry, metadata: dict[str, str], overwrite: bool
-) -> Path:
+def _write(path: Path, array: np.ndarray, geometry: Geometry, metadata: dict[str, str], overwrite: bool) -> Path:
     if volume_suffix(path) in (".nhdr", ".mhd"):
         raise InputError(str(path), "it would be two files", "Choose .nrrd, .nii.gz or .mha")
     if array.shape != geometry.size_dhw:

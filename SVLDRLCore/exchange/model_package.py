@@ -178,9 +178,7 @@ def load_package(path: str | os.PathLike[str]) -> ModelPackage:
     return ModelPackage(folder=path, config=config, labels=labels, training=training, card=card, extra=extra)
 
 
-def zip_package(
-    folder: str | os.PathLike[str], zip_path: str | os.PathLike[str], overwrite: bool = False
-) -> None:
+def zip_package(folder: str | os.PathLike[str], zip_path: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Pack a checked package into one file.
 
     Raises:

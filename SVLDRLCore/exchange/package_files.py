@@ -7,6 +7,7 @@ import hashlib
 import re
 import stat
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,8 +105,8 @@ def _zip_files(path: Path, archive: zipfile.ZipFile) -> PackageFiles:
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if entry.is_dir() or kind not in (0, stat.S_IFREG):
             raise unusable(path, f"{entry.filename!r} is a link or a folder")
-        if entry.flag_bits & 1:
-            raise unusable(path, f"{entry.filename!r} is encrypted")
+        if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise unusable(path, f"{entry.filename!r} is packed in a way that is not read here")
         if entry.file_size > 1 << 20 and entry.file_size > MAX_RATIO * entry.compress_size:
             raise unusable(path, f"{entry.filename!r} unpacks to over {MAX_RATIO} times its size")
     # orig_filename: zipfile itself cuts names at a zero byte
@@ -152,5 +153,13 @@ def _common_folder(names: list[str]) -> str:
 def _guarded(path: Path) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        EOFError,
+        ValueError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:
         raise unusable(path, f"it cannot be read ({error})") from error

@@ -98,6 +98,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
             tuple(tuple(v) for v in table["values"]),
             bool(table["nested"]),
             tuple(table["output_values"]),
+            {value: str(entry["name"]) for value, entry in package.labels.items()},
         )
         channels = int(own["channels"])
     except (KeyError, TypeError, ValueError) as error:

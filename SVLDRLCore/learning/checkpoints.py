@@ -178,15 +178,20 @@ def _checked(value: Any, where: str) -> Any:
 def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
-            # torch never compresses: a compressed entry is not ours and could unpack to any size
-            foreign = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+            foreign = any(_is_foreign(entry) for entry in archive.infolist())
             damaged = None if foreign else archive.testzip()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError) as error:
         raise _not_ours(path, "it is torn, damaged or of another kind") from error
     if foreign:
         raise _not_ours(path, "it was written by another program")
     if damaged is not None:
         raise _not_ours(path, f"its part {damaged!r} is damaged")
+
+
+def _is_foreign(entry: zipfile.ZipInfo) -> bool:
+    """Compressed, which torch never does and could unpack to any size; or marked as a folder by a flipped bit,
+    for which torch hands out whatever the memory holds."""
+    return entry.compress_type != zipfile.ZIP_STORED or bool(entry.external_attr & 0x10)
 
 
 def _not_ours(path: Path, why: str) -> InputError:

@@ -48,9 +48,12 @@ class LabelReview:
 
     def __call__(self, network: nn.Module) -> None:
         """Predict, compare, weigh; pure reading of the network, so that training goes on as if nothing was."""
+        if self.config.reliability.enabled:
+            self._weigh(network)
+        # Last: a review that is cancelled half way begins anew on resuming, and must not count twice.
         self.snapshots.append({k: v.detach().cpu().clone() for k, v in network.state_dict().items()})
-        if not self.config.reliability.enabled:
-            return
+
+    def _weigh(self, network: nn.Module) -> None:
         cues = []
         for done, case in enumerate(self.cases, start=1):
             self.between()

@@ -39,8 +39,9 @@ def source_model_labels(
 ) -> tuple[list[np.ndarray], int]:
     """Probabilities (C, D, H, W) for each target case by a model of `source`, and the step it stopped at.
 
-    Training stops as soon as the labels of up to eight target cases reach a mean Dice in [lowest, highest]
-    against their own labels, which are used for that alone.
+    Training stops as soon as the labels of up to eight target cases reach a mean Dice of `lowest_dice` against
+    their own labels, which are used for that alone; of the models seen, the one nearest to the middle of the
+    range is taken (also where `largest_steps` were not enough).
     """
     config = with_values(
         config,
@@ -65,7 +66,7 @@ def source_model_labels(
         if abs(dice - wanted) < best["distance"]:
             best.update(distance=abs(dice - wanted), step=trainer.step)
             kept.update({k: v.detach().clone() for k, v in net.state_dict().items()})
-        if dice >= wanted:
+        if dice >= lowest_dice:
             raise EnoughError
         return {"label_dice": dice}
 

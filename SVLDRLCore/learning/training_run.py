@@ -81,7 +81,8 @@ def run_training(
     rows, seconds = list(trainer.rows), dict(trainer.stage_seconds)
     warnings = [*review.warnings, *_policy_warning(rows, given.config, given.method)]
     mask_network = None
-    if given.config.mask_agents.enabled and given.method == "svl_drl":
+    settings = given.config.mask_agents
+    if settings.enabled and settings.imitation_steps + settings.reinforcement_steps and given.method == "svl_drl":
         agents = _train_mask_agents(given, trainer.predictor, review, folder, events, control, resume)
         mask_network = {k: v.detach().cpu().clone() for k, v in agents.predictor.state_dict().items()}
         rows += [
@@ -123,10 +124,12 @@ def _train_network(
         method = SVLDRL(network, config, nested, count, generator)
         stages = plan_stages(config.train.steps, config.stages)
         border = stages[0].last if stages[0].name == "warm_up" and len(stages) > 1 else 0
-    review = LabelReview(given.training, method, config, nested, device, events, folder and folder.path, control.check)
     second = round(config.reliability.second_look * config.train.steps)
+    # At step 0 there is something to judge with only where the network comes from another run.
+    looks = {border, second} - (set() if given.initial_weights else {0})
+    review = LabelReview(given.training, method, config, nested, device, events, folder and folder.path, control.check)
     hooks = Hooks(
-        reviews=dict.fromkeys(sorted({border, second}), review),
+        reviews=dict.fromkeys(sorted(looks), review),
         review_state=review.state,
         restore_review=review.restore,
         validate=_validation(given),

@@ -23,8 +23,10 @@ from ..data.noise import signed_distance
 
 ISLAND_SHARE = 0.004
 """Share of a label off its largest piece from which on it counts as having islands."""
-TOLERANCE = 1.2
+TOLERANCE = 1.1
 """Deviation, in units of its spread, up to which a case keeps its full weight."""
+SHARPNESS = 5.0
+"""How fast the weight falls beyond that."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,17 @@ def judge(cues: Sequence[Cues], verified: Sequence[bool], spacing_mm: float, con
     bias, fit, islands = (np.array([getattr(c, name) for c in cues]) for name in ("bias_mm", "fit", "islands"))
     trusted = np.asarray(verified, bool)
     floor_mm = config.floor_mm * min(1.0, max(spacing_mm / 2.0, 0.5))
+    inverted = _looks_network_made(fit, islands)
     if trusted.sum() >= 2:
         weights = _weights_from_verified(bias, fit, islands, trusted, floor_mm)
-        return _judgement(weights, f"{int(trusted.sum())} verified cases")
+        hard = _weights_from_inversion(fit, islands)
+        rule = f"{int(trusted.sum())} verified cases"
+        if inverted and hard[trusted].mean() > 0.5:
+            weights = 0.5 * (weights + hard)
+            rule += ", which confirm that the easily fitted labels with islands are a network's"
+        weights[trusted] = 1.0
+        return _judgement(weights, rule)
     warnings: list[str] = []
-    inverted = _looks_network_made(fit, islands)
     direction = _fit_direction(bias, fit, floor_mm)
     if inverted:
         weights = _weights_from_inversion(fit, islands)
@@ -98,11 +106,11 @@ def judge(cues: Sequence[Cues], verified: Sequence[bool], spacing_mm: float, con
 
 
 def _weights_from_bias(bias: np.ndarray, islands: np.ndarray, floor_mm: float) -> np.ndarray:
-    """w = exp(-2 max(0, d - 1.2)^2), d from the shortest half of the biases (50 % breakdown) and the islands."""
+    """w = exp(-5 max(0, d - 1.1)^2), d from the shortest half of the biases (50 % breakdown) and the islands."""
     centre, half_length = shortest_half(bias)
     deviation = np.abs(bias - centre) / max(half_length, 2 * floor_mm)
     deviation = np.maximum(deviation, islands / ISLAND_SHARE)
-    return np.exp(-2.0 * np.maximum(0.0, deviation - TOLERANCE) ** 2)
+    return np.exp(-SHARPNESS * np.maximum(0.0, deviation - TOLERANCE) ** 2)
 
 
 def _weights_from_inversion(fit: np.ndarray, islands: np.ndarray) -> np.ndarray:

@@ -49,9 +49,7 @@ def test_model_optimiser_and_plain_values_come_back_as_they_were(tmp_path: Path)
     other = torch.optim.AdamW(network.parameters())
     other.load_state_dict(loaded["optimiser"])
     assert other.param_groups[0]["lr"] == 0.1
-    assert torch.equal(
-        other.state_dict()["state"][0]["exp_avg"], optimiser.state_dict()["state"][0]["exp_avg"]
-    )
+    assert torch.equal(other.state_dict()["state"][0]["exp_avg"], optimiser.state_dict()["state"][0]["exp_avg"])
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,7 @@ def write_json(folder: Path, /, file: str = "datalist.json", **changes) -> Path:
 
 
 def test_decathlon_json(tmp_path):
-    touch(
-        tmp_path, "imagesTr/x_1.nii.gz", "labelsTr/x_1.nii.gz", "imagesTr/x_2.nii.gz", "labelsTr/x_2.nii.gz"
-    )
+    touch(tmp_path, "imagesTr/x_1.nii.gz", "labelsTr/x_1.nii.gz", "imagesTr/x_2.nii.gz", "labelsTr/x_2.nii.gz")
     entries = [{"image": f"./imagesTr/x_{i}.nii.gz", "label": f"./labelsTr/x_{i}.nii.gz"} for i in (1, 2)]
     path = write_json(
         tmp_path, "dataset.json", name="Heart", description="d", reference="r", licence="CC", test=[],
@@ -82,9 +80,7 @@ def test_a_folder_without_description_names_what_its_labels_hold(tmp_path):
     array = np.zeros(SIZE, np.uint8)
     array[0], array[1] = 2, 5
     write_image(tmp_path / "imagesTr/a.nrrd", array, Geometry(SIZE))
-    write_label(
-        tmp_path / "labelsTr/a.seg.nrrd", array, Geometry(SIZE), [Segment(5, "liver"), Segment(2, "")]
-    )
+    write_label(tmp_path / "labelsTr/a.seg.nrrd", array, Geometry(SIZE), [Segment(5, "liver"), Segment(2, "")])
     assert load_datalist(tmp_path).labels == {2: "structure 2", 5: "liver"}
 
 
@@ -194,11 +190,7 @@ def test_saved_and_loaded_again(tmp_path):
         Case("zwei", (tmp_path / "data/c.nrrd",), None),
     )
     original = DataList("n", {1: "Vorhof ä", 7: "x"}, cases[:1], cases[1:])
-    path = (
-        save_datalist(original, tmp_path / "lists" / "d.json")
-        if (tmp_path / "lists").mkdir() is None
-        else None
-    )
+    path = save_datalist(original, tmp_path / "lists" / "d.json") if (tmp_path / "lists").mkdir() is None else None
     assert str(tmp_path) not in path.read_text(encoding="utf-8")
     loaded = load_datalist(path)
     assert (loaded.name, loaded.labels, loaded.path) == ("n", original.labels, path)

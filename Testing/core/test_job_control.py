@@ -101,8 +101,10 @@ def test_end_of_the_pipe_cancels_even_a_paused_job(pipe) -> None:
     source, sink = pipe
     control = JobControl()
     control.pause()
-    listen_to_stdin(control, source)
+    thread = listen_to_stdin(control, source)
     sink.close()
+    thread.join(PATIENCE)
+    assert control.cancelled
     with pytest.raises(Cancelled, match="program that started this job has ended"):
         control.check()
 
@@ -130,7 +132,8 @@ def test_sigterm_wakes_a_paused_job_to_stop_and_repeats_are_harmless() -> None:
 
 
 WORKER = """
-import os, sys
+import os, signal, sys
+signal.alarm(20)
 from SVLDRLCore.job_control import JobControl, listen_to_stdin
 from SVLDRLCore.errors import Cancelled
 control = JobControl()

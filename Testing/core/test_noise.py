@@ -64,9 +64,7 @@ def test_a_border_moves_as_far_as_asked(shift_mm):
 def test_growing_and_shrinking_are_mirror_images():
     mask = ball()
     for shift_mm in (0.7, 2.3, 5.1):
-        np.testing.assert_array_equal(
-            shift_border(mask, SPACING, -shift_mm), ~shift_border(~mask, SPACING, shift_mm)
-        )
+        np.testing.assert_array_equal(shift_border(mask, SPACING, -shift_mm), ~shift_border(~mask, SPACING, shift_mm))
 
 
 def test_no_shift_changes_nothing():
@@ -138,9 +136,7 @@ def test_strong_noise_is_stronger_than_mild_noise():
 
 def test_a_seed_repeats_its_noise():
     label = halves()
-    first, again, other = (
-        morphological_noise(label, SPACING, "strong", np.random.default_rng(s)) for s in (3, 3, 4)
-    )
+    first, again, other = (morphological_noise(label, SPACING, "strong", np.random.default_rng(s)) for s in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 from SVLDRLCore.data.volumes import (
@@ -151,14 +151,10 @@ def test_a_two_dimensional_file_is_one_slice(tmp_path, suffix):
 
 
 def test_colour_and_time_series_are_refused(tmp_path):
-    sitk.WriteImage(
-        sitk.GetImageFromArray(np.zeros((*SIZE, 3), np.uint8), isVector=True), str(tmp_path / "c.nrrd")
-    )
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((*SIZE, 3), np.uint8), isVector=True), str(tmp_path / "c.nrrd"))
     with pytest.raises(InputError, match="3 values a voxel"):
         read_image(tmp_path / "c.nrrd")
-    sitk.WriteImage(
-        sitk.GetImageFromArray(np.zeros((2, *SIZE), np.uint8), isVector=False), str(tmp_path / "t.nii")
-    )
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, *SIZE), np.uint8), isVector=False), str(tmp_path / "t.nii"))
     with pytest.raises(InputError, match="4 dimensions"):
         read_image(tmp_path / "t.nii")
 

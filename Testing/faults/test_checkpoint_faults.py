@@ -136,6 +136,16 @@ def test_no_flipped_bit_gives_other_numbers(checkpoint: Path) -> None:
     assert refused > 0.8 * len(range(0, len(data), 53))
 
 
+def test_a_bit_that_makes_a_tensor_a_folder_is_seen(checkpoint: Path) -> None:
+    # torch reads nothing then, and returns memory that nobody has written
+    data = bytearray(checkpoint.read_bytes())
+    entry = data.index(b"archive/data/0", data.index(b"PK\x01\x02")) - 46
+    data[entry + 38] ^= 0x10
+    checkpoint.write_bytes(data)
+    with pytest.raises(InputError):
+        load_checkpoint(checkpoint)
+
+
 def test_checkpoints_of_others_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "foreign.pth"
     torch.save({"state_dict": {"weight": torch.zeros(2)}}, path)

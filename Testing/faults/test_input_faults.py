@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from SVLDRLCore.data import file_integrity
 from SVLDRLCore.data.case_checks import check_cases, read_case, require_known_labels
@@ -113,9 +113,7 @@ def test_unknown_suffix_and_uncompressed_gz(tmp_path):
 
 
 def test_petabytes_are_refused_from_the_header_alone(tmp_path):
-    header = (
-        "NRRD0004\ntype: short\ndimension: 3\nsizes: 100000 100000 100000\nencoding: raw\nendian: little\n\n"
-    )
+    header = "NRRD0004\ntype: short\ndimension: 3\nsizes: 100000 100000 100000\nencoding: raw\nendian: little\n\n"
     (tmp_path / "a.nrrd").write_bytes(header.encode() + b"0" * 64)
     refuse(tmp_path / "a.nrrd", r"100000 x 100000 x 100000 voxels, which need 5,587,9\d\d\.\d GB of")
     header = "NDims = 3\nDimSize = 100000 100000 100000\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
@@ -146,9 +144,7 @@ def test_zero_and_negative_sizes(tmp_path):
         refuse(tmp_path / "a.nrrd", "its header says")
 
 
-@pytest.mark.parametrize(
-    "target", ["/etc/hostname", "../secret.raw", "sub/secret.raw", "LIST", "a%03d.raw 1 2 1"]
-)
+@pytest.mark.parametrize("target", ["/etc/hostname", "../secret.raw", "sub/secret.raw", "LIST", "a%03d.raw 1 2 1"])
 @pytest.mark.parametrize("form", [".nhdr", ".nrrd", ".mhd", ".mha"])
 def test_detached_data_elsewhere(tmp_path, target, form):
     folder = tmp_path / "data"
@@ -185,6 +181,14 @@ def test_nan_and_infinite_voxels_are_counted(tmp_path, form, dtype, n_nan, n_inf
     array.flat[:n_nan] = np.nan
     array.flat[n_nan : n_nan + n_inf] = -np.inf
     refuse(image_file(tmp_path, form, array), f"^[^:]*: {n_nan:,} voxels are NaN and {n_inf} infinite")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_nan_is_counted_across_the_blocks_of_a_large_file(tmp_path, monkeypatch, form):
+    monkeypatch.setattr(file_integrity, "_CHUNK", 4097)  # blocks that end inside a voxel
+    read_image(image_file(tmp_path, form))
+    (tmp_path / f"image{form}").unlink()
+    refuse(image_file(tmp_path, form, np.full_like(RANDOM, np.nan)), f"{RANDOM.size:,} voxels are NaN")
 
 
 def test_big_endian_nan_is_found_and_big_endian_numbers_are_not_nan(tmp_path):
@@ -238,9 +242,7 @@ def case_of(folder: Path, label: np.ndarray, geometry: Geometry) -> Case:
 
 
 def test_label_of_another_size(tmp_path):
-    case = case_of(
-        tmp_path, np.zeros((12, 20, 22)), Geometry((12, 20, 22), GEOMETRY.spacing_dhw, GEOMETRY.origin_xyz)
-    )
+    case = case_of(tmp_path, np.zeros((12, 20, 22)), Geometry((12, 20, 22), GEOMETRY.spacing_dhw, GEOMETRY.origin_xyz))
     with pytest.raises(InputError, match=r"12 x 20 x 22 voxels.*12 x 20 x 24"):
         read_case(case, {1: "organ"})
 
@@ -260,13 +262,9 @@ def test_label_a_millionth_beside_the_image_is_accepted(tmp_path):
     assert label.array.all()
 
 
-@pytest.mark.parametrize(
-    "changes", [{"spacing_dhw": (3.0, 1.0, 1.01)}, {"direction": (-1.0, 0, 0, 0, 1, 0, 0, 0, 1)}]
-)
+@pytest.mark.parametrize("changes", [{"spacing_dhw": (3.0, 1.0, 1.01)}, {"direction": (-1.0, 0, 0, 0, 1, 0, 0, 0, 1)}])
 def test_label_of_another_spacing_or_direction(changes):
-    other = Geometry(
-        **{"size_dhw": SIZE, "spacing_dhw": (3.0, 1.0, 1.0), "origin_xyz": (5.0, -7.0, 11.0)} | changes
-    )
+    other = Geometry(**{"size_dhw": SIZE, "spacing_dhw": (3.0, 1.0, 1.0), "origin_xyz": (5.0, -7.0, 11.0)} | changes)
     with pytest.raises(InputError, match=f"{next(iter(changes))[:7]}"):
         require_same_geometry(Volume(RANDOM, GEOMETRY), Volume(RANDOM, other))
 
@@ -314,9 +312,7 @@ def test_spacing_zero_in_nifti_and_metaimage(tmp_path):
 
 def test_parallel_axes_in_metaimage(tmp_path):
     path = image_file(tmp_path, "-raw.mha")
-    path.write_bytes(
-        re.sub(rb"TransformMatrix = [^\n]*", b"TransformMatrix = 1 0 0 1 0 0 0 0 1", path.read_bytes())
-    )
+    path.write_bytes(re.sub(rb"TransformMatrix = [^\n]*", b"TransformMatrix = 1 0 0 1 0 0 0 0 1", path.read_bytes()))
     refuse(path, "right angles|cannot be read")
 
 

@@ -29,7 +29,10 @@ ROWS: dict[str, dict[str, Any]] = {
     "reliability without agents": {
         "method": "supervised",
         "reading": "corrected",
-        "overrides": {"reliability": {"enabled": True}, "stages": {"warm_up": 0.0, "transition": 0.15, "full_rl": 0.85}},
+        "overrides": {
+            "reliability": {"enabled": True},
+            "stages": {"warm_up": 0.0, "transition": 0.15, "full_rl": 0.85},
+        },
     },
     "corrected": {"reading": "corrected"},
     "random policy": {"reading": "corrected", "overrides": {"agents": {"random_policy": True}}},
@@ -57,7 +60,9 @@ def jobs() -> list[dict[str, Any]]:
 
 def name_of(job: dict[str, Any]) -> str:
     """A file name for a job."""
-    return "_".join(str(job[k]) for k in ("kind", "noise", "seed", "row") if k in job).replace(" ", "-").replace(",", "")
+    return (
+        "_".join(str(job[k]) for k in ("kind", "noise", "seed", "row") if k in job).replace(" ", "-").replace(",", "")
+    )
 
 
 def needs(job: dict[str, Any]) -> list[dict[str, Any]]:
@@ -68,7 +73,10 @@ def needs(job: dict[str, Any]) -> list[dict[str, Any]]:
         "corrupt": [],
         "warm_up": corrupted,
         "train": [{"kind": "warm_up", **at}],
-        "refine": [{"kind": "train", **at, "row": "extended"}, {"kind": "corrupt", "noise": "sfda", "seed": job["seed"]}],
+        "refine": [
+            {"kind": "train", **at, "row": "extended"},
+            {"kind": "corrupt", "noise": "sfda", "seed": job["seed"]},
+        ],
     }[job["kind"]]
 
 
@@ -98,7 +106,8 @@ def run_job(job: dict[str, Any], output: Path, data: Path) -> dict[str, Any]:
     if job["kind"] == "refine":
         from refine_rough_masks import refine_rows
 
-        return {"rows": refine_rows(place / f"train_{noise}_{seed}_extended", clean, seed)}
+        weak = place / f"corrupt_sfda_{seed}" / "datalist.json"
+        return {"rows": refine_rows(place / f"train_{noise}_{seed}_extended", clean, weak, seed)}
     folder = place / name_of(job)
     common = {"preset": "left_atrium"}
     if job["kind"] == "warm_up":
@@ -112,7 +121,15 @@ def run_job(job: dict[str, Any], output: Path, data: Path) -> dict[str, Any]:
         cases = json.loads((noisy.parent / "corruption.json").read_text())["cases"]
         verified = [case["case"] for case in cases if not case["corrupted"]][:4]
     began = time.time()
-    train(noisy, folder, overrides=overrides, verified=verified, initial_model=place / f"warm_up_{noise}_{seed}", **row, **common)
+    train(
+        noisy,
+        folder,
+        overrides=overrides,
+        verified=verified,
+        initial_model=place / f"warm_up_{noise}_{seed}",
+        **row,
+        **common,
+    )
     return {"seconds": time.time() - began, "rows": evaluate_job(folder, clean), **reliability_auc(folder, noisy)}
 
 
@@ -131,7 +148,16 @@ def evaluate_job(folder: Path, clean: Path) -> list[dict[str, Any]]:
     for case in load_training_cases(load_datalist(clean).validation, model.config.data, model.structures):
         maps = predict_probabilities(model.network, case.image, model.config.data.patch_size, False, batch_size=8)
         m = mask_metrics(maps[0] > 0.5, np.asarray(case.masks[0]) > 0, case.spacing_dhw)
-        rows.append({"case": case.name, "dice": m.dice, "iou": m.iou, "hd95": m.hd95_mm, "asd": m.asd_mm, "volume_ratio": m.volume_ratio})
+        rows.append(
+            {
+                "case": case.name,
+                "dice": m.dice,
+                "iou": m.iou,
+                "hd95": m.hd95_mm,
+                "asd": m.asd_mm,
+                "volume_ratio": m.volume_ratio,
+            }
+        )
     return rows
 
 

@@ -1,0 +1,253 @@
+"""The command line: one subcommand for each function in `SVLDRLCore.commands`, by jsonargparse."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ActionConfigFile, ArgumentParser
+
+from .config import Config, config_to_dict, load_config, preset_names, read_overrides
+from .errors import Cancelled, InputError
+from .events import Listener, stdout_listener
+from .job_control import JobControl, cancel_on_signals, listen_to_stdin
+from .progress_bar import ProgressBar
+
+READINGS = ("extended", "corrected", "as_printed")
+EXIT_INPUT_ERROR, EXIT_CANCELLED = 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status (0 done, 2 bad input, 130 cancelled)."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    values = {k: v for k, v in options[options.subcommand].items() if k != "config"}
+    control = JobControl()
+    try:
+        with cancel_on_signals(control):
+            return COMMANDS[options.subcommand][1](values, control)
+    except Cancelled as reason:
+        print(f"Stopped: {reason}", file=sys.stderr)
+        return EXIT_CANCELLED
+    except InputError as error:
+        print(f"{error.what}\n  why: {error.why}\n  do:  {error.do}", file=sys.stderr)
+        return EXIT_INPUT_ERROR
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def build_parser() -> ArgumentParser:
+    """The parser with all subcommands."""
+    parser = ArgumentParser(prog="svldrl", description="3D segmentation from noisy annotations by SVL-DRL.")
+    commands = parser.add_subcommands(required=True)
+    for name, (define, _) in COMMANDS.items():
+        sub = ArgumentParser(description=define.__doc__)
+        sub.add_argument("--config", action=ActionConfigFile, help="options of this command from a JSON or YAML file")
+        define(sub)
+        commands.add_subcommand(name, sub, help=define.__doc__)
+    return parser
+
+
+def _job_options(sub: ArgumentParser) -> None:
+    sub.add_argument("--events", action="store_true", help="print JSON lines and obey commands on standard input")
+
+
+def _listeners(values: dict[str, Any], control: JobControl) -> list[Listener]:
+    if values.pop("events"):
+        listen_to_stdin(control)
+        return [stdout_listener]
+    return [ProgressBar()]
+
+
+def _define_train(sub: ArgumentParser) -> None:
+    """Train on noisy labels."""
+    sub.add_argument("datalist", type=str, help="datalist JSON or data folder")
+    sub.add_argument("--output", type=str, required=True, help="new folder for the model and all of the run")
+    sub.add_argument("--preset", type=str, default="general", help=f"one of {', '.join(preset_names())}")
+    sub.add_argument("--method", type=str, default="svl_drl", help="svl_drl or supervised")
+    sub.add_argument("--reading", type=str, default="extended", help="extended, corrected or as_printed")
+    sub.add_argument("--settings", type=str, default=None, help="JSON file of settings laid over the preset")
+    sub.add_argument(
+        "--set", type=str, nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="e.g. train.steps=1000"
+    )
+    sub.add_argument(
+        "--verified", type=str, nargs="+", action="extend", default=[], help="cases whose labels can be trusted"
+    )
+    sub.add_argument(
+        "--clean-list", type=str, default=None, help="datalist whose validation cases choose the best model"
+    )
+    sub.add_argument("--initial-model", type=str, default=None, help="start from this model's encoder and decoder")
+    sub.add_argument("--resume", action="store_true", help="go on with the training in OUTPUT")
+    _job_options(sub)
+
+
+def _train(values: dict[str, Any], control: JobControl) -> int:
+    from .commands.train import train
+
+    listeners = _listeners(values, control)
+    settings = values.pop("settings")
+    overrides = read_overrides(settings) if settings else {}
+    for text in values.pop("set"):
+        _lay(overrides, text)
+    model = train(**values, overrides=overrides, listeners=listeners, control=control)
+    print(f"Model: {model}")
+    return 0
+
+
+def _lay(tree: dict[str, Any], text: str) -> None:
+    """Lay one `section.key=value` over a tree of overrides."""
+    import json
+
+    name, sign, value = text.partition("=")
+    section, dot, key = name.partition(".")
+    if not (sign and dot):
+        raise InputError(f"--set {text}", "it is not of the form section.key=value", "E.g. --set train.steps=1000")
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        parsed = value
+    if not isinstance(tree.setdefault(section, {}), dict):
+        raise InputError(
+            f"setting {section}", f"{tree[section]!r} is no group of settings", "Correct the settings file"
+        )
+    tree[section][key] = parsed
+
+
+def _define_refine(sub: ArgumentParser) -> None:
+    """Refine a rough mask, or segment from scratch without one."""
+    sub.add_argument("image", type=str, help="image file; several channels separated by commas")
+    sub.add_argument("rough", type=str, nargs="?", default=None, help="rough segmentation on the image's grid")
+    sub.add_argument("--model", type=str, required=True)
+    sub.add_argument("--output", type=str, required=True, help=".seg.nrrd, .nii.gz, .nrrd or .mha")
+    sub.add_argument("--trust", type=float, default=0.5, help="1 keeps the mask, 0 believes the model")
+    sub.add_argument(
+        "--structures", type=str, nargs="+", action="extend", default=[], help="names to refine; all if not given"
+    )
+    sub.add_argument("--margin-mm", type=float, default=20.0, help="how far around the rough mask to look")
+    sub.add_argument("--overlap", type=float, default=0.5, help="of the sliding windows")
+    sub.add_argument("--device", type=str, default="auto")
+    sub.add_argument("--overwrite", action="store_true")
+    _job_options(sub)
+
+
+def _refine(values: dict[str, Any], control: JobControl) -> int:
+    from .commands.refine import refine
+    from .evaluation.tables import text_table
+
+    listeners = _listeners(values, control)
+    values["image"] = values["image"].split(",") if not Path(values["image"]).exists() else values["image"]
+    done = refine(**values, listeners=listeners, control=control)
+    head = ["structure", "before mL", "after mL", "added mL", "removed mL", "Dice before/after"]
+    keys = ("before_ml", "after_ml", "added_ml", "removed_ml")
+    cells = [[r["structure"], *(f"{r[k]:.2f}" for k in keys), f"{r['dice']:.3f}"] for r in done.changes]
+    print(text_table(head, cells))
+    print(f"Written: {done.output}")
+    return 0
+
+
+def _define_evaluate(sub: ArgumentParser) -> None:
+    """Compare predictions with references: Dice, IoU, HD95, ASD."""
+    sub.add_argument("predictions", type=str, help="file or folder")
+    sub.add_argument("references", type=str, help="file, folder or datalist")
+    sub.add_argument("--output", type=str, default=None, help="folder for evaluation.csv and evaluation.json")
+    sub.add_argument("--hd95", type=str, default="max", help="max (MONAI) or pooled (MedPy)")
+    sub.add_argument("--overwrite", action="store_true")
+
+
+def _evaluate(values: dict[str, Any], control: JobControl) -> int:
+    from .commands.evaluate import evaluate
+
+    evaluate(**values)
+    return 0
+
+
+def _define_corrupt(sub: ArgumentParser) -> None:
+    """Make a copy of a data list whose labels are wrong in a known way."""
+    sub.add_argument("datalist", type=str)
+    sub.add_argument("--output", type=str, required=True)
+    sub.add_argument("--noise", type=str, required=True, help="mt (erosion, dilation) or sfda (a weak model's labels)")
+    sub.add_argument("--ratio", type=float, default=0.5, help="share of the cases")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--strength", type=str, default="strong", help="of mt noise: mild or strong")
+    sub.add_argument("--source-cases", type=int, default=2, help="cases that the sfda source model is trained on")
+    sub.add_argument("--preset", type=str, default="general", help="of the sfda source model")
+    _job_options(sub)
+
+
+def _corrupt(values: dict[str, Any], control: JobControl) -> int:
+    from .commands.corrupt import corrupt
+
+    listeners = _listeners(values, control)
+    print(f"Written: {corrupt(**values, listeners=listeners, control=control)}")
+    return 0
+
+
+def _define_check(sub: ArgumentParser) -> None:
+    """List what is wrong with a data set before anything starts."""
+    sub.add_argument("datalist", type=str)
+
+
+def _check(values: dict[str, Any], control: JobControl) -> int:
+    from .commands.check import check, format_problems
+
+    problems = check(**values)
+    print(format_problems(problems))
+    return EXIT_INPUT_ERROR if any(p.severity == "error" for p in problems) else 0
+
+
+def _define_info(sub: ArgumentParser) -> None:
+    """Tell what a model holds."""
+    sub.add_argument("model", type=str)
+
+
+def _info(values: dict[str, Any], control: JobControl) -> int:
+    from .commands.info import format_info, info
+
+    print(format_info(info(**values)))
+    return 0
+
+
+def _define_demo(sub: ArgumentParser) -> None:
+    """Train and refine on a phantom, in a few minutes, with a report."""
+    sub.add_argument("--output", type=str, default="demo")
+    sub.add_argument("--seed", type=int, default=0)
+    _job_options(sub)
+
+
+def _demo(values: dict[str, Any], control: JobControl) -> int:
+    from .commands.demo import demo
+
+    listeners = _listeners(values, control)
+    print(demo(**values, listeners=listeners, control=control))
+    return 0
+
+
+def _define_settings(sub: ArgumentParser) -> None:
+    """Print all settings of a preset in a reading, as JSON."""
+    sub.add_argument("--preset", type=str, default="general")
+    sub.add_argument("--reading", type=str, default="extended")
+
+
+def _settings(values: dict[str, Any], control: JobControl) -> int:
+    import json
+
+    config: Config = load_config(**values)
+    print(json.dumps(config_to_dict(config), indent=2))
+    return 0
+
+
+COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[dict[str, Any], JobControl], int]]] = {
+    "train": (_define_train, _train),
+    "refine": (_define_refine, _refine),
+    "evaluate": (_define_evaluate, _evaluate),
+    "corrupt": (_define_corrupt, _corrupt),
+    "check": (_define_check, _check),
+    "info": (_define_info, _info),
+    "demo": (_define_demo, _demo),
+    "settings": (_define_settings, _settings),
+}

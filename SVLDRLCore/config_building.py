@@ -1,0 +1,114 @@
+"""From dictionaries to frozen dataclasses: types and ranges checked, unknown keys refused by name."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import fields, is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from .errors import InputError
+
+
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` laid over `below`, group by group."""
+    merged = dict(below)
+    for key, value in above.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict) and key != "regions"
+        merged[key] = merge(merged[key], value) if nested else value
+    return merged
+
+
+def build(cls: type, tree: Any, where: str = "") -> Any:
+    """An instance of a dataclass from nested dictionaries.
+
+    Raises:
+        InputError: an unknown key or a value of the wrong kind, by its full name.
+    """
+    if not isinstance(tree, dict):
+        raise InputError(f"setting {where}", f"{tree!r} is no group of settings", "Write an object of settings")
+    hints = get_type_hints(cls)
+    unknown = sorted(set(tree) - set(hints))
+    if unknown:
+        near = ", ".join(f.name for f in fields(cls))
+        raise InputError(f"setting {where}{unknown[0]}", "there is none of that name", f"Known here: {near}")
+    return cls(**{name: _convert(hints[name], value, f"{where}{name}") for name, value in tree.items()})
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    if is_dataclass(kind):
+        return build(kind, value, f"{where}.")
+    origin, options = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        if value in options:
+            return value
+        raise InputError(f"setting {where}", f"{value!r} is not among the choices", f"Use one of {options}")
+    if origin in (Union, types.UnionType):
+        return None if value is None else _convert(options[0], value, where)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        kinds = [options[0]] * len(value) if options[-1] is Ellipsis else options
+        if len(kinds) == len(value):
+            return tuple(_convert(k, v, where) for k, v in zip(kinds, value))
+    elif origin is dict and isinstance(value, dict):
+        return {str(k): _convert(options[1], v, f"{where}.{k}") for k, v in value.items()}
+    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif kind in (int, bool, str) and type(value) is kind:
+        return value
+    raise InputError(f"setting {where}", f"{value!r} is not of the kind {kind}", "Correct the value")
+
+
+RANGES: dict[str, tuple[float, float]] = {
+    "data.foreground_fraction": (0, 1),
+    "data.held_out_fraction": (0, 0.9),
+    "data.intensity_jitter": (0, 1),
+    "network.feature_size": (1, 512),
+    "network.levels": (2, 6),
+    "agents.rollout_steps": (1, 50),
+    "agents.gamma": (0, 1),
+    "agents.action_strength": (0, 1),
+    "agents.temperature_start": (0, 100),
+    "agents.temperature_end": (0, 100),
+    "agents.value_weight": (0, 1),
+    "agents.policy_weight": (0, 1),
+    "agents.transition_value_weight": (0, 1),
+    "optimiser.learning_rate": (1e-9, 10),
+    "optimiser.ema_decay": (0, 0.99999),
+    "optimiser.cross_entropy_weight": (0, 1),
+    "stages.warm_up": (0, 1),
+    "stages.transition": (0, 1),
+    "stages.full_rl": (0, 1),
+    "reliability.loss_floor": (0, 1),
+    "reliability.second_look": (0, 1),
+    "mask_agents.rollout_steps": (1, 20),
+    "mask_agents.step_size": (0.01, 1),
+    "mask_agents.clean_share": (0, 1),
+    "mask_agents.prediction_share": (0, 1),
+    "train.steps": (1, 10**8),
+    "train.batch_size": (1, 1024),
+    "train.steps_per_epoch": (1, 10**6),
+    "train.validate_every": (1, 10**8),
+}
+
+
+def check_values(config: Any) -> None:
+    """Refuse values out of range and values that do not go together, by name."""
+    for name, (low, high) in RANGES.items():
+        section, key = name.split(".")
+        value = getattr(getattr(config, section), key)
+        if not low <= value <= high:
+            raise InputError(f"setting {name}", f"{value} lies outside {low} to {high}", "Correct the value")
+    total = config.stages.warm_up + config.stages.transition + config.stages.full_rl
+    if abs(total - 1) > 1e-6:
+        raise InputError("setting stages", f"the shares add up to {total}, not 1", "Make them add up to 1")
+    if config.agents.value_weight + config.agents.policy_weight >= 1:
+        raise InputError("setting agents", "value_weight + policy_weight must stay below 1 (eq. 7)", "Lower one")
+    net, patch = config.network, config.data.patch_size
+    if net.backbone != "swin_unetr" and (net.feature_size % 8 or config.mask_agents.feature_size % 8):
+        raise InputError("setting network.feature_size", "it is no multiple of 8", "Group normalisation needs that")
+    multiple = 32 if net.backbone == "swin_unetr" else 2 ** (net.levels - 1)
+    if any(size <= 0 or size % multiple for size in patch):
+        raise InputError(
+            "setting data.patch_size", f"{patch} is no multiple of {multiple}", f"{net.backbone} needs that"
+        )
+    if net.backbone == "swin_unetr" and max(patch) == 32:
+        raise InputError("setting data.patch_size", f"{patch} is too small for Swin UNETR", "Use 64 or more on a side")

@@ -1,0 +1,274 @@
+"""The agents learn what can be learned: toys whose best policy is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from SVLDRLCore.agents.actions import (
+    ENHANCE,
+    KEEP,
+    WEAKEN,
+    act_on_mask,
+    entropy_of,
+    log_policy,
+    log_prob_of,
+    sample_actions,
+)
+from SVLDRLCore.agents.losses import policy_loss, value_loss
+from SVLDRLCore.agents.mask_agents import best_action, edit_mask, mask_episode
+from SVLDRLCore.agents.returns import advantage, discounted_returns
+from SVLDRLCore.agents.rewards import soft_dice
+from SVLDRLCore.agents.rollout import Episode, image_episode
+from SVLDRLCore.config import AgentConfig, MaskAgentConfig, NetworkConfig, load_config
+from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
+from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork
+
+CORRECTED = load_config("general", "corrected").agents
+
+
+def halves(size: int = 6) -> Tensor:
+    """1 in the upper half of the columns, 0 in the lower, (1, 1, size, size, size)."""
+    volume = torch.zeros(1, 1, size, size, size)
+    volume[..., size // 2 :] = 1
+    return volume
+
+
+def agent_loss(episode: Episode, entropy_bonus: float) -> Tensor:
+    """Policy and value loss of an episode, as the full RL stage combines them."""
+    terms = [
+        policy_loss(log_prob, advantage(r, v, standardise=True)).mean()
+        - entropy_bonus * entropy.mean()
+        + value_loss(r, v).mean()
+        for log_prob, r, v, entropy in zip(episode.log_probs, episode.returns, episode.values, episode.entropies)
+    ]
+    return torch.stack(terms).mean()
+
+
+def test_a_bandit_whose_best_action_differs_by_voxel_is_learned() -> None:
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
+    upper = halves()
+    best = torch.where(upper > 0, ENHANCE, WEAKEN).long()
+    seen = torch.cat([upper, 1 - upper], dim=1)
+    actor, critic = nn.Conv3d(2, 3, 1), nn.Conv3d(2, 1, 1)
+    optimiser = torch.optim.Adam([*actor.parameters(), *critic.parameters()], 0.05)
+    for _ in range(150):
+        logits = actor(seen).unsqueeze(1)
+        actions = sample_actions(logits, 1.0, generator)
+        log_probs = log_policy(logits)
+        noise = torch.randn(actions.shape, generator=generator)
+        paid = torch.where(actions == best, 1.0, -1.0) + noise + 3.0  # an offset that the critic must take away
+        returns, value = discounted_returns([paid], 0.95)[0], critic(seen)
+        loss = policy_loss(log_prob_of(log_probs, actions), advantage(returns, value, standardise=True)).mean()
+        loss = loss + value_loss(returns, value).mean() - 0.01 * entropy_of(log_probs).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    probabilities = actor(seen).softmax(1)
+    assert probabilities[:, ENHANCE][upper[:, 0] > 0].min() > 0.9
+    assert probabilities[:, WEAKEN][upper[:, 0] == 0].min() > 0.9
+    assert entropy_of(log_policy(actor(seen).unsqueeze(1))).mean() < 0.5
+
+
+class Threshold(nn.Module):
+    """A world where brighter voxels are segmented: enhancing helps where the label is 1, weakening elsewhere."""
+
+    def __init__(self, label: Tensor) -> None:
+        super().__init__()
+        self.config = NetworkConfig()
+        self.where = torch.cat([label, 1 - label], dim=1)
+        self.actor, self.critic = nn.Conv3d(2, 3, 1), nn.Conv3d(2, 1, 1)
+        self.encoded = 0
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        self.encoded += 1
+        return [image]
+
+    def segment(self, features: list[Tensor], image: Tensor) -> Tensor:
+        return 10 * (image - 0.5)
+
+    def value(self, features: list[Tensor], image: Tensor) -> Tensor:
+        return self.critic(self.where).expand(len(image), -1, -1, -1, -1)
+
+    def policy(self, features: list[Tensor], image: Tensor) -> Tensor:
+        return self.actor(self.where).unsqueeze(1).expand(len(image), -1, -1, -1, -1, -1)
+
+
+def test_agents_learn_to_make_the_image_easier_to_segment() -> None:
+    torch.manual_seed(0)
+    label, generator = halves(), torch.Generator().manual_seed(2)
+    world = Threshold(label)
+    agents = replace(CORRECTED, rollout_steps=2)
+    optimiser = torch.optim.Adam(world.parameters(), 0.05)
+    image = torch.full((2, 1, 6, 6, 6), 0.5)
+    for _ in range(120):
+        episode = image_episode(
+            world, image, label.expand(2, -1, -1, -1, -1), agents, temperature=1.0, generator=generator, nested=True
+        )
+        optimiser.zero_grad()
+        agent_loss(episode, agents.entropy_bonus).backward()
+        optimiser.step()
+    chosen = world.policy([], image).argmax(2)[:1]
+    assert (chosen[label > 0] == ENHANCE).all()
+    assert (chosen[label == 0] == WEAKEN).all()
+    assert soft_dice(torch.sigmoid(episode.last_logits.detach()), label).mean() > soft_dice(
+        torch.sigmoid(episode.first_logits), label
+    ).mean()
+
+
+def test_an_episode_is_a_chain_of_states_and_its_returns_are_discounted() -> None:
+    world, generator = Threshold(halves()), torch.Generator().manual_seed(0)
+    agents = replace(CORRECTED, rollout_steps=3, smooth_returns=False, gamma=0.5)
+    image = torch.full((2, 1, 6, 6, 6), 0.5)
+    trust = torch.tensor([1.0, 0.0])
+    episode = image_episode(
+        world,
+        image,
+        halves().expand(2, -1, -1, -1, -1),
+        agents,
+        temperature=1.0,
+        generator=generator,
+        nested=True,
+        trust=trust,
+    )
+    assert world.encoded == 4  # once a state, x^0 to x^3
+    assert torch.equal(episode.transitions[0].state, image)
+    for before, after in zip(episode.transitions, episode.transitions[1:]):
+        assert torch.equal(before.next_state, after.state)
+    for t in episode.transitions:
+        kept = t.actions == KEEP
+        assert torch.equal(t.next_state[kept], t.state[kept])
+        assert (t.next_state[t.actions == ENHANCE] >= t.state[t.actions == ENHANCE]).all()
+        assert (t.next_state[t.actions == WEAKEN] <= t.state[t.actions == WEAKEN]).all()
+        assert (t.reward[1] == 0).all()  # a label that nobody trusts pays nothing
+        assert t.reward[0].abs().sum() > 0
+    r = [t.reward for t in episode.transitions]
+    torch.testing.assert_close(episode.returns[0], r[0] + 0.5 * r[1] + 0.25 * r[2])
+    torch.testing.assert_close(episode.last_logits, 10 * (episode.transitions[-1].next_state - 0.5))
+
+
+@pytest.mark.parametrize("reading", ["corrected", "as_printed"])
+def test_who_learns_from_what_in_an_episode(reading: str) -> None:
+    """Corrected: the agents' losses stop at the features. As printed: they reach the encoder."""
+    config = load_config("general", reading, {"network": {"levels": 2}, "data": {"patch_size": [4, 8, 8]}})
+    torch.manual_seed(0)
+    network = ActorCriticUNETR(config.network, 1, 1)
+    for head in (network.value_decoder.head, network.policy_decoder.head):
+        nn.init.normal_(head.weight)  # heads of zeros let nothing through
+    target = torch.zeros(1, 1, 4, 8, 8)
+    target[..., 2:6] = 1
+    agents = replace(config.agents, rollout_steps=2)
+    episode = image_episode(
+        network,
+        torch.rand(1, 1, 4, 8, 8),
+        target,
+        agents,
+        temperature=1.0,
+        generator=torch.Generator().manual_seed(0),
+        nested=True,
+    )
+    agent_loss(episode, 0.0).backward(retain_graph=True)
+    reached = any(p.grad is not None and p.grad.abs().sum() > 0 for p in network.encoder.parameters())
+    assert reached == (reading == "as_printed")
+    assert all(p.grad is None for p in network.segmentation_decoder.parameters())
+    network.zero_grad()
+    episode.last_logits.sum().backward()
+    assert all(p.grad is not None for p in network.encoder.parameters())
+    assert (episode.first_logits.requires_grad) == (agents.segmentation_state == "both")
+
+
+def shifted_squares(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Images of a bright box, its mask, and a rough mask shifted by two voxels or too small or too large."""
+    target, rough = torch.zeros(n, 1, 8, 8, 8), torch.zeros(n, 1, 8, 8, 8)
+    for i in range(n):
+        a = torch.randint(1, 4, (3,), generator=generator).tolist()
+        target[i, 0, a[0] : a[0] + 4, a[1] : a[1] + 4, a[2] : a[2] + 4] = 1
+        grow = int(torch.randint(-1, 2, (1,), generator=generator))
+        shift = int(torch.randint(-1, 2, (1,), generator=generator))
+        low = [max(0, x - grow + shift) for x in a]
+        rough[i, 0, low[0] : a[0] + 4 + grow, low[1] : a[1] + 4 + grow, low[2] : a[2] + 4 + grow] = 1
+    noise = 0.1 * torch.randn(target.shape, generator=generator)
+    return (0.3 + 0.5 * target + noise).clamp(0, 1), target, rough
+
+
+def test_mask_agents_learn_to_move_a_rough_mask() -> None:
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(3)
+    agents = MaskAgentConfig()
+    network = MaskAgentNetwork(NetworkConfig(feature_size=8, levels=2), in_channels=1)
+    optimiser = torch.optim.Adam(network.parameters(), 5e-3)
+    unsure = torch.full((6, 1, 8, 8, 8), 0.5)
+    for _ in range(100):
+        image, target, rough = shifted_squares(6, generator)
+        episode = mask_episode(network, image, rough, unsure, target, agents, generator)
+        optimiser.zero_grad()
+        agent_loss(episode, 0.01).backward()
+        optimiser.step()
+    image, target, rough = shifted_squares(20, torch.Generator().manual_seed(4))
+    edited = edit_mask(network.eval(), image, rough, unsure[:1].expand(20, -1, -1, -1, -1), agents, 0.5)
+    before, after = soft_dice(rough, target).mean(), soft_dice((edited > 0.5).float(), target).mean()
+    assert before < 0.85
+    assert after > before + 0.08
+    untouched = edit_mask(network, image, rough, unsure[:1].expand(20, -1, -1, -1, -1), agents, 1.5)
+    assert torch.equal(untouched, rough)  # no policy is that sure
+
+
+def test_a_mask_episode_is_paid_for_the_fall_of_the_error() -> None:
+    torch.manual_seed(0)
+    agents = MaskAgentConfig(gamma=0.5)
+    network = MaskAgentNetwork(NetworkConfig(feature_size=8, levels=2), in_channels=1)
+    image, target, rough = shifted_squares(2, torch.Generator().manual_seed(5))
+    episode = mask_episode(network, image, rough, rough, target, agents, torch.Generator().manual_seed(6))
+    assert len(episode.transitions) == agents.rollout_steps
+    assert torch.equal(episode.transitions[0].state, rough)
+    for t in episode.transitions:
+        assert torch.equal(t.next_state, act_on_mask(t.state, t.actions, agents.step_size))
+    r = [t.reward for t in episode.transitions]
+    expected = sum(0.5**k * item for k, item in enumerate(r))
+    torch.testing.assert_close(episode.returns[0], expected)
+    better = (episode.transitions[0].next_state - target).abs() < (rough - target).abs()
+    worse = (episode.transitions[0].next_state - target).abs() > (rough - target).abs()
+    for sample in range(2):
+        assert r[0][sample][better[sample]].min() > r[0][sample][worse[sample]].max()
+
+
+@pytest.mark.parametrize("step_size", [0.1, 0.4, 1.0])
+def test_the_best_action_is_the_best_of_all_three(step_size: float) -> None:
+    beliefs = torch.linspace(0, 1, 21).repeat(2).view(1, 1, 42, 1, 1)
+    target = torch.cat([torch.zeros(21), torch.ones(21)]).view(1, 1, 42, 1, 1)
+    chosen = best_action(beliefs, target, step_size)
+    for belief, wanted, action in zip(beliefs.flatten().tolist(), target.flatten().tolist(), chosen.flatten().tolist()):
+        after = {
+            KEEP: belief,
+            ENHANCE: min(1.0, belief + step_size),
+            WEAKEN: max(0.0, belief - step_size),
+        }
+        errors = {a: abs(z - wanted) for a, z in after.items()}
+        assert errors[action] == pytest.approx(min(errors.values()), abs=1e-6)
+        if errors[KEEP] <= min(errors.values()) + 1e-9:
+            assert action == KEEP
+
+
+def test_a_scripted_random_policy_stays_a_control() -> None:
+    """`random_policy` draws uniformly whatever the policy says, and does not look at it."""
+    world = Threshold(halves())
+    nn.init.constant_(world.actor.bias, 0.0)
+    with torch.no_grad():
+        world.actor.bias[ENHANCE] = 50.0
+    agents: AgentConfig = replace(CORRECTED, random_policy=True, rollout_steps=4)
+    episode = image_episode(
+        world,
+        torch.full((8, 1, 6, 6, 6), 0.5),
+        halves().expand(8, -1, -1, -1, -1),
+        agents,
+        temperature=0.3,
+        generator=torch.Generator().manual_seed(0),
+        nested=True,
+    )
+    actions = torch.stack([t.actions for t in episode.transitions]).flatten()
+    shares = torch.bincount(actions, minlength=3) / len(actions)
+    assert shares.tolist() == pytest.approx([1 / 3] * 3, abs=0.03)

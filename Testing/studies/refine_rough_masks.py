@@ -1,0 +1,80 @@
+"""Refinement of rough masks of the clean validation cases, at several kinds and strengths of error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from SVLDRLCore.agents.mask_agents import edit_mask
+from SVLDRLCore.data.cases import TrainingCase, load_training_cases
+from SVLDRLCore.data.datalist import load_datalist
+from SVLDRLCore.data.noise import roughen_border, shift_border
+from SVLDRLCore.evaluation.metrics import mask_metrics
+from SVLDRLCore.events import EventLog
+from SVLDRLCore.exchange.trained_model import TrainedModel, load_model
+from SVLDRLCore.inference.refinement import DEFAULT_TRUST, predict, threshold_of
+from SVLDRLCore.inference.sliding_window import predict_maps
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning.source_model import source_model_labels
+
+TRUSTS = (0.0, 0.25, 0.5, 0.75, 0.9)
+
+
+def rough_masks(case: TrainingCase, made_by_network: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Boolean masks (D, H, W): each voxel centre within 1, 2, 4 mm of the border switched, and more."""
+    mask, spacing = case.masks[0].numpy() > 0, case.spacing_dhw
+    made = {f"erosion {d} mm": shift_border(mask, spacing, -d) for d in (1, 2, 4)}
+    made |= {f"dilation {d} mm": shift_border(mask, spacing, d) for d in (1, 2, 4)}
+    made["irregular border"] = roughen_border(mask, spacing, 3.0, 6.0, rng)
+    made["network's (SFDA)"] = made_by_network
+    made["clean"] = mask
+    return made
+
+
+def edited(model: TrainedModel, image: np.ndarray, rough: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Beliefs for all TRUSTS at once (T, D, H, W), with the sliding window of `svldrl refine`."""
+    m = model.channels
+
+    def agents(x: torch.Tensor) -> torch.Tensor:
+        parts = (x[:, :m], x[:, m : m + 1], x[:, m + 1 :])
+        config = model.config.mask_agents
+        return torch.cat([edit_mask(model.mask_network, *parts, config, threshold_of(t)) for t in TRUSTS], dim=1)
+
+    inputs = torch.from_numpy(np.concatenate([image, rough[None].astype(np.float32), prediction]))
+    return predict_maps(agents, inputs, model.config.data.patch_size, batch_size=8).numpy()
+
+
+def refine_rows(folder: Path, clean: Path, corrupted: Path, seed: int) -> list[dict[str, Any]]:
+    """A row a case and kind: Dice and ASD before, of the prediction without a mask, and after at each trust."""
+    assert DEFAULT_TRUST in TRUSTS
+    model = load_model(folder)
+    cases = load_training_cases(load_datalist(clean).validation, model.config.data, model.structures)
+    listed = load_datalist(clean)
+    names = json.loads((corrupted.parent / "corruption.json").read_text())["source_cases"]
+    source = load_training_cases(
+        [case for case in listed.training if case.name in names], model.config.data, model.structures
+    )
+    with EventLog(None) as events:
+        weak, _ = source_model_labels(
+            source, cases, model.config, model.structures, lowest_dice=0.70, highest_dice=0.75, largest_steps=400,
+            device=torch.device("cpu"), events=events, control=JobControl(),
+        )  # fmt: skip
+    rng = np.random.default_rng([seed, 5])
+    rows = []
+    for case, network_made in zip(cases, weak):
+        image, truth = case.image.numpy(), case.masks[0].numpy() > 0
+        prediction = predict(model, image, batch_size=8)
+        alone = mask_metrics(prediction[0] > 0.5, truth, case.spacing_dhw)
+        for kind, rough in rough_masks(case, network_made[0] > 0.5, rng).items():
+            before = mask_metrics(rough, truth, case.spacing_dhw)
+            row = {"case": case.name, "kind": kind, "before": before.dice, "before_asd": before.asd_mm,
+                   "prediction": alone.dice, "prediction_asd": alone.asd_mm}  # fmt: skip
+            for trust, belief in zip(TRUSTS, edited(model, image, rough, prediction)):
+                after = mask_metrics(belief > 0.5, truth, case.spacing_dhw)
+                row |= {f"after {trust}": after.dice, f"after_asd {trust}": after.asd_mm}
+            rows.append(row)
+    return rows
