@@ -59,9 +59,16 @@ def _job_options(sub: ArgumentParser) -> None:
 
 def _listeners(values: dict[str, Any], control: JobControl) -> list[Listener]:
     if values.pop("events"):
-        listen_to_stdin(control)
+        # Unbuffered: a thread that waits inside a buffered reader aborts the interpreter when the job is done.
+        listen_to_stdin(control, open(sys.stdin.fileno(), "rb", buffering=0, closefd=False))  # noqa: SIM115
         return [stdout_listener]
     return [ProgressBar()]
+
+
+def _say(text: str, listeners: list[Listener]) -> None:
+    """For people only: with --events standard output holds JSON lines and nothing else."""
+    if stdout_listener not in listeners:
+        print(text)
 
 
 def _define_train(sub: ArgumentParser) -> None:
@@ -95,7 +102,7 @@ def _train(values: dict[str, Any], control: JobControl) -> int:
     for text in values.pop("set"):
         _lay(overrides, text)
     model = train(**values, overrides=overrides, listeners=listeners, control=control)
-    print(f"Model: {model}")
+    _say(f"Model: {model}", listeners)
     return 0
 
 
@@ -145,8 +152,7 @@ def _refine(values: dict[str, Any], control: JobControl) -> int:
     head = ["structure", "before mL", "after mL", "added mL", "removed mL", "Dice before/after"]
     keys = ("before_ml", "after_ml", "added_ml", "removed_ml")
     cells = [[r["structure"], *(f"{r[k]:.2f}" for k in keys), f"{r['dice']:.3f}"] for r in done.changes]
-    print(text_table(head, cells))
-    print(f"Written: {done.output}")
+    _say(f"{text_table(head, cells)}\nWritten: {done.output}", listeners)
     return 0
 
 
@@ -183,7 +189,7 @@ def _corrupt(values: dict[str, Any], control: JobControl) -> int:
     from .commands.corrupt import corrupt
 
     listeners = _listeners(values, control)
-    print(f"Written: {corrupt(**values, listeners=listeners, control=control)}")
+    _say(f"Written: {corrupt(**values, listeners=listeners, control=control)}", listeners)
     return 0
 
 

@@ -166,22 +166,25 @@ class MaskAgentConfig:
     """Agents that edit a mask (`extended`): refinement of rough masks and correction of labels."""
 
     enabled: bool = False
-    imitation_steps: int = 350
-    """Updates that imitate the action that lowers a voxel's error, before any reward."""
-    reinforcement_steps: int = 150
+    opinion_steps: int = 500
+    """Updates of the trunk's opinion (supervised by the further corrupted labels) before any reward."""
+    reinforcement_steps: int = 120
     """Updates by policy gradient."""
     rollout_steps: int = 3
     """Edits a voxel may make."""
-    step_size: float = 0.4
-    """Change of the mask's probability by one enhance or weaken."""
+    step_size: float = 1 / 3
+    """Change of the mask's probability by one enhance or weaken. Three steps cross from 0 to 1 and the last one to
+    change the mask is taken at even odds; 0.4 would stop short (0 -> 0.4 -> keep) up to odds of 6 to 4."""
     gamma: float = 0.95
     entropy_bonus: float = 0.02
     largest_shift_mm: float = 6.0
     """Border shift of the corrupted masks, U(-this, this)."""
     roughness_mm: float = 2.0
     """Largest SD of the irregular border."""
-    clean_share: float = 0.3
+    clean_share: float = 0.2
     """Episodes that start from the label itself: leaving a good mask alone is learned, too."""
+    shift_share: float = 0.3
+    """Episodes that start from an evenly shifted border (a reader's habit); the rest get a roughened one, too."""
     prediction_share: float = 0.15
     """Episodes that start from a model's (earlier) prediction."""
     feature_size: int = 8

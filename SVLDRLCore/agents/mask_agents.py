@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..config import MaskAgentConfig
 from ..networks.mask_agent_network import MaskAgentNetwork
@@ -31,10 +30,11 @@ def mask_episode(
 ) -> Episode:
     """K steps of editing `rough`, rewarded for coming nearer to `target`; all maps (B, 1, D, H, W)."""
     episode = Episode()
-    features = network.trunk(image, rough, prediction)
+    reading = network.read(image, rough, prediction)
+    episode.first_logits = reading.opinion
     belief = rough
     for _ in range(config.rollout_steps):
-        logits, value = network.step(features, belief)
+        logits, value = network.step(reading, belief)
         chosen = act.sample_actions(logits, 1.0, generator)
         log_probs = act.log_policy(logits)
         next_belief = act.act_on_mask(belief, chosen, config.step_size)
@@ -49,27 +49,6 @@ def mask_episode(
         belief = next_belief
     episode.returns = discounted_returns([t.reward for t in episode.transitions], config.gamma)
     return episode
-
-
-def best_action(belief: Tensor, target: Tensor, step_size: float) -> Tensor:
-    """The action that lowers a voxel's squared error most, (B, 1, D, H, W): what imitation copies.
-
-    Keep where no step helps.
-    """
-    options = torch.stack(
-        [
-            (act.act_on_mask(belief, torch.full_like(belief, a, dtype=torch.long), step_size) - target).abs()
-            for a in (act.KEEP, act.ENHANCE, act.WEAKEN)
-        ]
-    )
-    return options.argmin(dim=0)
-
-
-def imitation_loss(logits: Tensor, wanted: Tensor, trust: Tensor, valid: Tensor) -> Tensor:
-    """Cross entropy to the wanted actions, averaged over the voxels where something can be wrong."""
-    losses = F.cross_entropy(logits.squeeze(1), wanted.squeeze(1), reduction="none").unsqueeze(1)
-    weights = valid * trust.view(-1, 1, 1, 1, 1)
-    return (losses * weights).sum() / weights.sum().clamp_min(1.0)
 
 
 @torch.no_grad()
@@ -87,10 +66,10 @@ def edit_mask(
         threshold: an agent acts only where pi(enhance) or pi(weaken) reaches it, else it keeps: high values
             trust the mask, 1/3 trusts the agents.
     """
-    features = network.trunk(image, rough, prediction)
+    reading = network.read(image, rough, prediction)
     belief = rough
     for _ in range(config.rollout_steps):
-        probabilities = network.step(features, belief)[0].softmax(dim=2)
+        probabilities = network.step(reading, belief)[0].softmax(dim=2)
         sure = probabilities[:, :, act.ENHANCE :] >= threshold
         wanted = probabilities[:, :, act.ENHANCE :].argmax(dim=2) + act.ENHANCE
         chosen = torch.where(sure.any(dim=2), wanted, torch.zeros_like(wanted))

@@ -50,7 +50,7 @@ _QUICK = _Scale(
     overrides={
         "data": {"patch_size": [16, 16, 16]},
         "train": {"steps": 20, "steps_per_epoch": 2, "validate_every": 10},
-        "mask_agents": {"imitation_steps": 8, "reinforcement_steps": 4},
+        "mask_agents": {"opinion_steps": 8, "reinforcement_steps": 4},
     },
 )
 
@@ -202,7 +202,7 @@ def _notes(config: Mapping[str, Any], scale: _Scale, seed: int) -> list[str]:
         f"Command: svldrl demo --seed {seed}",
         f"Data: phantoms of {size} voxels of 2 mm, all from the seed; no patient's images.",
         f"Settings: preset {config['preset']}, reading {config['reading']}; {training['steps']} steps of the three "
-        f"stages; the mask agents took {agents['imitation_steps']} of imitation and {agents['reinforcement_steps']} of "
+        f"stages; the mask agents took {agents['opinion_steps']} to form an opinion and {agents['reinforcement_steps']} of "
         f"reinforcement; {training['batch_size']} patches of {patch} voxels a step. All settings: model/config.json.",
         definition_text(),
     ]

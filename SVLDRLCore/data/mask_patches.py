@@ -102,6 +102,8 @@ class MaskPatchSampler:
             return (shown[int(rng.integers(len(shown)))][place].float() > 0.5).float()
         distance = self._distance[index][place].float().numpy()
         shift = rng.uniform(-self.config.largest_shift_mm, self.config.largest_shift_mm)
+        if kind < self.config.clean_share + self.config.prediction_share + self.config.shift_share:
+            return torch.from_numpy((distance <= shift).astype(np.float32))
         amplitude = rng.uniform(0, self.config.roughness_mm)
         field = smooth_field(distance.shape[1:], case.spacing_dhw, rng.uniform(3.0, 12.0), rng)
         return torch.from_numpy((distance < shift + amplitude * field).astype(np.float32))

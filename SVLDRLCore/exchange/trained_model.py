@@ -46,9 +46,11 @@ def build_networks(config: Config, channels: int, structures: Structures) -> Act
     return ActorCriticUNETR(config.network, channels, structures.channels)
 
 
-def mask_trunk_config(config: Config) -> NetworkConfig:
-    """Trunk of the mask agents: always a small convolutional network, which sees at full resolution."""
-    return NetworkConfig(backbone="unet", feature_size=config.mask_agents.feature_size, levels=_unet_levels(config))
+def build_mask_network(config: Config, channels: int) -> MaskAgentNetwork:
+    """The untrained mask agents; their trunk is a small convolutional network whatever the backbone is."""
+    agents = config.mask_agents
+    trunk = NetworkConfig(backbone="unet", feature_size=agents.feature_size, levels=_unet_levels(config))
+    return MaskAgentNetwork(trunk, channels, agents.step_size)
 
 
 def _unet_levels(config: Config) -> int:
@@ -108,7 +110,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
     mask_weights = package.tensors("mask_agents.")
     mask_network = None
     if mask_weights:
-        mask_network = MaskAgentNetwork(mask_trunk_config(config), channels)
+        mask_network = build_mask_network(config, channels)
         _fill(mask_network, mask_weights, path)
     for module in (network, mask_network):
         if module is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,15 +15,12 @@ from .sliding_window import predict_maps, predict_probabilities
 
 DEFAULT_TRUST = 0.5
 """How far the user's mask is believed: 1 returns it unchanged, 0 lets the agents act wherever they lean to."""
-LOWEST_THRESHOLD = 0.35
-"""Probability of an action from which on the agents act at trust 0 (1/3 is chance)."""
-
 Progress = Callable[[str, int], None]
 
 
 def threshold_of(trust: float) -> float:
-    """Probability that an action needs: 0.35 at trust 0, 0.95 at trust 0.999, nothing acts at trust 1."""
-    return 2.0 if trust >= 1 else LOWEST_THRESHOLD + 0.6 * trust
+    """Probability that an action needs: 0.35 (chance is 1/3) at trust 0, 0.70 at 0.5, 0.98 at 0.9, none at 1."""
+    return 2.0 if trust >= 1 else 1.0 / (1.0 + math.exp(0.6 - 2.4 * trust - 4.0 * trust**4))
 
 
 def predict(

@@ -19,12 +19,11 @@ from ..data.structures import Structures
 from ..errors import InputError
 from ..events import EventLog
 from ..exchange.run_folder import RunFolder
-from ..exchange.trained_model import build_networks, mask_trunk_config
+from ..exchange.trained_model import build_mask_network, build_networks
 from ..job_control import JobControl
-from ..methods.mask_agents import IMITATION, REINFORCEMENT, MaskAgents
+from ..methods.mask_agents import OPINION, REINFORCEMENT, MaskAgents
 from ..methods.supervised import Supervised
 from ..methods.svl_drl import SVLDRL
-from ..networks.mask_agent_network import MaskAgentNetwork
 from .label_review import LabelReview, predict_case
 from .stages import Stage, plan_stages
 from .trainer import Hooks, Trainer
@@ -82,7 +81,7 @@ def run_training(
     warnings = [*review.warnings, *_policy_warning(rows, given.config, given.method)]
     mask_network = None
     settings = given.config.mask_agents
-    if settings.enabled and settings.imitation_steps + settings.reinforcement_steps and given.method == "svl_drl":
+    if settings.enabled and settings.opinion_steps + settings.reinforcement_steps and given.method == "svl_drl":
         agents = _train_mask_agents(given, trainer.predictor, review, folder, events, control, resume)
         mask_network = {k: v.detach().cpu().clone() for k, v in agents.predictor.state_dict().items()}
         rows += [
@@ -162,7 +161,7 @@ def _train_mask_agents(
     cases = [given.training[i] for i in chosen]
     predictions = _snapshots_predictions(given, predictor, review, cases, events, control)
     torch.manual_seed(config.train.seed + 2)
-    network = MaskAgentNetwork(mask_trunk_config(config), cases[0].image.shape[0])
+    network = build_mask_network(config, cases[0].image.shape[0])
     generator = torch.Generator().manual_seed(config.train.seed + 3)
     method = MaskAgents(network, agents, weights[chosen], generator)
     sampler = MaskPatchSampler(cases, predictions, config.data, agents, config.train.batch_size, config.train.seed)
@@ -185,10 +184,10 @@ def mask_optimiser(config: Config) -> Any:
 
 
 def mask_stages(network: nn.Module, config: MaskAgentConfig) -> tuple[Stage, ...]:
-    """Imitation, then reinforcement; all parts of the network learn in both."""
+    """Opinion, then reinforcement; all parts of the network learn in both."""
     parts = tuple(name for name, _ in network.named_children())
-    border, last = config.imitation_steps, config.imitation_steps + config.reinforcement_steps
-    stages = (Stage(IMITATION, 0, border, parts), Stage(REINFORCEMENT, border, last, parts))
+    border, last = config.opinion_steps, config.opinion_steps + config.reinforcement_steps
+    stages = (Stage(OPINION, 0, border, parts), Stage(REINFORCEMENT, border, last, parts))
     return tuple(stage for stage in stages if stage.last > stage.first)
 
 

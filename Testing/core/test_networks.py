@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from SVLDRLCore.config import NetworkConfig, load_config
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.exchange.trained_model import build_mask_network
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
 from SVLDRLCore.networks.backbones import (
     SegResNetDecoder,
@@ -150,19 +151,46 @@ def test_segresnet_is_monais() -> None:
         torch.testing.assert_close(theirs.conv_final(decoder(encoder(image))), theirs(image))
 
 
-def test_the_mask_agents_network() -> None:
+@pytest.fixture
+def mask_agents() -> MaskAgentNetwork:
     torch.manual_seed(0)
-    network = MaskAgentNetwork(UNET, in_channels=2)
+    config = load_config("general", "extended", {"data": {"patch_size": [8, 16, 16]}, "network": {"levels": 3}})
+    return build_mask_network(config, channels=2)
+
+
+def test_the_mask_agents_network(mask_agents: MaskAgentNetwork) -> None:
     image = images(SIZE, channels=2, batch=2)
     rough, prediction = torch.rand(2, 2, *SIZE).split(1, dim=1)
-    features = network.trunk(image, rough, prediction)
-    logits, value = network.step(features, rough)
+    for p in mask_agents.parameters():  # what starts at zero would hide what goes in
+        torch.nn.init.normal_(p, std=0.1)
+    reading = mask_agents.read(image, rough, prediction)
+    logits, value = mask_agents.step(reading, rough)
+    assert reading.opinion.shape == value.shape == (2, 1, *SIZE)
     assert logits.shape == (2, 1, 3, *SIZE)
-    assert value.shape == (2, 1, *SIZE)
-    assert (value == 0).all()
-    assert not torch.equal(logits, network.step(features, 1 - rough)[0])  # the belief matters
-    assert not torch.equal(features, network.trunk(image, 1 - rough, prediction))
-    assert not torch.equal(features, network.trunk(image, rough, 1 - prediction))
+    assert not torch.equal(logits, mask_agents.step(reading, 1 - rough)[0])
+    for other in ((1 - image, rough, prediction), (image, 1 - rough, prediction), (image, rough, 1 - prediction)):
+        assert not torch.equal(reading.opinion, mask_agents.read(*other).opinion)
+
+
+def test_the_mask_agents_start_by_going_where_mask_and_model_agree(mask_agents: MaskAgentNetwork) -> None:
+    image, ones = images(SIZE, channels=2), torch.ones(1, 1, *SIZE)
+    yes, no = mask_agents.read(image, ones, ones), mask_agents.read(image, 0 * ones, 0 * ones)
+    assert (mask_agents.step(yes, 0 * ones)[1] == 0).all()
+    for reading, belief, action in ((yes, 0.0, 1), (no, 1.0, 2), (yes, 1.0, 0), (no, 0.0, 0)):
+        assert (mask_agents.step(reading, belief * ones)[0].argmax(2) == action).all()
+
+
+def test_the_mask_agents_gradient_stops_at_the_trunk(mask_agents: MaskAgentNetwork) -> None:
+    for head in (mask_agents.policy_head, mask_agents.value_head, mask_agents.opinion_head):
+        torch.nn.init.normal_(head.weight)
+    rough = torch.rand(1, 1, *SIZE)
+    reading = mask_agents.read(images(SIZE, channels=2), rough, rough)
+    logits, value = mask_agents.step(reading, rough)
+    (logits.square().sum() + value.square().sum()).backward()
+    trunk = [*mask_agents.encoder.parameters(), *mask_agents.decoder.parameters()]
+    assert all(p.grad is None for p in trunk)
+    reading.opinion.sum().backward()
+    assert all(p.grad is not None for p in trunk)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -64,7 +66,7 @@ def test_rounding_loses_no_step(steps: int) -> None:
     stages = plan_stages(steps, StageConfig(warm_up=1 / 3, transition=1 / 3, full_rl=1 / 3))
     assert stages[0].first == 0
     assert stages[-1].last == steps
-    assert all(a.last == b.first for a, b in zip(stages, stages[1:]))
+    assert all(a.last == b.first for a, b in pairwise(stages))
     assert all(stage.last > stage.first for stage in stages)
 
 

@@ -24,8 +24,11 @@ from SVLDRLCore.agents.returns import advantage, discounted_returns
 from SVLDRLCore.agents.rewards import soft_dice
 from SVLDRLCore.agents.rollout import Episode, image_episode
 from SVLDRLCore.config import AgentConfig, MaskAgentConfig, NetworkConfig, load_config
+from SVLDRLCore.data.mask_patches import MaskBatch
+from SVLDRLCore.exchange.trained_model import build_mask_network
+from SVLDRLCore.methods.mask_agents import IMITATION, REINFORCEMENT, MaskAgents
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
-from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork
+from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork, Reading
 
 CORRECTED = load_config("general", "corrected").agents
 
@@ -115,9 +118,10 @@ def test_agents_learn_to_make_the_image_easier_to_segment() -> None:
     chosen = world.policy([], image).argmax(2)[:1]
     assert (chosen[label > 0] == ENHANCE).all()
     assert (chosen[label == 0] == WEAKEN).all()
-    assert soft_dice(torch.sigmoid(episode.last_logits.detach()), label).mean() > soft_dice(
-        torch.sigmoid(episode.first_logits), label
-    ).mean()
+    assert (
+        soft_dice(torch.sigmoid(episode.last_logits.detach()), label).mean()
+        > soft_dice(torch.sigmoid(episode.first_logits), label).mean()
+    )
 
 
 def test_an_episode_is_a_chain_of_states_and_its_returns_are_discounted() -> None:
@@ -181,7 +185,7 @@ def test_who_learns_from_what_in_an_episode(reading: str) -> None:
     assert (episode.first_logits.requires_grad) == (agents.segmentation_state == "both")
 
 
-def shifted_squares(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def shifted_boxes(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Images of a bright box, its mask, and a rough mask shifted by two voxels or too small or too large."""
     target, rough = torch.zeros(n, 1, 8, 8, 8), torch.zeros(n, 1, 8, 8, 8)
     for i in range(n):
@@ -195,33 +199,74 @@ def shifted_squares(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor,
     return (0.3 + 0.5 * target + noise).clamp(0, 1), target, rough
 
 
-def test_mask_agents_learn_to_move_a_rough_mask() -> None:
+def mask_agents(size: int = 8) -> tuple[MaskAgentNetwork, MaskAgentConfig]:
+    patch = {"data": {"patch_size": [size] * 3}, "network": {"levels": 2}}
+    config = load_config("general", "extended", patch)
     torch.manual_seed(0)
+    return build_mask_network(config, channels=1), config.mask_agents
+
+
+def mask_batch(n: int, generator: torch.Generator) -> MaskBatch:
+    image, target, rough = shifted_boxes(n, generator)
+    return MaskBatch(image, target, torch.ones_like(image), rough, torch.full_like(image, 0.5), tuple(range(n)))
+
+
+def test_mask_agents_learn_to_move_a_rough_mask() -> None:
+    network, agents = mask_agents()
     generator = torch.Generator().manual_seed(3)
-    agents = MaskAgentConfig()
-    network = MaskAgentNetwork(NetworkConfig(feature_size=8, levels=2), in_channels=1)
+    method = MaskAgents(network, agents, torch.ones(6), generator)
     optimiser = torch.optim.Adam(network.parameters(), 5e-3)
-    unsure = torch.full((6, 1, 8, 8, 8), 0.5)
-    for _ in range(100):
-        image, target, rough = shifted_squares(6, generator)
-        episode = mask_episode(network, image, rough, unsure, target, agents, generator)
+    for step in range(80):
+        stage = IMITATION if step < 40 else REINFORCEMENT
+        loss = method.training_step(mask_batch(6, generator), stage, 0.0).loss
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    seen = mask_batch(20, torch.Generator().manual_seed(4))
+    maps = (seen.image, seen.rough, seen.prediction, agents)
+    edited = (edit_mask(network.eval(), *maps, 0.4) > 0.5).float()
+    before, after = soft_dice(seen.rough, seen.target).mean(), soft_dice(edited, seen.target).mean()
+    assert before < 0.85
+    assert after > before + 0.08
+    assert torch.equal(edit_mask(network, *maps, 1.5), seen.rough)  # no policy is that sure
+
+
+def test_policy_gradient_alone_teaches_mask_agents_where_the_reward_lies() -> None:
+    """One stroke at a time, from rewards only: the mask is to grow into the bright voxels and leave the dark ones."""
+    generator = torch.Generator().manual_seed(3)
+    image, target, rough = shifted_boxes(12, generator)
+
+    class Eyes(nn.Module):
+        """A policy that sees image and belief, and no trunk."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden, self.actor, self.critic = nn.Conv3d(2, 8, 1), nn.Conv3d(8, 3, 1), nn.Conv3d(8, 1, 1)
+
+        def read(self, image: Tensor, rough: Tensor, prediction: Tensor) -> Reading:
+            return Reading(image, torch.zeros_like(rough))
+
+        def step(self, reading: Reading, belief: Tensor) -> tuple[Tensor, Tensor]:
+            seen = torch.cat([5 * (reading.features - 0.5), 2 * belief - 1], dim=1)
+            hidden = torch.tanh(self.hidden(seen))
+            return self.actor(hidden).unsqueeze(1), self.critic(hidden.detach())
+
+    torch.manual_seed(0)
+    eyes, agents = Eyes(), MaskAgentConfig()
+    optimiser = torch.optim.Adam(eyes.parameters(), 0.03)
+    for _ in range(150):
+        episode = mask_episode(eyes, image, rough, rough, target, agents, generator)
         optimiser.zero_grad()
         agent_loss(episode, 0.01).backward()
         optimiser.step()
-    image, target, rough = shifted_squares(20, torch.Generator().manual_seed(4))
-    edited = edit_mask(network.eval(), image, rough, unsure[:1].expand(20, -1, -1, -1, -1), agents, 0.5)
-    before, after = soft_dice(rough, target).mean(), soft_dice((edited > 0.5).float(), target).mean()
-    assert before < 0.85
-    assert after > before + 0.08
-    untouched = edit_mask(network, image, rough, unsure[:1].expand(20, -1, -1, -1, -1), agents, 1.5)
-    assert torch.equal(untouched, rough)  # no policy is that sure
+    edited = (edit_mask(eyes, image, rough, rough, agents, 0.4) > 0.5).float()
+    assert soft_dice(edited, target).mean() > soft_dice(rough, target).mean() + 0.1
 
 
 def test_a_mask_episode_is_paid_for_the_fall_of_the_error() -> None:
-    torch.manual_seed(0)
-    agents = MaskAgentConfig(gamma=0.5)
-    network = MaskAgentNetwork(NetworkConfig(feature_size=8, levels=2), in_channels=1)
-    image, target, rough = shifted_squares(2, torch.Generator().manual_seed(5))
+    network, agents = mask_agents()
+    agents = replace(agents, gamma=0.5)
+    image, target, rough = shifted_boxes(2, torch.Generator().manual_seed(5))
     episode = mask_episode(network, image, rough, rough, target, agents, torch.Generator().manual_seed(6))
     assert len(episode.transitions) == agents.rollout_steps
     assert torch.equal(episode.transitions[0].state, rough)

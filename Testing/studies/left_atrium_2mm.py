@@ -40,22 +40,19 @@ ROWS: dict[str, dict[str, Any]] = {
     "extended, 4 verified": {"reading": "extended", "verified": 4, "overrides": NO_MASK_AGENTS},
     "as printed": {"reading": "as_printed", "overrides": {"agents": {"rollout_steps": 2}}},
 }
-ORDER = ("supervised", "extended", "extended, 4 verified", "corrected", "random policy", "reliability without agents")
 
 
 def jobs() -> list[dict[str, Any]]:
-    """All jobs, the ones that others wait for first."""
-    made: list[dict[str, Any]] = []
-    for seed in SEEDS:
-        for noise in ("mt", "sfda", "clean"):
-            if noise != "clean":
-                made.append({"kind": "corrupt", "noise": noise, "seed": seed})
-            made.append({"kind": "warm_up", "noise": noise, "seed": seed})
-        made.append({"kind": "train", "noise": "clean", "seed": seed, "row": "supervised"})
-        made += [{"kind": "train", "noise": n, "seed": seed, "row": r} for r in ORDER for n in NOISES]
-    made += [{"kind": "train", "noise": "mt", "seed": seed, "row": "as printed"} for seed in SEEDS]
-    made += [{"kind": "refine", "noise": noise, "seed": seed} for seed in SEEDS for noise in NOISES]
-    return made
+    """All jobs, the most telling first; each waits for what it `needs`."""
+    at = [{"noise": noise, "seed": seed} for seed in SEEDS for noise in NOISES]
+    clean = [{"noise": "clean", "seed": seed} for seed in SEEDS]
+    made = [{"kind": "corrupt", **place} for place in at] + [{"kind": "warm_up", **place} for place in [*at, *clean]]
+    made += [{"kind": "train", **place, "row": "supervised"} for place in [*at, *clean]]
+    for row in ("extended", "extended, 4 verified", "corrected", "random policy", "reliability without agents"):
+        made += [{"kind": "train", **place, "row": row} for place in at]
+        if row == "extended":
+            made += [{"kind": "refine", **place} for place in at]
+    return made + [{"kind": "train", "noise": "mt", "seed": seed, "row": "as printed"} for seed in SEEDS]
 
 
 def name_of(job: dict[str, Any]) -> str:

@@ -1,0 +1,225 @@
+"""The command line: help, exit codes, errors that say what, why and what to do, and options that reach the job."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from SVLDRLCore.cli import COMMANDS, EXIT_CANCELLED, EXIT_INPUT_ERROR, main
+from SVLDRLCore.commands import refine as refine_module
+from SVLDRLCore.commands import train as train_module
+from SVLDRLCore.config import config_from_dict, load_config
+from SVLDRLCore.data.phantoms import write_phantom_dataset
+from SVLDRLCore.errors import Cancelled
+from SVLDRLCore.exchange.run_folder import RunFolder
+
+TINY = [
+    "data.patch_size=[8,16,16]", "data.spacing_mm=[4,4,4]", "network.levels=3", "agents.rollout_steps=1",
+    "mask_agents.imitation_steps=2", "mask_agents.reinforcement_steps=2", "train.batch_size=1",
+    "train.steps=4", "train.device=cpu",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def datalist(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    return write_phantom_dataset(folder, 3, 0, noise="mt", size_dhw=(10, 20, 20), spacing_dhw=(4.0, 4.0, 4.0))
+
+
+def exit_of(arguments: list[str]) -> int:
+    """Exit status, whether argparse leaves or main returns."""
+    try:
+        return main(arguments)
+    except SystemExit as left:
+        return int(left.code or 0)
+
+
+def trained_with(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> dict[str, Any]:
+    """What `svldrl train` hands to the function."""
+    got: dict[str, Any] = {}
+    monkeypatch.setattr(train_module, "train", lambda **values: got.update(values) or Path("model"))
+    assert main(["train", *arguments]) == 0
+    return got
+
+
+def test_help_names_every_command(capsys) -> None:
+    assert exit_of(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert "svldrl" in text
+    assert set(COMMANDS) >= {"train", "refine", "evaluate", "corrupt", "check", "info", "demo", "settings"}
+    for name in COMMANDS:
+        assert name in text
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_every_command_has_help(capsys, command: str) -> None:
+    assert exit_of([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert COMMANDS[command][0].__doc__.split(".")[0].split(",")[0] in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["paint"], ["train"], ["settings", "--colour", "red"], ["train", "d", "--output", "o", "--stepz", "3"]],
+    ids=str,
+)
+def test_wrong_usage_exits_with_2(capsys, arguments: list[str]) -> None:
+    assert exit_of(arguments) == 2
+    assert "error" in capsys.readouterr().err
+
+
+def test_help_comes_fast_and_without_torch() -> None:
+    code = "import sys; from SVLDRLCore.cli import build_parser; build_parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("reading", ["extended", "corrected", "as_printed"])
+def test_settings_are_those_of_the_preset_and_reading(capsys, reading: str) -> None:
+    assert main(["settings", "--preset", "left_atrium", "--reading", reading]) == 0
+    assert config_from_dict(json.loads(capsys.readouterr().out)) == load_config("left_atrium", reading)
+
+
+def test_errors_say_what_why_and_what_to_do(capsys, tmp_path: Path) -> None:
+    assert main(["train", str(tmp_path / "none.json"), "--output", str(tmp_path / "run")]) == EXIT_INPUT_ERROR
+    text = capsys.readouterr().err
+    assert "none.json" in text
+    assert "\n  why: there is no such datalist" in text
+    assert "\n  do:  Check the path" in text
+    assert "Traceback" not in text
+    assert main(["settings", "--preset", "liver"]) == EXIT_INPUT_ERROR
+    assert "liver" in capsys.readouterr().err
+
+
+def test_a_cancelled_job_exits_with_130(monkeypatch, capsys) -> None:
+    def stopped(**values: Any) -> Path:
+        raise Cancelled("stopped by SIGINT")
+
+    monkeypatch.setattr(train_module, "train", stopped)
+    assert main(["train", "data.json", "--output", "run"]) == EXIT_CANCELLED == 130
+    assert "stopped by SIGINT" in capsys.readouterr().err
+
+
+# Options reach the job.
+
+
+def test_set_takes_numbers_lists_words_and_null(monkeypatch) -> None:
+    got = trained_with(
+        monkeypatch,
+        [
+            "d.json", "--output", "run", "--set", "train.steps=12", "data.patch_size=[8,16,16]",
+            "optimiser.name=sgd", "data.spacing_mm=null", "agents.bound_to_image=false",
+            'data.regions={"core": [2]}',
+        ],
+    )  # fmt: skip
+    assert got["overrides"] == {
+        "train": {"steps": 12},
+        "data": {"patch_size": [8, 16, 16], "spacing_mm": None, "regions": {"core": [2]}},
+        "optimiser": {"name": "sgd"},
+        "agents": {"bound_to_image": False},
+    }
+    assert load_config(overrides=got["overrides"]).data.regions == {"core": (2,)}
+
+
+def test_set_may_be_given_again_and_lies_over_the_settings_file(monkeypatch, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text('{"train": {"steps": 5, "seed": 3}}')
+    arguments = ["d.json", "--output", "run", "--settings", str(settings)]
+    assert trained_with(monkeypatch, arguments)["overrides"] == {"train": {"steps": 5, "seed": 3}}
+    again = [*arguments, "--set", "train.steps=6", "--set", "agents.gamma=0.5"]
+    got = trained_with(monkeypatch, again)["overrides"]
+    assert got == {"train": {"steps": 6, "seed": 3}, "agents": {"gamma": 0.5}}
+
+
+@pytest.mark.parametrize("text", ["steps=5", "train.steps", "train"])
+def test_set_wants_section_key_and_value(capsys, text: str) -> None:
+    assert main(["train", "d.json", "--output", "run", "--set", text]) == EXIT_INPUT_ERROR
+    assert "section.key=value" in capsys.readouterr().err
+
+
+def test_set_names_what_it_does_not_know(capsys, tmp_path: Path) -> None:
+    arguments = ["train", "d.json", "--output", str(tmp_path / "run"), "--set", "train.stepz=5"]
+    assert main(arguments) == EXIT_INPUT_ERROR
+    assert "train.stepz" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    settings = tmp_path / "settings.json"
+    settings.write_text('{"train": 5}')
+    assert main([*arguments[:4], "--settings", str(settings), "--set", "train.steps=5"]) == EXIT_INPUT_ERROR
+    assert "setting train" in capsys.readouterr().err
+
+
+def test_all_options_of_train_arrive(monkeypatch) -> None:
+    got = trained_with(
+        monkeypatch,
+        [
+            "d.json", "--output", "run", "--preset", "left_atrium", "--method", "supervised", "--reading", "corrected",
+            "--verified", "a", "b", "--clean-list", "c.json", "--initial-model", "m", "--resume",
+        ],
+    )  # fmt: skip
+    kept = {key: value for key, value in got.items() if key not in ("listeners", "control")}
+    assert kept == {
+        "datalist": "d.json", "output": "run", "preset": "left_atrium", "method": "supervised",
+        "reading": "corrected", "overrides": {}, "verified": ["a", "b"], "clean_list": "c.json",
+        "initial_model": "m", "resume": True,
+    }  # fmt: skip
+
+
+def test_options_come_from_a_config_file(monkeypatch, tmp_path: Path) -> None:
+    options = tmp_path / "options.json"
+    options.write_text('{"reading": "corrected", "verified": ["a"]}')
+    got = trained_with(monkeypatch, ["--config", str(options), "d.json", "--output", "run"])
+    assert (got["reading"], got["verified"]) == ("corrected", ["a"])
+
+
+@pytest.mark.parametrize(("text", "images"), [("a.nrrd", ["a.nrrd"]), ("a.nrrd,b.nrrd", ["a.nrrd", "b.nrrd"])])
+def test_channels_are_separated_by_commas(monkeypatch, tmp_path: Path, text: str, images: list[str]) -> None:
+    got: dict[str, Any] = {}
+
+    def refined(**values: Any) -> refine_module.Refinement:
+        got.update(values)
+        return refine_module.Refinement(Path("out"), [], None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(refine_module, "refine", refined)
+    assert main(["refine", text, "rough.nrrd", "--model", "m", "--output", "out", "--trust", "0.7"]) == 0
+    assert got["image"] == images
+    assert (got["rough"], got["trust"], got["margin_mm"]) == ("rough.nrrd", 0.7, 20.0)
+    odd = tmp_path / "a,b.nrrd"  # a file's name may hold a comma
+    odd.write_bytes(b"")
+    assert main(["refine", str(odd), "--model", "m", "--output", "out"]) == 0
+    assert (got["image"], got["rough"]) == (str(odd), None)
+
+
+# End to end, in the test's own process.
+
+
+def test_train_refine_and_tell(datalist: Path, tmp_path: Path, capsys) -> None:
+    run = tmp_path / "run"
+    assert main(["train", str(datalist), "--output", str(run), "--set", *TINY]) == 0
+    assert f"Model: {RunFolder(run).model}" in capsys.readouterr().out
+    assert main(["info", str(RunFolder(run).model)]) == 0
+    assert "part 1" in capsys.readouterr().out
+    assert main(["check", str(datalist)]) == 0
+    case = sorted((datalist.parent / "images").iterdir())[0]
+    rough, output = datalist.parent / "labels" / "case_001.seg.nrrd", tmp_path / "out.seg.nrrd"
+    arguments = ["refine", str(case), str(rough), "--model", str(run), "--output", str(output), "--device", "cpu"]
+    capsys.readouterr()
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "part 1" in shown
+    assert f"Written: {output}" in shown
+    assert main(arguments) == EXIT_INPUT_ERROR  # it is there already
+    assert main([*arguments, "--overwrite"]) == 0
+    assert main(["evaluate", str(output), str(rough)]) == 0
+
+
+def test_corrupt_and_check(datalist: Path, tmp_path: Path, capsys) -> None:
+    assert main(["corrupt", str(datalist), "--output", str(tmp_path / "noisy"), "--noise", "mt", "--ratio", "1"]) == 0
+    assert (tmp_path / "noisy" / "datalist.json").is_file()
+    (tmp_path / "noisy" / "labels").joinpath("case_001_label.nrrd").write_bytes(b"rubbish")
+    capsys.readouterr()
+    assert main(["check", str(tmp_path / "noisy" / "datalist.json")]) == EXIT_INPUT_ERROR
+    assert "case_001" in capsys.readouterr().out
