@@ -138,6 +138,7 @@ def _define_refine(sub: ArgumentParser) -> None:
     sub.add_argument("--margin-mm", type=float, default=20.0, help="how far around the rough mask to look")
     sub.add_argument("--overlap", type=float, default=0.5, help="of the sliding windows")
     sub.add_argument("--device", type=str, default="auto")
+    sub.add_argument("--confidence", type=str, default=None, help="image file for the voxel-wise confidence")
     sub.add_argument("--overwrite", action="store_true")
     _job_options(sub)
 

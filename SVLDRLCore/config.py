@@ -166,9 +166,9 @@ class MaskAgentConfig:
     """Agents that edit a mask (`extended`): refinement of rough masks and correction of labels."""
 
     enabled: bool = False
-    opinion_steps: int = 500
+    opinion_steps: int = 450
     """Updates of the trunk's opinion (supervised by the further corrupted labels) before any reward."""
-    reinforcement_steps: int = 120
+    reinforcement_steps: int = 100
     """Updates by policy gradient."""
     rollout_steps: int = 3
     """Edits a voxel may make."""

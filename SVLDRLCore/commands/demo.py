@@ -202,7 +202,7 @@ def _notes(config: Mapping[str, Any], scale: _Scale, seed: int) -> list[str]:
         f"Command: svldrl demo --seed {seed}",
         f"Data: phantoms of {size} voxels of 2 mm, all from the seed; no patient's images.",
         f"Settings: preset {config['preset']}, reading {config['reading']}; {training['steps']} steps of the three "
-        f"stages; the mask agents took {agents['opinion_steps']} to form an opinion and {agents['reinforcement_steps']} of "
+        f"stages; the mask agents took {agents['opinion_steps']} for an opinion and {agents['reinforcement_steps']} of "
         f"reinforcement; {training['batch_size']} patches of {patch} voxels a step. All settings: model/config.json.",
         definition_text(),
     ]

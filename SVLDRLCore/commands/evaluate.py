@@ -52,9 +52,7 @@ class Evaluation:
     def text(self) -> str:
         """The table of means with what is missing and the definitions, for a terminal."""
         missing = self.missing_predictions
-        lines = (
-            [f"No prediction, counted as missed ({len(missing)}): {', '.join(missing)}"] if missing else []
-        )
+        lines = [f"No prediction, counted as missed ({len(missing)}): {', '.join(missing)}"] if missing else []
         lines += [f"Warning: {warning}" for warning in self.warnings]
         return "\n".join([text_table(*summary_table(self.summaries)), "", *lines, self.definition])
 
@@ -150,9 +148,7 @@ def _cases(predictions: Path, references: Path) -> tuple[list[_Case], list[str]]
     is_datalist = references.suffix.lower() == ".json"
     if references.is_file() and not is_datalist:
         if predictions.is_dir():
-            raise InputError(
-                predictions, "it is a folder, but the reference is one file", "Give two of a kind"
-            )
+            raise InputError(predictions, "it is a folder, but the reference is one file", "Give two of a kind")
         return [_Case(case_name(references), references, {}, predictions)], []
     if predictions.is_file():
         do = "Give a folder of predictions, or one label map as reference"
@@ -167,9 +163,7 @@ def _cases(predictions: Path, references: Path) -> tuple[list[_Case], list[str]]
         raise InputError(predictions, why, "Give prediction and reference of a case the same name")
     if len(set(used)) < len(used):
         twice = max(used, key=used.count)
-        raise InputError(
-            twice, "several references would be compared with it", "Name predictions as the cases"
-        )
+        raise InputError(twice, "several references would be compared with it", "Name predictions as the cases")
     unused = [path.name for path in found.values() if path not in used]
     warnings = [f"predictions without a reference are left out: {_some(unused)}"] if unused else []
     return cases, warnings
@@ -242,9 +236,7 @@ def _compare(case: _Case, hd95: Hd95) -> tuple[dict[str, MaskMetrics], list[str]
 
 def _segment_names(volume: Volume) -> dict[int, str]:
     """The names that a file gives its label values; "Segment_1" is Slicer's word for none."""
-    return {
-        segment.value: segment.name for segment in volume.segments if not _PLACEHOLDER.fullmatch(segment.name)
-    }
+    return {segment.value: segment.name for segment in volume.segments if not _PLACEHOLDER.fullmatch(segment.name)}
 
 
 def _structures(volume: Volume, names: Mapping[int, str]) -> dict[str, list[int]]:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from SVLDRLCore.exchange.model_package import load_package
+from SVLDRLCore.exchange.run_folder import resolve_model
 
 
 def info(model: str | os.PathLike[str]) -> dict[str, Any]:
     """What a package holds, as plain values; the hashes of all its files have been checked.
 
     Args:
-        model: a model's folder or zip.
+        model: a model's folder or zip, or a finished training's folder.
 
     Returns:
         `path`, `structures` (value, name), `preset`, `reading`, `method`, `network`, `spacing_mm` (x, y, z;
@@ -23,7 +24,7 @@ def info(model: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         InputError: it is no sound package.
     """
-    package = load_package(model)
+    package = load_package(resolve_model(model))
     config = package.config
     return {
         "path": os.fspath(model),

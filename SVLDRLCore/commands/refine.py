@@ -13,7 +13,16 @@ from ..data.cases import intensity_of
 from ..data.prepare import PreparedImage, prepare_image, prepare_label, to_native
 from ..data.structures import Structures
 from ..data.volume_headers import volume_suffix
-from ..data.volumes import Geometry, Segment, Volume, read_image, read_label, require_same_geometry, write_label
+from ..data.volumes import (
+    Geometry,
+    Segment,
+    Volume,
+    read_image,
+    read_label,
+    require_same_geometry,
+    write_image,
+    write_label,
+)
 from ..errors import Cancelled, InputError
 from ..events import EventLog, Listener
 from ..exchange.trained_model import TrainedModel, load_model
@@ -50,6 +59,7 @@ def refine(
     margin_mm: float = 20.0,
     overlap: float = 0.5,
     device: str = "auto",
+    confidence: str | Path | None = None,
     overwrite: bool = False,
     listeners: Sequence[Listener] = (),
     control: JobControl | None = None,
@@ -62,6 +72,7 @@ def refine(
         output: .seg.nrrd keeps names and colours; .nii.gz, .nrrd and .mha are label maps.
         trust: 1 leaves the rough mask as it is, 0 believes the model wherever it leans to another answer.
         structures: names to refine; all that both model and rough mask know when empty.
+        confidence: where to write the voxel-wise confidence as an image (None: only in the result).
         margin_mm: the model looks at the rough mask's box and this much around it.
 
     Segments that the model does not know, or that are not asked for, come out untouched.
@@ -73,6 +84,9 @@ def refine(
     with EventLog(None, listeners) as events:
         events.emit("started", job="refine", output=str(output))
         try:
+            for path in (output, confidence):
+                if path is not None and Path(path).exists() and not overwrite:
+                    raise InputError(str(path), "the file exists", "Choose another name, or allow overwriting")
             done = _refine(
                 image,
                 rough,
@@ -93,6 +107,8 @@ def refine(
         except Exception as error:
             events.failed(error)
             raise
+        if confidence is not None:
+            write_image(confidence, done.confidence, read_label(done.output).geometry, overwrite=overwrite)
         for warning in done.warnings:
             events.emit("warning", text=warning)
         events.emit("finished", output=str(done.output), changes=done.changes)
@@ -117,9 +133,6 @@ def _refine(
         raise InputError("trust", f"{trust} lies outside 0 to 1", "Give 0 (believe the model) to 1 (keep my mask)")
     if not 0 <= overlap < 1:
         raise InputError("overlap", f"{overlap} lies outside 0 to 1", "Give e.g. 0.5")
-    if output.exists() and not overwrite:
-        raise InputError(str(output), "the file exists", "Choose another name, or allow overwriting")
-    volume_suffix(output)  # a name that cannot be written is found out now rather than at the end
     device = choose_device(device_name)
     trained = load_model(model_path, device)
     files = [image] if isinstance(image, (str, Path)) else list(image)

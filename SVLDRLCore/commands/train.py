@@ -17,6 +17,8 @@ from ..data.datalist import Case, load_datalist
 from ..data.spacing import median_spacing
 from ..data.structures import structures_of
 from ..errors import Cancelled, InputError
+from ..evaluation.figures import reliability_figure
+from ..evaluation.tables import csv_text
 from ..events import EventLog, Listener
 from ..exchange.model_card import write_model_card
 from ..exchange.model_package import save_package
@@ -112,6 +114,18 @@ def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, contro
     return _write_models(given, result, listed.labels, folder)
 
 
+def _reliability_files(result: RunResult) -> dict[str, bytes]:
+    """Weights and cues of all cases as a table, and as a plot where matplotlib is installed."""
+    if not result.reliability:
+        return {}
+    files = {"reliability.csv": csv_text(result.reliability).encode()}
+    try:
+        plot = reliability_figure(result.reliability)
+    except InputError:  # the report extra is not installed: the table must do
+        plot = None
+    return files | ({"reliability.svg": plot} if plot else {})
+
+
 def split_cases(cases: Sequence[Case], verified: Sequence[str], config: Config) -> tuple[list[Case], list[Case]]:
     """Training and held-out cases; verified ones are always trained on. Seeded by the run's seed.
 
@@ -161,10 +175,7 @@ def _write_models(given: RunInput, result: RunResult, labels: dict[int, str], fo
         numbers if given.held_out else {},
         result.warnings,
     )
-    extra = {
-        "reliability.json": json.dumps(result.reliability, indent=1).encode(),
-        "stage_seconds.json": json.dumps(result.stage_seconds).encode(),
-    }
+    extra = {"stage_seconds.json": json.dumps(result.stage_seconds).encode(), **_reliability_files(result)}
     for path, weights in ((folder.best_model, result.best_network), (folder.model, result.network)):
         save_package(
             path,

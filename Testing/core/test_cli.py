@@ -20,7 +20,7 @@ from SVLDRLCore.exchange.run_folder import RunFolder
 
 TINY = [
     "data.patch_size=[8,16,16]", "data.spacing_mm=[4,4,4]", "network.levels=3", "agents.rollout_steps=1",
-    "mask_agents.imitation_steps=2", "mask_agents.reinforcement_steps=2", "train.batch_size=1",
+    "mask_agents.opinion_steps=2", "mask_agents.reinforcement_steps=2", "train.batch_size=1",
     "train.steps=4", "train.device=cpu",
 ]  # fmt: skip
 

@@ -58,7 +58,7 @@ def test_leaves_exactly_what_it_promises(made):
 def test_the_summary_is_what_the_files_say(made):
     summary = json.loads((made.folder / "summary.json").read_text())
     assert summary["seed"] == 3
-    stages = {"warm_up", "transition", "full_rl", "imitation", "mask_agents"}
+    stages = {"warm_up", "transition", "full_rl", "mask_opinion", "mask_agents"}
     assert set(summary["seconds"]) == {"data", "reading and predicting", *stages, "refinement"}
     assert all(seconds > 0 for seconds in summary["seconds"].values())
     for when, kind in (("before", "rough"), ("after", "refined")):
@@ -115,7 +115,7 @@ def test_one_stream_of_events_with_all_stages(made):
     assert kinds[-1] == "finished"
     assert kinds.count("started") == kinds.count("finished") == 1
     stages = [event["stage"] for event in made.events if event["event"] == "stage"]
-    assert stages == ["warm_up", "transition", "full_rl", "imitation", "mask_agents"]
+    assert stages == ["warm_up", "transition", "full_rl", "mask_opinion", "mask_agents"]
     told = {event["stage"] for event in made.events if event["event"] == "progress"}
     assert told >= {"making phantoms", "reading cases", "reviewing labels", *stages, "refining", "writing the report"}
     assert [event["time"] for event in made.events] == sorted(event["time"] for event in made.events)
@@ -126,7 +126,7 @@ def test_the_mask_agents_steps_follow_the_networks(made):
     steps = [event["step"] for event in moved]
     assert steps == sorted(steps)
     starts = {event["stage"]: event["step"] for event in moved if event["event"] == "stage"}
-    assert (starts["imitation"], starts["mask_agents"], steps[-1]) == (20, 28, 32)
+    assert (starts["mask_opinion"], starts["mask_agents"], steps[-1]) == (20, 28, 32)
 
 
 def never(*args, **values):

@@ -30,7 +30,7 @@ TINY: dict[str, Any] = {
     "data": {"patch_size": list(PATCH), "spacing_mm": [4.0, 4.0, 4.0]},
     "network": {"feature_size": 8, "levels": 3},
     "agents": {"rollout_steps": 2},
-    "mask_agents": {"imitation_steps": 2, "reinforcement_steps": 2, "rollout_steps": 2, "feature_size": 8},
+    "mask_agents": {"opinion_steps": 2, "reinforcement_steps": 2, "rollout_steps": 2, "feature_size": 8},
     "stages": {"warm_up": 0.4, "transition": 0.2, "full_rl": 0.4},
     "train": {
         "steps": 10, "batch_size": 1, "steps_per_epoch": 2, "validate_every": 4, "device": "cpu", "threads": 1,
@@ -85,7 +85,7 @@ STAGES = ["warm_up", "transition", "full_rl"]
 @pytest.mark.parametrize(
     ("reading", "method", "stages", "overrides"),
     [
-        ("extended", "svl_drl", [*STAGES, "imitation", "mask_agents"], {}),
+        ("extended", "svl_drl", [*STAGES, "mask_opinion", "mask_agents"], {}),
         ("corrected", "svl_drl", STAGES, {}),
         ("as_printed", "svl_drl", STAGES, {"agents": {"rollout_steps": 2}}),
         ("corrected", "svl_drl", STAGES, {"agents": {"random_policy": True}}),
@@ -262,7 +262,7 @@ def test_an_untrained_network_judges_no_label() -> None:
 
 
 def test_no_steps_of_mask_agents_means_no_mask_agents() -> None:
-    given = given_run("extended", mask_agents={"imitation_steps": 0, "reinforcement_steps": 0})
+    given = given_run("extended", mask_agents={"opinion_steps": 0, "reinforcement_steps": 0})
     assert run(given)[0].mask_network is None
 
 
