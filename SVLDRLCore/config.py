@@ -114,8 +114,8 @@ class AgentConfig:
     """beta of eq. 7."""
     transition_value_weight: float = 0.3
     """lambda of eq. 4."""
-    segmentation_state: Literal["last", "both"] = "both"
-    """Segmentation loss on the last state x^K, or half on x^0 (what inference sees) and half on x^K."""
+    segmentation_state: Literal["last", "both", "first"] = "both"
+    """State of the segmentation loss: x^K (printed), half x^0 (what inference sees) and half x^K, or x^0 alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +271,11 @@ READINGS: dict[str, dict[str, dict[str, Any]]] = {
         "mask_agents": {"enabled": False},
     },
     "corrected": {"reliability": {"enabled": False}, "mask_agents": {"enabled": False}},
-    "extended": {"reliability": {"enabled": True}, "mask_agents": {"enabled": True}},
+    "extended": {
+        "agents": {"segmentation_state": "first"},
+        "reliability": {"enabled": True},
+        "mask_agents": {"enabled": True},
+    },
 }
 """A reading is a table of values laid over a preset (see docs/method.md for each row's reason)."""
 

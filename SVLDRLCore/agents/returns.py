@@ -41,8 +41,8 @@ def advantage(returns: Tensor, value: Tensor, standardise: bool = False) -> Tens
 
 
 def explained_variance(value: Tensor, returns: Tensor) -> float:
-    """1 - Var(R - V) / Var(R): 1 is a perfect critic, 0 one that knows the mean only, below 0 worse than that."""
+    """1 - Var(R - V) / Var(R): 1 is a perfect critic, 0 one that knows the mean only; worse than -1 counts as -1."""
     variance = float(returns.float().var(unbiased=False))
     if variance < 1e-12:
         return 0.0
-    return 1.0 - float(F.mse_loss(value - value.mean(), returns - returns.mean())) / variance
+    return max(-1.0, 1.0 - float(F.mse_loss(value - value.mean(), returns - returns.mean())) / variance)

@@ -59,16 +59,16 @@ def image_episode(
         trust: weight of each sample's reward, (B,); 1 where not given.
 
     The encoder runs once a state. Where the agents' gradient stops at the features (`detach_agents`), only the
-    first and the last state build a graph through it.
+    states that the segmentation loss sees build a graph through it.
     """
     episode = Episode()
     detached = network.config.detach_agents
-    both = config.segmentation_state == "both"
+    uses_first, uses_last = config.segmentation_state != "last", config.segmentation_state != "first"
     trust = image.new_ones(image.shape[0]) if trust is None else trust
     state = image
-    with torch.set_grad_enabled(torch.is_grad_enabled() and (both or not detached)):
+    with torch.set_grad_enabled(torch.is_grad_enabled() and (uses_first or not detached)):
         features = network.encode(state)
-    with torch.set_grad_enabled(torch.is_grad_enabled() and both):
+    with torch.set_grad_enabled(torch.is_grad_enabled() and uses_first):
         episode.first_logits = logits = network.segment(features, state)
     seen = probabilities_of(logits.detach(), nested)
     burden = implausibility(seen, config)
@@ -88,9 +88,9 @@ def image_episode(
         start = image if config.bound_to_image else None
         next_state = act.act_on_image(state, chosen, epsilon, config.action_strength, start)
         last = step == config.rollout_steps - 1
-        with torch.set_grad_enabled(torch.is_grad_enabled() and (last or not detached)):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and ((last and uses_last) or not detached)):
             features = network.encode(next_state)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and last):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and last and uses_last):
             logits = network.segment(features, next_state)
         now = probabilities_of(logits.detach(), nested)
         new_burden = implausibility(now, config)

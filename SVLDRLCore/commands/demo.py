@@ -114,9 +114,10 @@ def _build(
         build, scale.held_out, scale.size_dhw, seed, _progress("making phantoms", events, control)
     )
     times.append(time.monotonic())
+    run = scratch / "training"
     overrides = {**scale.overrides, "train": {**scale.overrides.get("train", {}), "seed": seed}}
     model = train(
-        datalist, scratch / "training", preset="demo", overrides=overrides,
+        datalist, run, preset="demo", overrides=overrides,
         listeners=[_passing_on(events)], control=control,
     )  # fmt: skip
     os.replace(model, build / "model")
@@ -136,7 +137,9 @@ def _build(
     means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key.endswith(("before", "after"))}
     summary = {**means, "n": len(rows), "seconds": seconds, "seed": seed}
     write_json_atomically(build / "summary.json", summary)
-    _write_report(build, package, scale, cases, refined, rows, summary, label_dice(datalist), seen, events, control)
+    known, review = label_dice(datalist), json.loads((run / "reliability.json").read_text("utf-8"))
+    reliability = [{**row, "label_dice": known[row["case"]]} for row in review["cases"]]
+    _write_report(build, package, scale, cases, refined, rows, summary, reliability, seen, events, control)
     files = sorted(path.relative_to(build).as_posix() for path in build.rglob("*") if path.is_file())
     write_json_atomically(build / MARKER, {"made_by": "svldrl demo", "seed": seed, "files": files})
     return _table(rows, means)
@@ -168,14 +171,13 @@ def _write_report(
     refined: Sequence[np.ndarray],
     rows: Sequence[Mapping[str, Any]],
     summary: Mapping[str, Any],
-    dice_of_labels: Mapping[str, float],
+    reliability: Sequence[Mapping[str, Any]],
     seen: Iterable[Mapping[str, Any]],
     events: EventLog,
     control: JobControl,
 ) -> None:
     progress = _progress("writing the report", events, control)
     progress(0, 1)
-    reviewed = json.loads(package.read_extra("reliability.json"))
     write_report(
         build / "report.html",
         title="SVL-DRL demo: rough masks refined by a model that learned from noisy labels",
@@ -189,7 +191,7 @@ def _write_report(
         ],
         rows=rows,
         events=_on_one_axis(seen),
-        reliability=[{**row, "label_dice": dice_of_labels[row["case"]]} for row in reviewed],
+        reliability=reliability,
         notes=_notes(package.config, scale, summary["seed"]),
     )
     progress(1, 1)
@@ -202,8 +204,8 @@ def _notes(config: Mapping[str, Any], scale: _Scale, seed: int) -> list[str]:
         f"Command: svldrl demo --seed {seed}",
         f"Data: phantoms of {size} voxels of 2 mm, all from the seed; no patient's images.",
         f"Settings: preset {config['preset']}, reading {config['reading']}; {training['steps']} steps of the three "
-        f"stages; the mask agents took {agents['opinion_steps']} for an opinion and {agents['reinforcement_steps']} of "
-        f"reinforcement; {training['batch_size']} patches of {patch} voxels a step. All settings: model/config.json.",
+        f"stages, then {agents['opinion_steps']} of the mask agents' opinion and {agents['reinforcement_steps']} of "
+        f"their policy; {training['batch_size']} patches of {patch} voxels a step. All settings: model/config.json.",
         definition_text(),
     ]
 

@@ -12,7 +12,6 @@ import numpy as np
 from ..data.cases import intensity_of
 from ..data.prepare import PreparedImage, prepare_image, prepare_label, to_native
 from ..data.structures import Structures
-from ..data.volume_headers import volume_suffix
 from ..data.volumes import (
     Geometry,
     Segment,

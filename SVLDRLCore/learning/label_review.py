@@ -62,10 +62,12 @@ class LabelReview:
             self.events.progress(done, len(self.cases), "reviewing labels")
         verified = [case.verified for case in self.cases]
         spacing = float(np.median([np.mean(case.spacing_dhw) for case in self.cases]))
-        verdict = judge(cues, verified, spacing, self.config.reliability)
+        earlier = self.method.case_weights.tolist() if self.rows else None
+        verdict = judge(cues, verified, spacing, self.config.reliability, earlier)
         self.method.case_weights = torch.tensor(verdict.weights)
         self.rows = reliability_rows([c.name for c in self.cases], cues, verdict, verified)
-        self.rule, self.warnings = verdict.rule, list(verdict.warnings)
+        self.rule = verdict.rule
+        self.warnings += verdict.warnings
         mean = float(np.mean(verdict.weights))
         self.events.emit("message", text=f"Label review ({verdict.rule}): mean weight {mean:.2f}", mean_weight=mean)
         for warning in verdict.warnings:

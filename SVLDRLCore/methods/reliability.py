@@ -73,7 +73,7 @@ def judge(cues: Sequence[Cues], verified: Sequence[bool], spacing_mm: float, con
     """Weights of all cases: from the verified ones where there are any, else from the labels alone."""
     bias, fit, islands = (np.array([getattr(c, name) for c in cues]) for name in ("bias_mm", "fit", "islands"))
     trusted = np.asarray(verified, bool)
-    floor_mm = config.floor_mm * min(1.0, max(spacing_mm / 2.0, 0.5))
+    floor_mm = _floor_mm(spacing_mm, config)
     inverted = _looks_network_made(fit, islands)
     if trusted.sum() >= 2:
         weights = _weights_from_verified(bias, fit, islands, trusted, floor_mm)
@@ -105,6 +105,27 @@ def judge(cues: Sequence[Cues], verified: Sequence[bool], spacing_mm: float, con
     return _judgement(weights, rule, warnings)
 
 
+def _second_look(
+    cues: Sequence[Cues],
+    verified: Sequence[bool],
+    spacing_mm: float,
+    config: ReliabilityConfig,
+    earlier: np.ndarray,
+) -> Judgement:
+    bias, fit, islands = (np.array([getattr(c, name) for c in cues]) for name in ("bias_mm", "fit", "islands"))
+    believed, sure = earlier > 0.5, np.asarray(verified, bool)
+    if believed.sum() < 2:
+        return _judgement(earlier, "the first look's weights")
+    weights = _weights_from_verified(bias, fit, islands, believed, _floor_mm(spacing_mm, config), certain=False)
+    weights = 0.5 * (weights + earlier)
+    weights[sure] = 1.0
+    return _judgement(weights, "second look: mean of the first look's weights and the distance from its trusted cases")
+
+
+def _floor_mm(spacing_mm: float, config: ReliabilityConfig) -> float:
+    return config.floor_mm * min(1.0, max(spacing_mm / 2.0, 0.5))
+
+
 def _weights_from_bias(bias: np.ndarray, islands: np.ndarray, floor_mm: float) -> np.ndarray:
     """w = exp(-5 max(0, d - 1.1)^2), d from the shortest half of the biases (50 % breakdown) and the islands."""
     centre, half_length = shortest_half(bias)
@@ -122,7 +143,12 @@ def _weights_from_inversion(fit: np.ndarray, islands: np.ndarray) -> np.ndarray:
 
 
 def _weights_from_verified(
-    bias: np.ndarray, fit: np.ndarray, islands: np.ndarray, trusted: np.ndarray, floor_mm: float
+    bias: np.ndarray,
+    fit: np.ndarray,
+    islands: np.ndarray,
+    trusted: np.ndarray,
+    floor_mm: float,
+    certain: bool = True,
 ) -> np.ndarray:
     """w = exp(-((d - 1.2)+ / 0.5)^2 / 2), d the RMS deviation of bias and fit from the verified cases'."""
     z_bias = (bias - bias[trusted].mean()) / max(bias[trusted].std(), floor_mm)
@@ -131,7 +157,8 @@ def _weights_from_verified(
     allowed = max(ISLAND_SHARE, float(islands[trusted].max()))
     deviation = np.maximum(deviation, islands / allowed)
     weights = np.exp(-0.5 * (np.maximum(0.0, deviation - TOLERANCE) / 0.5) ** 2)
-    weights[trusted] = 1.0
+    if certain:
+        weights[trusted] = 1.0
     return weights
 
 

@@ -72,10 +72,9 @@ class SVLDRL(Supervised):
         return agents.temperature_start + (agents.temperature_end - agents.temperature_start) * progress
 
     def _segmentation_of(self, episode: Episode, batch: Batch) -> Tensor:
-        last = self.segmentation_loss(episode.last_logits, batch)
-        if self.config.agents.segmentation_state == "last":
-            return last
-        return 0.5 * (self.segmentation_loss(episode.first_logits, batch) + last)
+        seen = self.config.agents.segmentation_state
+        logits = [episode.first_logits] * (seen != "last") + [episode.last_logits] * (seen != "first")
+        return torch.stack([self.segmentation_loss(each, batch) for each in logits]).mean(dim=0)
 
 
 def mean_over_steps(terms: list[Tensor]) -> Tensor:

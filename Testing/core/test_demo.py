@@ -22,8 +22,8 @@ from SVLDRLCore.exchange.trained_model import load_model
 from SVLDRLCore.job_control import JobControl
 
 HELD_OUT = ("held_out_1", "held_out_2")
-MODEL = ("MODEL_CARD.md", "SHA256SUMS", "config.json", "labels.json", "model.safetensors", "reliability.json",
-         "stage_seconds.json", "training.csv")  # fmt: skip
+MODEL = ("MODEL_CARD.md", "SHA256SUMS", "config.json", "labels.json", "model.safetensors", "reliability.csv",
+         "reliability.svg", "stage_seconds.json", "training.csv")  # fmt: skip
 
 
 def files_in(folder: Path) -> set[str]:
