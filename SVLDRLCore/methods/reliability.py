@@ -69,8 +69,20 @@ def _structure_cues(
     return bias, float(np.log(cross_entropy / surface.sum() + 1e-6)), 1.0 - float(largest) / float(mask.sum())
 
 
-def judge(cues: Sequence[Cues], verified: Sequence[bool], spacing_mm: float, config: ReliabilityConfig) -> Judgement:
-    """Weights of all cases: from the verified ones where there are any, else from the labels alone."""
+def judge(
+    cues: Sequence[Cues],
+    verified: Sequence[bool],
+    spacing_mm: float,
+    config: ReliabilityConfig,
+    earlier: Sequence[float] | None = None,
+) -> Judgement:
+    """Weights of all cases: from the verified ones where there are two or more, else from the labels alone.
+
+    A second look knows the `earlier` weights: the network has learned from the cases they trusted since, so small
+    loss no longer means the same. Those cases stand in for verified ones, and the two weights are averaged.
+    """
+    if earlier is not None:
+        return _second_look(cues, verified, spacing_mm, config, np.asarray(earlier))
     bias, fit, islands = (np.array([getattr(c, name) for c in cues]) for name in ("bias_mm", "fit", "islands"))
     trusted = np.asarray(verified, bool)
     floor_mm = _floor_mm(spacing_mm, config)
