@@ -62,7 +62,8 @@ def _listeners(values: dict[str, Any], control: JobControl) -> list[Listener]:
         # Unbuffered: a thread that waits inside a buffered reader aborts the interpreter when the job is done.
         listen_to_stdin(control, open(sys.stdin.fileno(), "rb", buffering=0, closefd=False))  # noqa: SIM115
         return [stdout_listener]
-    return [ProgressBar()]
+    bar = ProgressBar()
+    return [lambda record: None if record["event"] == "failed" else bar(record)]  # main() tells failures
 
 
 def _say(text: str, listeners: list[Listener]) -> None:

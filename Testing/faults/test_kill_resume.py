@@ -101,7 +101,7 @@ def same_result(folder: Path, expected: Path) -> None:
         assert ours.keys() == theirs.keys()
         assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
         assert a.training == b.training
-        assert a.read_extra("reliability.json") == b.read_extra("reliability.json")
+        assert a.read_extra("reliability.csv") == b.read_extra("reliability.csv")
     assert any(key.startswith("mask_agents.") for key in ours)
     assert len(load_package(folder / "model").training) >= 7  # epochs of all five stages
 

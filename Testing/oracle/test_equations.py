@@ -434,7 +434,9 @@ def test_explained_variance() -> None:
     assert explained_variance(returns, returns) == pytest.approx(1)
     assert explained_variance(returns + 5, returns) == pytest.approx(1)  # an offset is no variance
     assert explained_variance(maps(*[7.0] * 8), returns) == pytest.approx(0)
-    assert explained_variance(-returns, returns) == pytest.approx(-3)  # Var(2 R) = 4 Var(R)
+    # R - V = 1.2 R: 1 - 1.44; R - V = 2 R: 1 - 4, told as -1
+    assert explained_variance(-0.2 * returns, returns) == pytest.approx(-0.44)
+    assert explained_variance(-returns, returns) == -1.0
     assert explained_variance(returns, maps(*[2.0] * 8)) == 0.0
 
 
