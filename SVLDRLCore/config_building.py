@@ -79,6 +79,13 @@ RANGES: dict[str, tuple[float, float]] = {
     "stages.full_rl": (0, 1),
     "reliability.loss_floor": (0, 1),
     "reliability.second_look": (0, 1),
+    "agents.reward_scale": (0, 1e6),
+    "agents.entropy_bonus": (0, 10),
+    "optimiser.weight_decay": (0, 10),
+    "optimiser.gradient_clip": (0, 1e9),
+    "mask_agents.opinion_steps": (0, 10**7),
+    "mask_agents.reinforcement_steps": (0, 10**7),
+    "mask_agents.largest_shift_mm": (0, 100),
     "mask_agents.rollout_steps": (1, 20),
     "mask_agents.step_size": (0.01, 1),
     "mask_agents.clean_share": (0, 1),
@@ -103,8 +110,20 @@ def check_values(config: Any) -> None:
     if config.agents.value_weight + config.agents.policy_weight >= 1:
         raise InputError("setting agents", "value_weight + policy_weight must stay below 1 (eq. 7)", "Lower one")
     net, patch = config.network, config.data.patch_size
-    if net.backbone != "swin_unetr" and (net.feature_size % 8 or config.mask_agents.feature_size % 8):
-        raise InputError("setting network.feature_size", "it is no multiple of 8", "Group normalisation needs that")
+    multiple_of = 12 if net.backbone == "swin_unetr" else 8
+    for name, size, unit in (
+        ("network.feature_size", net.feature_size, multiple_of),
+        ("mask_agents.feature_size", config.mask_agents.feature_size, 8),
+    ):
+        if size % unit:
+            raise InputError(f"setting {name}", f"{size} is no multiple of {unit}", "The network's layers need that")
+    data = config.data
+    if any(axis not in (0, 1, 2) for axis in data.flip_axes):
+        raise InputError("setting data.flip_axes", f"{data.flip_axes} names no axis", "Use 0 (d), 1 (h), 2 (w)")
+    if data.spacing_mm is not None and min(data.spacing_mm) <= 0:
+        raise InputError("setting data.spacing_mm", f"{data.spacing_mm} is not positive", "Give mm, or null")
+    if data.intensity_low >= data.intensity_high:
+        raise InputError("setting data.intensity_low", "it is not below intensity_high", "Correct the two")
     multiple = 32 if net.backbone == "swin_unetr" else 2 ** (net.levels - 1)
     if any(size <= 0 or size % multiple for size in patch):
         raise InputError(

@@ -48,6 +48,7 @@ def image_episode(
     generator: torch.Generator,
     nested: bool = False,
     trust: Tensor | None = None,
+    valid: Tensor | None = None,
 ) -> Episode:
     """Agents change intensities for K steps and are paid by what becomes of the segmentation (eq. 10, 11).
 
@@ -57,6 +58,7 @@ def image_episode(
         temperature: of the policy; 0 takes the best action.
         generator: source of all random draws, on the CPU.
         trust: weight of each sample's reward, (B,); 1 where not given.
+        valid: (B, 1, D, H, W), 0 where a small volume was padded; nothing is earned there.
 
     The encoder runs once a state. Where the agents' gradient stops at the features (`detach_agents`), only the
     states that the segmentation loss sees build a graph through it.
@@ -65,12 +67,14 @@ def image_episode(
     detached = network.config.detach_agents
     uses_first, uses_last = config.segmentation_state != "last", config.segmentation_state != "first"
     trust = image.new_ones(image.shape[0]) if trust is None else trust
+    valid = torch.ones_like(image[:, :1]) if valid is None else valid
+    target = target * valid
     state = image
     with torch.set_grad_enabled(torch.is_grad_enabled() and (uses_first or not detached)):
         features = network.encode(state)
     with torch.set_grad_enabled(torch.is_grad_enabled() and uses_first):
         episode.first_logits = logits = network.segment(features, state)
-    seen = probabilities_of(logits.detach(), nested)
+    seen = probabilities_of(logits.detach(), nested) * valid
     burden = implausibility(seen, config)
     for step in range(config.rollout_steps):
         policy_logits = network.policy(features, state)
@@ -92,7 +96,7 @@ def image_episode(
             features = network.encode(next_state)
         with torch.set_grad_enabled(torch.is_grad_enabled() and last and uses_last):
             logits = network.segment(features, next_state)
-        now = probabilities_of(logits.detach(), nested)
+        now = probabilities_of(logits.detach(), nested) * valid
         new_burden = implausibility(now, config)
         paid = reward(seen, now, target, config, burden, new_burden) * trust.view(-1, 1, 1, 1, 1)
         episode.transitions.append(Transition(state, chosen, paid, next_state))

@@ -17,7 +17,7 @@ from ..data.prepare import prepare_label, to_native
 from ..data.spacing import median_spacing
 from ..data.structures import Structures, structures_of
 from ..data.volumes import Volume, read_label, write_label
-from ..errors import InputError
+from ..errors import Cancelled, InputError
 from ..events import EventLog, Listener
 from ..job_control import JobControl
 from ..learning.source_model import source_model_labels
@@ -51,6 +51,36 @@ def corrupt(
     Raises:
         InputError: an unknown noise or strength, a ratio outside 0 to 1, or an output folder in use.
     """
+    with EventLog(None, listeners) as events:
+        try:
+            return _corrupt(
+                Path(datalist), Path(output), noise, ratio, seed, strength, source_cases, preset,
+                (lowest_dice, highest_dice), events, control or JobControl(),
+            )  # fmt: skip
+        except Cancelled as reason:
+            events.emit("cancelled", text=str(reason))
+            raise
+        except Exception as error:
+            events.failed(error)
+            raise
+
+
+Noisy = dict[int, tuple[Volume, float]]
+
+
+def _corrupt(
+    datalist: Path,
+    output: Path,
+    noise: str,
+    ratio: float,
+    seed: int,
+    strength: str,
+    source_cases: int,
+    preset: str,
+    dice_range: tuple[float, float],
+    events: EventLog,
+    control: JobControl,
+) -> Path:
     if noise not in NOISES or strength not in MT_STRENGTHS_MM:
         raise InputError(
             f"noise {noise!r} of strength {strength!r}", "there is none of that name",
@@ -58,50 +88,42 @@ def corrupt(
         )  # fmt: skip
     if not 0 <= ratio <= 1:
         raise InputError("ratio", f"{ratio} lies outside 0 to 1", "Give the share of cases to corrupt, e.g. 0.5")
-    output = Path(output)
     if output.exists() and any(output.iterdir()):
         raise InputError(str(output), "the folder is not empty", "Choose a new or empty folder")
     listed = load_datalist(datalist)
     rng = np.random.default_rng([seed, 77])
     order = rng.permutation(len(listed.training)).tolist()
     chosen = sorted(order[: round(ratio * len(order))])
-    with EventLog(None, listeners) as events:
-        events.emit("started", job="corrupt", output=str(output))
-        control = control or JobControl()
-        if noise == "mt":
-            noisy = _morphological(listed, chosen, strength, rng, events, control)
-            steps = None
-        else:
-            source = [listed.training[i] for i in order[len(chosen) :][:source_cases]]
-            if not source:
-                raise InputError("ratio", "no case is left to train the source model on", "Lower the ratio")
-            config = load_config(preset, "corrected", {"train": {"seed": seed}})
-            noisy, steps = _by_source_model(
-                listed, source, chosen, config, (lowest_dice, highest_dice), events, control
-            )
-        path = _write(listed, chosen, noisy, output)
-        rows = [
-            {
-                "case": listed.training[i].name,
-                "corrupted": i in noisy,
-                "label_dice": noisy[i][1] if i in noisy else 1.0,
-            }
-            for i in range(len(order))
-        ]
-        dice = [row["label_dice"] for row in rows if row["corrupted"]]
-        write_json_atomically(
-            output / "corruption.json",
-            {
-                "noise": noise, "strength": strength if noise == "mt" else None, "ratio": ratio, "seed": seed,
-                "source_cases": [c.name for c in source] if noise == "sfda" else [], "source_steps": steps,
-                "mean_label_dice": float(np.mean(dice)) if dice else 1.0, "cases": rows,
-            },
-        )  # fmt: skip
-        events.emit("finished", datalist=str(path), mean_label_dice=float(np.mean(dice)) if dice else 1.0)
+    events.emit("started", job="corrupt", output=str(output))
+    if noise == "mt":
+        noisy = _morphological(listed, chosen, strength, rng, events, control)
+        steps = None
+    else:
+        source = [listed.training[i] for i in order[len(chosen) :][:source_cases]]
+        if not source:
+            raise InputError("ratio", "no case is left to train the source model on", "Lower the ratio")
+        config = load_config(preset, "corrected", {"train": {"seed": seed}})
+        noisy, steps = _by_source_model(listed, source, chosen, config, dice_range, events, control)
+    path = _write(listed, chosen, noisy, output)
+    rows = [
+        {
+            "case": listed.training[i].name,
+            "corrupted": i in noisy,
+            "label_dice": noisy[i][1] if i in noisy else 1.0,
+        }
+        for i in range(len(order))
+    ]
+    dice = [row["label_dice"] for row in rows if row["corrupted"]]
+    write_json_atomically(
+        output / "corruption.json",
+        {
+            "noise": noise, "strength": strength if noise == "mt" else None, "ratio": ratio, "seed": seed,
+            "source_cases": [c.name for c in source] if noise == "sfda" else [], "source_steps": steps,
+            "mean_label_dice": float(np.mean(dice)) if dice else 1.0, "cases": rows,
+        },
+    )  # fmt: skip
+    events.emit("finished", datalist=str(path), mean_label_dice=float(np.mean(dice)) if dice else 1.0)
     return path
-
-
-Noisy = dict[int, tuple[Volume, float]]
 
 
 def _morphological(

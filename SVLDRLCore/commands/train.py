@@ -61,17 +61,14 @@ def train(
         InputError: bad input, by name, before training starts; or a training that cannot go on.
         Cancelled: stopped; `resume=True` goes on from there.
     """
-    settings = {
-        "datalist": str(Path(datalist).resolve()),
-        "method": method,
-        "config": config_to_dict(load_config(preset, reading, overrides)),
-        "verified": list(verified),
-        "clean_list": None if clean_list is None else str(Path(clean_list).resolve()),
-        "initial_model": None if initial_model is None else str(Path(initial_model).resolve()),
-    }
-    if method not in METHODS:
-        raise InputError(f"method {method!r}", "there is none of that name", f"Use one of {', '.join(METHODS)}")
-    folder, settings = open_run(output, settings, resume)
+    try:
+        folder, settings = _open(
+            datalist, output, preset, method, reading, overrides, verified, clean_list, initial_model, resume
+        )
+    except InputError as error:
+        with EventLog(None, listeners) as events:
+            events.failed(error)
+        raise
     with FolderLock(folder.path), EventLog(folder.events, listeners) as events:
         events.emit("started", job="train", output=str(folder.path), resumed=resume)
         try:
@@ -84,6 +81,36 @@ def train(
             raise
         events.emit("finished", model=str(model))
     return model
+
+
+def _open(
+    datalist: str | Path,
+    output: str | Path,
+    preset: str,
+    method: str,
+    reading: str,
+    overrides: dict[str, Any] | None,
+    verified: Sequence[str],
+    clean_list: str | Path | None,
+    initial_model: str | Path | None,
+    resume: bool,
+) -> tuple[RunFolder, dict[str, Any]]:
+    """The run's folder and settings, once everything that can be wrong with them has been looked at."""
+    settings = {
+        "datalist": str(Path(datalist).resolve()),
+        "method": method,
+        "config": config_to_dict(load_config(preset, reading, overrides)),
+        "verified": list(verified),
+        "clean_list": None if clean_list is None else str(Path(clean_list).resolve()),
+        "initial_model": None if initial_model is None else str(Path(initial_model).resolve()),
+    }
+    if method not in METHODS:
+        raise InputError(f"method {method!r}", "there is none of that name", f"Use one of {', '.join(METHODS)}")
+    if not resume:  # a wrong path must not leave a folder behind
+        load_datalist(datalist)
+        if clean_list is not None and not load_datalist(clean_list).validation:
+            raise InputError(str(clean_list), "its validation list is empty", "List the clean cases there")
+    return open_run(output, settings, resume)
 
 
 def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, control: JobControl, resume: bool) -> Path:

@@ -74,4 +74,10 @@ def structures_of(labels: Mapping[int, str], regions: Mapping[str, tuple[int, ..
     for members in regions.values():
         inner = {v for other in regions.values() if set(other) < set(members) for v in other}
         outputs.append(min(set(members) - inner or members))
+    if len(set(outputs)) < len(outputs):
+        raise InputError(
+            "data.regions",
+            "two regions overlap without one lying in the other, so no label map can show both",
+            "Declare nested regions, such as whole tumour and core",
+        )
     return Structures(tuple(regions), tuple(tuple(v) for v in regions.values()), True, tuple(outputs), dict(labels))

@@ -107,9 +107,7 @@ def policy_figure(events: Iterable[Mapping[str, Any]], image_format: str = "svg"
                 axis.set(ylabel="Share of actions", ylim=(0, 1))
                 # Beside the panel, because the areas fill it.
                 names = ("weaken", "enhance", "keep")
-                axis.legend(
-                    layers[::-1], names, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.0
-                )
+                axis.legend(layers[::-1], names, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.0)
             elif name == "entropy":
                 curve(axis, *entropy, label="entropy", color=PURPLE)
                 axis.axhline(math.log(3), color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))

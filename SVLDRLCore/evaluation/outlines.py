@@ -19,9 +19,7 @@ _PANEL_INCHES = 2.6
 _WIDEST_PANEL, _WIDEST_ROW = 1.7, 4.5  # width / height; a wider row would be too low to read on a page
 
 
-def outline_figure(
-    image: NDArray, spacing_dhw: Sequence[float], masks: Sequence[Mask], slices: int = 3
-) -> bytes:
+def outline_figure(image: NDArray, spacing_dhw: Sequence[float], masks: Sequence[Mask], slices: int = 3) -> bytes:
     """Outlines of masks on axial slices, and on one coronal or sagittal slice, as a PNG.
 
     The slices are those where the masks disagree most (one mask alone: its largest ones), apart from each
@@ -121,9 +119,7 @@ def _slice_panel(
     panel.set_axis_off()
     edges_mm = (-0.5 * columns, (shape[1] - 0.5) * columns, (shape[0] - 0.5) * rows, -0.5 * rows)
     low, high = grey_range
-    panel.imshow(
-        image.take(index, axis), cmap="gray", vmin=low, vmax=high, extent=edges_mm, interpolation="bicubic"
-    )
+    panel.imshow(image.take(index, axis), cmap="gray", vmin=low, vmax=high, extent=edges_mm, interpolation="bicubic")
     # A border of zeros closes the outlines of masks that are cut by the window.
     y, x = ((np.arange(n + 2) - 1) * step for n, step in zip(shape, (rows, columns)))
     halo = [patheffects.withStroke(linewidth=2.2, foreground=(0, 0, 0, 0.55))]
@@ -145,6 +141,4 @@ def _scale_bar(panel: Axes, width_mm: float) -> None:
     length = max((mm for mm in (1, 2, 5, 10, 20, 50) if mm <= 0.3 * width_mm), default=1)
     start, end = 0.04, 0.04 + length / width_mm
     panel.plot([start, end], [0.05, 0.05], color="white", linewidth=1.6, transform=panel.transAxes)
-    panel.text(
-        start, 0.065, f"{length} mm", color="white", fontsize=7, va="bottom", transform=panel.transAxes
-    )
+    panel.text(start, 0.065, f"{length} mm", color="white", fontsize=7, va="bottom", transform=panel.transAxes)

@@ -91,9 +91,7 @@ def figure_file(figure: Figure, image_format: str, dpi: int = 150) -> bytes:
 def stacked_axes(heights: Sequence[float], width: float = 7.6) -> tuple[Figure, list[Axes]]:
     """A figure with panels one below the other on a common step axis; heights in inches."""
     figure = new_figure(width, sum(heights) + 0.55 * len(heights) + 0.45)
-    grid = figure.subplots(
-        len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": list(heights)}
-    )
+    grid = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": list(heights)})
     figure.set_layout_engine("constrained", h_pad=0.09, w_pad=0.05)
     return figure, list(grid[:, 0])
 
@@ -109,9 +107,7 @@ def series(events: Iterable[Mapping[str, Any]], key: str) -> tuple[NDArray, NDAr
     return steps, values
 
 
-def curve(
-    axis: Axes, steps: NDArray, values: NDArray, *, label: str, color: str, breaks: Sequence[float] = ()
-) -> None:
+def curve(axis: Axes, steps: NDArray, values: NDArray, *, label: str, color: str, breaks: Sequence[float] = ()) -> None:
     """A curve with dots; a long noisy one is pale under its running mean, which is broken at ``breaks``."""
     window = steps.size // 40
     if window < 5:
@@ -133,9 +129,7 @@ def running_mean(values: NDArray, window: int) -> NDArray:
 
 def shade_stages(axes: Sequence[Axes], events: Sequence[Mapping[str, Any]]) -> None:
     """End the step axis with the data, and put a pale band for each stage behind all panels, named on top."""
-    steps = [
-        event["step"] for event in events if event.get("event") == "metrics" and _is_number(event.get("step"))
-    ]
+    steps = [event["step"] for event in events if event.get("event") == "metrics" and _is_number(event.get("step"))]
     axes[0].set_xlim(min(steps), max(*steps, min(steps) + 1))
     axes[0].figure.align_ylabels(axes)
     low, high = axes[0].get_xlim()
@@ -146,9 +140,7 @@ def shade_stages(axes: Sequence[Axes], events: Sequence[Mapping[str, Any]]) -> N
         if right <= left:
             continue
         for axis in axes:
-            axis.axvspan(
-                left, right, color=_STAGE_SHADES[number % len(_STAGE_SHADES)], linewidth=0, zorder=-5
-            )
+            axis.axvspan(left, right, color=_STAGE_SHADES[number % len(_STAGE_SHADES)], linewidth=0, zorder=-5)
             if left > low:
                 axis.axvline(left, color="#b8c4d0", linewidth=0.8, zorder=-4)
         narrow = (right - left) < 0.11 * (high - low)

@@ -59,9 +59,7 @@ def text_table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     rule = ["-" * width for width in widths]
     return "\n".join(
-        "  ".join(
-            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))]
-        )
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))])
         for line in [header, rule, *cells]
     )
 
@@ -108,6 +106,4 @@ def write_text(path: str | Path, text: str, overwrite: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomically(path, text)
     except OSError as error:
-        raise InputError(
-            path, f"it cannot be written ({error})", "Check the folder and its free space"
-        ) from error
+        raise InputError(path, f"it cannot be written ({error})", "Check the folder and its free space") from error

@@ -60,6 +60,8 @@ def open_run(path: str | Path, settings: dict[str, Any], resume: bool) -> tuple[
             return folder, json.loads(folder.settings.read_text("utf-8"))
         except ValueError as error:
             raise InputError(str(folder.settings), f"it is damaged ({error})", "Start a new training") from error
+    if resume:
+        raise InputError(str(folder.path), "no training was started there", "Start it without resuming")
     if folder.path.exists() and any(p.name != ".lock" for p in folder.path.iterdir()):
         raise InputError(
             str(folder.path), "the folder holds other files and no training", "Choose a new or empty folder"

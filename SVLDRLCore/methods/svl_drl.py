@@ -43,6 +43,7 @@ class SVLDRL(Supervised):
             generator=self.generator,
             nested=self.nested,
             trust=self.trust(batch) if self.config.reliability.enabled else None,
+            valid=batch.valid,
         )
         segmentation = self.weighted(self._segmentation_of(episode, batch), batch)
         logged = {"segmentation_loss": float(segmentation.detach()), **describe(episode)}

@@ -112,9 +112,7 @@ def test_segments_match_by_name_whatever_their_values(tmp_path):
 
 
 def test_values_match_when_only_one_file_has_names(tmp_path):
-    write_label(
-        tmp_path / "r.seg.nrrd", label_map(1, 2), GEOMETRY, (Segment(1, "Atrium"), Segment(2, "Aorta"))
-    )
+    write_label(tmp_path / "r.seg.nrrd", label_map(1, 2), GEOMETRY, (Segment(1, "Atrium"), Segment(2, "Aorta")))
     write_label(tmp_path / "p.nii.gz", label_map(1, 2), GEOMETRY)
     evaluation = evaluate(tmp_path / "p.nii.gz", tmp_path / "r.seg.nrrd")
     assert {row.structure: row.metrics.dice for row in evaluation.rows} == {"Atrium": 1, "Aorta": 1}
@@ -131,9 +129,7 @@ def test_names_that_never_meet_are_warned_of(tmp_path):
 
 
 def test_placeholder_names_are_no_names(tmp_path):
-    write_label(
-        tmp_path / "r.seg.nrrd", label_map(1, 2), GEOMETRY, (Segment(1, "Atrium"), Segment(2, "Aorta"))
-    )
+    write_label(tmp_path / "r.seg.nrrd", label_map(1, 2), GEOMETRY, (Segment(1, "Atrium"), Segment(2, "Aorta")))
     write_label(tmp_path / "p.seg.nrrd", label_map(1, 2), GEOMETRY, (Segment(1, "Segment_1"), Segment(2, "")))
     evaluation = evaluate(tmp_path / "p.seg.nrrd", tmp_path / "r.seg.nrrd")
     assert {row.structure: row.metrics.dice for row in evaluation.rows} == {"Atrium": 1, "Aorta": 1}
@@ -165,9 +161,7 @@ def test_structure_of_one_case_is_absent_in_the_others(tmp_path):
     assert (evaluation.summaries["label 2"].n, evaluation.summaries["label 2"].n_absent) == (1, 1)
 
 
-@pytest.mark.parametrize(
-    "fault", ["moved", "size", "truncated", "no match", "empty", "one file", "twice", "nowhere"]
-)
+@pytest.mark.parametrize("fault", ["moved", "size", "truncated", "no match", "empty", "one file", "twice", "nowhere"])
 def test_what_cannot_be_compared_is_refused_by_name(folders, tmp_path, fault):
     predictions, references = folders
     target = predictions / "a_pred.nrrd"

@@ -62,9 +62,7 @@ def test_distances_equal_brute_force(spacing, seed):
     prediction[0, 0, 0] = True  # an island, on the image border, far away
     largest, pooled, mean = brute_force(prediction, reference, spacing)
     assert mask_metrics(prediction, reference, spacing).hd95_mm == pytest.approx(largest, abs=1e-4)
-    assert mask_metrics(prediction, reference, spacing, hd95="pooled").hd95_mm == pytest.approx(
-        pooled, abs=1e-4
-    )
+    assert mask_metrics(prediction, reference, spacing, hd95="pooled").hd95_mm == pytest.approx(pooled, abs=1e-4)
     assert mask_metrics(prediction, reference, spacing).asd_mm == pytest.approx(mean, abs=1e-4)
 
 
@@ -201,8 +199,7 @@ def test_faster_than_monai_on_a_gland():
         compute_average_surface_distance(*pair, include_background=True, symmetric=True, spacing=1.0)
 
     seconds = [
-        (cpu_seconds(lambda: mask_metrics(prediction, reference, (1, 1, 1))), cpu_seconds(theirs))
-        for _ in range(3)
+        (cpu_seconds(lambda: mask_metrics(prediction, reference, (1, 1, 1))), cpu_seconds(theirs)) for _ in range(3)
     ]
     assert min(ours for ours, _ in seconds) < 0.6 * min(monai for _, monai in seconds)
 

@@ -1,6 +1,6 @@
 """The left-atrium study's job files as markdown tables and one CSV.
 
-    python Testing/studies/left_atrium_tables.py runs/la_2mm Testing/studies/results
+python Testing/studies/left_atrium_tables.py runs/la_2mm Testing/studies/results
 """
 
 from __future__ import annotations
