@@ -153,10 +153,8 @@ class ReliabilityConfig:
     enabled: bool = False
     floor_mm: float = 0.8
     """Border biases closer than this cannot be told apart; scaled by spacing / 2 mm below 2 mm."""
-    loss_floor: float = 0.02
-    """Smallest share of a case in the loss: no case is dropped."""
-    loss_scale: float = 1.5
-    """Factor on the weighted loss."""
+    floor: float = 0.02
+    """Smallest share of its turns that a case keeps: none is dropped."""
     second_look: float = 0.6
     """Share of all steps after which the cases are judged again."""
 

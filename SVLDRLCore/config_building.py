@@ -77,7 +77,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "stages.warm_up": (0, 1),
     "stages.transition": (0, 1),
     "stages.full_rl": (0, 1),
-    "reliability.loss_floor": (0, 1),
+    "reliability.floor": (0, 1),
     "reliability.second_look": (0, 1),
     "agents.reward_scale": (0, 1e6),
     "agents.entropy_bonus": (0, 10),

@@ -26,7 +26,6 @@ def mask_episode(
     target: Tensor,
     config: MaskAgentConfig,
     generator: torch.Generator,
-    trust: Tensor | None = None,
 ) -> Episode:
     """K steps of editing `rough`, rewarded for coming nearer to `target`; all maps (B, 1, D, H, W)."""
     episode = Episode()
@@ -40,8 +39,6 @@ def mask_episode(
         next_belief = act.act_on_mask(belief, chosen, config.step_size)
         volume = delta_dice(next_belief, belief, target).view(-1, 1, 1, 1, 1)
         paid = error_fall(belief, next_belief, target) + volume
-        if trust is not None:
-            paid = paid * trust.view(-1, 1, 1, 1, 1)
         episode.transitions.append(Transition(belief, chosen, paid, next_belief))
         episode.values.append(value)
         episode.log_probs.append(act.log_prob_of(log_probs, chosen))

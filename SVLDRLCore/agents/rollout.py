@@ -47,7 +47,6 @@ def image_episode(
     temperature: float,
     generator: torch.Generator,
     nested: bool = False,
-    trust: Tensor | None = None,
     valid: Tensor | None = None,
 ) -> Episode:
     """Agents change intensities for K steps and are paid by what becomes of the segmentation (eq. 10, 11).
@@ -57,7 +56,6 @@ def image_episode(
         target: the given label, (B, C, D, H, W).
         temperature: of the policy; 0 takes the best action.
         generator: source of all random draws, on the CPU.
-        trust: weight of each sample's reward, (B,); 1 where not given.
         valid: (B, 1, D, H, W), 0 where a small volume was padded; nothing is earned there.
 
     The encoder runs once a state. Where the agents' gradient stops at the features (`detach_agents`), only the
@@ -66,7 +64,6 @@ def image_episode(
     episode = Episode()
     detached = network.config.detach_agents
     uses_first, uses_last = config.segmentation_state != "last", config.segmentation_state != "first"
-    trust = image.new_ones(image.shape[0]) if trust is None else trust
     valid = torch.ones_like(image[:, :1]) if valid is None else valid
     target = target * valid
     state = image
@@ -98,7 +95,7 @@ def image_episode(
             logits = network.segment(features, next_state)
         now = probabilities_of(logits.detach(), nested) * valid
         new_burden = implausibility(now, config)
-        paid = reward(seen, now, target, config, burden, new_burden) * trust.view(-1, 1, 1, 1, 1)
+        paid = reward(seen, now, target, config, burden, new_burden)
         episode.transitions.append(Transition(state, chosen, paid, next_state))
         state, seen, burden = next_state, now, new_burden
     episode.last_logits = logits

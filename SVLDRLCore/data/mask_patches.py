@@ -71,12 +71,11 @@ class MaskPatchSampler:
 
     def state(self) -> dict[str, Any]:
         """Position in the epoch and random state, plain types."""
-        return {"order": list(self.order.order), "rng": self.rng.bit_generator.state}
+        return self.order.state()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue where `state()` was taken."""
-        self.order.order = [int(i) for i in state["order"]]
-        self.rng.bit_generator.state = state["rng"]
+        self.order.restore(state)
 
     def _patch(self, index: int) -> tuple[int, list[Tensor]]:
         case, rng = self.cases[index], self.rng

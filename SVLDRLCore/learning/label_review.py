@@ -13,25 +13,25 @@ from torch import nn
 from ..atomic_files import write_json_atomically
 from ..config import Config
 from ..data.cases import TrainingCase
+from ..data.sampler import CaseOrder
 from ..events import EventLog
 from ..inference.sliding_window import predict_probabilities
 from ..methods.reliability import judge, label_cues, reliability_rows
-from ..methods.supervised import Supervised
 
 
 class LabelReview:
-    """Sets a method's case weights (`reliability.enabled`) and remembers the models it looked with.
+    """Sets how often each case is trained on (`reliability.enabled`) and remembers the models it looked with.
 
     Args:
         cases: training cases with their given labels; no other label is ever seen.
-        method: its `case_weights` are replaced.
+        order: takes the weights: how often each case has its turn.
         folder: `reliability.json` is written there (None: nowhere).
     """
 
     def __init__(
         self,
         cases: Sequence[TrainingCase],
-        method: Supervised,
+        order: CaseOrder,
         config: Config,
         nested: bool,
         device: torch.device,
@@ -39,10 +39,12 @@ class LabelReview:
         folder: Path | None = None,
         between: Callable[[], None] = lambda: None,
     ) -> None:
-        self.cases, self.method, self.config, self.nested = cases, method, config, nested
+        self.cases, self.order, self.config, self.nested = cases, order, config, nested
         self.device, self.events, self.folder, self.between = device, events, folder, between
         self.rows: list[dict[str, Any]] = []
         self.rule = ""
+        self.weights = [1.0] * len(cases)
+        self.inverted = False
         self.warnings: list[str] = []
         self.snapshots: list[dict[str, torch.Tensor]] = []
 
@@ -62,9 +64,10 @@ class LabelReview:
             self.events.progress(done, len(self.cases), "reviewing labels")
         verified = [case.verified for case in self.cases]
         spacing = float(np.median([np.mean(case.spacing_dhw) for case in self.cases]))
-        earlier = self.method.case_weights.tolist() if self.rows else None
+        earlier = self.weights if self.inverted else None
         verdict = judge(cues, verified, spacing, self.config.reliability, earlier)
-        self.method.case_weights = torch.tensor(verdict.weights)
+        self.weights, self.inverted = list(verdict.weights), verdict.inverted
+        self.order.weigh(self.weights, self.config.reliability.floor)
         self.rows = reliability_rows([c.name for c in self.cases], cues, verdict, verified)
         self.rule = verdict.rule
         self.warnings += verdict.warnings
@@ -79,7 +82,8 @@ class LabelReview:
     def state(self) -> dict[str, Any]:
         """Weights, rows and snapshots for the checkpoint."""
         return {
-            "weights": self.method.case_weights,
+            "weights": self.weights,
+            "inverted": self.inverted,
             "rows": self.rows,
             "rule": self.rule,
             "warnings": self.warnings,
@@ -88,7 +92,7 @@ class LabelReview:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up where `state()` was taken."""
-        self.method.case_weights = state["weights"]
+        self.weights, self.inverted = list(state["weights"]), state["inverted"]
         self.rows, self.rule = list(state["rows"]), state["rule"]
         self.warnings, self.snapshots = list(state["warnings"]), list(state["snapshots"])
 

@@ -71,7 +71,7 @@ def source_model_labels(
         return {"label_dice": dice}
 
     trainer = Trainer(
-        Supervised(network, config, structures.nested, len(source)),
+        Supervised(network, config, structures.nested),
         PatchSampler(source, config.data, config.train.batch_size, config.train.seed),
         plan_stages(largest_steps, StageConfig(warm_up=1.0, transition=0.0, full_rl=0.0)),
         config.optimiser,

@@ -114,19 +114,21 @@ def _train_network(
     if given.initial_weights is not None:
         start_from(network, given.initial_weights)
     generator = torch.Generator().manual_seed(config.train.seed + 1)
-    nested, count = given.structures.nested, len(given.training)
+    nested = given.structures.nested
     if given.method == "supervised":
-        method = Supervised(network, config, nested, count)
+        method = Supervised(network, config, nested)
         stages = plan_stages(config.train.steps, StageConfig(warm_up=1.0, transition=0.0, full_rl=0.0))
         border = round(config.stages.warm_up * config.train.steps)
     else:
-        method = SVLDRL(network, config, nested, count, generator)
+        method = SVLDRL(network, config, nested, generator)
         stages = plan_stages(config.train.steps, config.stages)
         border = stages[0].last if stages[0].name == "warm_up" and len(stages) > 1 else 0
     second = round(config.reliability.second_look * config.train.steps)
     # At step 0 there is something to judge with only where the network comes from another run.
     looks = {border, second} - (set() if given.initial_weights else {0})
-    review = LabelReview(given.training, method, config, nested, device, events, folder and folder.path, control.check)
+    sampler = PatchSampler(given.training, config.data, config.train.batch_size, config.train.seed)
+    place = folder and folder.path
+    review = LabelReview(given.training, sampler.order, config, nested, device, events, place, control.check)
     hooks = Hooks(
         reviews=dict.fromkeys(sorted(looks), review),
         review_state=review.state,
@@ -134,7 +136,6 @@ def _train_network(
         validate=_validation(given),
         generators={"agents": generator},
     )
-    sampler = PatchSampler(given.training, config.data, config.train.batch_size, config.train.seed)
     trainer = Trainer(
         method, sampler, stages, config.optimiser, config.train,
         device=device, events=events, control=control, checkpoint=folder and folder.checkpoint, hooks=hooks,
@@ -155,16 +156,17 @@ def _train_mask_agents(
     resume: bool,
 ) -> Trainer:
     config, agents = given.config, given.config.mask_agents
-    weights = review.method.case_weights
-    chosen = [i for i in torch.argsort(weights, descending=True, stable=True).tolist() if weights[i] >= 0.1]
+    weights = review.weights
+    chosen = [i for i in np.argsort([-w for w in weights], kind="stable").tolist() if weights[i] >= 0.1]
     chosen = sorted(chosen[:MOST_MASK_CASES]) or list(range(min(len(weights), MOST_MASK_CASES)))
     cases = [given.training[i] for i in chosen]
     predictions = _snapshots_predictions(given, predictor, review, cases, events, control)
     torch.manual_seed(config.train.seed + 2)
     network = build_mask_network(config, cases[0].image.shape[0])
     generator = torch.Generator().manual_seed(config.train.seed + 3)
-    method = MaskAgents(network, agents, weights[chosen], generator)
+    method = MaskAgents(network, agents, generator)
     sampler = MaskPatchSampler(cases, predictions, config.data, agents, config.train.batch_size, config.train.seed)
+    sampler.order.weigh([weights[i] for i in chosen], config.reliability.floor)
     trainer = Trainer(
         method, sampler, mask_stages(network, agents), mask_optimiser(config), config.train,
         device=given.device, events=events, control=control,

@@ -15,8 +15,6 @@ from .method import StepResult
 from .svl_drl import describe, mean_over_steps
 
 OPINION, REINFORCEMENT = "mask_opinion", "mask_agents"
-TRUST_FLOOR = 0.02
-"""No case is without any weight."""
 
 
 class MaskAgents:
@@ -28,30 +26,22 @@ class MaskAgents:
     error ended in "keep everywhere": in nine of ten states of the data, keeping is that action.
     """
 
-    def __init__(
-        self,
-        network: MaskAgentNetwork,
-        config: MaskAgentConfig,
-        case_weights: Tensor,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, network: MaskAgentNetwork, config: MaskAgentConfig, generator: torch.Generator) -> None:
         self.network, self.config, self.generator = network, config, generator
-        self.case_weights = case_weights
 
     def training_step(self, batch: MaskBatch, stage: str, progress: float) -> StepResult:
         """The stage's loss on one batch."""
-        trust = self.case_weights[list(batch.cases)].to(batch.image.device) + TRUST_FLOOR
-        return self._form_opinion(batch, trust) if stage == OPINION else self._reinforce(batch, trust)
+        return self._form_opinion(batch) if stage == OPINION else self._reinforce(batch)
 
-    def _opinion_loss(self, opinion: Tensor, batch: MaskBatch, trust: Tensor) -> Tensor:
-        return (segmentation_loss(opinion, batch.target, 0.5, True, batch.valid) * trust).mean()
+    def _opinion_loss(self, opinion: Tensor, batch: MaskBatch) -> Tensor:
+        return segmentation_loss(opinion, batch.target, 0.5, True, batch.valid).mean()
 
-    def _form_opinion(self, batch: MaskBatch, trust: Tensor) -> StepResult:
+    def _form_opinion(self, batch: MaskBatch) -> StepResult:
         opinion = self.network.read(batch.image, batch.rough, batch.prediction).opinion
-        loss = self._opinion_loss(opinion, batch, trust)
+        loss = self._opinion_loss(opinion, batch)
         return StepResult(loss, {"segmentation_loss": float(loss.detach())})
 
-    def _reinforce(self, batch: MaskBatch, trust: Tensor) -> StepResult:
+    def _reinforce(self, batch: MaskBatch) -> StepResult:
         episode = mask_episode(
             self.network,
             batch.image,
@@ -60,9 +50,8 @@ class MaskAgents:
             batch.target,
             self.config,
             self.generator,
-            trust,
         )
-        opinion = self._opinion_loss(episode.first_logits, batch, trust)
+        opinion = self._opinion_loss(episode.first_logits, batch)
         value = mean_over_steps([value_loss(r, v).mean() for r, v in zip(episode.returns, episode.values)])
         policy = mean_over_steps(
             [

@@ -45,6 +45,8 @@ class Judgement:
     weights: tuple[float, ...]
     rule: str
     warnings: tuple[str, ...] = ()
+    inverted: bool = False
+    """Whether the well-fitted labels are the suspects; the next look must then be told these weights."""
 
 
 def label_cues(probabilities: np.ndarray, masks: np.ndarray, spacing_dhw: tuple[float, ...]) -> Cues:
@@ -78,8 +80,9 @@ def judge(
 ) -> Judgement:
     """Weights of all cases: from the verified ones where there are two or more, else from the labels alone.
 
-    A second look knows the `earlier` weights: the network has learned from the cases they trusted since, so small
-    loss no longer means the same. Those cases stand in for verified ones, and the two weights are averaged.
+    After an inverted judgement the next look needs the `earlier` weights: the network has since learned from the
+    cases they trusted, so small loss no longer means the same. Those cases stand in for verified ones, and the two
+    weights are averaged.
     """
     if earlier is not None:
         return _second_look(cues, verified, spacing_mm, config, np.asarray(earlier))
@@ -114,7 +117,7 @@ def judge(
                 "to trust: direction undetermined. Mark 4 or more cases as verified."
             )
     weights[trusted] = 1.0
-    return _judgement(weights, rule, warnings)
+    return _judgement(weights, rule, warnings, inverted)
 
 
 def _second_look(
@@ -127,11 +130,12 @@ def _second_look(
     bias, fit, islands = (np.array([getattr(c, name) for c in cues]) for name in ("bias_mm", "fit", "islands"))
     believed, sure = earlier > 0.5, np.asarray(verified, bool)
     if believed.sum() < 2:
-        return _judgement(earlier, "the first look's weights")
+        return _judgement(earlier, "the first look's weights", (), True)
     weights = _weights_from_verified(bias, fit, islands, believed, _floor_mm(spacing_mm, config), certain=False)
     weights = 0.5 * (weights + earlier)
     weights[sure] = 1.0
-    return _judgement(weights, "second look: mean of the first look's weights and the distance from its trusted cases")
+    rule = "second look: mean of the first look's weights and the distance from the cases it trusted"
+    return _judgement(weights, rule, (), True)
 
 
 def _floor_mm(spacing_mm: float, config: ReliabilityConfig) -> float:
@@ -216,8 +220,8 @@ def _fit_direction(bias: np.ndarray, fit: np.ndarray, floor_mm: float) -> str:
     return "undetermined" if separated and not explained else "none"
 
 
-def _judgement(weights: np.ndarray, rule: str, warnings: Sequence[str] = ()) -> Judgement:
-    return Judgement(tuple(float(w) for w in np.clip(weights, 0, 1)), rule, tuple(warnings))
+def _judgement(weights: np.ndarray, rule: str, warnings: Sequence[str] = (), inverted: bool = False) -> Judgement:
+    return Judgement(tuple(float(w) for w in np.clip(weights, 0, 1)), rule, tuple(warnings), inverted)
 
 
 def reliability_rows(

@@ -23,10 +23,9 @@ class SVLDRL(Supervised):
         network: ActorCriticUNETR,
         config: Config,
         nested: bool,
-        case_count: int,
         generator: torch.Generator,
     ) -> None:
-        super().__init__(network, config, nested, case_count)
+        super().__init__(network, config, nested)
         self.generator = generator
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
@@ -42,10 +41,9 @@ class SVLDRL(Supervised):
             temperature=self.temperature(stage, progress),
             generator=self.generator,
             nested=self.nested,
-            trust=self.trust(batch) if self.config.reliability.enabled else None,
             valid=batch.valid,
         )
-        segmentation = self.weighted(self._segmentation_of(episode, batch), batch)
+        segmentation = self._segmentation_of(episode, batch).mean()
         logged = {"segmentation_loss": float(segmentation.detach()), **describe(episode)}
         if agents.random_policy:
             return StepResult(segmentation, logged)

@@ -95,7 +95,7 @@ def trainer_of(reading: str, stage: str, **optimiser: object) -> Trainer:
     network = ActorCriticUNETR(config.network, 1, 2)
     for decoder in (network.value_decoder, network.policy_decoder):
         torch.nn.init.normal_(decoder.head.weight, std=0.1)
-    method = SVLDRL(network, config, False, 1, torch.Generator().manual_seed(1))
+    method = SVLDRL(network, config, False, torch.Generator().manual_seed(1))
     return Trainer(
         method,
         PatchSampler([phantom_case()], config.data, 1, 0),
@@ -161,7 +161,7 @@ def test_the_average_of_a_part_that_stands_still_stands_still() -> None:
 
 def method_of(reading: str) -> SVLDRL:
     config = load_config("general", reading, TINY)
-    return SVLDRL(ActorCriticUNETR(config.network, 1, 2), config, False, 1, torch.Generator())
+    return SVLDRL(ActorCriticUNETR(config.network, 1, 2), config, False, torch.Generator())
 
 
 def test_the_temperature_falls_over_the_rl_stage() -> None:

@@ -128,7 +128,8 @@ def test_an_episode_is_a_chain_of_states_and_its_returns_are_discounted() -> Non
     world, generator = Threshold(halves()), torch.Generator().manual_seed(0)
     agents = replace(CORRECTED, rollout_steps=3, smooth_returns=False, gamma=0.5)
     image = torch.full((2, 1, 6, 6, 6), 0.5)
-    trust = torch.tensor([1.0, 0.0])
+    valid = torch.ones(2, 1, 6, 6, 6)
+    valid[1] = 0
     episode = image_episode(
         world,
         image,
@@ -137,7 +138,7 @@ def test_an_episode_is_a_chain_of_states_and_its_returns_are_discounted() -> Non
         temperature=1.0,
         generator=generator,
         nested=True,
-        trust=trust,
+        valid=valid,
     )
     assert world.encoded == 4  # once a state, x^0 to x^3
     assert torch.equal(episode.transitions[0].state, image)
@@ -148,7 +149,7 @@ def test_an_episode_is_a_chain_of_states_and_its_returns_are_discounted() -> Non
         assert torch.equal(t.next_state[kept], t.state[kept])
         assert (t.next_state[t.actions == ENHANCE] >= t.state[t.actions == ENHANCE]).all()
         assert (t.next_state[t.actions == WEAKEN] <= t.state[t.actions == WEAKEN]).all()
-        assert (t.reward[1] == 0).all()  # a label that nobody trusts pays nothing
+        assert (t.reward[1] == 0).all()  # nothing is earned in padding
         assert t.reward[0].abs().sum() > 0
     r = [t.reward for t in episode.transitions]
     torch.testing.assert_close(episode.returns[0], r[0] + 0.5 * r[1] + 0.25 * r[2])
@@ -214,7 +215,7 @@ def mask_batch(n: int, generator: torch.Generator) -> MaskBatch:
 def test_mask_agents_learn_to_move_a_rough_mask() -> None:
     network, agents = mask_agents()
     generator = torch.Generator().manual_seed(3)
-    method = MaskAgents(network, agents, torch.ones(6), generator)
+    method = MaskAgents(network, agents, generator)
     optimiser = torch.optim.Adam(network.parameters(), 5e-3)
     for step in range(80):
         stage = OPINION if step < 60 else REINFORCEMENT
