@@ -52,6 +52,8 @@ def refine_rows(folder: Path, clean: Path, corrupted: Path, seed: int) -> list[d
     """A row a case and kind: Dice and ASD before, of the prediction without a mask, and after at each trust."""
     assert DEFAULT_TRUST in TRUSTS
     model = load_model(folder)
+    if model.mask_network is None:
+        raise SystemExit(f"{folder} has no mask agents")
     cases = load_training_cases(load_datalist(clean).validation, model.config.data, model.structures)
     listed = load_datalist(clean)
     names = json.loads((corrupted.parent / "corruption.json").read_text())["source_cases"]
