@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from SVLDRLCore.data.cropped_segmentations import on_image_grid
 from SVLDRLCore.data.datalist import load_datalist
 from SVLDRLCore.data.volume_headers import SUFFIXES, volume_suffix
 from SVLDRLCore.data.volumes import Volume, read_label, require_same_geometry
@@ -204,13 +205,16 @@ def _prediction_for(case: _Case, found: Mapping[str, Path]) -> Path | None:
 def _compare(case: _Case, hd95: Hd95) -> tuple[dict[str, MaskMetrics], list[str], str | None]:
     """(metrics by structure, the structures that count even if no other case has them, a warning)."""
     reference = read_label(case.reference)
+    volume = None if case.prediction is None else read_label(case.prediction)
+    if volume is not None:  # either may have been saved cropped to its content
+        volume = on_image_grid(volume, reference.geometry)
+        reference = on_image_grid(reference, volume.geometry)
+        require_same_geometry(reference, volume)
     reference_names = case.names or _segment_names(reference)
     in_reference = _structures(reference, reference_names)
-    if case.prediction is None:
+    if volume is None:
         prediction, in_prediction, prediction_names = np.zeros_like(reference.array), {}, {}
     else:
-        volume = read_label(case.prediction)
-        require_same_geometry(reference, volume)
         prediction_names = _segment_names(volume) if reference_names else {}
         prediction = volume.array
         in_prediction = _structures(volume, prediction_names or reference_names)

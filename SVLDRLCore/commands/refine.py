@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..data.cases import intensity_of
+from ..data.cropped_segmentations import on_image_grid
 from ..data.prepare import PreparedImage, prepare_image, prepare_label, to_native
 from ..data.structures import Structures
 from ..data.volumes import (
@@ -146,6 +147,7 @@ def _refine(
     label = None if rough is None else read_label(rough)
     rough_maps, matched, members = None, {}, {}
     if label is not None:
+        label = on_image_grid(label, images[0].geometry)
         require_same_geometry(images[0], label)
         matched = match_structures(trained.structures, label, asked)
         members = _members(trained.structures, match_structures(trained.structures, label, ()))

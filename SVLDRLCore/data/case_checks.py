@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from SVLDRLCore.data.cropped_segmentations import on_image_grid
 from SVLDRLCore.data.datalist import Case, DataList
 from SVLDRLCore.data.volumes import Geometry, Volume, read_image, read_label, require_same_geometry
 from SVLDRLCore.errors import InputError
@@ -47,7 +48,7 @@ def read_case(case: Case, labels: Mapping[int, str]) -> tuple[tuple[Volume, ...]
         require_same_geometry(images[0], other)
     if case.label is None:
         return images, None
-    label = read_label(case.label)
+    label = on_image_grid(read_label(case.label), images[0].geometry)
     require_same_geometry(images[0], label)
     require_known_labels(label, labels)
     return images, label
@@ -122,7 +123,7 @@ def _case_problems(case: Case, datalist: DataList, facts: list[_Facts]) -> Itera
         yield Problem(case.name, "error", str(case.images[0]), why, "Give a label or remove the case")
         return
     try:
-        label = read_label(case.label)
+        label = on_image_grid(read_label(case.label), images[0].geometry)
     except InputError as error:
         yield _error(case, error)
         return
