@@ -16,6 +16,7 @@ import torch
 
 from SVLDRLCore.commands.train import train
 from SVLDRLCore.data.phantoms import write_phantom_dataset
+from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import read_events
 from SVLDRLCore.exchange.model_package import load_package
 from SVLDRLCore.learning.checkpoints import load_checkpoint
@@ -55,10 +56,12 @@ def unbroken(datalist: Path, tmp_path_factory) -> Path:
 
 @contextmanager
 def child(datalist: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`svldrl train --resume --events` as Slicer starts it; dead when the block ends."""
+    """`svldrl train --events` as Slicer starts it, with --resume once it was started; dead when the block ends."""
     settings = folder.parent / "settings.json"
     settings.write_text(json.dumps(SETTINGS))
-    arguments = [str(datalist), "--output", str(folder), "--settings", str(settings), "--resume", "--events"]
+    arguments = [str(datalist), "--output", str(folder), "--settings", str(settings), "--events"]
+    if (folder / "run.json").exists():
+        arguments.append("--resume")
     process = subprocess.Popen(
         [sys.executable, "-m", "SVLDRLCore", "train", *arguments],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=one_thread(),
@@ -144,3 +147,9 @@ def test_it_stops_when_its_parent_dies_and_goes_on(datalist: Path, unbroken: Pat
     finally:
         torch.set_num_threads(threads)
     same_result(folder, unbroken)
+
+
+def test_nothing_to_resume_is_said(datalist: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no training was started there"):
+        train(datalist, tmp_path / "nothing", overrides=SETTINGS, resume=True)
+    assert not (tmp_path / "nothing").exists()
