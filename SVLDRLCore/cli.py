@@ -17,7 +17,6 @@ from .events import Listener, stdout_listener
 from .job_control import JobControl, cancel_on_signals, listen_to_stdin
 from .progress_bar import ProgressBar
 
-READINGS = ("extended", "corrected", "as_printed")
 EXIT_INPUT_ERROR, EXIT_CANCELLED = 2, 130
 
 

@@ -11,12 +11,13 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from SVLDRLCore.errors import InputError
+from SVLDRLCore.errors import Cancelled, InputError
 
 EVENTS = frozenset({"started", "stage", "progress", "metrics", "message", "warning", "failed", "cancelled", "finished"})
 
@@ -95,6 +96,19 @@ class EventLog:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def failures_told(events: EventLog, cancelled_hint: str = "") -> Iterator[None]:
+    """Tell a cancel or a failure of the block as an event, then let it go on to the caller."""
+    try:
+        yield
+    except Cancelled as reason:
+        events.emit("cancelled", text=f"{reason}{cancelled_hint}")
+        raise
+    except Exception as error:
+        events.failed(error)
+        raise
 
 
 def read_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -17,8 +17,8 @@ from ..data.prepare import prepare_label, to_native
 from ..data.spacing import median_spacing
 from ..data.structures import Structures, structures_of
 from ..data.volumes import Volume, read_label, write_label
-from ..errors import Cancelled, InputError
-from ..events import EventLog, Listener
+from ..errors import InputError
+from ..events import EventLog, Listener, failures_told
 from ..job_control import JobControl
 from ..learning.source_model import source_model_labels
 from .train import choose_device
@@ -51,18 +51,11 @@ def corrupt(
     Raises:
         InputError: an unknown noise or strength, a ratio outside 0 to 1, or an output folder in use.
     """
-    with EventLog(None, listeners) as events:
-        try:
-            return _corrupt(
-                Path(datalist), Path(output), noise, ratio, seed, strength, source_cases, preset,
-                (lowest_dice, highest_dice), events, control or JobControl(),
-            )  # fmt: skip
-        except Cancelled as reason:
-            events.emit("cancelled", text=str(reason))
-            raise
-        except Exception as error:
-            events.failed(error)
-            raise
+    with EventLog(None, listeners) as events, failures_told(events):
+        return _corrupt(
+            Path(datalist), Path(output), noise, ratio, seed, strength, source_cases, preset,
+            (lowest_dice, highest_dice), events, control or JobControl(),
+        )  # fmt: skip
 
 
 Noisy = dict[int, tuple[Volume, float]]

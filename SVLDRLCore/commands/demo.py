@@ -16,11 +16,11 @@ import numpy as np
 
 from ..atomic_files import write_json_atomically
 from ..data.volumes import read_label
-from ..errors import Cancelled, InputError
+from ..errors import InputError
 from ..evaluation.metrics import definition_text, mask_metrics
 from ..evaluation.report import CasePicture, write_report
 from ..evaluation.tables import text_table
-from ..events import EventLog, Listener, TimeLeft
+from ..events import EventLog, Listener, TimeLeft, failures_told
 from ..exchange.model_package import ModelPackage, load_package
 from ..job_control import JobControl
 from .demo_cases import SPACING_DHW, HeldOutCase, label_dice, write_held_out_cases, write_training_data
@@ -84,7 +84,7 @@ def demo(
     seen: list[dict[str, Any]] = []
     with EventLog(None, [seen.append, *listeners]) as events:
         events.emit("started", job="demo", output=str(output), seed=seed)
-        try:
+        with failures_told(events):
             _require_report_extra()
             _refuse_foreign_files(output)
             output.parent.mkdir(parents=True, exist_ok=True)
@@ -93,12 +93,6 @@ def demo(
             ) as scratch:
                 table = _build(Path(scratch), _QUICK if quick else _FULL, seed, events, seen, control)
                 _swap(Path(scratch), output)
-        except Cancelled as reason:
-            events.emit("cancelled", text=str(reason))
-            raise
-        except Exception as error:
-            events.failed(error)
-            raise
         events.emit("finished", output=str(output), report=str(output / "report.html"))
     return table
 

@@ -23,8 +23,8 @@ from ..data.volumes import (
     write_image,
     write_label,
 )
-from ..errors import Cancelled, InputError
-from ..events import EventLog, Listener
+from ..errors import InputError
+from ..events import EventLog, Listener, failures_told
 from ..exchange.trained_model import TrainedModel, load_model
 from ..inference.refinement import DEFAULT_TRUST, predict
 from ..inference.refinement import refine as refine_maps
@@ -83,7 +83,7 @@ def refine(
     control = control or JobControl()
     with EventLog(None, listeners) as events:
         events.emit("started", job="refine", output=str(output))
-        try:
+        with failures_told(events):
             for path in (output, confidence):
                 if path is not None and Path(path).exists() and not overwrite:
                     raise InputError(str(path), "the file exists", "Choose another name, or allow overwriting")
@@ -101,12 +101,6 @@ def refine(
                 events,
                 control,
             )
-        except Cancelled as reason:
-            events.emit("cancelled", text=str(reason))
-            raise
-        except Exception as error:
-            events.failed(error)
-            raise
         if confidence is not None:
             write_image(confidence, done.confidence, read_label(done.output).geometry, overwrite=overwrite)
         for warning in done.warnings:

@@ -16,10 +16,10 @@ from ..data.cases import load_training_cases
 from ..data.datalist import Case, load_datalist
 from ..data.spacing import median_spacing
 from ..data.structures import structures_of
-from ..errors import Cancelled, InputError
+from ..errors import InputError
 from ..evaluation.figures import reliability_figure
 from ..evaluation.tables import csv_text
-from ..events import EventLog, Listener
+from ..events import EventLog, Listener, failures_told
 from ..exchange.model_card import write_model_card
 from ..exchange.model_package import save_package
 from ..exchange.run_folder import RunFolder, open_run
@@ -71,14 +71,8 @@ def train(
         raise
     with FolderLock(folder.path), EventLog(folder.events, listeners) as events:
         events.emit("started", job="train", output=str(folder.path), resumed=resume)
-        try:
+        with failures_told(events, "; resume to go on"):
             model = _train(settings, folder, events, control or JobControl(), resume)
-        except Cancelled as reason:
-            events.emit("cancelled", text=f"{reason}; resume to go on")
-            raise
-        except Exception as error:
-            events.failed(error)
-            raise
         events.emit("finished", model=str(model))
     return model
 

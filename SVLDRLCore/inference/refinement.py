@@ -15,7 +15,6 @@ from .sliding_window import predict_maps, predict_probabilities
 
 DEFAULT_TRUST = 0.5
 """How far the user's mask is believed: 1 returns it unchanged, 0 lets the agents act wherever they lean to."""
-Progress = Callable[[str, int], None]
 
 
 def threshold_of(trust: float) -> float:

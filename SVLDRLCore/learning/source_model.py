@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -75,7 +74,7 @@ def source_model_labels(
         PatchSampler(source, config.data, config.train.batch_size, config.train.seed),
         plan_stages(largest_steps, StageConfig(warm_up=1.0, transition=0.0, full_rl=0.0)),
         config.optimiser,
-        replace(config.train),
+        config.train,
         device=device,
         events=events,
         control=control,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..agents.rewards import UNIFORM_ENTROPY, soft_dice
-from ..config import Config, MaskAgentConfig, StageConfig
+from ..config import Config, MaskAgentConfig, OptimiserConfig, StageConfig
 from ..data.cases import TrainingCase
 from ..data.mask_patches import MaskPatchSampler
 from ..data.sampler import PatchSampler
@@ -178,10 +178,8 @@ def _train_mask_agents(
     return trainer
 
 
-def mask_optimiser(config: Config) -> Any:
+def mask_optimiser(config: Config) -> OptimiserConfig:
     """The run's optimiser settings, whatever the reading: AdamW with clipping and averaging."""
-    from dataclasses import replace
-
     return replace(config.optimiser, name="adamw")
 
 
