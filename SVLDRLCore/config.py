@@ -177,13 +177,13 @@ class MaskAgentConfig:
     entropy_bonus: float = 0.02
     largest_shift_mm: float = 6.0
     """Border shift of the corrupted masks, U(-this, this)."""
-    roughness_mm: float = 2.0
+    roughness_mm: float = 4.0
     """Largest SD of the irregular border."""
     clean_share: float = 0.2
     """Episodes that start from the label itself: leaving a good mask alone is learned, too."""
-    shift_share: float = 0.3
+    shift_share: float = 0.25
     """Episodes that start from an evenly shifted border (a reader's habit); the rest get a roughened one, too."""
-    prediction_share: float = 0.15
+    prediction_share: float = 0.1
     """Episodes that start from a model's (earlier) prediction."""
     feature_size: int = 8
 

@@ -7,6 +7,8 @@ error against the given label, plus the volume's Delta Dice (SVL-DRL eq. 11 and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -23,13 +25,14 @@ def mask_episode(
     image: Tensor,
     rough: Tensor,
     prediction: Tensor,
+    alignment: Tensor,
     target: Tensor,
     config: MaskAgentConfig,
     generator: torch.Generator,
 ) -> Episode:
-    """K steps of editing `rough`, rewarded for coming nearer to `target`; all maps (B, 1, D, H, W)."""
+    """K steps of editing `rough`, rewarded for coming nearer to `target`; maps as in `MaskBatch`."""
     episode = Episode()
-    reading = network.read(image, rough, prediction)
+    reading = network.read(image, rough, prediction, alignment)
     episode.first_logits = reading.opinion
     belief = rough
     for _ in range(config.rollout_steps):
@@ -54,21 +57,25 @@ def edit_mask(
     image: Tensor,
     rough: Tensor,
     prediction: Tensor,
+    alignment: Tensor,
     config: MaskAgentConfig,
-    threshold: float,
+    thresholds: Sequence[float],
 ) -> Tensor:
-    """The belief after K steps of acting where the policy is sure, (B, 1, D, H, W).
+    """The belief after K steps of acting where the policy is sure, one channel a threshold (B, T, D, H, W).
 
     Args:
-        threshold: an agent acts only where pi(enhance) or pi(weaken) reaches it, else it keeps: high values
-            trust the mask, 1/3 trusts the agents.
+        thresholds: an agent acts only where pi(enhance) or pi(weaken) reaches this, else it keeps: high values
+            trust the mask, 1/2 follows the policy.
     """
-    reading = network.read(image, rough, prediction)
-    belief = rough
-    for _ in range(config.rollout_steps):
-        probabilities = network.step(reading, belief)[0].softmax(dim=2)
-        sure = probabilities[:, :, act.ENHANCE :] >= threshold
-        wanted = probabilities[:, :, act.ENHANCE :].argmax(dim=2) + act.ENHANCE
-        chosen = torch.where(sure.any(dim=2), wanted, torch.zeros_like(wanted))
-        belief = act.act_on_mask(belief, chosen, config.step_size)
-    return belief
+    reading = network.read(image, rough, prediction, alignment)
+    edited = []
+    for threshold in thresholds:
+        belief = rough
+        for _ in range(config.rollout_steps):
+            probabilities = network.step(reading, belief)[0].softmax(dim=2)
+            up, down = probabilities[:, :, act.ENHANCE], probabilities[:, :, act.WEAKEN]
+            wanted = torch.where(up >= down, act.ENHANCE, act.WEAKEN)
+            chosen = torch.where(torch.maximum(up, down) >= threshold, wanted, act.KEEP)
+            belief = act.act_on_mask(belief, chosen, config.step_size)
+        edited.append(belief)
+    return torch.cat(edited, dim=1)

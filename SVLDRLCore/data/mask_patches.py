@@ -1,4 +1,4 @@
-"""Patches for the mask agents: a label, a worse version of it to start from, and a model's prediction."""
+"""Patches for the mask agents: a label, a worse version of it to start from, a prediction, and how they lie."""
 
 from __future__ import annotations
 
@@ -12,24 +12,29 @@ from torch import Tensor
 
 from ..config import DataConfig, MaskAgentConfig
 from .cases import TrainingCase
-from .noise import signed_distance, smooth_field
+from .mask_alignment import BorderMeasure, alignment_maps, bounding_box, calibrate, measure_border
+from .mask_corruption import Corruption, draw_smooth_field
+from .noise import signed_distance
 from .sampler import CaseOrder, draw_window, flip_at_random, foreground_voxels, jitter_intensity
 
 
 @dataclass(frozen=True)
 class MaskBatch:
-    """One structure a sample: image (B, M, D, H, W), the rest (B, 1, D, H, W), float32 in [0, 1]."""
+    """One structure a sample: image (B, M, D, H, W), alignment (B, 4, D, H, W, see `alignment_maps`), the rest
+    (B, 1, D, H, W), float32 in [0, 1].
+    """
 
     image: Tensor
     target: Tensor
     valid: Tensor
     rough: Tensor
     prediction: Tensor
+    alignment: Tensor
     cases: tuple[int, ...]
 
     def to(self, device: torch.device) -> MaskBatch:
         """The same batch on a device."""
-        tensors = (self.image, self.target, self.valid, self.rough, self.prediction)
+        tensors = (self.image, self.target, self.valid, self.rough, self.prediction, self.alignment)
         return MaskBatch(*(t.to(device, non_blocking=True) for t in tensors), self.cases)
 
 
@@ -42,6 +47,7 @@ class MaskPatchSampler:
         data, config: patch size and augmentation; strength of the corruption.
         batch_size: patches a batch.
         seed: of everything random.
+        weights: how far each case's label is trusted, for the `calibrations` (one a structure).
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class MaskPatchSampler:
         config: MaskAgentConfig,
         batch_size: int,
         seed: int,
+        weights: Sequence[float],
     ) -> None:
         self.cases, self.data, self.config, self.batch_size = cases, data, config, batch_size
         self.predictions = [[torch.as_tensor(p, dtype=torch.float16) for p in row] for row in predictions]
@@ -59,8 +66,17 @@ class MaskPatchSampler:
         self.order = CaseOrder(len(cases), self.rng)
         self._foreground = [foreground_voxels(case) for case in cases]
         self._distance = [
-            torch.stack([torch.from_numpy(signed_distance(m.numpy() > 0, case.spacing_dhw)).half() for m in case.masks])
-            for case in cases
+            [signed_distance(m.numpy() > 0, case.spacing_dhw).astype(np.float16) for m in case.masks] for case in cases
+        ]
+        reach = config.largest_shift_mm + 2 * config.roughness_mm
+        self._box = [
+            [bounding_box((d <= reach) | (p.numpy() > 0.5), (1, 1, 1)) for d, p in zip(maps, row[-1])]
+            for maps, row in zip(self._distance, self.predictions)
+        ]
+        label = Corruption()
+        self.calibrations = [
+            calibrate([self._measure(i, c, label, row[-1][c]) for i, row in enumerate(self.predictions)], weights)
+            for c in range(cases[0].masks.shape[0])
         ]
 
     def next(self) -> MaskBatch:
@@ -82,27 +98,51 @@ class MaskPatchSampler:
         present = [c for c, mask in enumerate(case.masks) if bool(mask.any())] or [0]
         structure = present[int(rng.integers(len(present)))]
         window = draw_window(case.image.shape[1:], self.data, self._foreground[index], rng)
-        place = (slice(structure, structure + 1), *window)
         shown = self.predictions[index]
         final = rng.random() < 0.7
-        prediction = shown[-1 if final else int(rng.integers(len(shown)))][place].float()
-        rough = self._rough(index, place, rng)
-        tensors = [case.image[:, *window].float(), case.masks[place].float(), case.valid[:, *window].float()]
-        tensors = flip_at_random([*tensors, rough, prediction], self.data.flip_axes, rng)
+        prediction = shown[-1 if final else int(rng.integers(len(shown)))][structure]
+        start = self._start(index, structure)
+        rough, alignment = self._aligned(index, structure, start, prediction, window)
+        tensors = [case.image[:, *window].float(), case.masks[structure][window].float()[None]]
+        tensors += [case.valid[:, *window].float(), rough, prediction[window].float()[None], alignment]
+        tensors = flip_at_random(tensors, self.data.flip_axes, rng)
         tensors[0] = jitter_intensity(tensors[0], self.data.intensity_jitter, rng)
         return index, tensors
 
-    def _rough(self, index: int, place: tuple[slice, ...], rng: np.random.Generator) -> Tensor:
-        case, kind = self.cases[index], rng.random()
-        if kind < self.config.clean_share:
-            return case.masks[place].float()
-        if kind < self.config.clean_share + self.config.prediction_share:
+    def _start(self, index: int, structure: int) -> Corruption | Tensor:
+        """What an episode starts from: a corruption of the label (none, too), or a model's prediction (D, H, W)."""
+        config, kind = self.config, self.rng.random()
+        if kind < config.clean_share:
+            return Corruption()
+        if kind < config.clean_share + config.prediction_share:
             shown = self.predictions[index]
-            return (shown[int(rng.integers(len(shown)))][place].float() > 0.5).float()
-        distance = self._distance[index][place].float().numpy()
-        shift = rng.uniform(-self.config.largest_shift_mm, self.config.largest_shift_mm)
-        if kind < self.config.clean_share + self.config.prediction_share + self.config.shift_share:
-            return torch.from_numpy((distance <= shift).astype(np.float32))
-        amplitude = rng.uniform(0, self.config.roughness_mm)
-        field = smooth_field(distance.shape[1:], case.spacing_dhw, rng.uniform(3.0, 12.0), rng)
-        return torch.from_numpy((distance < shift + amplitude * field).astype(np.float32))
+            return shown[int(self.rng.integers(len(shown)))][structure]
+        shift = self.rng.uniform(-config.largest_shift_mm, config.largest_shift_mm)
+        if kind < config.clean_share + config.prediction_share + config.shift_share:
+            return Corruption(shift)
+        field = draw_smooth_field(self.cases[index].spacing_dhw, self.rng.uniform(3.0, 12.0), self.rng)
+        return Corruption(shift, self.rng.uniform(0, config.roughness_mm), field)
+
+    def _measure(
+        self, index: int, structure: int, start: Corruption | Tensor, prediction: Tensor
+    ) -> BorderMeasure | None:
+        """How the whole of the mask to start from lies to the prediction and in the image."""
+        box, case = self._box[index][structure], self.cases[index]
+        mask = self._mask(index, structure, start, box)
+        return measure_border(mask, prediction[box].numpy() > 0.5, case.image[:, *box].numpy(), case.spacing_dhw)
+
+    def _mask(self, index: int, structure: int, start: Corruption | Tensor, region: tuple[slice, ...]) -> np.ndarray:
+        """The mask to start from in a region (D, H, W)."""
+        if isinstance(start, Tensor):
+            return start[region].numpy() > 0.5
+        return start.of(self._distance[index][structure], region)
+
+    def _aligned(
+        self, index: int, structure: int, start: Corruption | Tensor, prediction: Tensor, window: tuple[slice, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """The mask to start from in a window (1, D, H, W), and what is seen of how the whole of it lies."""
+        measure = self._measure(index, structure, start, prediction)
+        rough, model = self._mask(index, structure, start, window), prediction[window].numpy() > 0.5
+        spacing = self.cases[index].spacing_dhw
+        maps = alignment_maps(rough, model, measure, self.calibrations[structure], spacing)
+        return torch.from_numpy(rough[None].astype(np.float32)), torch.from_numpy(maps)

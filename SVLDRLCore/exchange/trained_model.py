@@ -46,11 +46,11 @@ def build_networks(config: Config, channels: int, structures: Structures) -> Act
     return ActorCriticUNETR(config.network, channels, structures.channels)
 
 
-def build_mask_network(config: Config, channels: int) -> MaskAgentNetwork:
+def build_mask_network(config: Config, channels: int, structures: Structures) -> MaskAgentNetwork:
     """The untrained mask agents; their trunk is a small convolutional network whatever the backbone is."""
     agents = config.mask_agents
     trunk = NetworkConfig(backbone="unet", feature_size=agents.feature_size, levels=_unet_levels(config))
-    return MaskAgentNetwork(trunk, channels, agents.step_size)
+    return MaskAgentNetwork(trunk, channels, agents.step_size, len(structures.names))
 
 
 def _unet_levels(config: Config) -> int:
@@ -110,7 +110,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
     mask_weights = package.tensors("mask_agents.")
     mask_network = None
     if mask_weights:
-        mask_network = build_mask_network(config, channels)
+        mask_network = build_mask_network(config, channels, structures)
         _fill(mask_network, mask_weights, path)
     for module in (network, mask_network):
         if module is not None:

@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 
 from ..agents.mask_agents import edit_mask
+from ..data.mask_alignment import alignment_maps, measure_border
 from ..exchange.trained_model import TrainedModel
 from .sliding_window import predict_maps, predict_probabilities
 
 DEFAULT_TRUST = 0.5
-"""How far the user's mask is believed: 1 returns it unchanged, 0 lets the agents act wherever they lean to."""
+"""How far the user's mask is believed: 1 returns it unchanged, 0 follows the agents' policy."""
 
 
 def threshold_of(trust: float) -> float:
-    """Probability that an action needs: 0.35 (chance is 1/3) at trust 0, 0.70 at 0.5, 0.98 at 0.9, none at 1."""
-    return 2.0 if trust >= 1 else 1.0 / (1.0 + math.exp(0.6 - 2.4 * trust - 4.0 * trust**4))
+    """Probability that an action needs: 0.5 at trust 0 (follow the policy), 0.57 at 0.5, 0.95 at 0.9, none at 1."""
+    return 2.0 if trust >= 1 else 1.0 / (1.0 + math.exp(-4.6 * trust**4))
 
 
 def predict(
@@ -49,6 +50,7 @@ def refine(
     image: np.ndarray,
     rough: np.ndarray,
     prediction: np.ndarray,
+    spacing_dhw: Sequence[float],
     wanted: Sequence[int],
     *,
     trust: float = DEFAULT_TRUST,
@@ -61,6 +63,7 @@ def refine(
 
     Args:
         image: (M, D, H, W) in [0, 1]; rough: (C, D, H, W) in [0, 1]; prediction: (C, D, H, W) from `predict`.
+        spacing_dhw: mm.
         wanted: indices of the structures to refine; the others keep their rough mask.
         trust: 0 to 1, see DEFAULT_TRUST.
 
@@ -73,27 +76,50 @@ def refine(
         if model.mask_network is None:
             refined[index] = trust * rough[index] + (1 - trust) * prediction[index]
             continue
-        inputs = np.concatenate([image, rough[index : index + 1], prediction[index : index + 1]])
-        refined[index] = _edit(
-            model, torch.from_numpy(inputs), threshold_of(trust), overlap, batch_size, device, progress
+        inputs = agent_inputs(model, index, image, rough[index], prediction[index], spacing_dhw)
+        refined[index] = edited(
+            model,
+            inputs,
+            [threshold_of(trust)],
+            overlap=overlap,
+            batch_size=batch_size,
+            device=device,
+            progress=progress,
         )[0]
     return refined
 
 
-def _edit(
+def agent_inputs(
     model: TrainedModel,
-    inputs: Tensor,
-    threshold: float,
-    overlap: float,
-    batch_size: int,
-    device: torch.device | str,
-    progress: Callable[[int, int], None] | None,
+    structure: int,
+    image: np.ndarray,
+    rough: np.ndarray,
+    prediction: np.ndarray,
+    spacing_dhw: Sequence[float],
 ) -> np.ndarray:
-    channels = model.channels
+    """What the mask agents see of one structure (M + 6, D, H, W): image, rough mask, prediction, alignment."""
+    mask, found = rough > 0.5, prediction > 0.5
+    measure = measure_border(mask, found, image, spacing_dhw)
+    alignment = alignment_maps(mask, found, measure, model.mask_network.calibration_of(structure), spacing_dhw)
+    return np.concatenate([image, rough[None], prediction[None], alignment]).astype(np.float32)
+
+
+def edited(
+    model: TrainedModel,
+    inputs: np.ndarray,
+    thresholds: Sequence[float],
+    *,
+    overlap: float = 0.5,
+    batch_size: int = 4,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """Beliefs (T, D, H, W) of the mask agents, one map a threshold, from `agent_inputs`."""
+    m = model.channels
 
     def agents(x: Tensor) -> Tensor:
-        image, rough, prediction = x[:, :channels], x[:, channels : channels + 1], x[:, channels + 1 :]
-        return edit_mask(model.mask_network, image, rough, prediction, model.config.mask_agents, threshold)
+        maps = (x[:, :m], x[:, m : m + 1], x[:, m + 1 : m + 2], x[:, m + 2 :])
+        return edit_mask(model.mask_network, *maps, model.config.mask_agents, thresholds)
 
     size = model.config.data.patch_size
-    return predict_maps(agents, inputs, size, overlap, batch_size, device, progress).numpy()
+    return predict_maps(agents, torch.from_numpy(inputs), size, overlap, batch_size, device, progress).numpy()

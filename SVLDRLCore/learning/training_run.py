@@ -162,11 +162,15 @@ def _train_mask_agents(
     cases = [given.training[i] for i in chosen]
     predictions = _snapshots_predictions(given, predictor, review, cases, events, control)
     torch.manual_seed(config.train.seed + 2)
-    network = build_mask_network(config, cases[0].image.shape[0])
+    network = build_mask_network(config, cases[0].image.shape[0], given.structures)
     generator = torch.Generator().manual_seed(config.train.seed + 3)
     method = MaskAgents(network, agents, generator)
-    sampler = MaskPatchSampler(cases, predictions, config.data, agents, config.train.batch_size, config.train.seed)
-    sampler.order.weigh([weights[i] for i in chosen], config.reliability.floor)
+    trust = [weights[i] for i in chosen]
+    sampler = MaskPatchSampler(
+        cases, predictions, config.data, agents, config.train.batch_size, config.train.seed, trust
+    )
+    sampler.order.weigh(trust, config.reliability.floor)
+    network.calibrate(sampler.calibrations)
     trainer = Trainer(
         method, sampler, mask_stages(network, agents), mask_optimiser(config), config.train,
         device=given.device, events=events, control=control,

@@ -37,7 +37,7 @@ class MaskAgents:
         return segmentation_loss(opinion, batch.target, 0.5, True, batch.valid).mean()
 
     def _form_opinion(self, batch: MaskBatch) -> StepResult:
-        opinion = self.network.read(batch.image, batch.rough, batch.prediction).opinion
+        opinion = self.network.read(batch.image, batch.rough, batch.prediction, batch.alignment).opinion
         loss = self._opinion_loss(opinion, batch)
         return StepResult(loss, {"segmentation_loss": float(loss.detach())})
 
@@ -47,6 +47,7 @@ class MaskAgents:
             batch.image,
             batch.rough,
             batch.prediction,
+            batch.alignment,
             batch.target,
             self.config,
             self.generator,

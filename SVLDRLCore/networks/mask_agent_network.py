@@ -7,20 +7,26 @@ step then costs a few small convolutions on its features and the current belief.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import NetworkConfig
+from ..data.mask_alignment import CALIBRATION_VALUES, Calibration
 from .actor_critic_unetr import ACTIONS
 from .backbones import build_decoder, build_encoder
+
+VOTERS = 4
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the trunk makes of an episode's start: features (B, F, D, H, W), opinion logits (B, 1, D, H, W)."""
+    """What the trunk makes of an episode's start: features for the agents (B, F, D, H, W), opinion logits
+    (B, 1, D, H, W).
+    """
 
     features: Tensor
     opinion: Tensor
@@ -29,44 +35,76 @@ class Reading:
 class MaskAgentNetwork(nn.Module):
     """Opinion (1 a voxel), policy (3 a voxel) and value (1 a voxel) of agents that edit one structure's mask.
 
-    The opinion starts as an even vote of rough mask and prediction. The policy starts as the rule "go where the
-    opinion lies, if it is more than half a step away", and learns what to change about it; so does the value,
+    The opinion is a vote of four: rough mask, prediction, and how deep a voxel lies in either, once the rough mask's
+    border has been moved by the case's shift (`alignment_maps`). The weights depend on the shift, on how unevenly
+    mask and prediction lie apart, and on what the trunk sees at the voxel. The policy starts as the rule "go where
+    the opinion lies, if it is more than half a step away", and learns what to change about it; so does the value,
     from zero. No gradient of the agents reaches the trunk.
 
     Args:
         config: the trunk's backbone and size.
-        in_channels: image channels M; the trunk sees M + 2 (rough mask, prediction).
+        in_channels: image channels M; the trunk sees M + 4 (the voters).
         step_size: of one action.
+        structures: C, each with its own calibration.
     """
 
-    def __init__(self, config: NetworkConfig, in_channels: int, step_size: float) -> None:
+    def __init__(self, config: NetworkConfig, in_channels: int, step_size: float, structures: int) -> None:
         super().__init__()
         self.config, self.step_size = config, step_size
-        self.encoder = build_encoder(config, in_channels + 2)
+        self.encoder = build_encoder(config, in_channels + VOTERS)
         self.decoder = build_decoder(config, "full")
         width = self.decoder.out_channels
-        self.opinion_head = nn.Conv3d(width, 1, kernel_size=1)
-        self.votes = nn.Parameter(torch.tensor([2.0, 2.0]))
-        self.agent_hidden = nn.Conv3d(width + 2, width, kernel_size=3, padding=1)
+        self.opinion_head = nn.Conv3d(width, 1 + VOTERS, kernel_size=1)
+        self.votes = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, VOTERS))
+        self.register_buffer("calibrations", torch.zeros(structures, CALIBRATION_VALUES))
+        self.calibrate([Calibration()] * structures)
+        self.distrust = nn.Parameter(torch.tensor(6.0))
+        self.agent_features = nn.Conv3d(width, width, kernel_size=3, padding=1)
+        self.agent_belief = nn.Conv3d(2, width, kernel_size=3, padding=1)
         self.policy_head = nn.Conv3d(width, len(ACTIONS), kernel_size=1)
         self.value_head = nn.Conv3d(width, 1, kernel_size=1)
         self.decisiveness = nn.Parameter(torch.tensor(12.0))
+        nn.init.zeros_(self.votes[2].weight)
+        nn.init.constant_(self.votes[2].bias, 0.5)
         for head in (self.opinion_head, self.policy_head, self.value_head):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
-    def read(self, image: Tensor, rough: Tensor, prediction: Tensor) -> Reading:
-        """Look once at image (B, M, D, H, W), rough mask and prediction (B, 1, D, H, W) in [0, 1]."""
-        mask, model = rough - 0.5, prediction - 0.5
-        features = self.decoder(self.encoder(torch.cat([image, mask, model], dim=1)))
-        opinion = self.opinion_head(features) + 2 * self.votes[0] * mask + 2 * self.votes[1] * model
-        return Reading(features, opinion)
+    def calibrate(self, calibrations: Sequence[Calibration]) -> None:
+        """Keep what is usual for trusted labels of each structure; it travels with the weights."""
+        self.calibrations.copy_(torch.tensor([astuple(c) for c in calibrations]))
+
+    def calibration_of(self, structure: int) -> Calibration:
+        """What is usual for a structure's trusted labels."""
+        channel, *values = self.calibrations[structure].tolist()
+        return Calibration(int(channel), *values)
+
+    def read(self, image: Tensor, rough: Tensor, prediction: Tensor, alignment: Tensor) -> Reading:
+        """Look once at image (B, M, D, H, W), rough mask and prediction (B, 1, D, H, W) in [0, 1] and alignment
+        (B, 4, D, H, W).
+        """
+        voters = torch.cat([2 * rough - 1, 2 * prediction - 1, alignment[:, :2]], dim=1)
+        features = self.decoder(self.encoder(torch.cat([image, voters / 2], dim=1)))
+        shift, scatter = alignment[:, 2:, *(n // 2 for n in rough.shape[2:])].unbind(1)  # the same everywhere
+        weights = self.votes(torch.stack([shift, shift.abs(), scatter], dim=1))[:, :, None, None, None]
+        belief = self.belief_in_mask(scatter)[:, None, None, None, None]
+        believed = torch.cat([belief, 1.5 - belief, belief, 1.5 - belief], dim=1)
+        seen = self.opinion_head(features)
+        opinion = seen[:, :1] + 4 * (believed * (weights + seen[:, 1:]) * voters).sum(1, keepdim=True)
+        return Reading(self.agent_features(features.detach()), opinion)
+
+    def belief_in_mask(self, scatter: Tensor) -> Tensor:
+        """Share of the mask in the vote (B,), from the scatter of the distance between both borders (B,), 1 = usual.
+
+        Scatters add up as variances: what exceeds that of the trusted labels is the rough mask's own.
+        """
+        return 1 / (1 + self.distrust.abs() * (scatter.square() - 1).clamp(min=0))
 
     def step(self, reading: Reading, belief: Tensor) -> tuple[Tensor, Tensor]:
         """Action logits (B, 1, A, D, H, W) and V (B, 1, D, H, W) at the current belief (B, 1, D, H, W)."""
         opinion = torch.sigmoid(reading.opinion.detach())
-        seen = torch.cat([reading.features.detach(), belief - 0.5, opinion - 0.5], dim=1)
-        hidden = F.leaky_relu(self.agent_hidden(seen), 0.1)
+        seen = torch.cat([belief - 0.5, opinion - 0.5], dim=1)
+        hidden = F.leaky_relu(reading.features + self.agent_belief(seen), 0.1)
         wish = opinion - belief
         rule = torch.cat([torch.zeros_like(wish), wish - self.step_size / 2, -wish - self.step_size / 2], dim=1)
         return (self.policy_head(hidden) + self.decisiveness * rule).unsqueeze(1), self.value_head(hidden)

@@ -11,6 +11,7 @@ from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import Tensor, nn
 
 from SVLDRLCore.config import NetworkConfig, load_config
+from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.exchange.trained_model import build_mask_network
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
@@ -151,11 +152,20 @@ def test_segresnet_is_monais() -> None:
         torch.testing.assert_close(theirs.conv_final(decoder(encoder(image))), theirs(image))
 
 
+ONE = structures_of({0: "background", 1: "atrium"})
+
+
 @pytest.fixture
 def mask_agents() -> MaskAgentNetwork:
     torch.manual_seed(0)
     config = load_config("general", "extended", {"data": {"patch_size": [8, 16, 16]}, "network": {"levels": 3}})
-    return build_mask_network(config, channels=2)
+    return build_mask_network(config, 2, ONE)
+
+
+def alignment(moved: Tensor, shift: float = 0.0, scatter: float = 1.0, model: Tensor | None = None) -> Tensor:
+    """Depth in a moved mask and in the prediction (B, 1, D, H, W) in [-1, 1], with the case's shift and scatter."""
+    model = moved if model is None else model
+    return torch.cat([moved, model, torch.full_like(moved, shift), torch.full_like(moved, scatter)], dim=1)
 
 
 def test_the_mask_agents_network(mask_agents: MaskAgentNetwork) -> None:
@@ -163,18 +173,23 @@ def test_the_mask_agents_network(mask_agents: MaskAgentNetwork) -> None:
     rough, prediction = torch.rand(2, 2, *SIZE).split(1, dim=1)
     for p in mask_agents.parameters():  # what starts at zero would hide what goes in
         torch.nn.init.normal_(p, std=0.1)
-    reading = mask_agents.read(image, rough, prediction)
+    seen = alignment(2 * rough - 1, 0.3, 1.4)
+    reading = mask_agents.read(image, rough, prediction, seen)
     logits, value = mask_agents.step(reading, rough)
     assert reading.opinion.shape == value.shape == (2, 1, *SIZE)
     assert logits.shape == (2, 1, 3, *SIZE)
     assert not torch.equal(logits, mask_agents.step(reading, 1 - rough)[0])
-    for other in ((1 - image, rough, prediction), (image, 1 - rough, prediction), (image, rough, 1 - prediction)):
+    others = [(1 - image, rough, prediction, seen), (image, 1 - rough, prediction, seen)]
+    others += [(image, rough, 1 - prediction, seen), (image, rough, prediction, alignment(1 - 2 * rough, 0.3, 1.4))]
+    others += [(image, rough, prediction, alignment(2 * rough - 1, *told)) for told in ((0.0, 1.4), (0.3, 1.0))]
+    for other in others:
         assert not torch.equal(reading.opinion, mask_agents.read(*other).opinion)
 
 
 def test_the_mask_agents_start_by_going_where_mask_and_model_agree(mask_agents: MaskAgentNetwork) -> None:
     image, ones = images(SIZE, channels=2), torch.ones(1, 1, *SIZE)
-    yes, no = mask_agents.read(image, ones, ones), mask_agents.read(image, 0 * ones, 0 * ones)
+    yes = mask_agents.read(image, ones, ones, alignment(ones))
+    no = mask_agents.read(image, 0 * ones, 0 * ones, alignment(-ones))
     assert (mask_agents.step(yes, 0 * ones)[1] == 0).all()
     for reading, belief, action in ((yes, 0.0, 1), (no, 1.0, 2), (yes, 1.0, 0), (no, 0.0, 0)):
         assert (mask_agents.step(reading, belief * ones)[0].argmax(2) == action).all()
@@ -184,7 +199,7 @@ def test_the_mask_agents_gradient_stops_at_the_trunk(mask_agents: MaskAgentNetwo
     for head in (mask_agents.policy_head, mask_agents.value_head, mask_agents.opinion_head):
         torch.nn.init.normal_(head.weight)
     rough = torch.rand(1, 1, *SIZE)
-    reading = mask_agents.read(images(SIZE, channels=2), rough, rough)
+    reading = mask_agents.read(images(SIZE, channels=2), rough, rough, alignment(2 * rough - 1))
     logits, value = mask_agents.step(reading, rough)
     (logits.square().sum() + value.square().sum()).backward()
     trunk = [*mask_agents.encoder.parameters(), *mask_agents.decoder.parameters()]

@@ -25,6 +25,7 @@ from SVLDRLCore.agents.rewards import soft_dice
 from SVLDRLCore.agents.rollout import Episode, image_episode
 from SVLDRLCore.config import AgentConfig, MaskAgentConfig, NetworkConfig, load_config
 from SVLDRLCore.data.mask_patches import MaskBatch
+from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.exchange.trained_model import build_mask_network
 from SVLDRLCore.methods.mask_agents import OPINION, REINFORCEMENT, MaskAgents
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
@@ -200,16 +201,26 @@ def shifted_boxes(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, T
     return (0.3 + 0.5 * target + noise).clamp(0, 1), target, rough
 
 
+ONE = structures_of({0: "background", 1: "box"})
+
+
 def mask_agents(size: int = 8) -> tuple[MaskAgentNetwork, MaskAgentConfig]:
     patch = {"data": {"patch_size": [size] * 3}, "network": {"levels": 2}}
     config = load_config("general", "extended", patch)
     torch.manual_seed(0)
-    return build_mask_network(config, channels=1), config.mask_agents
+    return build_mask_network(config, 1, ONE), config.mask_agents
 
 
 def mask_batch(n: int, generator: torch.Generator) -> MaskBatch:
     image, target, rough = shifted_boxes(n, generator)
-    return MaskBatch(image, target, torch.ones_like(image), rough, torch.full_like(image, 0.5), tuple(range(n)))
+    nothing = torch.full_like(image, 0.5)
+    return MaskBatch(image, target, torch.ones_like(image), rough, nothing, no_alignment(rough), tuple(range(n)))
+
+
+def no_alignment(rough: Tensor) -> Tensor:
+    """What is seen when there is nothing to align with: the mask where it is, no shift."""
+    nothing = torch.zeros_like(rough)
+    return torch.cat([2 * rough - 1, nothing, nothing, nothing + 1], dim=1)
 
 
 def test_mask_agents_learn_to_move_a_rough_mask() -> None:
@@ -224,12 +235,13 @@ def test_mask_agents_learn_to_move_a_rough_mask() -> None:
         loss.backward()
         optimiser.step()
     seen = mask_batch(20, torch.Generator().manual_seed(4))
-    maps = (seen.image, seen.rough, seen.prediction, agents)
-    edited = (edit_mask(network.eval(), *maps, 0.4) > 0.5).float()
+    maps = (seen.image, seen.rough, seen.prediction, seen.alignment, agents)
+    edited, kept = edit_mask(network.eval(), *maps, [0.5, 1.5]).split(1, dim=1)
+    edited = (edited > 0.5).float()
     before, after = soft_dice(seen.rough, seen.target).mean(), soft_dice(edited, seen.target).mean()
     assert before < 0.85
     assert after > before + 0.08
-    assert torch.equal(edit_mask(network, *maps, 1.5), seen.rough)  # no policy is that sure
+    assert torch.equal(kept, seen.rough)  # no policy is that sure
 
 
 def test_policy_gradient_alone_teaches_mask_agents_where_the_reward_lies() -> None:
@@ -244,7 +256,7 @@ def test_policy_gradient_alone_teaches_mask_agents_where_the_reward_lies() -> No
             super().__init__()
             self.hidden, self.actor, self.critic = nn.Conv3d(2, 8, 1), nn.Conv3d(8, 3, 1), nn.Conv3d(8, 1, 1)
 
-        def read(self, image: Tensor, rough: Tensor, prediction: Tensor) -> Reading:
+        def read(self, image: Tensor, rough: Tensor, prediction: Tensor, alignment: Tensor) -> Reading:
             return Reading(image, torch.zeros_like(rough))
 
         def step(self, reading: Reading, belief: Tensor) -> tuple[Tensor, Tensor]:
@@ -256,11 +268,11 @@ def test_policy_gradient_alone_teaches_mask_agents_where_the_reward_lies() -> No
     eyes, agents = Eyes(), MaskAgentConfig()
     optimiser = torch.optim.Adam(eyes.parameters(), 0.03)
     for _ in range(150):
-        episode = mask_episode(eyes, image, rough, rough, target, agents, generator)
+        episode = mask_episode(eyes, image, rough, rough, no_alignment(rough), target, agents, generator)
         optimiser.zero_grad()
         agent_loss(episode, 0.01).backward()
         optimiser.step()
-    edited = (edit_mask(eyes, image, rough, rough, agents, 0.4) > 0.5).float()
+    edited = (edit_mask(eyes, image, rough, rough, no_alignment(rough), agents, [0.5]) > 0.5).float()
     assert soft_dice(edited, target).mean() > soft_dice(rough, target).mean() + 0.1
 
 
@@ -268,7 +280,8 @@ def test_a_mask_episode_is_paid_for_the_fall_of_the_error() -> None:
     network, agents = mask_agents()
     agents = replace(agents, gamma=0.5)
     image, target, rough = shifted_boxes(2, torch.Generator().manual_seed(5))
-    episode = mask_episode(network, image, rough, rough, target, agents, torch.Generator().manual_seed(6))
+    seen = (image, rough, rough, no_alignment(rough), target)
+    episode = mask_episode(network, *seen, agents, torch.Generator().manual_seed(6))
     assert len(episode.transitions) == agents.rollout_steps
     assert torch.equal(episode.transitions[0].state, rough)
     for t in episode.transitions:
@@ -285,7 +298,7 @@ def test_a_mask_episode_is_paid_for_the_fall_of_the_error() -> None:
 @pytest.mark.parametrize("step_size", [0.1, 0.25, 0.4])
 def test_the_rule_that_the_policy_starts_from_is_the_best_of_all_three_actions(step_size: float) -> None:
     """If the opinion o were the truth's probability, E (z - y)^2 = (z - o)^2 + o (1 - o): the nearest z is best."""
-    network = MaskAgentNetwork(NetworkConfig(feature_size=8, levels=2), 1, step_size)
+    network = MaskAgentNetwork(NetworkConfig(feature_size=8, levels=2), 1, step_size, 1)
     beliefs = [z for z in (0.0, 0.1, 0.26, 0.5, 0.71, 0.9, 1.0) if step_size <= z <= 1 - step_size]  # no clipping
     for opinion in (0.02, 0.17, 0.5, 0.64, 0.98):
         logit = torch.logit(torch.full((1, 1, 2, 2, 2), opinion))

@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-WARM_UP_STEPS, STEPS = 200, 400
+WARM_UP_STEPS, STEPS = 250, 500
 SEEDS = (0, 1, 2)
 NOISES = ("mt", "sfda")
-BASE = {"train": {"threads": 1, "validate_every": 200}, "data": {"held_out_fraction": 0.05}}
+BASE = {"train": {"threads": 1, "validate_every": 250}, "data": {"held_out_fraction": 0.05}}
 FORK = {"stages": {"warm_up": 0.0, "transition": 0.15, "full_rl": 0.85}}
-MASK_AGENT_SEEDS = (0,)
+MASK_AGENT_SEEDS = (0, 1, 2)
 """Seeds whose extended run goes on to train mask agents; they come after the network and do not change it."""
 NO_MASK_AGENTS = {"mask_agents": {"enabled": False}}
 ROWS: dict[str, dict[str, Any]] = {
@@ -122,7 +122,7 @@ def run_job(job: dict[str, Any], output: Path, data: Path) -> dict[str, Any]:
     if row.pop("verified", 0):
         cases = json.loads((noisy.parent / "corruption.json").read_text())["cases"]
         verified = [case["case"] for case in cases if not case["corrupted"]][:4]
-    began = time.time()
+    began, cpu = time.time(), time.process_time()
     train(
         noisy,
         folder,
@@ -132,7 +132,8 @@ def run_job(job: dict[str, Any], output: Path, data: Path) -> dict[str, Any]:
         **row,
         **common,
     )
-    return {"seconds": time.time() - began, "rows": evaluate_job(folder, clean), **reliability_auc(folder, noisy)}
+    spent = {"seconds": time.time() - began, "cpu_seconds": time.process_time() - cpu}
+    return {**spent, "rows": evaluate_job(folder, clean), **reliability_auc(folder, noisy)}
 
 
 def evaluate_job(folder: Path, clean: Path) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ def _line(cells: list[str]) -> str:
 def training_table(jobs: list[dict[str, Any]], noise: str) -> str:
     """A row a method: means over seeds and cases, gain over supervised (paired), weights, seconds."""
     runs = {(j["row"], j["seed"]): j for j in jobs if j["kind"] == "train" and j["noise"] == noise}
-    head = ["method", "Dice per seed", "Dice", "gain", *list(METRICS.values())[1:], "weight AUC", "s / run"]
+    head = ["method", "Dice per seed", "Dice", "gain", *list(METRICS.values())[1:], "weight AUC", "CPU s / run"]
     lines = [_line(head), _line(["---"] * len(head))]
     for row in ROWS:
         seeds = [s for s in SEEDS if (row, s) in runs]
@@ -55,7 +55,7 @@ def training_table(jobs: list[dict[str, Any]], noise: str) -> str:
             cells.append(f"{scale * np.mean(values):.2f}")
         auc = [runs[row, s]["auc"] for s in seeds if "auc" in runs[row, s]]
         cells.append(" / ".join(f"{a:.2f}" for a in auc))
-        cells.append(f"{np.mean([runs[row, s]['seconds'] for s in seeds]):.0f}")
+        cells.append(f"{np.mean([runs[row, s].get('cpu_seconds', runs[row, s]['seconds']) for s in seeds]):.0f}")
         lines.append(_line(cells))
     return "\n".join(lines)
 

@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from SVLDRLCore.agents.mask_agents import edit_mask
 from SVLDRLCore.data.cases import TrainingCase, load_training_cases
 from SVLDRLCore.data.datalist import load_datalist
 from SVLDRLCore.data.noise import roughen_border, shift_border
 from SVLDRLCore.evaluation.metrics import mask_metrics
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.exchange.trained_model import TrainedModel, load_model
-from SVLDRLCore.inference.refinement import DEFAULT_TRUST, predict, threshold_of
-from SVLDRLCore.inference.sliding_window import predict_maps
+from SVLDRLCore.exchange.trained_model import load_model
+from SVLDRLCore.inference.refinement import DEFAULT_TRUST, agent_inputs, edited, predict, threshold_of
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.source_model import source_model_labels
 
@@ -33,19 +31,6 @@ def rough_masks(case: TrainingCase, made_by_network: np.ndarray, rng: np.random.
     made["network's (SFDA)"] = made_by_network
     made["clean"] = mask
     return made
-
-
-def edited(model: TrainedModel, image: np.ndarray, rough: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Beliefs for all TRUSTS at once (T, D, H, W), with the sliding window of `svldrl refine`."""
-    m = model.channels
-
-    def agents(x: torch.Tensor) -> torch.Tensor:
-        parts = (x[:, :m], x[:, m : m + 1], x[:, m + 1 :])
-        config = model.config.mask_agents
-        return torch.cat([edit_mask(model.mask_network, *parts, config, threshold_of(t)) for t in TRUSTS], dim=1)
-
-    inputs = torch.from_numpy(np.concatenate([image, rough[None].astype(np.float32), prediction]))
-    return predict_maps(agents, inputs, model.config.data.patch_size, batch_size=8).numpy()
 
 
 def refine_rows(folder: Path, clean: Path, corrupted: Path, seed: int) -> list[dict[str, Any]]:
@@ -75,7 +60,9 @@ def refine_rows(folder: Path, clean: Path, corrupted: Path, seed: int) -> list[d
             before = mask_metrics(rough, truth, case.spacing_dhw)
             row = {"case": case.name, "kind": kind, "before": before.dice, "before_asd": before.asd_mm,
                    "prediction": alone.dice, "prediction_asd": alone.asd_mm}  # fmt: skip
-            for trust, belief in zip(TRUSTS, edited(model, image, rough, prediction)):
+            inputs = agent_inputs(model, 0, image, rough.astype(np.float32), prediction[0], case.spacing_dhw)
+            beliefs = edited(model, inputs, [threshold_of(trust) for trust in TRUSTS], batch_size=8)
+            for trust, belief in zip(TRUSTS, beliefs):
                 after = mask_metrics(belief > 0.5, truth, case.spacing_dhw)
                 row |= {f"after {trust}": after.dice, f"after_asd {trust}": after.asd_mm}
             rows.append(row)

@@ -1,0 +1,184 @@
+"""How a rough mask lies: how far its whole border is off the model's and off the image's edge, and how unevenly.
+
+A reader who always draws too wide, or a model that always stays inside, is wrong by one number for the whole case.
+That number is measured on the whole border, where local errors cancel out, and the mask moved by it keeps the
+reader's detail. Two witnesses tell it: where the model draws the border, and where the image changes most. What
+each of them says about trusted labels (on average, and how surely) is learned beforehand: the `Calibration`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+
+import numpy as np
+
+from .noise import signed_distance
+
+ALIGNMENT_CHANNELS = 4
+UNIT_MM = 3.0
+"""Shifts are told to the network in these units."""
+LARGEST_SHIFT_MM = 10.0
+MOST_VOXELS = 60_000
+"""Measured on every n-th voxel of larger boxes; averages over a border hardly feel it."""
+
+
+@dataclass(frozen=True)
+class BorderMeasure:
+    """How a mask's border lies in its case, in mm; outside of the mask is positive.
+
+    Attributes:
+        model_mm: the model's border, on average over both borders (interquartile means: leaks do not count).
+        scatter_mm: quartile range of that distance along the borders.
+        edges_mm: for each image channel, where its mean intensity changes most across the border.
+    """
+
+    model_mm: float
+    scatter_mm: float
+    edges_mm: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the two witnesses say about labels that are trusted: the image channel to look at, median and SD."""
+
+    channel: int = 0
+    edge_mm: float = 0.0
+    edge_sd_mm: float = 1e3
+    model_mm: float = 0.0
+    model_sd_mm: float = 1.0
+    scatter_mm: float = 3.0
+
+    def shift(self, measure: BorderMeasure) -> float:
+        """How far to move the border (mm): both witnesses' words, weighed by how sure they are."""
+        told = (measure.model_mm - self.model_mm, measure.edges_mm[self.channel] - self.edge_mm)
+        weights = (self.model_sd_mm**-2, self.edge_sd_mm**-2)
+        return float(np.average(told, weights=weights))
+
+
+CALIBRATION_VALUES = len(astuple(Calibration()))
+
+
+def measure_border(
+    rough: np.ndarray, prediction: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[float]
+) -> BorderMeasure | None:
+    """How a mask lies to a prediction and in an image; None where either mask is empty or full.
+
+    Args:
+        rough, prediction: boolean (D, H, W); image: (M, D, H, W).
+    """
+    if not rough.any() or not prediction.any():
+        return None
+    box = bounding_box(rough | prediction, [LARGEST_SHIFT_MM / s for s in spacing_dhw])
+    steps = thinning([s.stop - s.start for s in box], spacing_dhw)
+    thinned = tuple(slice(s.start, s.stop, n) for s, n in zip(box, steps))
+    spacing = tuple(n * s for n, s in zip(steps, spacing_dhw))
+    mask, model = rough[thinned], prediction[thinned]
+    if not mask.any() or not model.any() or mask.all() or model.all():
+        return None
+    to_mask, to_model = signed_distance(mask, spacing), signed_distance(model, spacing)
+    near = 0.75 * min(spacing)
+    outward = np.clip(to_mask[np.abs(to_model) < near], -LARGEST_SHIFT_MM, LARGEST_SHIFT_MM)
+    inward = np.clip(to_model[np.abs(to_mask) < near], -LARGEST_SHIFT_MM, LARGEST_SHIFT_MM)
+    (a, spread_a), (b, spread_b) = _middle(outward), _middle(inward)
+    edges = tuple(edge_position(channel[thinned], to_mask, float(np.mean(spacing))) for channel in image)
+    return BorderMeasure((a - b) / 2, (spread_a + spread_b) / 2, edges)
+
+
+def edge_position(channel: np.ndarray, distance: np.ndarray, voxel_mm: float) -> float:
+    """Signed distance (mm) from a border at which an image channel's mean intensity changes most.
+
+    Shells of one voxel's thickness, half a voxel apart; the centre of the steepest stretch above half its height.
+    """
+    step = voxel_mm / 2
+    reach = int(np.ceil(LARGEST_SHIFT_MM / step))
+    index = np.floor(distance / step).astype(int).ravel() + reach
+    inside = (index >= 0) & (index < 2 * reach)
+    counts = np.bincount(index[inside], minlength=2 * reach).astype(float)
+    sums = np.bincount(index[inside], weights=channel.ravel()[inside], minlength=2 * reach)
+    shells, totals = counts[:-1] + counts[1:], sums[:-1] + sums[1:]
+    position = (np.arange(2 * reach - 1) + 1 - reach) * step
+    full = shells > 20
+    position, mean = position[full], totals[full] / shells[full]
+    if len(mean) < 3:
+        return 0.0
+    slope = np.abs(mean[2:] - mean[:-2])
+    weight = np.clip(slope - 0.5 * slope.max(), 0.0, None)
+    return float(np.average(position[1:-1], weights=weight)) if weight.any() else 0.0
+
+
+def calibrate(measures: Sequence[BorderMeasure | None], weights: Sequence[float]) -> Calibration:
+    """What is usual for trusted labels: weighted medians, SD from the quartiles, the channel with the surest edge."""
+    known = [(m, w) for m, w in zip(measures, weights) if m is not None and w > 0]
+    if len(known) < 4:
+        return Calibration()
+    trust = np.asarray([w for _, w in known])
+    model, model_sd = _centre([m.model_mm for m, _ in known], trust)
+    scatter, _ = _centre([m.scatter_mm for m, _ in known], trust)
+    edges = [_centre([m.edges_mm[c] for m, _ in known], trust) for c in range(len(known[0][0].edges_mm))]
+    channel = int(np.argmin([sd for _, sd in edges]))
+    return Calibration(channel, *edges[channel], model, model_sd, max(scatter, 1e-3))
+
+
+def _centre(values: Sequence[float], weights: np.ndarray) -> tuple[float, float]:
+    """Weighted median, and the SD that the weighted quartiles of a normal distribution would have."""
+    order = np.argsort(values)
+    ranked, share = np.asarray(values)[order], np.cumsum(weights[order]) / weights.sum()
+    low, middle, high = np.interp([0.25, 0.5, 0.75], share, ranked)
+    return float(middle), max(float(high - low) / 1.35, 0.1)
+
+
+def depth_map(mask: np.ndarray, spacing_dhw: Sequence[float], shift_mm: float = 0.0) -> np.ndarray:
+    """How deep inside a mask each voxel lies once its border is moved by `shift_mm`: (D, H, W), -1 to 1, 0 on it."""
+    width = 3 * float(np.prod(spacing_dhw)) ** (1 / 3)
+    distance = np.clip(signed_distance(mask, tuple(spacing_dhw)), -1e3, 1e3)
+    return np.tanh((shift_mm - distance) / width).astype(np.float32)
+
+
+def alignment_maps(
+    rough: np.ndarray,
+    prediction: np.ndarray,
+    measure: BorderMeasure | None,
+    calibration: Calibration,
+    spacing_dhw: Sequence[float],
+) -> np.ndarray:
+    """What the mask agents see of it (4, D, H, W), float32.
+
+    Depth in the rough mask with its border moved by the case's shift, depth in the prediction with its own border
+    moved by what is usual, then the case's shift (in `UNIT_MM`) and scatter (1 is usual), the same everywhere.
+    """
+    maps = np.empty((ALIGNMENT_CHANNELS, *rough.shape), np.float32)
+    shift = calibration.shift(measure) if measure is not None else 0.0
+    scatter = measure.scatter_mm if measure is not None else LARGEST_SHIFT_MM
+    maps[0] = depth_map(rough, spacing_dhw, shift)
+    maps[1] = depth_map(prediction, spacing_dhw, -calibration.model_mm)
+    maps[2], maps[3] = shift / UNIT_MM, scatter / calibration.scatter_mm
+    return maps
+
+
+def thinning(size: Sequence[int], spacing_dhw: Sequence[float]) -> tuple[int, ...]:
+    """Every how many-th voxel to look at along each axis, so that at most `MOST_VOXELS` are left."""
+    steps = [1] * len(size)
+    while np.prod([-(-n // s) for n, s in zip(size, steps)]) > MOST_VOXELS:
+        finest = min(range(len(size)), key=lambda axis: steps[axis] * spacing_dhw[axis])
+        steps[finest] += 1
+    return tuple(steps)
+
+
+def _middle(values: np.ndarray) -> tuple[float, float]:
+    """Mean of the middle half, and the quartile range."""
+    ordered = np.sort(values)
+    n = len(ordered)
+    low, high = np.percentile(ordered, [25, 75])
+    return float(ordered[n // 4 : max(n // 4 + 1, 3 * n // 4)].mean()), float(high - low)
+
+
+def bounding_box(mask: np.ndarray, margin: Sequence[float]) -> tuple[slice, ...]:
+    """Where a mask lies, and `margin` voxels around it; everything for an empty mask."""
+    box = []
+    for axis, more in enumerate(margin):
+        inside = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        low, high = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, mask.shape[axis])
+        pad = int(np.ceil(more))
+        box.append(slice(max(0, low - pad), min(mask.shape[axis], high + pad)))
+    return tuple(box)

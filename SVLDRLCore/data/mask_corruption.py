@@ -1,0 +1,58 @@
+"""Corruption of a mask as a function of place, so that a patch and the whole case see the same corrupted mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+WAVES = 32
+
+
+@dataclass(frozen=True)
+class SmoothField:
+    """A random field of mean 0 and SD 1: a sum of waves, so that it can be evaluated anywhere.
+
+    Attributes:
+        waves: wave vectors (N, 3) in radians per voxel; phases: (N,).
+    """
+
+    waves: np.ndarray
+    phases: np.ndarray
+
+    def on(self, region: Sequence[slice], shape: Sequence[int]) -> np.ndarray:
+        """Values (D, H, W) at a region (slices, steps allowed) of a volume of `shape`."""
+        d, h, w = (
+            np.exp(1j * np.outer(wave, np.arange(*s.indices(n))))
+            for wave, s, n in zip(self.waves.T, region, shape)
+        )  # fmt: skip
+        d = d * np.exp(1j * self.phases)[:, None]
+        planes = (d[:, :, None] * h[:, None, :]).reshape(len(self.phases), -1)
+        field = (planes.T @ w).real.reshape(d.shape[1], h.shape[1], w.shape[1])
+        return (np.sqrt(2 / len(self.phases)) * field).astype(np.float32)
+
+
+def draw_smooth_field(
+    spacing_dhw: Sequence[float], smoothness_mm: float, rng: np.random.Generator
+) -> SmoothField:  # fmt: skip
+    """A field that varies over `smoothness_mm` (as white noise smoothed by a Gaussian of that SD)."""
+    waves = rng.standard_normal((WAVES, 3)) / (np.sqrt(2) * smoothness_mm) * np.asarray(spacing_dhw)
+    return SmoothField(waves, rng.uniform(0, 2 * np.pi, WAVES))
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A worse version of a label: border moved by `shift_mm`, in and out by `amplitude_mm` (SD)."""
+
+    shift_mm: float = 0.0
+    amplitude_mm: float = 0.0
+    field: SmoothField | None = None
+
+    def of(self, distance: np.ndarray, region: Sequence[slice]) -> np.ndarray:
+        """Boolean mask (D, H, W) of a region, from the label's signed distance map (whole case, mm)."""
+        limit = self.shift_mm
+        if self.field is not None:
+            limit = limit + self.amplitude_mm * self.field.on(region, distance.shape)
+        near = distance[tuple(region)]
+        return near <= limit if self.shift_mm > 0 else near < limit
