@@ -94,6 +94,7 @@ class Trainer:
         self.best_weights: dict[str, torch.Tensor] = {}
         self._recent: list[dict[str, Any]] = []
         self._non_finite = 0
+        self._announced = ""
 
     @property
     def predictor(self) -> nn.Module:
@@ -113,7 +114,7 @@ class Trainer:
                 self.control.wait_while_paused()
                 self.control.check()
                 stage = stage_at(self.stages, self.step)
-                if self.step == stage.first or not self.events_know(stage):
+                if self._announced != stage.name:  # in this process: a resumed stage is announced again
                     self.events.emit("stage", stage=stage.name, step=stage.first, last=stage.last)
                     self._announced = stage.name
                 began = time.monotonic()
@@ -126,10 +127,6 @@ class Trainer:
             self.save()
             raise
         self.save()
-
-    def events_know(self, stage: Stage) -> bool:
-        """Whether this stage has been announced in this process (a resumed one announces it again)."""
-        return getattr(self, "_announced", None) == stage.name
 
     def _learn(self, stage: Stage) -> None:
         open_parts(self.network, stage.trains)
