@@ -58,7 +58,8 @@ class MaskAgentNetwork(nn.Module):
         self.votes = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, VOTERS))
         self.register_buffer("calibrations", torch.zeros(structures, CALIBRATION_VALUES))
         self.calibrate([Calibration()] * structures)
-        self.distrust = nn.Parameter(torch.tensor(6.0))
+        self.uneven = nn.Parameter(torch.tensor(1.35))
+        self.sharpness = nn.Parameter(torch.tensor(24.0))
         self.agent_features = nn.Conv3d(width, width, kernel_size=3, padding=1)
         self.agent_belief = nn.Conv3d(2, width, kernel_size=3, padding=1)
         self.policy_head = nn.Conv3d(width, len(ACTIONS), kernel_size=1)
@@ -87,18 +88,19 @@ class MaskAgentNetwork(nn.Module):
         features = self.decoder(self.encoder(torch.cat([image, voters / 2], dim=1)))
         shift, scatter = alignment[:, 2:, *(n // 2 for n in rough.shape[2:])].unbind(1)  # the same everywhere
         weights = self.votes(torch.stack([shift, shift.abs(), scatter], dim=1))[:, :, None, None, None]
-        belief = self.belief_in_mask(scatter)[:, None, None, None, None]
-        believed = torch.cat([belief, 1.5 - belief, belief, 1.5 - belief], dim=1)
+        share = self.belief_in_mask(scatter)[:, None, None, None, None]
+        believed = torch.cat([share, 1.5 - share, share, 1.5 - share], dim=1)
         seen = self.opinion_head(features)
-        opinion = seen[:, :1] + 4 * (believed * (weights + seen[:, 1:]) * voters).sum(1, keepdim=True)
+        opinion = share * seen[:, :1] + 4 * (believed * (weights + seen[:, 1:]) * voters).sum(1, keepdim=True)
         return Reading(self.agent_features(features.detach()), opinion)
 
     def belief_in_mask(self, scatter: Tensor) -> Tensor:
         """Share of the mask in the vote (B,), from the scatter of the distance between both borders (B,), 1 = usual.
 
-        Scatters add up as variances: what exceeds that of the trusted labels is the rough mask's own.
+        Scatters add up as variances, so what exceeds that of the trusted labels is the rough mask's own; far above it
+        the model's word stands alone.
         """
-        return 1 / (1 + self.distrust.abs() * (scatter.square() - 1).clamp(min=0))
+        return torch.sigmoid(self.sharpness * (self.uneven.log() - scatter.clamp(min=1e-3).log()))
 
     def step(self, reading: Reading, belief: Tensor) -> tuple[Tensor, Tensor]:
         """Action logits (B, 1, A, D, H, W) and V (B, 1, D, H, W) at the current belief (B, 1, D, H, W)."""
