@@ -13,8 +13,8 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-_COMMANDS = ("check", "corrupt", "demo", "evaluate", "info", "refine", "train")
-__all__ = ["InputError", "__version__", "check", "corrupt", "demo", "evaluate", "info", "refine", "train"]
+_COMMANDS = ("audit", "check", "corrupt", "demo", "evaluate", "info", "phantom", "refine", "train")
+__all__ = ["InputError", "__version__", *_COMMANDS]
 
 
 def __getattr__(name: str) -> Any:

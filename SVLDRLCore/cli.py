@@ -58,8 +58,7 @@ def _job_options(sub: ArgumentParser) -> None:
 
 def _listeners(values: dict[str, Any], control: JobControl) -> list[Listener]:
     if values.pop("events"):
-        # Unbuffered: a thread that waits inside a buffered reader aborts the interpreter when the job is done.
-        listen_to_stdin(control, open(sys.stdin.fileno(), "rb", buffering=0, closefd=False))  # noqa: SIM115
+        listen_to_stdin(control)
         return [stdout_listener]
     bar = ProgressBar()
     return [lambda record: None if record["event"] == "failed" else bar(record)]  # main() tells failures
@@ -129,7 +128,11 @@ def _define_refine(sub: ArgumentParser) -> None:
     """Refine a rough mask, or segment from scratch without one."""
     sub.add_argument("image", type=str, help="image file; several channels separated by commas")
     sub.add_argument("rough", type=str, nargs="?", default=None, help="rough segmentation on the image's grid")
-    sub.add_argument("--model", type=str, required=True)
+    sub.add_argument("--model", type=str, default=None, help="model folder or zip, or a finished training's folder")
+    sub.add_argument(
+        "--learn-from-this-case", action="store_true", help="no model: train a small one on this mask, about a minute"
+    )
+    sub.add_argument("--keep-model", type=str, default=None, help="new folder for the model learned from this case")
     sub.add_argument("--output", type=str, required=True, help=".seg.nrrd, .nii.gz, .nrrd or .mha")
     sub.add_argument("--trust", type=float, default=0.5, help="1 keeps the mask, 0 believes the model")
     sub.add_argument(
@@ -137,6 +140,9 @@ def _define_refine(sub: ArgumentParser) -> None:
     )
     sub.add_argument("--margin-mm", type=float, default=20.0, help="how far around the rough mask to look")
     sub.add_argument("--overlap", type=float, default=0.5, help="of the sliding windows")
+    sub.add_argument("--policy-steps", type=int, default=0, help="edits a voxel may make; 0: as in the training")
+    sub.add_argument("--smallest-island-ml", type=float, default=0.0, help="remove smaller pieces of what was refined")
+    sub.add_argument("--keep-largest", action="store_true", help="keep only the largest piece of each structure")
     sub.add_argument("--device", type=str, default="auto")
     sub.add_argument("--confidence", type=str, default=None, help="image file for the voxel-wise confidence")
     sub.add_argument("--overwrite", action="store_true")
@@ -164,12 +170,66 @@ def _define_evaluate(sub: ArgumentParser) -> None:
     sub.add_argument("--output", type=str, default=None, help="folder for evaluation.csv and evaluation.json")
     sub.add_argument("--hd95", type=str, default="max", help="max (MONAI) or pooled (MedPy)")
     sub.add_argument("--overwrite", action="store_true")
+    _job_options(sub)
 
 
 def _evaluate(values: dict[str, Any], control: JobControl) -> int:
     from .commands.evaluate import evaluate
 
-    evaluate(**values)
+    listeners = _listeners(values, control)
+    _say(evaluate(**values, listeners=listeners, control=control).text, listeners)
+    return 0
+
+
+def _define_audit(sub: ArgumentParser) -> None:
+    """List which labels are probably wrong, worst first, with a proposal for each."""
+    sub.add_argument("datalist", type=str, help="datalist JSON or data folder")
+    sub.add_argument("--model", type=str, required=True, help="model folder or zip, or a finished training's folder")
+    sub.add_argument("--output", type=str, required=True, help="folder for audit.csv, audit.json and corrected/")
+    sub.add_argument("--device", type=str, default="auto")
+    sub.add_argument("--overlap", type=float, default=0.5, help="of the sliding windows")
+    sub.add_argument("--overwrite", action="store_true", help="replace an earlier audit there")
+    _job_options(sub)
+
+
+def _audit(values: dict[str, Any], control: JobControl) -> int:
+    from .commands.audit import audit
+    from .evaluation.tables import text_table
+
+    listeners = _listeners(values, control)
+    done = audit(**values, listeners=listeners, control=control)
+    head = ["case", "structure", "score", "kind", "mL", "at (RAS mm)"]
+    cells = [
+        [
+            row.case, row.structure, "" if row.score is None else f"{row.score:.2f}", row.kind, f"{row.volume_ml:.1f}",
+            " ".join(f"{x:.0f}" for x in row.centroid_ras_mm or ()),
+        ]
+        for row in done.rows
+    ]  # fmt: skip
+    _say(f"{text_table(head, cells)}\nWritten: {done.output}", listeners)
+    return 0
+
+
+def _define_phantom(sub: ArgumentParser) -> None:
+    """Make a small data set with noisy labels to try everything on."""
+    sub.add_argument("--output", type=str, required=True, help="new folder")
+    sub.add_argument("--cases", type=int, default=20)
+    sub.add_argument("--seed", type=int, default=0)
+    _job_options(sub)
+
+
+def _phantom(values: dict[str, Any], control: JobControl) -> int:
+    from .commands.phantom import phantom
+
+    listeners = _listeners(values, control)
+    made = phantom(**values, listeners=listeners, control=control)
+    lines = (
+        f"Noisy training cases: {made.datalist}",
+        f"A case to refine:     {made.image}",
+        f"  its rough mask:     {made.rough}",
+        f"  the truth:          {made.reference}",
+    )
+    _say("\n".join(lines), listeners)
     return 0
 
 
@@ -197,13 +257,15 @@ def _corrupt(values: dict[str, Any], control: JobControl) -> int:
 def _define_check(sub: ArgumentParser) -> None:
     """List what is wrong with a data set before anything starts."""
     sub.add_argument("datalist", type=str)
+    _job_options(sub)
 
 
 def _check(values: dict[str, Any], control: JobControl) -> int:
     from .commands.check import check, format_problems
 
-    problems = check(**values)
-    print(format_problems(problems))
+    listeners = _listeners(values, control)
+    problems = check(**values, listeners=listeners, control=control)
+    _say(format_problems(problems), listeners)
     return EXIT_INPUT_ERROR if any(p.severity == "error" for p in problems) else 0
 
 
@@ -251,10 +313,12 @@ def _settings(values: dict[str, Any], control: JobControl) -> int:
 COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[dict[str, Any], JobControl], int]]] = {
     "train": (_define_train, _train),
     "refine": (_define_refine, _refine),
+    "audit": (_define_audit, _audit),
     "evaluate": (_define_evaluate, _evaluate),
     "corrupt": (_define_corrupt, _corrupt),
     "check": (_define_check, _check),
     "info": (_define_info, _info),
     "demo": (_define_demo, _demo),
+    "phantom": (_define_phantom, _phantom),
     "settings": (_define_settings, _settings),
 }

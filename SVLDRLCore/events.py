@@ -20,6 +20,7 @@ from typing import Any
 from SVLDRLCore.errors import Cancelled, InputError
 
 EVENTS = frozenset({"started", "stage", "progress", "metrics", "message", "warning", "failed", "cancelled", "finished"})
+_OF_A_PART = ("stage", "progress", "metrics", "message", "warning")
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -109,6 +110,16 @@ def failures_told(events: EventLog, cancelled_hint: str = "") -> Iterator[None]:
     except Exception as error:
         events.failed(error)
         raise
+
+
+def passing_on(events: EventLog) -> Listener:
+    """A listener for a part of a job: what it tells becomes the whole's, which starts and ends but once."""
+
+    def listen(record: dict[str, Any]) -> None:
+        if record["event"] in _OF_A_PART:
+            events.emit(record["event"], **{k: v for k, v in record.items() if k not in ("event", "time")})
+
+    return listen
 
 
 def read_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import BinaryIO
+from typing import IO
 
 from SVLDRLCore.errors import Cancelled
 
@@ -73,17 +73,18 @@ class JobControl:
             raise Cancelled(self.reason)
 
 
-def listen_to_stdin(control: JobControl, stream: BinaryIO | None = None) -> threading.Thread:
+def listen_to_stdin(control: JobControl, stream: IO[bytes] | None = None) -> threading.Thread:
     """Obey lines of `{"command": "pause|resume|cancel"}`; when the stream ends, the parent has died: cancel.
 
     Args:
         control: what the job polls.
-        stream: lines of UTF-8 JSON, as a rule the standard input.
+        stream: lines of UTF-8 JSON; None: the standard input, read without a buffer (a thread that waits inside a
+            buffered reader when the job is done aborts the interpreter).
 
     Returns:
         The thread, started; it never keeps the process alive.
     """
-    source = sys.stdin.buffer if stream is None else stream
+    source = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) if stream is None else stream  # noqa: SIM115
     thread = threading.Thread(target=_obey, args=(control, source), name="job control", daemon=True)
     thread.start()
     return thread
@@ -106,7 +107,7 @@ def cancel_on_signals(control: JobControl) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _obey(control: JobControl, stream: BinaryIO) -> None:
+def _obey(control: JobControl, stream: IO[bytes]) -> None:
     actions = {"pause": control.pause, "resume": control.resume, "cancel": control.cancel}
     with contextlib.suppress(OSError, ValueError):  # the pipe broke or was closed: as good as its end
         for line in stream:

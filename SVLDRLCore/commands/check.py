@@ -5,33 +5,37 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from SVLDRLCore.data.case_checks import Problem, check_cases
 from SVLDRLCore.data.datalist import load_datalist
-from SVLDRLCore.events import EventLog
+from SVLDRLCore.events import EventLog, Listener, failures_told
+from SVLDRLCore.job_control import JobControl
 
 
 def check(
     datalist: str | Path,
-    events: EventLog | None = None,
     regions: Mapping[str, Sequence[int]] | None = None,
+    listeners: Sequence[Listener] = (),
+    control: JobControl | None = None,
 ) -> list[Problem]:
     """Read every file that a datalist (or a Decathlon or nnU-Net folder) names and list what is wrong.
 
-    `events` is told the progress and, as a warning, each problem. Raises InputError when the datalist itself
-    cannot be used.
+    Listeners are told the progress and, at the end, the problems. Raises InputError when the datalist itself cannot
+    be used, Cancelled when stopped.
     """
-    cases = load_datalist(datalist)
+    control = control or JobControl()
+    with EventLog(None, listeners) as events:
+        events.emit("started", job="check", datalist=str(datalist))
+        with failures_told(events):
 
-    def tell(done: int, total: int) -> None:
-        if events:
-            events.progress(done, total, "check")
+            def tell(done: int, total: int) -> None:
+                control.check()
+                events.progress(done, total, "check")
 
-    problems = check_cases(cases, regions, progress=tell)
-    for problem in problems if events else ():
-        text = f"{problem.case}: {problem.what}: {problem.why}" if problem.case else f"{problem.what}: {problem.why}"
-        events.emit("warning", text=text, severity=problem.severity, do=problem.do)
+            problems = check_cases(load_datalist(datalist), regions, progress=tell)
+        events.emit("finished", problems=[asdict(problem) for problem in problems])
     return problems
 
 

@@ -11,12 +11,13 @@ import numpy as np
 from ..atomic_files import write_json_atomically
 from ..config import Config, load_config, with_values
 from ..data.cases import in_memory, load_image, load_training_case
+from ..data.cropped_segmentations import on_image_grid
 from ..data.datalist import Case, DataList, load_datalist, save_datalist
 from ..data.noise import MT_STRENGTHS_MM, morphological_noise
 from ..data.prepare import prepare_label, to_native
 from ..data.spacing import median_spacing
 from ..data.structures import Structures, structures_of
-from ..data.volumes import Volume, read_label, write_label
+from ..data.volumes import Geometry, Volume, read_label, write_label
 from ..errors import InputError
 from ..events import EventLog, Listener, failures_told
 from ..job_control import JobControl
@@ -155,7 +156,7 @@ def _by_source_model(
         control.check()
         case = listed.training[index]
         image = load_image(case, config.data)
-        masks = structures.masks(prepare_label(_label(case), image))
+        masks = structures.masks(prepare_label(_label(case, image.native), image))
         spacing = tuple(float(s) for s in image.geometry.spacing_dhw)
         targets.append(in_memory(case.name, image.array, masks, spacing, (1, 1, 1)))
         prepared.append(image)
@@ -166,16 +167,18 @@ def _by_source_model(
     )  # fmt: skip
     made: Noisy = {}
     for index, probabilities, image in zip(chosen, maps, prepared):
-        label = _label(listed.training[index])
+        label = _label(listed.training[index], image.native)
         array = structures.label_map(to_native(probabilities, image)).astype(label.array.dtype)
         made[index] = (replace(label, array=array), _dice(array, label.array, listed.labels))
     return made, steps
 
 
-def _label(case: Case) -> Volume:
+def _label(case: Case, grid: Geometry | None = None) -> Volume:
+    """A case's label; on the image's grid where that is given (Slicer saves segmentations cropped)."""
     if case.label is None:
         raise InputError(f"case {case.name}", "it has no label to corrupt", "Remove it from the training list")
-    return read_label(case.label)
+    label = read_label(case.label)
+    return label if grid is None else on_image_grid(label, grid)
 
 
 def _dice(noisy: np.ndarray, clean: np.ndarray, labels: dict[int, str]) -> float:

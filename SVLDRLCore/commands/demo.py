@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..evaluation.metrics import definition_text, mask_metrics
 from ..evaluation.report import CasePicture, write_report
 from ..evaluation.tables import text_table
-from ..events import EventLog, Listener, TimeLeft, failures_told
+from ..events import EventLog, Listener, TimeLeft, failures_told, passing_on
 from ..exchange.model_package import ModelPackage, load_package
 from ..job_control import JobControl
 from .demo_cases import SPACING_DHW, HeldOutCase, label_dice, write_held_out_cases, write_training_data
@@ -29,7 +29,6 @@ from .train import train
 
 MARKER = "demo.json"
 """Lists what a demo wrote, so that the next one knows what it may replace."""
-_PASSED_ON = ("stage", "progress", "metrics", "message", "warning")
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def _build(
     overrides = {**scale.overrides, "train": {**scale.overrides.get("train", {}), "seed": seed}}
     model = train(
         datalist, run, preset="demo", overrides=overrides,
-        listeners=[_passing_on(events)], control=control,
+        listeners=[passing_on(events)], control=control,
     )  # fmt: skip
     os.replace(model, build / "model")
     times.append(time.monotonic())
@@ -230,16 +229,6 @@ def _progress(stage: str, events: EventLog, control: JobControl) -> Callable[[in
         events.progress(done, total, stage, left(done, total, stage))
 
     return tell
-
-
-def _passing_on(events: EventLog) -> Listener:
-    """Makes a part's events those of the whole, which starts and ends but once."""
-
-    def listen(record: dict[str, Any]) -> None:
-        if record["event"] in _PASSED_ON:
-            events.emit(record["event"], **{k: v for k, v in record.items() if k not in ("event", "time")})
-
-    return listen
 
 
 def _on_one_axis(seen: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -32,7 +32,8 @@ from SVLDRLCore.evaluation.tables import (
     text_table,
     write_text,
 )
-from SVLDRLCore.events import EventLog
+from SVLDRLCore.events import EventLog, Listener, failures_told
+from SVLDRLCore.job_control import JobControl
 
 _ROLE = re.compile(r"[_.\-](labels?|seg|segmentation|pred|prediction)$", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\s*(segment[ _]?\d*)?\s*", re.IGNORECASE)
@@ -74,7 +75,8 @@ def evaluate(
     output: str | Path | None = None,
     hd95: Hd95 = "max",
     overwrite: bool = False,
-    events: EventLog | None = None,
+    listeners: Sequence[Listener] = (),
+    control: JobControl | None = None,
 ) -> Evaluation:
     """Compare predicted with reference label maps.
 
@@ -90,17 +92,39 @@ def evaluate(
         output: the folder for evaluation.csv (a row a case and structure) and evaluation.json.
         hd95: "max" or "pooled", see ``SVLDRLCore.evaluation.metrics``.
         overwrite: whether existing results are replaced.
-        events: told the progress, the warnings and the table; without it, the table is printed.
+        listeners: told the progress, the warnings and, at the end, the rows.
 
     Raises:
         InputError: a file is unreadable, geometries differ, names are ambiguous, nothing can be compared, or
             results exist already.
+        Cancelled: stopped; nothing was written.
     """
+    control = control or JobControl()
+    with EventLog(None, listeners) as events:
+        events.emit("started", job="evaluate", output=None if output is None else str(output))
+        with failures_told(events):
+            done = _evaluate(Path(predictions), Path(references), output, hd95, overwrite, events, control)
+        for warning in done.warnings:
+            events.emit("warning", text=warning)
+        summary = {name: asdict(summary) for name, summary in done.summaries.items()}
+        events.emit("finished", rows=records(done.rows), summary=summary, definition=done.definition)
+    return done
+
+
+def _evaluate(
+    predictions: Path,
+    references: Path,
+    output: str | Path | None,
+    hd95: Hd95,
+    overwrite: bool,
+    events: EventLog,
+    control: JobControl,
+) -> Evaluation:
     definition = definition_text(hd95)
     files = [Path(output) / f"evaluation.{kind}" for kind in ("csv", "json")] if output is not None else []
     if not overwrite:
         refuse_existing(*files)
-    cases, warnings = _cases(Path(predictions), Path(references))
+    cases, warnings = _cases(predictions, references)
 
     metrics_of: dict[str, dict[str, MaskMetrics]] = {}
     in_references: dict[str, None] = {}  # an ordered set
@@ -108,8 +132,8 @@ def evaluate(
         metrics_of[case.name], structures, warning = _compare(case, hd95)
         in_references |= dict.fromkeys(structures)
         warnings += [warning] if warning else []
-        if events:
-            events.progress(done, len(cases), "evaluate")
+        control.check()
+        events.progress(done, len(cases), "evaluate")
     foreign = {name for metrics in metrics_of.values() for name in metrics} - in_references.keys()
     if foreign:
         warnings.append(f"no reference has these structures, they are left out: {_some(foreign)}")
@@ -124,12 +148,6 @@ def evaluate(
     if files:
         write_text(files[0], csv_text(records(rows)), overwrite)
         write_text(files[1], json_text(_content(evaluation)), overwrite)
-    if events:
-        for warning in warnings:
-            events.emit("warning", text=warning)
-        events.emit("message", text=evaluation.text)
-    else:
-        print(evaluation.text)
     return evaluation
 
 

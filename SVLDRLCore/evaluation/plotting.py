@@ -108,15 +108,18 @@ def series(events: Iterable[Mapping[str, Any]], key: str) -> tuple[NDArray, NDAr
 
 
 def curve(axis: Axes, steps: NDArray, values: NDArray, *, label: str, color: str, breaks: Sequence[float] = ()) -> None:
-    """A curve with dots; a long noisy one is pale under its running mean, which is broken at ``breaks``."""
+    """A curve with dots; a long noisy one is pale under its running mean. Broken at ``breaks``: between two stages
+    there may be one that does not log this value.
+    """
     window = steps.size // 40
-    if window < 5:
-        axis.plot(steps, values, color=color, linewidth=1.5, label=label, marker="o", markersize=3)
-        return
-    axis.plot(steps, values, color=color, linewidth=0.6, alpha=0.3)
     for part in np.split(np.arange(steps.size), np.searchsorted(steps, breaks)):
-        axis.plot(steps[part], running_mean(values[part], window), color=color, linewidth=1.6, label=label)
-        label = "_"  # one entry in the legend
+        if window < 5:
+            axis.plot(steps[part], values[part], color=color, linewidth=1.5, label=label, marker="o", markersize=3)
+        else:
+            axis.plot(steps[part], values[part], color=color, linewidth=0.6, alpha=0.3)
+            axis.plot(steps[part], running_mean(values[part], window), color=color, linewidth=1.6, label=label)
+        if part.size:
+            label = "_"  # one entry in the legend
 
 
 def running_mean(values: NDArray, window: int) -> NDArray:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..agents.mask_agents import edit_mask
 from ..data.mask_alignment import alignment_maps, measure_border
 from ..exchange.trained_model import TrainedModel
+from .islands import without_far_pieces
 from .sliding_window import predict_maps, predict_probabilities
 
 DEFAULT_TRUST = 0.5
@@ -65,7 +66,7 @@ def refine(
         image: (M, D, H, W) in [0, 1]; rough: (C, D, H, W) in [0, 1]; prediction: (C, D, H, W) from `predict`.
         spacing_dhw: mm.
         wanted: indices of the structures to refine; the others keep their rough mask.
-        trust: 0 to 1, see DEFAULT_TRUST.
+        trust: 0 to 1, see DEFAULT_TRUST. Above 0, no piece appears that lies far from all of the rough mask.
 
     With a model that has no mask agents, mask and prediction are blended by `trust`.
     """
@@ -74,18 +75,12 @@ def refine(
         return refined
     for index in wanted:
         if model.mask_network is None:
-            refined[index] = trust * rough[index] + (1 - trust) * prediction[index]
-            continue
-        inputs = agent_inputs(model, index, image, rough[index], prediction[index], spacing_dhw)
-        refined[index] = edited(
-            model,
-            inputs,
-            [threshold_of(trust)],
-            overlap=overlap,
-            batch_size=batch_size,
-            device=device,
-            progress=progress,
-        )[0]
+            belief = trust * rough[index] + (1 - trust) * prediction[index]
+        else:
+            inputs = agent_inputs(model, index, image, rough[index], prediction[index], spacing_dhw)
+            options = {"overlap": overlap, "batch_size": batch_size, "device": device, "progress": progress}
+            belief = edited(model, inputs, [threshold_of(trust)], **options)[0]
+        refined[index] = without_far_pieces(belief, rough[index], spacing_dhw) if trust > 0 else belief
     return refined
 
 

@@ -7,6 +7,7 @@ step then costs a few small convolutions on its features and the current belief.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
@@ -58,8 +59,6 @@ class MaskAgentNetwork(nn.Module):
         self.votes = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, VOTERS))
         self.register_buffer("calibrations", torch.zeros(structures, CALIBRATION_VALUES))
         self.calibrate([Calibration()] * structures)
-        self.uneven = nn.Parameter(torch.tensor(1.35))
-        self.sharpness = nn.Parameter(torch.tensor(24.0))
         self.agent_features = nn.Conv3d(width, width, kernel_size=3, padding=1)
         self.agent_belief = nn.Conv3d(2, width, kernel_size=3, padding=1)
         self.policy_head = nn.Conv3d(width, len(ACTIONS), kernel_size=1)
@@ -88,19 +87,11 @@ class MaskAgentNetwork(nn.Module):
         features = self.decoder(self.encoder(torch.cat([image, voters / 2], dim=1)))
         shift, scatter = alignment[:, 2:, *(n // 2 for n in rough.shape[2:])].unbind(1)  # the same everywhere
         weights = self.votes(torch.stack([shift, shift.abs(), scatter], dim=1))[:, :, None, None, None]
-        share = self.belief_in_mask(scatter)[:, None, None, None, None]
-        believed = torch.cat([share, 1.5 - share, share, 1.5 - share], dim=1)
         seen = self.opinion_head(features)
-        opinion = share * seen[:, :1] + 4 * (believed * (weights + seen[:, 1:]) * voters).sum(1, keepdim=True)
+        vote = seen[:, :1] + 4 * ((weights + seen[:, 1:]) * voters).sum(1, keepdim=True)
+        share = belief_in_mask(scatter)[:, None, None, None, None]
+        opinion = share * vote + (1 - share) * 4 * voters[:, 1:2]
         return Reading(self.agent_features(features.detach()), opinion)
-
-    def belief_in_mask(self, scatter: Tensor) -> Tensor:
-        """Share of the mask in the vote (B,), from the scatter of the distance between both borders (B,), 1 = usual.
-
-        Scatters add up as variances, so what exceeds that of the trusted labels is the rough mask's own; far above it
-        the model's word stands alone.
-        """
-        return torch.sigmoid(self.sharpness * (self.uneven.log() - scatter.clamp(min=1e-3).log()))
 
     def step(self, reading: Reading, belief: Tensor) -> tuple[Tensor, Tensor]:
         """Action logits (B, 1, A, D, H, W) and V (B, 1, D, H, W) at the current belief (B, 1, D, H, W)."""
@@ -110,3 +101,12 @@ class MaskAgentNetwork(nn.Module):
         wish = opinion - belief
         rule = torch.cat([torch.zeros_like(wish), wish - self.step_size / 2, -wish - self.step_size / 2], dim=1)
         return (self.policy_head(hidden) + self.decisiveness * rule).unsqueeze(1), self.value_head(hidden)
+
+
+def belief_in_mask(scatter: Tensor) -> Tensor:
+    """How far a mask is believed at all (B,), from the scatter of the distance between both borders (B,), 1 = usual.
+
+    Scatters add up as variances, so what exceeds that of the trusted labels is the rough mask's own. A mask that is
+    half as uneven again has less to tell than the model, whose word then stands alone.
+    """
+    return torch.sigmoid(24 * (math.log(1.3) - scatter.clamp(min=1e-3).log()))

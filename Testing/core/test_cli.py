@@ -51,7 +51,7 @@ def test_help_names_every_command(capsys) -> None:
     assert exit_of(["--help"]) == 0
     text = capsys.readouterr().out
     assert "svldrl" in text
-    assert set(COMMANDS) >= {"train", "refine", "evaluate", "corrupt", "check", "info", "demo", "settings"}
+    assert set(COMMANDS) >= {"train", "refine", "audit", "evaluate", "corrupt", "check", "info", "demo", "phantom"}
     for name in COMMANDS:
         assert name in text
 
@@ -187,10 +187,15 @@ def test_channels_are_separated_by_commas(monkeypatch, tmp_path: Path, text: str
     assert main(["refine", text, "rough.nrrd", "--model", "m", "--output", "out", "--trust", "0.7"]) == 0
     assert got["image"] == images
     assert (got["rough"], got["trust"], got["margin_mm"]) == ("rough.nrrd", 0.7, 20.0)
+    assert (got["policy_steps"], got["smallest_island_ml"], got["keep_largest"]) == (0, 0.0, False)
     odd = tmp_path / "a,b.nrrd"  # a file's name may hold a comma
     odd.write_bytes(b"")
     assert main(["refine", str(odd), "--model", "m", "--output", "out"]) == 0
     assert (got["image"], got["rough"]) == (str(odd), None)
+    more = ["--policy-steps", "5", "--smallest-island-ml", "0.5", "--keep-largest", "--keep-model", "kept"]
+    assert main(["refine", "a.nrrd", "rough.nrrd", "--learn-from-this-case", "--output", "out", *more]) == 0
+    assert (got["policy_steps"], got["smallest_island_ml"], got["keep_largest"]) == (5, 0.5, True)
+    assert (got["model"], got["learn_from_this_case"], got["keep_model"]) == (None, True, "kept")
 
 
 # End to end, in the test's own process.
@@ -214,6 +219,63 @@ def test_train_refine_and_tell(datalist: Path, tmp_path: Path, capsys) -> None:
     assert main(arguments) == EXIT_INPUT_ERROR  # it is there already
     assert main([*arguments, "--overwrite"]) == 0
     assert main(["evaluate", str(output), str(rough)]) == 0
+
+
+def job(command: str, options: dict[str, Any], folder: Path) -> tuple[int, list[dict[str, Any]]]:
+    """A command as Slicer starts it: options from a file, events as lines, standard input open until it has ended."""
+    file = folder / "job.json"
+    file.write_text(json.dumps(options))
+    arguments = [sys.executable, "-m", "SVLDRLCore", command, "--config", str(file), "--events"]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        lines, errors = process.stdout.read().splitlines(), process.stderr.read()
+        code = process.wait()
+    assert b"Traceback" not in errors
+    assert b"Fatal" not in errors
+    return code, [json.loads(line) for line in lines]
+
+
+def test_jobs_give_their_results_in_the_last_event(datalist: Path, tmp_path: Path) -> None:
+    code, events = job("check", {"datalist": str(datalist)}, tmp_path)
+    assert (code, events[-1]["event"]) == (0, "finished")
+    assert [problem["severity"] for problem in events[-1]["problems"]] == ["warning"]  # no validation case
+    bad = json.loads(datalist.read_text())
+    bad["labels"] = {"2": "part 1"}
+    datalist.with_name("bad.json").write_text(json.dumps(bad))
+    code, events = job("check", {"datalist": str(datalist.with_name("bad.json"))}, tmp_path)
+    assert code == EXIT_INPUT_ERROR
+    problem = next(problem for problem in events[-1]["problems"] if problem["severity"] == "error")
+    assert set(problem) == {"case", "severity", "what", "why", "do"}
+    assert problem["case"] == "case_001"
+    code, events = job("check", {"datalist": str(tmp_path / "none.json")}, tmp_path)
+    assert (code, events[-1]["event"]) == (EXIT_INPUT_ERROR, "failed")
+    assert "none.json" in events[-1]["what"]
+
+    folders = {"predictions": str(datalist.parent / "labels"), "references": str(datalist.parent / "clean")}
+    code, events = job("evaluate", folders, tmp_path)
+    assert (code, events[-1]["event"]) == (0, "finished")
+    assert [row["case"] for row in events[-1]["rows"]] == ["case_001", "case_002", "case_003"]
+    assert {"structure", "dice", "iou", "hd95_mm", "asd_mm"} <= set(events[-1]["rows"][0])
+    code, events = job("phantom", {"output": str(tmp_path / "phantom"), "cases": 2}, tmp_path)
+    assert (code, events[-1]["event"]) == (0, "finished")
+    assert Path(events[-1]["datalist"]).is_file()
+
+
+def test_audit_and_phantom_at_the_terminal(datalist: Path, tmp_path: Path, capsys) -> None:
+    run, made = tmp_path / "run", tmp_path / "phantom"
+    assert main(["phantom", "--output", str(made), "--cases", "2"]) == 0
+    assert str(made / "datalist.json") in capsys.readouterr().out
+    assert main(["train", str(datalist), "--output", str(run), "--set", *TINY]) == 0
+    arguments = ["audit", str(datalist), "--model", str(run), "--output", str(tmp_path / "audit"), "--device", "cpu"]
+    capsys.readouterr()
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert f"Written: {tmp_path / 'audit'}" in shown
+    assert shown.count("case_00") == 3
+    assert main(arguments) == EXIT_INPUT_ERROR
+    assert main([*arguments, "--overwrite"]) == 0
+    told = json.loads((tmp_path / "audit" / "audit.json").read_text("utf-8"))
+    learned = {row["case"]: row["weight"] for row in told["rows"]}
+    assert all(weight is not None for weight in learned.values())  # the model comes from these very cases
 
 
 def test_corrupt_and_check(datalist: Path, tmp_path: Path, capsys) -> None:

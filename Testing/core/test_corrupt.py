@@ -12,7 +12,7 @@ import pytest
 from SVLDRLCore.commands.corrupt import corrupt
 from SVLDRLCore.data.datalist import DataList, load_datalist
 from SVLDRLCore.data.phantoms import write_phantom_dataset
-from SVLDRLCore.data.volumes import read_label, same_geometry
+from SVLDRLCore.data.volumes import Geometry, read_label, same_geometry, write_label
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.job_control import JobControl
 
@@ -110,6 +110,22 @@ def test_labels_of_a_source_model(tmp_path: Path) -> None:
     assert report["source_steps"] % 10 == 0
     assert report["source_steps"] > 0
     assert (seen[0]["event"], seen[-1]["event"]) == ("started", "finished")
+
+
+def test_labels_that_slicer_cropped_are_corrupted_on_their_images_grid(tmp_path: Path) -> None:
+    datalist = write_phantom_dataset(tmp_path / "data", 4, 0, size_dhw=(20, 32, 32), spacing_dhw=(3.0, 3.0, 3.0))
+    for case in load_datalist(datalist).training:
+        label = read_label(case.label)
+        inside = [(int(i.min()), int(i.max()) + 1) for i in np.nonzero(label.array)]
+        origin = tuple(label.geometry.world(np.array([low for low, _ in inside])).tolist())
+        part = label.array[tuple(slice(*ends) for ends in inside)]
+        write_label(case.label, part, Geometry(part.shape, (3.0, 3.0, 3.0), origin), label.segments, overwrite=True)
+    wanted = {"lowest_dice": 0.3, "highest_dice": 0.5}
+    made = corrupt(datalist, tmp_path / "noisy", noise="sfda", **wanted)
+    for case, row in zip(load_datalist(made).training, told(tmp_path / "noisy")["cases"]):
+        if row["corrupted"]:
+            assert read_label(case.label).array.shape == (20, 32, 32)
+            assert 0 < row["label_dice"] < 1
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import pytest
 
 from SVLDRLCore.commands.evaluate import case_name, evaluate
 from SVLDRLCore.data.volumes import Geometry, Segment, write_image, write_label
-from SVLDRLCore.errors import InputError
+from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.evaluation.metrics import ALL_STRUCTURES
 from SVLDRLCore.evaluation.tables import markdown_table, summary_table, text_table
-from SVLDRLCore.events import EventLog
+from SVLDRLCore.job_control import JobControl
 
 SIZE = (8, 10, 12)
 GEOMETRY = Geometry(SIZE, (2.0, 1.0, 1.0), (5.0, -3.0, 1.0))
@@ -45,7 +45,7 @@ def folders(tmp_path):
     return tmp_path / "predictions", tmp_path / "references"
 
 
-def test_folders(folders, tmp_path, capsys):
+def test_folders(folders, tmp_path):
     evaluation = evaluate(*folders, output=tmp_path / "results")
     metrics = by_case(evaluation)
     assert metrics["a", "label 1"].dice == 1
@@ -59,7 +59,7 @@ def test_folders(folders, tmp_path, capsys):
     assert summary.means["dice"].mean == pytest.approx((1 + 0.8 + 0) / 3)
     assert summary.means["volume_ratio"].mean == pytest.approx(2 / 3)
 
-    printed = capsys.readouterr().out
+    printed = evaluation.text
     assert "max of the two directed 95th percentiles" in printed
     assert "missed (1): c" in printed
     assert "zebra" in printed
@@ -191,13 +191,23 @@ def test_what_cannot_be_compared_is_refused_by_name(folders, tmp_path, fault):
         evaluate(predictions, references)
 
 
-def test_events_carry_the_table_instead_of_printing(folders, capsys):
+def test_events_carry_the_rows_and_nothing_is_printed(folders, capsys):
     seen = []
-    evaluate(*folders, events=EventLog(None, [seen.append]))
+    done = evaluate(*folders, listeners=[seen.append])
     assert capsys.readouterr().out == ""
     assert [event["done"] for event in seen if event["event"] == "progress"] == [1, 2, 3]
-    assert "HD95" in seen[-1]["text"]
     assert any(event["event"] == "warning" and "zebra" in event["text"] for event in seen)
+    assert (seen[0]["event"], seen[-1]["event"]) == ("started", "finished")
+    assert [row["dice"] for row in seen[-1]["rows"]] == [row.metrics.dice for row in done.rows]
+    assert "HD95" in seen[-1]["definition"]
+
+
+def test_a_cancel_writes_nothing(folders, tmp_path):
+    control = JobControl()
+    stop = [lambda event: control.cancel("enough") if event["event"] == "progress" else None]
+    with pytest.raises(Cancelled, match="enough"):
+        evaluate(*folders, output=tmp_path / "out", listeners=stop, control=control)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

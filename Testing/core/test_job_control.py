@@ -166,3 +166,17 @@ def test_a_worker_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     assert parent.stdout.read() == b"saved"
     parent.stdout.close()
     assert "has ended" in note.read_text()
+
+
+def test_a_job_that_is_done_ends_well_while_its_parent_still_holds_the_pipe() -> None:
+    """A thread waiting inside a buffered reader would abort the interpreter."""
+    code = (
+        "from SVLDRLCore.job_control import JobControl, listen_to_stdin\n"
+        "listen_to_stdin(JobControl())\n"
+        "print('done', flush=True)\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as worker:
+        assert worker.stdout.readline() == b"done\n"
+        assert worker.wait(PATIENCE) == 0
+        assert worker.stderr.read() == b""

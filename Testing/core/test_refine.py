@@ -11,7 +11,9 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from SVLDRLCore.commands.refine import Refinement, match_structures, refine
+from SVLDRLCore.commands import learn_from_case
+from SVLDRLCore.commands.refine import Refinement, refine
+from SVLDRLCore.commands.segment_matching import match_structures
 from SVLDRLCore.commands.train import train
 from SVLDRLCore.config import load_config
 from SVLDRLCore.data.phantoms import make_phantom, write_phantom_dataset
@@ -20,6 +22,7 @@ from SVLDRLCore.data.volumes import Geometry, Segment, Volume, read_label, same_
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.exchange.model_package import save_package
 from SVLDRLCore.exchange.trained_model import build_mask_network, build_networks, package_config, package_tensors
+from SVLDRLCore.inference.islands import without_far_pieces, without_islands
 from SVLDRLCore.inference.refinement import threshold_of
 from SVLDRLCore.job_control import JobControl
 
@@ -66,7 +69,7 @@ def model_that(
     torch.manual_seed(0)
     network, agents = build_networks(config, channels, structures), None
     if action is not None:
-        mask_network = build_mask_network(config, channels)
+        mask_network = build_mask_network(config, channels, structures)
         torch.nn.init.zeros_(mask_network.policy_head.weight)
         torch.nn.init.zeros_(mask_network.policy_head.bias)
         with torch.no_grad():
@@ -103,7 +106,9 @@ def files(
     )
 
 
-def refined(folder: Path, model: Path, image: Path, rough: Path | None, **more: Any) -> tuple[Refinement, Volume]:
+def refined(
+    folder: Path, model: Path | None, image: Path, rough: Path | None, **more: Any
+) -> tuple[Refinement, Volume]:
     output = more.pop("output", folder / "refined.seg.nrrd")
     done = refine(image, rough, model=model, output=output, device="cpu", **more)
     assert done.output == output
@@ -261,17 +266,20 @@ def test_a_model_without_mask_agents_blends_by_trust(tmp_path: Path) -> None:
     image, rough = files(tmp_path, geometry, label)
     model = model_that(tmp_path, None)
     _, scratch = refined(tmp_path, model, image, None, margin_mm=1000.0)
-    for trust, expected in ((0.9, label), (0.6, label), (1.0, label)):
+    changed = []
+    for trust in (0.0, 0.1, 0.3, 0.6, 0.9, 1.0):
         _, result = refined(tmp_path, model, image, rough, trust=trust, margin_mm=1000.0, overwrite=True)
-        np.testing.assert_array_equal(result.array, expected)  # more than half of it is the mask
-    _, result = refined(tmp_path, model, image, rough, trust=0.0, margin_mm=1000.0, overwrite=True)
-    assert (result.array == scratch.array).mean() > 0.99
+        changed.append(int((result.array != label).sum()))
+        if trust == 0:
+            assert (result.array == scratch.array).mean() > 0.99
+    assert changed == sorted(changed, reverse=True)
+    assert changed[0] > 0 == changed[-1]
 
 
 def test_trust_is_a_threshold_that_only_rises() -> None:
     thresholds = [threshold_of(t) for t in np.linspace(0, 1, 21)]
     assert thresholds == sorted(thresholds)
-    assert 1 / 3 < thresholds[0] < 0.4
+    assert thresholds[0] == 0.5  # one of three actions is likelier than the others together
     assert thresholds[-2] < 1 < thresholds[-1]
 
 
@@ -286,6 +294,114 @@ def test_several_channels_in_their_order(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="needs 2 image channels"):
             refine(given, rough, model=model, output=tmp_path / "no.nrrd", device="cpu")
     assert not (tmp_path / "no.nrrd").exists()
+
+
+# What is done to the result.
+
+
+def with_islands(geometry: Geometry) -> np.ndarray:
+    """A block of 7 with an island of 4 voxels, and one of 3 with an island of its own."""
+    label = block(geometry, 7)
+    label[0, 0, :4] = 7
+    label[-1, -3:, -2:] = 3
+    label[-1, 0, 0] = 3
+    return label
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [({}, 4), ({"smallest_island_ml": 4 * 0.064}, 4), ({"smallest_island_ml": 0.3}, 0), ({"keep_largest": True}, 0)],
+)
+def test_islands_of_what_was_refined_go_where_asked(tmp_path: Path, options: dict[str, Any], left: int) -> None:
+    geometry = GRIDS["as_trained"]
+    label = with_islands(geometry)
+    image, rough = files(tmp_path, geometry, label, (Segment(7, "organ"), Segment(3, "other")))
+    done, result = refined(tmp_path, model_that(tmp_path, KEEP), image, rough, **options)
+    assert (result.array[0, 0, :4] == 7).sum() == left
+    np.testing.assert_array_equal(result.array == 3, label == 3)  # nobody asked for these
+    np.testing.assert_array_equal(result.array[1:] == 7, label[1:] == 7)
+    assert done.changes[0]["removed_ml"] == pytest.approx((4 - left) * 0.064)
+
+
+def test_islands_of_nested_regions() -> None:
+    label = np.zeros((3, 12, 12), np.uint8)
+    label[:, 1:9, 1:9], label[:, 2:5, 2:5], label[1, 7, 7] = 1, 2, 2  # the core has an island inside the whole
+    label[1, 11, 10:12] = 1, 2  # and there is an island of both
+    members = {0: [1, 2], 1: [2]}
+    clean = without_islands(label, members, [0, 1], 3, False)
+    assert clean[1, 7, 7] == 1
+    assert not clean[1, 11].any()
+    assert (clean != label).sum() == 3
+    only_core = without_islands(label, members, [1], 3, True)
+    assert only_core[1, 7, 7] == only_core[1, 11, 11] == only_core[1, 11, 10] == 1
+    only_whole = without_islands(label, members, [0], 3, False)
+    assert (only_whole[1, 7, 7], only_whole[1, 11, 10], only_whole[1, 11, 11]) == (2, 0, 2)
+
+
+def test_more_policy_steps_are_more_edits(tmp_path: Path) -> None:
+    """Steps of 0.4: one cannot cross one half from 0, two can."""
+    geometry = GRIDS["as_trained"]
+    image, rough = files(tmp_path, geometry, block(geometry))
+    model = model_that(tmp_path, ENHANCE)
+    voxels = [
+        int(refined(tmp_path, model, image, rough, policy_steps=n, overwrite=True)[1].array.sum()) for n in (0, 1, 2)
+    ]
+    assert voxels[1] == block(geometry).sum() < voxels[2] == voxels[0]
+
+
+# From this case alone.
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learn_from_case, "STEPS", 8)
+
+
+@pytest.mark.usefixtures("short")
+def test_it_learns_from_this_case_alone(tmp_path: Path) -> None:
+    geometry, seen = Geometry((12, 24, 22), (4.0, 3.0, 3.0), (1.0, 2.0, 3.0), FLIPPED), []
+    label = with_islands(geometry)
+    segments = (Segment(7, "Mine", (0.1, 0.2, 0.3)), Segment(3, "Other"))
+    image, rough = files(tmp_path, geometry, label, segments)
+    kept = tmp_path / "kept"
+    done, result = refined(
+        tmp_path, None, image, rough, structures=["mine"], learn_from_this_case=True, keep_model=kept, trust=0.0,
+        listeners=[seen.append],
+    )  # fmt: skip
+    assert same_geometry(result.geometry, geometry)
+    assert result.segments == segments
+    np.testing.assert_array_equal(result.array == 3, label == 3)
+    assert [row["structure"] for row in done.changes] == ["Mine"]
+    assert done.changes[0]["dice"] < 1  # it has an opinion of its own
+    events = [e["event"] for e in seen]
+    assert (events.count("started"), events.count("finished"), events[-1]) == (1, 1, "finished")
+    assert {"warm_up", "predicting"} <= {e["stage"] for e in seen if e["event"] == "progress"}
+    assert any(e["seconds_left"] is not None for e in seen if e["event"] == "progress" and e["stage"] == "warm_up")
+    _, again = refined(tmp_path, kept, image, rough, trust=0.0, output=tmp_path / "again.seg.nrrd")
+    np.testing.assert_array_equal(again.array, result.array)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "again.seg.nrrd", "image.nrrd", "kept", "refined.seg.nrrd", "rough.seg.nrrd",
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("short")
+def test_a_cancel_while_it_learns_leaves_nothing(tmp_path: Path) -> None:
+    geometry = GRIDS["as_trained"]
+    image, rough = files(tmp_path, geometry, block(geometry))
+    before, control = sorted(tmp_path.iterdir()), JobControl()
+    stop = [lambda event: control.cancel("enough") if event.get("stage") == "warm_up" else None]
+    with pytest.raises(Cancelled, match="enough"):
+        refined(tmp_path, None, image, rough, learn_from_this_case=True, listeners=stop, control=control)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_large_image_is_learned_from_on_a_coarser_grid() -> None:
+    geometry = Geometry((40, 200, 200), (2.0, 0.5, 0.5))
+    array = np.zeros(geometry.size_dhw, np.uint8)
+    array[10:30, 20:180, 20:180] = 1  # 80 mm
+    grid, size = learn_from_case._grid(Volume(array.astype(np.float32), geometry), Volume(array, geometry))
+    assert grid == pytest.approx((79.5 / 64, 79.5 / 64, 2.0), abs=1e-3)
+    assert size == (40, 81, 81)
 
 
 # Matching structures to segments.
@@ -344,6 +460,16 @@ def test_an_existing_output_is_kept_unless_overwriting_is_asked(tmp_path: Path) 
     ("change", "names"),
     [
         ({"trust": 1.5}, "trust"),
+        ({"policy_steps": -1}, "policy_steps"),
+        ({"smallest_island_ml": -0.5}, "smallest_island_ml"),
+        ({"learn_from_this_case": True}, "both were given"),
+        ({"model": None}, "none was given"),
+        ({"model": None, "rough": None, "learn_from_this_case": True}, "no rough mask to learn from"),
+        ({"keep_model": "kept"}, "keep_model"),
+        (
+            {"model": None, "rough": "void.seg.nrrd", "structures": ["organ"], "learn_from_this_case": True},
+            "no segment",
+        ),
         ({"overlap": 1.0}, "overlap"),
         ({"structures": ["spleen"]}, "no segment fits"),
         ({"output": "out.txt"}, "out.txt"),
@@ -365,7 +491,7 @@ def test_mistakes_are_named_and_nothing_is_written(tmp_path: Path, change: dict[
     given: dict[str, Any] = {"image": image, "rough": rough, "model": model, "output": "out.nrrd", "device": "cpu"}
     given |= change
     for key in ("image", "rough", "model", "output"):
-        given[key] = tmp_path / given[key]
+        given[key] = given[key] and tmp_path / given[key]
     before, seen = listing(tmp_path), []
     with pytest.raises(InputError, match=names):
         refine(given.pop("image"), given.pop("rough"), **given, listeners=[seen.append])
@@ -397,3 +523,18 @@ def test_nothing_is_half_written(tmp_path: Path, monkeypatch, overwrite: bool) -
     with pytest.raises(Cancelled, match="enough"):
         refine(image, rough, **given, listeners=stop, control=control)
     assert listing(tmp_path) == before
+
+
+def test_far_pieces_that_nobody_drew_go_back_to_the_mask() -> None:
+    rough = np.zeros((20, 20, 40), np.float32)
+    rough[5:10, 5:10, 5:10] = 1
+    belief = 0.9 * rough
+    belief[5:10, 5:10, 12:14] = 0.8  # 2 voxels away: may be a part the user missed
+    belief[5:10, 5:10, 30:34] = 0.8  # 20 voxels away
+    near = without_far_pieces(belief, rough, (1.0, 1.0, 1.0))
+    np.testing.assert_array_equal(near[..., :28], belief[..., :28])
+    assert near[..., 28:].max() == 0
+    far = without_far_pieces(belief, rough, (1.0, 1.0, 6.0))  # 2 voxels are 12 mm here
+    assert far[..., 10:].max() == 0
+    np.testing.assert_array_equal(without_far_pieces(belief, 0 * rough, (1.0, 1.0, 1.0)), belief)
+    np.testing.assert_array_equal(without_far_pieces(0 * belief, rough, (1.0, 1.0, 1.0)), 0 * belief)

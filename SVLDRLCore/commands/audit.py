@@ -1,0 +1,255 @@
+"""`svldrl audit`: which labels of a data set are probably wrong, worst first, with a proposal for each."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..data.case_checks import read_case
+from ..data.cases import intensity_of
+from ..data.datalist import Case, DataList, load_datalist
+from ..data.prepare import PreparedImage, prepare_image, prepare_label, to_native
+from ..data.volumes import Segment, Volume, write_label
+from ..errors import Cancelled, InputError
+from ..evaluation.audit import compare
+from ..evaluation.audit_rows import AuditRow, Look, audit_rows, error_row, flat
+from ..evaluation.tables import csv_text, json_text, write_text
+from ..events import EventLog, Listener, TimeLeft, failures_told
+from ..exchange.model_package import load_package
+from ..exchange.run_folder import resolve_model
+from ..exchange.trained_model import TrainedModel, load_model
+from ..inference.refinement import DEFAULT_TRUST, predict
+from ..job_control import JobControl
+from .label_editing import box_around, edit_label, window_count
+from .segment_matching import color_of, draw_structures, match_values, members_of, structure_masks
+from .train import choose_device
+
+MARGIN_MM = 20.0
+CORRECTED = "corrected"
+RESULTS = ("audit.csv", "audit.json", CORRECTED)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Rows, worst first, those with errors last; what to be warned of; the folder they were written to."""
+
+    output: Path
+    rows: tuple[AuditRow, ...]
+    warnings: tuple[str, ...]
+
+
+def audit(
+    datalist: str | Path,
+    *,
+    model: str | Path,
+    output: str | Path,
+    device: str = "auto",
+    overlap: float = 0.5,
+    overwrite: bool = False,
+    listeners: Sequence[Listener] = (),
+    control: JobControl | None = None,
+) -> Audit:
+    """Predict each case, compare its label with the prediction, and let the mask agents correct it.
+
+    Writes audit.csv, audit.json and corrected/<case>.seg.nrrd into `output`; the labels stay as they are. Nothing is
+    written before all cases are done. A case that cannot be read is named and does not stop the rest.
+
+    A model trained on the very labels that are audited has learned part of their errors: `dice` flatters them then.
+    What the training came to believe about each label (its weights) is used as evidence if the model was trained on
+    these cases; they are known by their names.
+
+    Args:
+        datalist: its training and validation cases are audited.
+        model: model folder, zip, or a finished training's folder.
+        overlap: of the sliding windows.
+        overwrite: replace an earlier audit in `output`; other files there stay in any case.
+
+    Raises:
+        InputError: bad input, an output folder in use, or not one case could be audited.
+        Cancelled: stopped; the folder is as it was.
+    """
+    control, output = control or JobControl(), Path(output).resolve()
+    with EventLog(None, listeners) as events:
+        events.emit("started", job="audit", output=str(output))
+        with failures_told(events):
+            done = _audit(Path(datalist), model, output, choose_device(device), overlap, overwrite, events, control)
+        for warning in done.warnings:
+            events.emit("warning", text=warning)
+        events.emit("finished", output=str(output), rows=[asdict(row) for row in done.rows])
+    return done
+
+
+def _audit(
+    datalist: Path,
+    model: str | Path,
+    output: Path,
+    device: torch.device,
+    overlap: float,
+    overwrite: bool,
+    events: EventLog,
+    control: JobControl,
+) -> Audit:
+    _refuse_folder_in_use(output, overwrite)
+    listed = load_datalist(datalist)
+    _refuse_originals_there(listed, output / CORRECTED)
+    trained, weights = load_model(model, device), training_weights(model)
+    structures = trained.structures
+    matched = match_values(structures, listed.labels, set(listed.labels))
+    if not matched:
+        why = f"it has none of the model's structures ({', '.join(structures.names)})"
+        raise InputError(str(datalist), why, "Name the labels as the model calls them, or choose another model")
+    if not set(weights) <= {case.name for case in listed.cases}:
+        weights = {}  # the model comes from other cases
+    looks, bad, first = [], [], None
+    output.parent.mkdir(parents=True, exist_ok=True)
+    left = TimeLeft()
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-", ignore_cleanup_errors=True) as place:
+        folder = Path(place) / CORRECTED
+        folder.mkdir()
+        for index, case in enumerate(listed.cases):
+            seconds = left(index, len(listed.cases), "auditing")
+
+            def progress(share: float, begun: int = index, seconds: float | None = seconds) -> None:
+                control.check()
+                events.progress(round(100 * (begun + share)), 100 * len(listed.cases), "auditing", seconds)
+
+            progress(0.0)
+            try:
+                looks.append(_look(trained, case, listed.labels, matched, folder, overlap, device, progress))
+            except Cancelled:
+                raise
+            except Exception as error:  # of any kind: the other cases are not to blame
+                reason = f"{error.what}: {error.why}" if isinstance(error, InputError) else str(error)
+                reason = reason or type(error).__name__
+                events.emit("warning", text=f"{case.name} could not be audited: {reason}", case=case.name)
+                bad.append(error_row(case, reason))
+                first = first or error
+        if not looks:
+            if first is not None:
+                raise first
+            raise InputError(str(datalist), "it lists no case", "Add cases with an image and a label")
+        rows, warnings = audit_rows(looks, trained.structures.names, weights, output / CORRECTED)
+        rows = [*sorted(rows, key=lambda row: -row.score), *bad]
+        content = {
+            "datalist": str(datalist.resolve()), "model": str(Path(model).resolve()), "warnings": warnings,
+            "rows": [asdict(row) for row in rows],
+        }  # fmt: skip
+        write_text(Path(place) / "audit.csv", csv_text(map(flat, rows)))
+        write_text(Path(place) / "audit.json", json_text(content))
+        _move_into(output, Path(place))
+    return Audit(output, tuple(rows), tuple(warnings))
+
+
+def training_weights(model: str | Path) -> dict[str, float]:
+    """Case -> how far the model's training believed its label, [0, 1]; empty where it did not ask."""
+    package = load_package(resolve_model(model))
+    if "reliability.csv" not in package.extra:
+        return {}
+    rows = csv.DictReader(io.StringIO(package.read_extra("reliability.csv").decode("utf-8")))
+    try:
+        return {row["case"]: float(row["weight"]) for row in rows}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(str(model), f"its reliability.csv is damaged ({error})", "Use a sound package") from error
+
+
+def _look(
+    trained: TrainedModel,
+    case: Case,
+    labels: dict[int, str],
+    matched: dict[int, int],
+    folder: Path,
+    overlap: float,
+    device: torch.device,
+    progress: Callable[[float], None],
+) -> Look:
+    """Predict one case, compare its label, write the proposal."""
+    images, label = read_case(case, labels)
+    if label is None:
+        raise InputError(f"case {case.name}", "it has no label", "Give a label, or remove the case")
+    if len(images) != trained.channels:
+        why = f"it has {len(images)} image channels, the model needs {trained.channels}"
+        raise InputError(f"case {case.name}", why, "Give the channels of the training, in their order")
+    config, structures = trained.config.data, trained.structures
+    prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
+    windows = window_count(prepared.array.shape[1:], config.patch_size, overlap)
+    probabilities = predict(
+        trained, prepared.array, overlap=overlap, device=device,
+        progress=lambda done, _: progress(0.6 * min(1.0, done / windows)),
+    )  # fmt: skip
+    members = members_of(structures, matched)
+    masks = structure_masks(prepare_label(label, prepared), members, len(structures.names))
+    spacing = prepared.geometry.spacing_dhw
+    findings = {i: compare(masks[i] > 0, probabilities[i], spacing) for i in sorted(matched)}
+    progress(0.7)
+    proposal = _propose(trained, prepared, label, masks, probabilities, matched, members, overlap, device, progress)
+    named = {segment.value for segment in label.segments}
+    segments = [*label.segments, *(Segment(v, name, color_of(v)) for v, name in labels.items() if v not in named)]
+    write_label(folder / f"{case.name}.seg.nrrd", proposal, images[0].geometry, segments)
+    dice = {i: _dice(np.isin(label.array, members[i]), np.isin(proposal, members[i])) for i in matched}
+    return Look(case, findings, dice, prepared.geometry)
+
+
+def _propose(
+    trained: TrainedModel,
+    prepared: PreparedImage,
+    label: Volume,
+    masks: np.ndarray,
+    probabilities: np.ndarray,
+    matched: dict[int, int],
+    members: dict[int, list[int]],
+    overlap: float,
+    device: torch.device,
+    progress: Callable[[float], None],
+) -> np.ndarray:
+    """The label map as the mask agents correct it; what it does not show at all is taken from the prediction."""
+    shown = [i for i in sorted(matched) if masks[i].any()]
+    maps = np.zeros((len(masks), *label.geometry.size_dhw), np.float32)
+    if shown:
+        box = box_around(masks[shown], prepared, MARGIN_MM, trained.config.data.patch_size)
+        maps = edit_label(
+            trained, prepared, label, masks, probabilities[(slice(None), *box)], box, members, shown,
+            trust=DEFAULT_TRUST, overlap=overlap, device=device, progress=lambda *_: progress(0.8),
+        )  # fmt: skip
+    missing = [i for i in sorted(matched) if i not in shown]
+    if missing:
+        maps[missing] = to_native(probabilities[missing], prepared)
+    return draw_structures(trained.structures, label.array, maps, matched)
+
+
+def _dice(a: np.ndarray, b: np.ndarray) -> float:
+    total = int(a.sum() + b.sum())
+    return 2.0 * int((a & b).sum()) / total if total else 1.0
+
+
+def _refuse_folder_in_use(output: Path, overwrite: bool) -> None:
+    if output.exists() and not output.is_dir():
+        raise InputError(str(output), "it is a file", "Choose a new folder")
+    if not overwrite and output.exists() and any(output.iterdir()):
+        raise InputError(str(output), "the folder is not empty", "Choose a new or empty folder, or allow overwriting")
+
+
+def _refuse_originals_there(listed: DataList, folder: Path) -> None:
+    """InputError where the proposals would take the place of the files that are audited."""
+    for case in listed.cases:
+        for file in (*case.images, *([case.label] if case.label else [])):
+            if folder in file.resolve().parents:
+                why = f"the audited file {file} lies in it"
+                raise InputError(str(folder), why, "Choose another folder")
+
+
+def _move_into(output: Path, made: Path) -> None:
+    """Put the results into the output folder; an earlier audit's go with the scratch folder."""
+    output.mkdir(exist_ok=True)
+    (made / "old").mkdir()
+    for name in RESULTS:
+        if (output / name).exists():
+            os.replace(output / name, made / "old" / name)
+        os.replace(made / name, output / name)

@@ -1,0 +1,56 @@
+"""Pieces off the main one: small ones go where the user asks for it, far ones that no user drew go always."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from ..data.noise import signed_distance
+
+FARTHEST_MM = 10.0
+"""A piece that lies farther than this from everything the user drew is no correction of it."""
+
+
+def without_far_pieces(belief: np.ndarray, rough: np.ndarray, spacing_dhw: Sequence[float]) -> np.ndarray:
+    """A belief map (D, H, W) whose pieces above 0.5 all lie near the rough mask; far ones are as the mask has them."""
+    pieces, count = ndimage.label(belief > 0.5)
+    if not count or not (rough > 0.5).any():
+        return belief
+    distance = signed_distance(rough > 0.5, tuple(spacing_dhw))
+    far = ndimage.minimum(distance, pieces, range(count + 1)) > FARTHEST_MM
+    far[0] = False
+    return np.where(far[pieces], rough, belief)
+
+
+def without_islands(
+    label: np.ndarray,
+    members: Mapping[int, Sequence[int]],
+    wanted: Collection[int],
+    smallest_voxels: float,
+    keep_largest: bool,
+) -> np.ndarray:
+    """The label map (D, H, W) without the small pieces of some structures (26-neighbours are one piece).
+
+    Args:
+        members: structure -> the label values it consists of, its own one first, then those of regions inside it.
+        wanted: the structures to clean; voxels of others stay. A piece of a region inside another one becomes part
+            of that one, any other piece background.
+        smallest_voxels: pieces below this size go.
+        keep_largest: all pieces but the largest of each structure go.
+    """
+    result = label.copy()
+    ours = [members[index][0] for index in wanted]
+    for index in sorted(wanted, key=lambda i: -len(members[i])):
+        pieces, count = ndimage.label(np.isin(result, members[index]), np.ones((3, 3, 3)))
+        if not count:
+            continue
+        sizes = np.bincount(pieces.ravel())[1:]
+        goes = sizes < smallest_voxels
+        if keep_largest:
+            goes |= np.arange(count) != sizes.argmax()
+        around = [other for other in members.values() if set(members[index]) < set(other)]
+        dropped = np.concatenate([[False], goes])[pieces] & np.isin(result, ours)
+        result[dropped] = min(around, key=len)[0] if around else 0
+    return result
