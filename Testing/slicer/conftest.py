@@ -1,0 +1,38 @@
+"""Fixtures of the Slicer-side tests: the bench with a fresh scene, and a small phantom in it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "Testing"), str(ROOT / "SVLDRLSegmentation")]
+
+import slicerbench  # noqa: E402
+
+slicerbench.install()
+
+from slicerbench import phantom  # noqa: E402
+
+
+@pytest.fixture
+def bench() -> Iterator[slicerbench.Bench]:
+    """A fresh scene, fresh settings and no modules; exceptions of slots and observers fail the test at its end."""
+    with slicerbench.session() as session:
+        yield session
+
+
+@pytest.fixture
+def phantomVolume(bench: slicerbench.Bench) -> Any:
+    """A `vtkMRMLScalarVolumeNode` "Phantom" on an oblique, flipped, anisotropic grid."""
+    return phantom.addVolume()
+
+
+@pytest.fixture
+def phantomSegmentation(phantomVolume: Any) -> Any:
+    """A `vtkMRMLSegmentationNode` "Rough" with segments "Ball" and "Box" on the grid of `phantomVolume`."""
+    return phantom.addSegmentation(phantomVolume)
