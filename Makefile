@@ -1,26 +1,38 @@
-# make test | demo | lint | clean      (needs Python 3.11 or newer)
+# make test | test-slicer | demo | screenshots | lint | clean      (needs Python 3.11 or newer)
 # Tests on real images run when SVLDRL_DATA names their folder: make test SVLDRL_DATA=/data
 
 PYTHON ?= python3
 VENV ?= .venv
 SEED ?= 0
+SLICER_PYTHON ?= python3.12
+SLICER_VENV ?= .venv-slicer
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv test demo lint clean
+.PHONY: venv test test-slicer demo screenshots lint clean
 
 venv: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt Testing/slicer/requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,report]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,report]' \
+	  --requirement Testing/slicer/requirements.txt
 	touch $@
 
 test: venv
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The panels and adapters alone, with the Python that Slicer has, and without torch.
+test-slicer:
+	test -x $(SLICER_VENV)/bin/python || $(SLICER_PYTHON) -m venv $(SLICER_VENV)
+	$(SLICER_VENV)/bin/python -m pip install --quiet --requirement Testing/slicer/requirements.txt
+	$(SLICER_VENV)/bin/python -m pytest -m "not worker" Testing/slicer $(PYTEST_ARGS)
+
+screenshots: venv
+	$(BIN)/python Testing/screenshots.py
 
 demo: venv
 	$(BIN)/svldrl demo --output demo --seed $(SEED)
@@ -30,5 +42,5 @@ lint: venv
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SLICER_VENV) build dist *.egg-info demo .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
