@@ -1,0 +1,148 @@
+"""SVL-DRL segmentation: refine rough masks, train on imperfect labels, find doubtful annotations."""
+
+from pathlib import Path
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+from SVLDRLSegmentationLib.About import acknowledgementText, helpText
+from SVLDRLSegmentationLib.AuditLogic import AuditLogic
+from SVLDRLSegmentationLib.AuditPanel import AuditPanel
+from SVLDRLSegmentationLib.DependenciesBar import DependenciesBar
+from SVLDRLSegmentationLib.Parameters import moduleParameters
+from SVLDRLSegmentationLib.PhantomData import registerSampleData
+from SVLDRLSegmentationLib.RefineLogic import RefineLogic
+from SVLDRLSegmentationLib.RefinePanel import RefinePanel
+from SVLDRLSegmentationLib.TrainBatchLogic import TrainBatchLogic
+from SVLDRLSegmentationLib.TrainLogic import TrainLogic
+from SVLDRLSegmentationLib.TrainPanel import TrainPanel
+from SVLDRLSegmentationLib.UserInterface import loadUi
+
+
+class SVLDRLSegmentation(ScriptedLoadableModule):
+    """What Slicer lists."""
+
+    def __init__(self, parent: Any) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("SVL-DRL Segmentation")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        parent.contributors = ["SVL-DRL contributors"]
+        parent.helpText, parent.acknowledgementText = helpText(), acknowledgementText()
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+class SVLDRLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Three tabs, and above them a line when something has to be installed first."""
+
+    def __init__(self, parent: Any = None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.panels, self.isShown = (), False
+
+    def setup(self) -> None:
+        """Make the panels, when the module is opened first."""
+        ScriptedLoadableModuleWidget.setup(self)
+        self.logic = SVLDRLSegmentationLogic()
+        widget, self.ui = loadUi("SVLDRLSegmentation")
+        self.layout.addWidget(widget)
+        self.dependencies = DependenciesBar(self.ui)
+        logic, self.refinePanel = self.logic, RefinePanel(self.logic.refineLogic)
+        self.trainPanel, self.auditPanel = TrainPanel(logic.trainLogic), AuditPanel(logic.auditLogic)
+        self.panels = (self.refinePanel, self.trainPanel, self.auditPanel)
+        for panel, title in zip(self.panels, (_("Refine"), _("Train"), _("Audit")), strict=True):
+            self.ui.tabs.addTab(panel.widget, title)
+        self.trainPanel.onUseModel = self.useForRefinement
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneClose)
+        self.addObserver(scene, scene.StartImportEvent, self.onSceneChanges)
+        for event in (scene.EndCloseEvent, scene.EndImportEvent):
+            self.addObserver(scene, event, self.onSceneChanged)
+
+    def cleanup(self) -> None:
+        """The application closes."""
+        for panel in self.panels:
+            panel.cleanup()
+        self.removeObservers()
+
+    def enter(self) -> None:
+        self.isShown = True
+        self.dependencies.refresh()
+        self.setParameters(moduleParameters())
+        for panel in self.panels:
+            panel.enter()
+
+    def exit(self) -> None:
+        """Another module is shown; jobs go on."""
+        self.isShown = False
+        self.setParameters(None)
+
+    def onSceneClose(self, caller: Any, event: str) -> None:
+        """The parameter node goes with the scene."""
+        self.setParameters(None)
+        for panel in self.panels:
+            panel.sceneClosed()
+
+    def onSceneChanges(self, caller: Any, event: str) -> None:
+        """While nodes arrive one by one, selectors must not write parameters."""
+        self.setParameters(None)
+
+    def onSceneChanged(self, caller: Any, event: str) -> None:
+        """The scene's own parameters, unless the module is not shown."""
+        if self.isShown:
+            self.setParameters(moduleParameters())
+
+    def setParameters(self, parameters: Any) -> None:
+        """Let the panels show these parameters; None disconnects them."""
+        if parameters is not None and parameters.inputVolume is None:
+            parameters.inputVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+        for panel in self.panels:
+            panel.setParameters(parameters)
+
+    def useForRefinement(self, model: str) -> None:
+        self.refinePanel.useModel(model)
+        self.ui.tabs.setCurrentWidget(self.refinePanel.widget)
+
+
+class SVLDRLSegmentationLogic(ScriptedLoadableModuleLogic):
+    """For scripts: no popups, JobError on failure, options as for the logics' `start`; without waiting, the task."""
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        self.refineLogic, self.trainLogic, self.auditLogic = RefineLogic(), TrainLogic(), AuditLogic()
+
+    def refine(self, volumeNode: Any, segmentationNode: Any = None, *, waitForCompletion: bool = True, **options: Any):
+        """The refined segmentation node."""
+        do = self.refineLogic.refine if waitForCompletion else self.refineLogic.start
+        return do(volumeNode, segmentationNode, **options)
+
+    def train(self, cases: Any, outputFolder: Path, preset="general", *, waitForCompletion=True, **options: Any):
+        """The trained model's folder."""
+        do = self.trainLogic.train if waitForCompletion else self.trainLogic.start
+        return do(cases, outputFolder, preset, **options)
+
+    def trainBatch(self, jobs: list[dict[str, Any]], csvPath: Path | None = None) -> list[dict[str, Any]]:
+        """Results of trainings one after another; each job holds the arguments of `train`."""
+        return TrainBatchLogic().trainBatch(jobs, csvPath)
+
+    def audit(self, cases: Any, model: Path, outputFolder: Path, *, waitForCompletion: bool = True, **options: Any):
+        """Doubtful annotations, worst first."""
+        do = self.auditLogic.audit if waitForCompletion else self.auditLogic.start
+        return do(cases, model, outputFolder, **options)
+
+
+class SVLDRLSegmentationTest(ScriptedLoadableModuleTest):
+    """Does the module open in this Slicer and say what it lacks? The project's own tests are in Testing."""
+
+    def runTest(self) -> None:
+        slicer.mrmlScene.Clear()
+        panel = slicer.util.getModuleWidget("SVLDRLSegmentation").refinePanel
+        assert panel.ui.applyButton.toolTip
+        assert not panel.ui.applyButton.enabled

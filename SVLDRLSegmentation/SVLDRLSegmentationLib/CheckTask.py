@@ -1,0 +1,44 @@
+"""What is wrong with a data set, found by a worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .Job import Job
+from .JobEnd import JobEnd
+from .JobError import JobError
+from .Problem import Problem
+from .SceneDataSet import caseNames, fileNames, sceneCases, writeSceneDataSet
+from .Task import Task
+
+
+class CheckTask(Task):
+    """Checks cases; its result is a list of `Problem`. Cases of the scene are written to a temporary folder."""
+
+    def __init__(self, cases: Any) -> None:
+        super().__init__()
+        self._cases = cases
+        self._names: dict[str, str] = {}
+
+    def start(self) -> None:
+        """Raises JobError when the cases cannot be written or the worker cannot be started."""
+        if isinstance(self._cases, (str, Path)):
+            datalist = str(Path(self._cases).absolute())
+        else:
+            cases = sceneCases(self._cases)
+            names = caseNames(cases)
+            self._names = dict(zip(fileNames(names), names))
+            try:
+                datalist = str(writeSceneDataSet(cases, self._temporaryFolder() / "data"))
+            except JobError:
+                self._folder.cleanup()
+                raise
+        self._startJob(Job("check", {"datalist": datalist}, self._temporaryFolder()))
+
+    def _finish(self, end: JobEnd) -> list[Problem]:
+        keys = ("severity", "what", "why", "do")
+        return [
+            Problem(self._names.get(row["case"], row["case"]), *(str(row[key]) for key in keys))
+            for row in end.values.get("problems", [])
+        ]

@@ -1,0 +1,260 @@
+"""A refinement in the background: scene to files, one worker after the other, files to scene."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from slicer.i18n import tr as _
+
+from .Job import Job
+from .JobEnd import JobEnd
+from .JobError import JobError
+from .LabelLayer import LabelLayer
+from .Model import Model
+from .RefineOptions import RefineOptions
+from .RefineResult import RefineResult
+from .RefineRun import planRuns
+from .SceneFiles import (
+    gridOf,
+    labelLayers,
+    readLabelmap,
+    requireInScene,
+    requireVolume,
+    sameGrid,
+    segmentationInVolumeFrame,
+    writeLayer,
+    writeVolume,
+)
+from .SegmentChange import SegmentChange
+from .Tables import addTable
+from .Task import Task
+from .UndoHistory import UndoHistory
+from .WriteBack import (
+    fillSegmentationNode,
+    keepExclusive,
+    newSegmentationNode,
+    overwriteSegments,
+    replaceSegments,
+    requireOverwritable,
+    segmentationOfLabels,
+)
+
+
+class RefineTask(Task):
+    """A refinement in the background; see `Task` for its callbacks, `RefineLogic.start` for the arguments.
+
+    The scene is read before the first worker starts and written after the last one has finished, not in between.
+    """
+
+    def __init__(
+        self,
+        volumeNodes: Sequence[Any],
+        segmentationNode: Any,
+        segmentIDs: Sequence[str] | None,
+        model: Model | None,
+        options: RefineOptions,
+        outputNode: Any,
+        history: UndoHistory,
+    ) -> None:
+        super().__init__()
+        self._volumeNodes, self._volumeNode = list(volumeNodes), volumeNodes[0]
+        self._segmentationNode, self._outputNode = segmentationNode, outputNode
+        self._segmentIDs, self._model, self._options, self._history = segmentIDs, model, options, history
+        self._before: list[LabelLayer] = []
+        self._after: list[LabelLayer] = []
+        self._runs: list[Any] = []
+        self._done = 0
+        self._warnings: list[str] = []
+
+    def start(self) -> None:
+        """Write the files and start the first worker.
+
+        Raises:
+            JobError: the nodes cannot be used.
+        """
+        try:
+            self._check()
+            self._grid = gridOf(self._volumeNode)
+            if self._segmentationNode is not None:
+                self._planRuns()
+            folder = self._temporaryFolder()
+            for index, volumeNode in enumerate(self._volumeNodes):
+                writeVolume(volumeNode, folder / f"image_{index}.nrrd")
+            self._startRun()
+        except JobError:
+            if self._folder is not None:
+                self._folder.cleanup()
+            raise
+
+    def _check(self) -> None:
+        for volumeNode in self._volumeNodes:
+            requireVolume(volumeNode)
+        first = gridOf(self._volumeNode)
+        for other in self._volumeNodes[1:]:
+            if not sameGrid(gridOf(other), first):
+                raise JobError(
+                    other.GetName(),
+                    _("it lies on another grid than {}").format(self._volumeNode.GetName()),
+                    _("Resample it with the module Resample Scalar/Vector/DWI Volume"),
+                )
+        if self._model is None and self._segmentationNode is None:
+            raise JobError(_("Model"), _("none is chosen"), _("Choose a model, or a segmentation to learn from"))
+        if self._model is not None and self._model.channels != len(self._volumeNodes):
+            raise JobError(
+                self._model.name,
+                _("it needs {} volumes, {} given").format(self._model.channels, len(self._volumeNodes)),
+                _("Give one volume a channel, in the order of the training"),
+            )
+        for node in (self._segmentationNode, self._outputNode):
+            if node is not None:
+                requireInScene(node)
+        if self._overwrites:
+            requireOverwritable(self._outputNode)
+
+    @property
+    def _overwrites(self) -> bool:
+        return self._outputNode is not None and self._outputNode is self._segmentationNode
+
+    def _planRuns(self) -> None:
+        segmentation = segmentationInVolumeFrame(self._segmentationNode, self._volumeNode)
+        known = list(segmentation.GetSegmentIDs())
+        wanted = known if self._segmentIDs is None else list(self._segmentIDs)
+        for segmentID in wanted:
+            if segmentID not in known:
+                raise JobError(
+                    self._segmentationNode.GetName(),
+                    _("it has no segment with the ID {}").format(segmentID),
+                    _("Choose among: {}").format(", ".join(known)),
+                )
+        self._names = {i: segmentation.GetSegment(i).GetName() for i in known}
+        self._before = labelLayers(segmentation, self._grid)
+        wanted = [i for i in known if i in wanted]
+        self._runs, self._warnings = planRuns(self._before, wanted, self._names, self._model)
+
+    def _startRun(self) -> None:
+        folder, number = self._temporaryFolder(), self._done
+        images = ",".join(f"image_{i}.nrrd" for i in range(len(self._volumeNodes)))
+        options = {"image": images, "output": f"refined_{number}.nrrd", **self._options.coreOptions()}
+        if self._model is not None:
+            options["model"] = str(self._model.path.absolute())
+        if self._runs:
+            run = self._runs[number]
+            writeLayer(run.layer, run.names, self._grid, folder / f"rough_{number}.seg.nrrd")
+            options["rough"] = f"rough_{number}.seg.nrrd"
+        self._startJob(Job("refine", options, folder))
+
+    def _progress(self, share: float, stage: str, secondsLeft: float | None) -> None:
+        count = max(1, len(self._runs))
+        if count > 1:  # how long the other runs will take is not known
+            secondsLeft = None
+        super()._progress(-1.0 if share < 0 else (self._done + share) / count, stage, secondsLeft)
+
+    def _event(self, event: dict[str, Any]) -> None:
+        if event["event"] == "warning":
+            self._warnings.append(self._inUsersWords(str(event.get("text", ""))))
+        super()._event(event)
+
+    def _jobEnded(self, end: JobEnd) -> None:
+        words = self._inUsersWords
+        super()._jobEnded(JobEnd(end.status, end.values, words(end.what), words(end.why), words(end.do), end.log))
+
+    def _inUsersWords(self, text: str) -> str:
+        """Our temporary files under the names of the nodes that they hold."""
+        for index, volumeNode in enumerate(self._volumeNodes):
+            text = text.replace(f"image_{index}.nrrd", volumeNode.GetName())
+        if self._segmentationNode is not None:
+            text = text.replace(f"rough_{self._done}.seg.nrrd", self._segmentationNode.GetName())
+        return text
+
+    def _finish(self, end: JobEnd) -> RefineResult | None:
+        array = readLabelmap(self._temporaryFolder() / f"refined_{self._done}.nrrd", self._grid)
+        if self._runs:
+            self._after.append(LabelLayer(array.copy(), self._runs[self._done].layer.values))
+        else:
+            self._after.append(LabelLayer(array.copy(), {label.id: label.value for label in self._model.labels}))
+        self._done += 1
+        self._requireNodes()
+        if self._done < len(self._runs):
+            self._startRun()
+            return None
+        return self._writeBack()
+
+    def _requireNodes(self) -> None:
+        for node in (self._volumeNode, self._segmentationNode, self._outputNode):
+            if node is not None:
+                requireInScene(node)
+        if self._volumeNode.GetImageData() is None or not sameGrid(gridOf(self._volumeNode), self._grid):
+            raise JobError(
+                self._volumeNode.GetName(),
+                _("the volume was changed while it was worked on"),
+                _("Start again; the scene is as it was"),
+            )
+
+    def _writeBack(self) -> RefineResult:
+        keepExclusive(self._before, self._after)
+        changes = self._changes()
+        if self._overwrites:
+            node = self._overwrite()
+        else:
+            segmentation = self._newSegmentation()
+            name = (self._segmentationNode or self._volumeNode).GetName()
+            if self._outputNode is None:
+                name = _("{} refined").format(name) if self._segmentationNode else _("{} segmentation").format(name)
+                node = newSegmentationNode(segmentation, self._volumeNode, name, self._segmentationNode)
+            else:
+                node = self._outputNode
+                self._history.save(node)
+                fillSegmentationNode(node, segmentation, self._volumeNode, self._segmentationNode)
+        voxelMl = float(np.prod(self._grid.GetSpacing())) / 1000
+        rows = [change.row(voxelMl) for change in changes]
+        table = _tableNode(_("{} volumes").format(node.GetName()), rows)
+        return RefineResult(node, table, rows, self._warnings, changes, self._volumeNode, self._history.canUndo(node))
+
+    def _changes(self) -> tuple[SegmentChange, ...]:
+        old = {i: (layer.array, value) for layer in self._before for i, value in layer.values.items()}
+        names = self._names if self._runs else {label.id: label.name for label in self._model.labels}
+        changes = {}
+        for layer in self._after:
+            for segmentID, value in layer.values.items():
+                after = layer.array == value
+                before = old[segmentID][0] == old[segmentID][1] if segmentID in old else np.zeros_like(after)
+                changes[segmentID] = SegmentChange.of(segmentID, names[segmentID], before, after)
+        return tuple(changes[segmentID] for segmentID in names if segmentID in changes)
+
+    def _newSegmentation(self) -> Any:
+        if not self._runs:
+            return segmentationOfLabels(self._after[0], self._model.labels, self._grid)
+        segmentation = segmentationInVolumeFrame(self._segmentationNode, self._volumeNode)
+        replaceSegments(segmentation, self._stillThere(segmentation), self._grid)
+        return segmentation
+
+    def _overwrite(self) -> Any:
+        node = self._outputNode
+        layers = self._stillThere(node.GetSegmentation())
+        self._history.save(node)
+        overwriteSegments(node, layers, self._volumeNode, self._grid)
+        return node
+
+    def _stillThere(self, segmentation: Any) -> list[LabelLayer]:
+        """The refined segments that were not removed meanwhile, numbered from 1."""
+        there = set(segmentation.GetSegmentIDs())
+        gone = [i for layer in self._after for i in layer.values if i not in there]
+        self._warnings += [_("{}: it was removed while it was worked on.").format(self._names[i]) for i in gone]
+        return [layer.only(sorted(there)) for layer in self._after]
+
+
+def _tableNode(name: str, rows: Sequence[dict[str, Any]]) -> Any:
+    """A vtkMRMLTableNode of the scene with a row a segment."""
+    return addTable(
+        name,
+        {
+            _("Segment"): [row["name"] for row in rows],
+            _("Before (mL)"): [row["beforeMl"] for row in rows],
+            _("After (mL)"): [row["afterMl"] for row in rows],
+            _("Added (mL)"): [row["addedMl"] for row in rows],
+            _("Removed (mL)"): [row["removedMl"] for row in rows],
+            _("Dice before/after"): [row["dice"] for row in rows],
+        },
+    )

@@ -1,0 +1,1 @@
+"""The library of the SVLDRLSegmentation module: one class a file, no heavy imports."""

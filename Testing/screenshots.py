@@ -1,0 +1,185 @@
+"""Pictures of the module for the README and the catalog: `make screenshots`, some minutes.
+
+What they show has really happened: the phantom of Sample Data, a training by the worker, a refinement and an audit
+with its model; panels are the real widgets, views the real displayable managers, off-screen (see slicerbench).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "Testing"), str(ROOT / "SVLDRLSegmentation")]
+
+import slicerbench  # noqa: E402
+
+WIDTH = 440
+"""Of the module panel in pixels, about what Slicer gives it."""
+QUICK = {
+    "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0]},
+    "network": {"levels": 3},
+    "train": {"steps": 20, "steps_per_epoch": 2, "validate_every": 10, "batch_size": 1},
+    "mask_agents": {"opinion_steps": 10, "reinforcement_steps": 4, "rollout_steps": 2},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=ROOT / "Resources" / "Screenshots")
+    parser.add_argument("--quick", action="store_true", help="train for a few steps only: pictures of another model")
+    options = parser.parse_args()
+    slicerbench.install()
+    with tempfile.TemporaryDirectory() as scratch, slicerbench.session() as bench:
+        takePictures(bench, Path(scratch), options.output, options.quick)
+
+
+def takePictures(bench: Any, scratch: Path, output: Path, quick: bool) -> None:
+    """The tutorial of the README, step by step."""
+    from SVLDRLSegmentationLib.ModelList import ModelList
+    from SVLDRLSegmentationLib.PhantomData import loadPhantom
+
+    ModelList().folder = scratch / "models"
+    bench.load(ROOT / "SVLDRLSegmentation" / "SVLDRLSegmentation.py")
+    module = bench.show("SVLDRLSegmentation")
+    nodes = loadPhantom(scratch / "SVLDRLPhantom")
+    train(bench, module, output, quick)
+    refine(bench, module, output, nodes)
+    audit(bench, module, output)
+
+
+def train(bench: Any, module: Any, output: Path, quick: bool) -> None:
+    import qt
+
+    tab, ui = module.trainPanel, module.trainPanel.ui
+    if quick:
+        tab.logic.start = partial(tab.logic.start, overrides=QUICK)
+    module.ui.tabs.currentIndex = 1
+    ui.presetComboBox.currentIndex = ui.presetComboBox.findText("demo")
+    ui.modelNameLineEdit.text = "phantom"
+    ui.checkButton.click()
+    bench.waitFor(lambda: tab.cases.checking is None, 120)
+    for row in range(4):
+        ui.caseTable.item(row, 0).setCheckState(qt.Qt.Checked)
+    ui.startButton.click()
+    bench.waitFor(lambda: tab.task is None or any(row["stage"] == "full_rl" for row in tab.task.metrics), 1200)
+    pictureOfTab(module, output / "train.png")
+    bench.waitFor(lambda: tab.task is None, 1800)
+    if tab.model is None:
+        raise RuntimeError(tab.jobBar.ui.errorLabel.text)
+    pictureOfCurves(tab.curves, output / "curves.png")
+    ui.useButton.click()
+
+
+def refine(bench: Any, module: Any, output: Path, nodes: list[Any]) -> None:
+    tab, ui = module.refinePanel, module.refinePanel.ui
+    ui.applyButton.click()
+    bench.waitFor(lambda: tab.task is None, 300)
+    if tab.resultBox.result is None:
+        raise RuntimeError(tab.jobBar.ui.errorLabel.text)
+    bench.waitFor(lambda: tab.resultBox.comparison is None, 120)
+    pictureOfTab(module, output / "refine.png")
+    ui.addedCheckBox.click()
+    ui.removedCheckBox.click()
+    changes = tab.logic.showChanges(tab.resultBox.result)
+    pictureOfViews(nodes, tab.resultBox.result.segmentationNode, changes, output / "views.png")
+
+
+def audit(bench: Any, module: Any, output: Path) -> None:
+    tab, ui = module.auditPanel, module.auditPanel.ui
+    module.ui.tabs.currentIndex = 2
+    ui.applyButton.click()
+    bench.waitFor(lambda: tab.task is None, 600)
+    if not tab.rows:
+        raise RuntimeError(tab.jobBar.ui.errorLabel.text or "no annotation is doubtful")
+    ui.resultTable.selectRow(0)
+    ui.resultTable.cellClicked.emit(0, 0)
+    pictureOfTab(module, output / "audit.png")
+
+
+def pictureOfTab(module: Any, path: Path) -> None:
+    """The module panel with the current tab, cut below its last widget."""
+    import qt
+    import slicer
+
+    frame, page = module.parent, module.ui.tabs.currentWidget()
+    frame.resize(WIDTH, 1600)
+    frame.show()
+    slicer.app.processEvents()
+    seen = [child for child in page.findChildren(qt.QWidget) if child.isVisible() and child.parentWidget() is page]
+    bottom = max(child.mapTo(frame, qt.QPoint(0, child.height)).y() for child in seen)
+    with readablePaths(page):
+        image = frame.grab(qt.QRect(0, 0, WIDTH, bottom + 12))
+    if not image.save(str(path)):
+        raise OSError(f"cannot write {path}")
+
+
+@contextlib.contextmanager
+def readablePaths(page: Any) -> Iterator[None]:
+    """Show paths in line edits as a user has them, not as this computer's temporary folder is called."""
+    import qt
+
+    edits = [edit for edit in page.findChildren(qt.QLineEdit) if tempfile.gettempdir() in edit.text]
+    texts = [edit.text for edit in edits]
+    for edit, text in zip(edits, texts, strict=True):
+        edit.blockSignals(True)
+        edit.text = "~/SVLDRLSegmentation/" + "/".join(Path(text).relative_to(tempfile.gettempdir()).parts[1:])
+    yield
+    for edit, text in zip(edits, texts, strict=True):
+        edit.text = text
+        edit.blockSignals(False)
+
+
+def pictureOfViews(nodes: list[Any], refined: Any, changes: Any, path: Path) -> None:
+    """Axial slice with the rough mask, with the refined one, with what changed, and the refined one in 3D."""
+    from slicerbench import views
+
+    volume, rough, true = nodes
+    shown = (rough, refined, changes)
+    tiles = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for node in shown:
+            for other in (true, *shown):
+                other.GetDisplayNode().SetVisibility(other is node)
+            tiles.append(views.slice_png(Path(scratch) / "slice.png", volume, "Red", size=(360, 360)))
+        refined.CreateClosedSurfaceRepresentation()
+        for other in (true, *shown):
+            other.GetDisplayNode().SetVisibility(other is refined)
+        tiles.append(views.threed_png(Path(scratch) / "view.png", size=(360, 360)))
+    gap = np.full((360, 6, 3), 255, np.uint8)
+    matplotlib.image.imsave(path, np.hstack([part for tile in tiles for part in (tile, gap)][:-1]))
+
+
+def pictureOfCurves(curves: Any, path: Path) -> None:
+    """The chart node as Slicer's plot view draws it, by matplotlib: the view itself is part of the application."""
+    from matplotlib.figure import Figure
+
+    chart = curves.chartNode
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for index in range(chart.GetNumberOfPlotSeriesNodes()):
+        series = chart.GetNthPlotSeriesNode(index)
+        table = series.GetTableNode().GetTable()
+        x, y = (
+            [table.GetColumnByName(name).GetValue(row) for row in range(table.GetNumberOfRows())]
+            for name in (series.GetXColumnName(), series.GetYColumnName())
+        )
+        style = "o" if series.GetLineStyle() == series.LineStyleNone else "-"
+        axes.plot(x, y, style, color=series.GetColor(), label=series.GetName(), linewidth=1.6, markersize=4)
+    axes.set(title=chart.GetTitle(), xlabel=chart.GetXAxisTitle(), ylabel=chart.GetYAxisTitle())
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, ncols=2)
+    figure.savefig(path, dpi=100)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Trainings one after the other: one that fails does not stop the rest, calling again goes on."""
+
+# ruff: noqa: F401, F811 (fixtures are imported)
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import slicer
+from small_models import TINY, phantomData
+from SVLDRLSegmentationLib.TrainBatchLogic import TrainBatchLogic
+from SVLDRLSegmentationLib.TrainLogic import TrainLogic
+
+pytestmark = pytest.mark.worker
+
+
+def test_a_batch_goes_on_after_a_failure_and_again(bench: Any, phantomData: Path, tmp_path: Path) -> None:
+    batch = TrainBatchLogic(TrainLogic())
+    good = {"cases": phantomData, "outputFolder": tmp_path / "b é", "overrides": TINY, "device": "cpu"}
+    jobs = [{"cases": tmp_path / "none.json", "outputFolder": tmp_path / "a"}, good]
+    rows = batch.trainBatch(jobs)
+    assert [row["status"] for row in rows] == ["failed", "finished"]
+    assert "none.json" in rows[0]["what"]
+    assert rows[0]["why"]
+    assert rows[0]["do"]
+    assert Path(rows[1]["model"]) == tmp_path / "b é" / "model"
+    assert rows[1]["name"] == "b é"
+    with (tmp_path / "trainings.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["failed", "finished"]
+    table = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLTableNode")
+    assert table.GetNumberOfRows() == 2
+
+    model = Path(rows[1]["model"]) / "model.safetensors"
+    written = model.stat().st_mtime_ns
+    again = batch.trainBatch(jobs[1:], tmp_path / "new" / "summary.csv")
+    assert [row["status"] for row in again] == ["finished"]
+    assert model.stat().st_mtime_ns == written  # not done again
+    assert (tmp_path / "new" / "summary.csv").is_file()
+    assert batch.trainBatch([]) == []
