@@ -17,7 +17,6 @@ from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.data.prepare import Intensity, prepare_image, prepare_label, to_native
 from SVLDRLCore.data.volumes import Geometry, Segment, write_image, write_label
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.events import EventLog
 
 SIZE = (4, 6, 6)
 
@@ -213,7 +212,7 @@ def test_a_sound_data_set_has_no_problems(tmp_path):
     datalist = data_set(tmp_path, noise="mt", channels=2)
     assert check_cases(datalist, {"all": (1,)}) == []
     seen = []
-    assert check(datalist.path, EventLog(None, [seen.append])) == []
+    assert check(datalist.path, listeners=[seen.append]) == []
     assert [(e["done"], e["total"]) for e in seen if e["event"] == "progress"] == [(1, 3), (2, 3), (3, 3)]
     images, label = read_case(datalist.training[0], datalist.labels)
     assert len(images) == 2
