@@ -136,14 +136,22 @@ def read_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def stdout_listener(record: dict[str, Any]) -> None:
-    """Print the event for a parent process: UTF-8 whatever the locale is."""
+    """Print the event for a parent process: UTF-8 whatever the locale is.
+
+    A parent that has died takes the pipe with it; the job is told by its standard input, and stops in good order.
+    """
     stream = getattr(sys.stdout, "buffer", None)
-    if stream is None:  # replaced by a text-only object, as Slicer's console does
-        sys.stdout.write(as_line(record))
-    else:
+    try:
+        if stream is None:  # replaced by a text-only object, as Slicer's console does
+            sys.stdout.write(as_line(record))
+        else:
+            sys.stdout.flush()
+            stream.write(as_line(record).encode("utf-8"))
         sys.stdout.flush()
-        stream.write(as_line(record).encode("utf-8"))
-    sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def as_line(record: Mapping[str, Any]) -> str:

@@ -160,3 +160,19 @@ def test_warnings_and_failures_are_shown() -> None:
     bar({"event": "warning", "text": "2 cases are empty"})
     bar({"event": "failed", "what": "a.nii", "why": "is cut", "do": "Copy it again"})
     assert stream.getvalue() == "Warning: 2 cases are empty\na.nii: is cut\nCopy it again\n"
+
+
+def test_a_parent_that_died_does_not_fail_the_job() -> None:
+    program = (
+        "import sys; from SVLDRLCore.events import EventLog, stdout_listener\n"
+        "sys.stdin.read()\n"  # until the pipe has no reader
+        "with EventLog(None, [stdout_listener]) as log:\n"
+        "    for _ in range(3): log.emit('message', text='x' * 100_000)\n"
+        "print('done', file=sys.stderr)\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], **pipes) as child:
+        child.stdout.close()
+        child.stdin.close()
+        assert child.stderr.read().decode().strip() == "done"
+    assert child.returncode == 0

@@ -15,7 +15,8 @@ from panel_tools import MODULE, ROOT, panel  # noqa: F401
 
 SIDE = ROOT / "SVLDRLSegmentation"
 LIGHT = {
-    "numpy", "packaging", "vtk", "slicer", "qt", "ctk", "SVLDRLSegmentationLib", "SVLDRLCore", "SampleData", "PyTorchUtils",
+    "numpy", "packaging", "vtk", "slicer", "qt", "ctk",
+    "SVLDRLSegmentationLib", "SVLDRLCore", "SampleData", "PyTorchUtils",
 }  # fmt: skip
 """What the Slicer side may import beside the standard library."""
 INTERACTIVE = {
