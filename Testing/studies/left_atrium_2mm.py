@@ -23,7 +23,7 @@ SEEDS = (0, 1, 2)
 NOISES = ("mt", "sfda")
 BASE = {"train": {"threads": 1, "validate_every": 250}, "data": {"held_out_fraction": 0.05}}
 FORK = {"stages": {"warm_up": 0.0, "transition": 0.15, "full_rl": 0.85}}
-MASK_AGENT_SEEDS = (0, 1, 2)
+MASK_AGENT_SEEDS = (0, 1)
 """Seeds whose extended run goes on to train mask agents; they come after the network and do not change it."""
 NO_MASK_AGENTS = {"mask_agents": {"enabled": False}}
 ROWS: dict[str, dict[str, Any]] = {
