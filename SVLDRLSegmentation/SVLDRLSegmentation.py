@@ -130,7 +130,7 @@ class SVLDRLSegmentationLogic(ScriptedLoadableModuleLogic):
 
     def trainBatch(self, jobs: list[dict[str, Any]], csvPath: Path | None = None) -> list[dict[str, Any]]:
         """Results of trainings one after another; each job holds the arguments of `train`."""
-        return TrainBatchLogic().trainBatch(jobs, csvPath)
+        return TrainBatchLogic(self.trainLogic).trainBatch(jobs, csvPath)
 
     def audit(self, cases: Any, model: Path, outputFolder: Path, *, waitForCompletion: bool = True, **options: Any):
         """Doubtful annotations, worst first."""

@@ -55,7 +55,8 @@ def training_table(jobs: list[dict[str, Any]], noise: str) -> str:
             cells.append(f"{scale * np.mean(values):.2f}")
         auc = [runs[row, s]["auc"] for s in seeds if "auc" in runs[row, s]]
         cells.append(" / ".join(f"{a:.2f}" for a in auc))
-        cells.append(f"{np.mean([runs[row, s].get('cpu_seconds', runs[row, s]['seconds']) for s in seeds]):.0f}")
+        spent = [runs[row, s].get("cpu_seconds", runs[row, s].get("seconds")) for s in seeds]
+        cells.append(f"{np.mean([seconds for seconds in spent if seconds]):.0f}")
         lines.append(_line(cells))
     return "\n".join(lines)
 

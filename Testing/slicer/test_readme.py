@@ -1,0 +1,39 @@
+"""The console example of the README runs as it stands, with settings for seconds instead of minutes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import slicer
+from panel_tools import MODULE, ROOT
+
+pytestmark = pytest.mark.worker
+
+QUICK = {
+    "data": {"spacing_mm": [6.0, 6.0, 6.0], "patch_size": [8, 16, 16]},
+    "network": {"levels": 2},
+    "mask_agents": {"opinion_steps": 2, "reinforcement_steps": 2},
+    "train": {"steps": 6, "validate_every": 6, "device": "cpu"},
+}
+
+
+def test_the_console_example(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.load(MODULE)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setattr("SVLDRLSegmentationLib.PhantomData.CASES", 4)
+    section = (ROOT / "README.md").read_text("utf-8").split("### From the Python console")[1]
+    example = re.search(r"```python\n(.+?)```", section, re.DOTALL)[1]
+    quick = example.replace('"demo"', '"demo", "overrides": QUICK')
+    quick = quick.replace('"demo", "overrides": QUICK, verified', '"demo", overrides=QUICK, verified')
+    quick = quick.replace('"steps": 400', '"steps": 8')
+    told: dict[str, Any] = {"QUICK": QUICK}
+    exec(compile(quick, "README.md", "exec"), told)
+    assert told["refined"].GetSegmentation().GetNumberOfSegments() == 1
+    assert told["refined"] is not told["segmentationNode"]
+    assert slicer.mrmlScene.IsNodePresent(told["refined"])
+    assert (tmp_path / "SVLDRL example" / "audit" / "audit.csv").is_file()
+    assert len(told["doubtful"]) == 5
+    assert [result["status"] for result in told["results"]] == ["finished", "finished"]
