@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "Resources" / "Screenshots")
     parser.add_argument("--quick", action="store_true", help="train for a few steps only: pictures of another model")
     options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
     slicerbench.install()
     with tempfile.TemporaryDirectory() as scratch, slicerbench.session() as bench:
         takePictures(bench, Path(scratch), options.output, options.quick)
