@@ -114,6 +114,7 @@ def test_a_package_that_does_not_load_is_explained(needs: Any, monkeypatch: pyte
     broken.mkdir()
     (broken / "__init__.py").write_text("raise OSError('WinError 126: a DLL is missing')")
     monkeypatch.setenv("PYTHONPATH", str(needs.place))
+    monkeypatch.delitem(sys.modules, "torch", raising=False)  # tests of the core have imported it
     with pytest.raises(JobError, match="WinError 126") as caught:
         needs.dependencies.verify()
     assert str(broken) in caught.value.do
