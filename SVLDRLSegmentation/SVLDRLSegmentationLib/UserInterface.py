@@ -55,11 +55,12 @@ def fitHeight(table: Any) -> None:
 
 
 def cellText(column: Any, row: int) -> str:
-    """A cell of a VTK column: numbers with two decimals, a dash for what is not known."""
+    """A cell of a VTK column: numbers with two decimals (mm with one), a dash for what is not known."""
     value = column.GetValue(row)
     if isinstance(value, str):
         return value
-    return "\u2013" if math.isnan(value) else f"{value:.2f}"
+    decimals = 1 if "(mm)" in column.GetName() else 2
+    return "\u2013" if math.isnan(value) else f"{value:.{decimals}f}"
 
 
 def selectedRows(table: Any) -> list[int]:

@@ -23,7 +23,7 @@ QUICK = {
 def test_the_console_example(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.load(MODULE)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    monkeypatch.setattr("SVLDRLSegmentationLib.PhantomData.CASES", 4)
+    monkeypatch.setattr("SVLDRLSegmentationLib.PhantomData.CASES", 6)
     section = (ROOT / "README.md").read_text("utf-8").split("### From the Python console")[1]
     example = re.search(r"```python\n(.+?)```", section, re.DOTALL)[1]
     quick = example.replace('"demo"', '"demo", "overrides": QUICK')
@@ -35,5 +35,5 @@ def test_the_console_example(bench: Any, tmp_path: Path, monkeypatch: pytest.Mon
     assert told["refined"] is not told["segmentationNode"]
     assert slicer.mrmlScene.IsNodePresent(told["refined"])
     assert (tmp_path / "SVLDRL example" / "audit" / "audit.csv").is_file()
-    assert len(told["doubtful"]) == 5
+    assert len(told["doubtful"]) == 7
     assert [result["status"] for result in told["results"]] == ["finished", "finished"]
