@@ -134,3 +134,19 @@ def test_the_library_imports_nothing_heavy() -> None:
     command = [sys.executable, "-c", code, str(ROOT / "Testing"), str(ROOT / "SVLDRLSegmentation")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_in_developer_mode_the_core_beside_the_module_is_found(tmp_path: Path) -> None:
+    """Slicer adds the module's own folder to sys.path and nothing else; no installed core helps out here."""
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:2]; import slicerbench; slicerbench.install()\n"
+        "sys.path[:] = [p for p in sys.path if p not in ('', sys.argv[1])] + [sys.argv[2]]\n"
+        "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
+        "import importlib.util; assert importlib.util.find_spec('SVLDRLCore') is None\n"
+        "from SVLDRLSegmentationLib.CoreLocation import coreFolder; print(coreFolder())\n"
+        "import SVLDRLCore.events\n"
+    )
+    command = [sys.executable, "-c", code, str(ROOT / "Testing"), str(ROOT / "SVLDRLSegmentation")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip().splitlines()[-1]) == ROOT

@@ -170,6 +170,17 @@ def test_closing_the_scene_ends_its_jobs_alone(training: Heard, phantomData: Pat
     assert other.end().status == "cancelled"
 
 
+def test_the_exit_of_the_application_ends_all_jobs_and_leaves_a_checkpoint(training: Heard, tmp_path: Path) -> None:
+    job = training.job
+    job.endsWithScene = False
+    job.start()
+    training.waitFor("progress")
+    slicer.app.aboutToQuit.emit()
+    waitUntil(lambda: not isAlive(job.processId))
+    assert training.end().status == "cancelled"
+    assert (tmp_path / "job 影像" / "run é" / "checkpoint.pt").is_file()
+
+
 def test_waiting_keeps_the_application_alive(bench: Any, tmp_path: Path) -> None:
     ticks = []
     timer = qt.QTimer()

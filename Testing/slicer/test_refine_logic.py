@@ -258,3 +258,12 @@ def test_regions_get_values_beyond_the_labels() -> None:
     nested = Model(Path("model"), "m", (ModelLabel(1, "edema"), ModelLabel(4, "core")), ("whole", "core"))
     runs, _warnings = planRuns(layers({"a": 1, "b": 2}), ["a", "b"], {"a": "whole", "b": "core"}, nested)
     assert runs[0].layer.values == {"a": 5, "b": 4}
+
+
+@pytest.mark.worker
+def test_learning_from_this_case_needs_no_model(phantomVolume: Any, phantomSegmentation: Any) -> None:
+    ids = phantomSegmentation.GetSegmentation().GetSegmentIDs()
+    node = RefineLogic().refine(phantomVolume, phantomSegmentation, learnFromThisCase=True, device="cpu")
+    assert node is not phantomSegmentation
+    assert node.GetSegmentation().GetSegmentIDs() == ids
+    assert all(maskOf(node, segmentID, phantomVolume).any() for segmentID in ids)
