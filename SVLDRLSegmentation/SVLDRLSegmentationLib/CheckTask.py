@@ -20,9 +20,10 @@ class CheckTask(Task):
         super().__init__()
         self._cases = cases
         self._names: dict[str, str] = {}
+        self._unusable: list[Problem] = []
 
     def start(self) -> None:
-        """Raises JobError when the cases cannot be written or the worker cannot be started."""
+        """Raises JobError when no case can be written or the worker cannot be started."""
         if isinstance(self._cases, (str, Path)):
             datalist = str(Path(self._cases).absolute())
         else:
@@ -30,15 +31,19 @@ class CheckTask(Task):
             names = caseNames(cases)
             self._names = dict(zip(fileNames(names), names))
             try:
-                datalist = str(writeSceneDataSet(cases, self._temporaryFolder() / "data"))
+                datalist = str(writeSceneDataSet(cases, self._temporaryFolder() / "data", onProblem=self._leaveOut))
             except JobError:
                 self._folder.cleanup()
                 raise
         self._startJob(Job("check", {"datalist": datalist}, self._temporaryFolder()))
 
+    def _leaveOut(self, name: str, error: JobError) -> None:
+        self._unusable.append(Problem(name, "error", error.what, error.why, error.do))
+
     def _finish(self, end: JobEnd) -> list[Problem]:
         keys = ("severity", "what", "why", "do")
-        return [
+        found = [
             Problem(self._names.get(row["case"], row["case"]), *(str(row[key]) for key in keys))
             for row in end.values.get("problems", [])
         ]
+        return [*self._unusable, *found]

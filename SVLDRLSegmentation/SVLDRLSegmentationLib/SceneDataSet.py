@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def caseNames(cases: Sequence[Case]) -> list[str]:
     """What the cases are called: as their segmentations, with numbers where two have one name."""
     names: list[str] = []
     for case in cases:
-        base = name = case.segmentationNode.GetName()
+        base = name = case.segmentationNode.GetName() if case.segmentationNode is not None else _("Case")
         number = 2
         while name in names:
             name, number = f"{base} ({number})", number + 1
@@ -59,7 +60,12 @@ def fileNames(names: Sequence[str]) -> list[str]:
     return fit
 
 
-def writeSceneDataSet(cases: Sequence[Case], folder: Path, structures: Sequence[str] | None = None) -> Path:
+def writeSceneDataSet(
+    cases: Sequence[Case],
+    folder: Path,
+    structures: Sequence[str] | None = None,
+    onProblem: Callable[[str, JobError], None] | None = None,
+) -> Path:
     """Write images, label maps and the data list of cases; returns datalist.json.
 
     The same structure has the same label value in all cases, by its name. Nothing is left behind on an error.
@@ -67,27 +73,44 @@ def writeSceneDataSet(cases: Sequence[Case], folder: Path, structures: Sequence[
     Args:
         folder: a new or empty folder.
         structures: names of the segments to learn; all that any case has when None.
+        onProblem: called with the name of each case that cannot be used, which is then left out.
 
     Raises:
-        JobError: a case cannot be used, by name.
+        JobError: a case cannot be used, by name; with `onProblem`, no case can.
     """
     if not cases:
         raise JobError(_("Cases"), _("there are none"), _("Add pairs of a volume and its segmentation"))
-    for case in cases:
-        for node in (*case.volumeNodes, case.segmentationNode):
-            if node is None:
-                raise JobError(_("Cases"), _("a volume or segmentation is missing"), _("Choose both for every case"))
-        requireInScene(case.segmentationNode)
-        for volumeNode in case.volumeNodes:
-            requireVolume(volumeNode)
+    problems: list[JobError] = []
+
+    def usable(name: str, use: Callable[[], Any]) -> Any:
+        try:
+            return use()
+        except JobError as error:
+            if onProblem is None:
+                raise
+            problems.append(error)
+            onProblem(name, error)
+            return None
+
+    names = caseNames(cases)
+    named = [
+        (case, name, fileName)
+        for case, name, fileName in zip(cases, names, fileNames(names))
+        if usable(name, partial(_requireUsable, case))
+    ]
+    if not named:
+        raise problems[0]
     if folder.exists() and any(folder.iterdir()):
         raise JobError(str(folder), _("the folder holds other files"), _("Choose another folder or name"))
-    labels = _labels(cases, structures)
+    labels = _labels([case for case, _name, _fileName in named], structures)
     existed = folder.exists()
     try:
         (folder / "images").mkdir(parents=True)
         (folder / "labels").mkdir()
-        entries = [_writeCase(case, name, folder, labels) for case, name in zip(cases, fileNames(caseNames(cases)))]
+        written = [usable(name, partial(_writeCase, case, fileName, folder, labels)) for case, name, fileName in named]
+        entries = [entry for entry in written if entry is not None]
+        if not entries:
+            raise problems[0]
         table = {"0": "background", **{str(value): name for name, value in labels.items()}}
         content = {"name": folder.name, "labels": table, "training": entries, "validation": []}
         (folder / "datalist.json").write_text(json.dumps(content, ensure_ascii=False, indent=1), "utf-8")
@@ -101,6 +124,17 @@ def writeSceneDataSet(cases: Sequence[Case], folder: Path, structures: Sequence[
             str(folder), str(error), _("Check that the disk is not full and the folder is writable")
         ) from error
     return folder / "datalist.json"
+
+
+def _requireUsable(case: Case) -> bool:
+    """True; raises JobError for a case with nodes that are missing, gone or of the wrong kind."""
+    for node in (*case.volumeNodes, case.segmentationNode):
+        if node is None:
+            raise JobError(_("Cases"), _("a volume or segmentation is missing"), _("Choose both for every case"))
+    requireInScene(case.segmentationNode)
+    for volumeNode in case.volumeNodes:
+        requireVolume(volumeNode)
+    return True
 
 
 def _labels(cases: Sequence[Case], structures: Sequence[str] | None) -> dict[str, int]:

@@ -97,6 +97,22 @@ def test_cases_of_the_scene_are_checked_and_trained_on(
 
 
 @pytest.mark.worker
+def test_a_check_names_each_unusable_case_of_the_scene_and_goes_on(
+    logic: TrainLogic, phantomVolume: Any, phantomSegmentation: Any
+) -> None:
+    empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Empty volume")
+    good = (phantomVolume, phantomSegmentation)
+    problems = logic.check([good, (empty, phantomSegmentation), (phantomVolume, None), good])
+    errors = [problem for problem in problems if problem.severity == "error"]
+    assert [problem.case for problem in errors][:2] == ["Rough (2)", "Case"]
+    assert "no voxels" in errors[0].why
+    assert "missing" in errors[1].why
+    assert all(problem.do for problem in errors)
+    with pytest.raises(JobError, match="no voxels"):
+        logic.check([(empty, phantomSegmentation)])
+
+
+@pytest.mark.worker
 def test_a_cancelled_training_keeps_what_it_learned(logic: TrainLogic, phantomData: Path, tmp_path: Path) -> None:
     overrides = {**TINY, "train": {**TINY["train"], "steps": 1_000_000, "validate_every": 1_000_000}}
     calls: list[Any] = []
