@@ -14,6 +14,7 @@ from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import Tensor, nn
 
 from ..config import NetworkConfig
+from .cpu_convolutions import quick_for_one
 
 _ACTIVATION = ("LeakyReLU", {"inplace": True, "negative_slope": 0.1})
 _NORM = ("group", {"num_groups": 8})
@@ -134,18 +135,18 @@ class SwinDecoder(nn.Module):
 def build_encoder(config: NetworkConfig, in_channels: int) -> nn.Module:
     """The shared encoder that `config.backbone` names."""
     if config.backbone == "swin_unetr":
-        return SwinEncoder(in_channels, config)
+        return quick_for_one(SwinEncoder(in_channels, config))
     encoder = UNetEncoder if config.backbone == "unet" else SegResNetEncoder
-    return encoder(in_channels, config.feature_size, config.levels)
+    return quick_for_one(encoder(in_channels, config.feature_size, config.levels))
 
 
 def build_decoder(config: NetworkConfig, resolution: str) -> nn.Module:
     """A decoder for that encoder; `out_channels` tells the width of its features."""
     if config.backbone == "swin_unetr":
-        return SwinDecoder(config, resolution)
+        return quick_for_one(SwinDecoder(config, resolution))
     channels = [config.feature_size * 2**level for level in range(config.levels)]
     decoder = UNetDecoder if config.backbone == "unet" else SegResNetDecoder
-    return decoder(channels, resolution)
+    return quick_for_one(decoder(channels, resolution))
 
 
 def _segresnet(in_channels: int, feature_size: int, levels: int) -> SegResNet:

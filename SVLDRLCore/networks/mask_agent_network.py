@@ -19,6 +19,7 @@ from ..config import NetworkConfig
 from ..data.mask_alignment import CALIBRATION_VALUES, Calibration
 from .actor_critic_unetr import ACTIONS
 from .backbones import build_decoder, build_encoder
+from .cpu_convolutions import quick_for_one
 
 VOTERS = 4
 
@@ -59,8 +60,8 @@ class MaskAgentNetwork(nn.Module):
         self.votes = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, VOTERS))
         self.register_buffer("calibrations", torch.zeros(structures, CALIBRATION_VALUES))
         self.calibrate([Calibration()] * structures)
-        self.agent_features = nn.Conv3d(width, width, kernel_size=3, padding=1)
-        self.agent_belief = nn.Conv3d(2, width, kernel_size=3, padding=1)
+        self.agent_features = quick_for_one(nn.Conv3d(width, width, kernel_size=3, padding=1))
+        self.agent_belief = quick_for_one(nn.Conv3d(2, width, kernel_size=3, padding=1))
         self.policy_head = nn.Conv3d(width, len(ACTIONS), kernel_size=1)
         self.value_head = nn.Conv3d(width, 1, kernel_size=1)
         self.decisiveness = nn.Parameter(torch.tensor(12.0))

@@ -19,6 +19,14 @@ slicerbench.install()
 from slicerbench import phantom  # noqa: E402
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test with a trained model has had a worker: it trains the model."""
+    for item in items:
+        if "tinyModel" in getattr(item, "fixturenames", ()):
+            item.add_marker("worker")
+
+
 @pytest.fixture
 def bench() -> Iterator[slicerbench.Bench]:
     """A fresh scene, fresh settings and no modules; exceptions of slots and observers fail the test at its end."""

@@ -155,6 +155,7 @@ class FakePackages:
         self.verified = True
 
 
+@pytest.mark.worker
 def test_nothing_is_said_when_nothing_is_missing(panel: Any) -> None:  # noqa: F811
     assert panel.ui.dependenciesFrame.isHidden()
 

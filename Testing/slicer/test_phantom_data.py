@@ -26,6 +26,7 @@ def test_sample_data_offers_it_without_a_download(bench: Any) -> None:
     assert callable(source().customDownloader)
 
 
+@pytest.mark.worker
 def test_it_fills_the_panels_and_is_made_once(bench: Any, panel: Any, tmp_path: Path) -> None:  # noqa: F811
     folder = tmp_path / "données 幻影"
     volume, rough, true = loadPhantom(folder)
@@ -49,6 +50,7 @@ def test_it_fills_the_panels_and_is_made_once(bench: Any, panel: Any, tmp_path: 
     assert (folder / "datalist.json").stat().st_mtime_ns == made
 
 
+@pytest.mark.worker
 def test_a_folder_in_use_is_told(bench: Any, tmp_path: Path) -> None:
     (tmp_path / "somebody's.txt").write_text("keep me")
     with pytest.raises(JobError, match="in use"):

@@ -36,6 +36,7 @@ def settingsOf(tab: Any) -> dict[str, Any]:
     return json.loads((tab.folder / "run.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.worker
 def test_train_pause_resume_and_refine_with_the_model(bench: Any, panel: Any, train: Any, tinyCases: Path) -> None:  # noqa: F811
     ui = train.ui
     ui.caseTable.item(1, 0).setCheckState(qt.Qt.Checked)
@@ -89,6 +90,7 @@ def test_train_pause_resume_and_refine_with_the_model(bench: Any, panel: Any, tr
     assert "name already" in ui.startButton.toolTip
 
 
+@pytest.mark.worker
 def test_leave_come_back_cancel_and_go_on_after_a_restart(bench: Any, panel: Any, train: Any) -> None:  # noqa: F811
     press(train.ui.startButton)
     task = train.task
@@ -128,6 +130,7 @@ def test_leave_come_back_cancel_and_go_on_after_a_restart(bench: Any, panel: Any
     again.cleanup()
 
 
+@pytest.mark.worker
 def test_check_lists_problems_per_case(bench: Any, train: Any, tmp_path: Path) -> None:
     datalist = writeCases(tmp_path / "cases")
     content = json.loads(datalist.read_text())
@@ -168,6 +171,7 @@ def test_a_folder_of_cases_is_listed_without_reading_it(train: Any, tmp_path: Pa
     assert train.cases.table.names == ["a", "b"]
 
 
+@pytest.mark.worker
 def test_a_training_on_cases_of_the_scene(bench: Any, train: Any, tinyCases: Path) -> None:  # noqa: F811
     ui = train.ui
     pairs = [loadCase(tinyCases, index)[:2] for index in range(3)]
@@ -199,6 +203,7 @@ def test_a_training_on_cases_of_the_scene(bench: Any, train: Any, tinyCases: Pat
     assert train.model is not None, train.jobBar.ui.errorLabel.text
 
 
+@pytest.mark.worker
 def test_a_failing_training_says_what_why_and_what_to_do(bench: Any, train: Any, tmp_path: Path) -> None:
     datalist = writeCases(tmp_path / "cases")
     entry = json.loads(datalist.read_text())["training"][0]

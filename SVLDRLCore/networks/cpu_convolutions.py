@@ -1,0 +1,37 @@
+"""A batch of one on the CPU, without PyTorch's slow path.
+
+PyTorch hands a 3D convolution to oneDNN only if there are two samples or more, or the input is large
+(`use_mkldnn` in ATen's Convolution.cpp); a single small patch falls to `slow_conv3d`, which takes several times
+longer than oneDNN takes for two such patches. So a lone sample goes through as a pair, of which one half is kept.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+LARGE = 20480
+"""Batch x channels x depth x height above which ATen chooses oneDNN by itself."""
+
+
+class PairedConv3d(nn.Conv3d):
+    """`nn.Conv3d` that sees a small lone sample on the CPU as a pair. Same weights, same results."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if not takes_slow_path(x):
+            return super()._conv_forward(x, weight, bias)
+        return super()._conv_forward(x.expand(2, -1, -1, -1, -1), weight, bias)[:1]
+
+
+def quick_for_one(network: nn.Module) -> nn.Module:
+    """Make every plain 3D convolution of `network` a `PairedConv3d`, in place; returns it."""
+    for module in network.modules():
+        if type(module) is nn.Conv3d and module.groups == 1 and max(module.kernel_size) > 1:
+            module.__class__ = PairedConv3d  # the weights and their names stay as they are
+    return network
+
+
+def takes_slow_path(x: Tensor) -> bool:
+    """Whether a 3D convolution of x, (B, C, D, H, W), would miss oneDNN for being small and alone."""
+    small = x.ndim == 5 and x.shape[0] == 1 and x.shape[1:4].numel() <= LARGE
+    return small and x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
