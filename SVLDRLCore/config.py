@@ -195,7 +195,7 @@ class TrainConfig:
     steps: int = 600
     """Optimiser steps of the three stages together."""
     batch_size: int = 2
-    """Patches a step (paper: 1; on CPUs two patches cost less than one: the fast convolutions need them)."""
+    """Patches a step (paper: 1; on CPUs two small patches cost no more than one, see `cpu_convolutions`)."""
     steps_per_epoch: int = 50
     """Steps between two rows of metrics."""
     validate_every: int = 100
@@ -227,6 +227,8 @@ class Config:
     reliability: ReliabilityConfig = field(default_factory=ReliabilityConfig)
     mask_agents: MaskAgentConfig = field(default_factory=MaskAgentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    method_settings: dict[str, float] = field(default_factory=dict)
+    """Hyper-parameters of a compared method, e.g. {"forget_rate": 0.2}; see the method's file."""
 
     def __post_init__(self) -> None:
         check_values(self)

@@ -26,7 +26,8 @@ from ..exchange.run_folder import RunFolder, open_run
 from ..exchange.trained_model import load_model, package_config, package_tensors
 from ..job_control import JobControl
 from ..learning.checkpoints import FolderLock
-from ..learning.training_run import METHODS, RunInput, RunResult, run_training
+from ..learning.training_run import RunInput, RunResult, run_training
+from ..methods.registry import METHODS
 
 
 def train(
@@ -50,7 +51,7 @@ def train(
         datalist: MONAI / Decathlon JSON or a folder; only its training list is learned from.
         output: a new folder; with `resume` one where a training was started (its own settings count then).
         preset, reading, overrides: see `load_config`.
-        method: "svl_drl" or "supervised".
+        method: "svl_drl", "supervised" or one of the compared methods (see `methods.registry.METHODS`).
         verified: names of training cases whose labels can be trusted, beside those the datalist marks.
         clean_list: a datalist whose `validation` cases choose the best model; else held-out noisy cases do.
         initial_model: start encoder and segmentation decoder from this model (a shared warm-up).

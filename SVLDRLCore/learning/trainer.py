@@ -17,7 +17,7 @@ from ..data.sampler import Batch
 from ..errors import Cancelled, InputError
 from ..events import EventLog, TimeLeft
 from ..job_control import JobControl
-from ..methods.method import Method
+from ..methods.method import Method, weights_that_predict
 from .checkpoints import load_checkpoint, random_states, restore_random_states, save_checkpoint
 from .optimisation import build_average, build_optimiser, clip_gradients, set_learning_rate
 from .stages import Stage, open_parts, stage_at
@@ -85,6 +85,7 @@ class Trainer:
         self.network = method.network.to(device, memory_format=torch.channels_last_3d)
         self.optimiser = build_optimiser(self.network, optimiser)
         self.average = build_average(self.network, optimiser.ema_decay)
+        method.predictor = self.predictor
         self.steps = stages[-1].last
         self.step = 0
         self.rows: list[dict[str, Any]] = []
@@ -100,6 +101,10 @@ class Trainer:
     def predictor(self) -> nn.Module:
         """The network that predicts: the moving average where there is one."""
         return self.network if self.average is None else self.average.module
+
+    def predicting_weights(self) -> dict[str, torch.Tensor]:
+        """A copy on the CPU of the weights that predict now, without a method's companions."""
+        return {k: v.detach().cpu().clone() for k, v in weights_that_predict(self.predictor).items()}
 
     def run(self) -> None:
         """Train to the end.
@@ -190,7 +195,7 @@ class Trainer:
             score = row.get("validation_dice", -math.inf)
             if score > self.best_score:
                 self.best_score = score
-                self.best_weights = {k: v.detach().cpu().clone() for k, v in self.predictor.state_dict().items()}
+                self.best_weights = self.predicting_weights()
         self.rows.append(row)
         self.events.emit("metrics", **row)
 

@@ -22,13 +22,14 @@ from ..exchange.run_folder import RunFolder
 from ..exchange.trained_model import build_mask_network, build_networks
 from ..job_control import JobControl
 from ..methods.mask_agents import OPINION, REINFORCEMENT, MaskAgents
-from ..methods.supervised import Supervised
-from ..methods.svl_drl import SVLDRL
+from ..methods.method import trained_parts
+from ..methods.registry import make_method
 from .label_review import LabelReview, predict_case
-from .stages import Stage, plan_stages
+from .stages import TRAINED_PARTS, Stage, plan_stages
 from .trainer import Hooks, Trainer
 
-METHODS = ("svl_drl", "supervised")
+ROBUST = "robust"
+"""The stage of a compared method after its supervised warm-up."""
 NOT_LEARNED = 0.98 * UNIFORM_ENTROPY
 MOST_MASK_CASES = 200
 """Cases that the mask agents learn from at most: their predictions are kept in memory."""
@@ -76,7 +77,7 @@ def run_training(
         InputError: the training cannot go on, with the reason.
     """
     trainer, review = _train_network(given, folder, events, control, resume)
-    last = {k: v.detach().cpu().clone() for k, v in trainer.predictor.state_dict().items()}
+    last = trainer.predicting_weights()
     rows, seconds = list(trainer.rows), dict(trainer.stage_seconds)
     warnings = [*review.warnings, *_policy_warning(rows, given.config, given.method)]
     mask_network = None
@@ -115,24 +116,28 @@ def _train_network(
         start_from(network, given.initial_weights)
     generator = torch.Generator().manual_seed(config.train.seed + 1)
     nested = given.structures.nested
-    if given.method == "supervised":
-        method = Supervised(network, config, nested)
-        stages = plan_stages(config.train.steps, StageConfig(warm_up=1.0, transition=0.0, full_rl=0.0))
-        border = round(config.stages.warm_up * config.train.steps)
-    else:
-        method = SVLDRL(network, config, nested, generator)
-        stages = plan_stages(config.train.steps, config.stages)
-        border = stages[0].last if stages[0].name == "warm_up" and len(stages) > 1 else 0
+    verified = [case.verified for case in given.training]
+    method = make_method(given.method, network, config, nested, generator, verified)
+    stages, border = method_stages(given.method, method.network, config)
     second = round(config.reliability.second_look * config.train.steps)
     # At step 0 there is something to judge with only where the network comes from another run.
     looks = {border, second} - (set() if given.initial_weights else {0})
     sampler = PatchSampler(given.training, config.data, config.train.batch_size, config.train.seed)
     place = folder and folder.path
     review = LabelReview(given.training, sampler.order, config, nested, device, events, place, control.check)
+
+    def look(predictor: nn.Module) -> None:
+        method.look((case, predict_case(predictor, case, config, nested, device, 0.25)) for case in given.training)
+        review(predictor)
+
+    def restore(state: dict[str, Any]) -> None:
+        review.restore(state["labels"])
+        method.restore(state["method"])
+
     hooks = Hooks(
-        reviews=dict.fromkeys(sorted(looks), review),
-        review_state=review.state,
-        restore_review=review.restore,
+        reviews=dict.fromkeys(sorted(looks), review) | ({border: look} if method.looks_at_cases else {}),
+        review_state=lambda: {"labels": review.state(), "method": method.state()},
+        restore_review=restore,
         validate=_validation(given),
         generators={"agents": generator},
     )
@@ -144,6 +149,23 @@ def _train_network(
         trainer.resume()
     trainer.run()
     return trainer, review
+
+
+def method_stages(name: str, network: nn.Module, config: Config) -> tuple[tuple[Stage, ...], int]:
+    """Stages of a method, and the step before which the labels are first judged: the end of the warm-up.
+
+    Plain training has one stage, SVL-DRL its three; a compared method has a supervised warm-up and then its own.
+    """
+    steps = config.train.steps
+    border = round(config.stages.warm_up * steps)
+    if name == "supervised":
+        return plan_stages(steps, StageConfig(warm_up=1.0, transition=0.0, full_rl=0.0)), border
+    if name == "svl_drl":
+        stages = plan_stages(steps, config.stages)
+        return stages, stages[0].last if stages[0].name == "warm_up" and len(stages) > 1 else 0
+    parts = trained_parts(network, TRAINED_PARTS["warm_up"])
+    stages = (Stage("warm_up", 0, border, parts), Stage(ROBUST, border, steps, parts))
+    return tuple(stage for stage in stages if stage.last > stage.first), border
 
 
 def _train_mask_agents(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..agents.losses import policy_loss, segmentation_loss, value_loss
 from ..agents.mask_agents import mask_episode
@@ -28,6 +28,7 @@ class MaskAgents:
 
     def __init__(self, network: MaskAgentNetwork, config: MaskAgentConfig, generator: torch.Generator) -> None:
         self.network, self.config, self.generator = network, config, generator
+        self.predictor: nn.Module = network
 
     def training_step(self, batch: MaskBatch, stage: str, progress: float) -> StepResult:
         """The stage's loss on one batch."""

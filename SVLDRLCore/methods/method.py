@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 from torch import Tensor, nn
 
+from ..data.cases import TrainingCase
 from ..data.sampler import Batch
+
+STUDENT = "student"
 
 
 @dataclass(frozen=True)
@@ -22,11 +27,54 @@ class Method(Protocol):
     """A way to learn from noisy labels.
 
     Attributes:
-        network: all that is trained; stages name its parts.
+        network: all that is trained; stages name its parts. Where more than the network that predicts is trained,
+            it is `Companions`.
+        predictor: the moving average of `network` (itself where there is none), set by the trainer before the first
+            step: the network that is validated and kept, and the teacher of methods that want one.
+        looks_at_cases: whether `look` is to be called before the first step after the warm-up.
     """
 
     network: nn.Module
+    predictor: nn.Module
+    looks_at_cases: bool
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """The loss of one batch; `progress` in [0, 1) is the share of the stage that lies behind."""
         ...
+
+    def look(self, predicted: Iterable[tuple[TrainingCase, np.ndarray]]) -> None:
+        """See each training case with the probabilities (C, D, H, W) that `predictor` gives it."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What checkpoints must hold beside weights and random generators: plain types and tensors."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state()` was taken."""
+        ...
+
+
+class Companions(nn.Module):
+    """The network that predicts (`student`), and what a method trains beside it; `forward` is the former's."""
+
+    def __init__(self, student: nn.Module, **beside: nn.Module) -> None:
+        super().__init__()
+        self.student = student
+        for name, module in beside.items():
+            self.add_module(name, module)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.student(image)
+
+
+def weights_that_predict(network: nn.Module) -> Mapping[str, Tensor]:
+    """The state of the network that predicts, without its companions."""
+    return (getattr(network, STUDENT) if isinstance(network, Companions) else network).state_dict()
+
+
+def trained_parts(network: nn.Module, of_student: tuple[str, ...]) -> tuple[str, ...]:
+    """Names for `open_parts`: the parts of the network that predicts, or with companions the whole of each."""
+    if isinstance(network, Companions):
+        return tuple(name for name, _ in network.named_children())
+    return of_student

@@ -8,25 +8,13 @@ from torch import Tensor
 from ..agents.losses import full_rl_loss, policy_loss, transition_loss, value_loss
 from ..agents.returns import advantage, explained_variance
 from ..agents.rollout import Episode, image_episode
-from ..config import Config
 from ..data.sampler import Batch
-from ..networks.actor_critic_unetr import ActorCriticUNETR
 from .method import StepResult
 from .supervised import Supervised
 
 
 class SVLDRL(Supervised):
     """Warm-up (eq. 1) -> Transition (eq. 4) -> Full RL (eq. 7)."""
-
-    def __init__(
-        self,
-        network: ActorCriticUNETR,
-        config: Config,
-        nested: bool,
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(network, config, nested)
-        self.generator = generator
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """The stage's loss on one batch."""

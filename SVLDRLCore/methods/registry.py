@@ -1,0 +1,43 @@
+"""All training methods by the names that `svldrl train --method` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from ..config import Config
+from ..errors import InputError
+from ..networks.actor_critic_unetr import ActorCriticUNETR
+from .method import Method
+from .supervised import Supervised
+from .svl_drl import SVLDRL
+
+METHODS: dict[str, Callable[..., Method]] = {
+    "svl_drl": SVLDRL,
+    "supervised": Supervised,
+}
+_WITHOUT_SETTINGS = ("svl_drl", "supervised")
+
+
+def make_method(
+    name: str,
+    network: ActorCriticUNETR,
+    config: Config,
+    nested: bool,
+    generator: torch.Generator,
+    verified: Sequence[bool],
+) -> Method:
+    """The method of that name (for the arguments see `Supervised`).
+
+    Raises:
+        InputError: an unknown name, or settings that the method does not have.
+    """
+    if name not in METHODS:
+        raise InputError(f"method {name!r}", "there is none of that name", f"Use one of {', '.join(METHODS)}")
+    if config.method_settings and name in _WITHOUT_SETTINGS:
+        unknown = next(iter(config.method_settings))
+        raise InputError(
+            f"setting method_settings.{unknown}", f"{name} takes its settings elsewhere", "Remove it, or see agents"
+        )
+    return METHODS[name](network, config, nested, generator, verified)
