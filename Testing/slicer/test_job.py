@@ -174,7 +174,7 @@ def test_the_exit_of_the_application_ends_all_jobs_and_leaves_a_checkpoint(train
     job = training.job
     job.endsWithScene = False
     job.start()
-    training.waitFor("progress")
+    training.waitFor("stage")  # before that it reads cases, and there is nothing to save
     slicer.app.aboutToQuit.emit()
     waitUntil(lambda: not isAlive(job.processId))
     assert training.end().status == "cancelled"
