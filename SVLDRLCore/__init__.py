@@ -13,7 +13,7 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-_COMMANDS = ("audit", "check", "corrupt", "demo", "evaluate", "info", "phantom", "refine", "train")
+_COMMANDS = ("audit", "benchmark", "check", "corrupt", "demo", "evaluate", "info", "phantom", "refine", "train")
 __all__ = ["InputError", "__version__", *_COMMANDS]
 
 

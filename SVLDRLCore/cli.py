@@ -210,6 +210,26 @@ def _audit(values: dict[str, Any], control: JobControl) -> int:
     return 0
 
 
+def _define_benchmark(sub: ArgumentParser) -> None:
+    """Compare methods under noises, ratios and seeds: a table of results and a report."""
+    sub.add_argument("settings", type=str, help="JSON file that tells rows, noises, ratios and seeds")
+    sub.add_argument("--output", type=str, required=True, help="new folder, or one where this was stopped")
+    sub.add_argument("--workers", type=int, default=1, help="jobs at a time; with more than one, of a thread each")
+    _job_options(sub)
+
+
+def _benchmark(values: dict[str, Any], control: JobControl) -> int:
+    from .commands.benchmark import benchmark, failed_jobs
+
+    listeners = _listeners(values, control)
+    report = benchmark(values.pop("settings"), **values, listeners=listeners, control=control)
+    failed = failed_jobs(values["output"])
+    _say(f"Report: {report}", listeners)
+    if failed:
+        print(f"{len(failed)} jobs failed, the first: {failed[0]['job']}: {failed[0]['why']}", file=sys.stderr)
+    return EXIT_INPUT_ERROR if failed else 0
+
+
 def _define_phantom(sub: ArgumentParser) -> None:
     """Make a small data set with noisy labels to try everything on."""
     sub.add_argument("--output", type=str, required=True, help="new folder")
@@ -315,6 +335,7 @@ COMMANDS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[dict[str, 
     "refine": (_define_refine, _refine),
     "audit": (_define_audit, _audit),
     "evaluate": (_define_evaluate, _evaluate),
+    "benchmark": (_define_benchmark, _benchmark),
     "corrupt": (_define_corrupt, _corrupt),
     "check": (_define_check, _check),
     "info": (_define_info, _info),

@@ -9,6 +9,13 @@ METHOD_NAMES = {
     "svl_drl": "staged voxel-level deep reinforcement learning (SVL-DRL)",
     "pixel_drl_mg": "pixel-level deep reinforcement learning with mask generation (PixelDRL-MG)",
     "supervised": "plain supervised training",
+    "loss_correction": "forward loss correction (Patrini 2017)",
+    "co_teaching": "Co-Teaching (Han 2018)",
+    "mtcl": "mean-teacher-assisted confident learning (MTCL, Xu 2022)",
+    "adele": "adaptive early-learning correction (ADELE, Liu 2022)",
+    "jcas": "joint class-affinity segmentation (JCAS, Guo & Yuan 2022)",
+    "rsf_assisted": "label correction assisted by region-scalable fitting (RSF, Liu 2024)",
+    "clcs": "class-wise curriculum label selection (CLCS, Guo 2024)",
 }
 
 READING_NAMES = {
@@ -24,6 +31,13 @@ NOISE_HANDLING = {
         "agreement with the labels and for plausible masks."
     ),
     "supervised": "None: every label is taken as true.",
+    "loss_correction": "The loss is corrected by an estimated matrix of how classes are mislabelled.",
+    "co_teaching": "Two networks; each leaves out the voxels that the other finds hardest to fit.",
+    "mtcl": "Labels that contradict a confident teacher are softened.",
+    "adele": "Once a class is being memorised, its labels are replaced by the teacher where that is confident.",
+    "jcas": "Learned matrices of how classes, and pairs of places, are mislabelled correct the loss.",
+    "rsf_assisted": "Labels that contradict a confident teacher are corrected where the intensities agree.",
+    "clcs": "Voxels on which two decoders outvote the label count less.",
 }
 
 INTENDED_USE = """\

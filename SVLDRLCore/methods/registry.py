@@ -9,13 +9,27 @@ import torch
 from ..config import Config
 from ..errors import InputError
 from ..networks.actor_critic_unetr import ActorCriticUNETR
+from .adele import ADELE
+from .clcs import CLCS
+from .co_teaching import CoTeaching
+from .jcas import JCAS
+from .loss_correction import LossCorrection
 from .method import Method
+from .mtcl import MTCL
+from .rsf_assisted import RSFAssisted
 from .supervised import Supervised
 from .svl_drl import SVLDRL
 
 METHODS: dict[str, Callable[..., Method]] = {
     "svl_drl": SVLDRL,
     "supervised": Supervised,
+    "loss_correction": LossCorrection,
+    "co_teaching": CoTeaching,
+    "mtcl": MTCL,
+    "adele": ADELE,
+    "jcas": JCAS,
+    "rsf_assisted": RSFAssisted,
+    "clcs": CLCS,
 }
 _WITHOUT_SETTINGS = ("svl_drl", "supervised")
 

@@ -23,6 +23,7 @@ ROOMS = (
     "methods",
     "learning",
     "evaluation",
+    "benchmarking",
     "commands",
     "cli",
     "__main__",

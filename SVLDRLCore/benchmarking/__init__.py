@@ -1,0 +1,1 @@
+"""Methods x noises x ratios x seeds on one data set: settings, plan, results and report."""

@@ -1,0 +1,168 @@
+"""The jobs of a benchmark, what each needs, and which rows of the results each gives. Pure: nothing is run here.
+
+Jobs whose outcome cannot differ are one job: training on the clean labels is the same whatever the noise.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from .settings import CLEAN, BenchmarkSettings, row_overrides, slug, warm_up_overrides
+
+Kind = Literal["corrupt", "warm_up", "train"]
+Budget = Literal["steps", "time"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands: the name of a noise, the share of corrupted cases and a seed."""
+
+    noise: str
+    ratio: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One child process.
+
+    Attributes:
+        labels: which labels are learned from ("given" without meaning to a `corrupt` job).
+        row: name of the row that is trained.
+        budget: "steps", or "time": as many steps as the reference row's training at `match` took time.
+    """
+
+    kind: Kind
+    place: Place
+    labels: str = "given"
+    row: str = ""
+    budget: Budget = "steps"
+    match: Place | None = None
+
+    @property
+    def name(self) -> str:
+        """A file name, unique in the benchmark."""
+        place = (slug(self.place.noise), f"{self.place.ratio:g}", str(self.place.seed))
+        own = {"corrupt": (), "warm_up": (slug(self.labels),), "train": (slug(self.row),)}[self.kind]
+        return "_".join((slug(self.kind), *own, *place, *(["time"] if self.budget == "time" else [])))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row of the tables at one place, and the job that gives its numbers."""
+
+    place: Place
+    row: str
+    budget: Budget
+    job: Job
+
+
+def plan_runs(settings: BenchmarkSettings) -> tuple[Run, ...]:
+    """All runs, the most telling first: seed by seed, in each the reference and the baseline before the others.
+
+    With `same_time` the second runs follow; the reference row's time is its own, so it is not run again.
+    """
+    ranked = dict.fromkeys([settings.reference, settings.baseline, *settings.rows])
+    places = [
+        Place(noise, ratio, seed) for seed in settings.seeds for ratio in settings.ratios for noise in settings.noises
+    ]
+    at = [(place, row) for place in places for row in ranked if _runs_at(settings, row, place)]
+    runs = [Run(place, row, "steps", _train_job(settings, row, place)) for place, row in at]
+    matched: dict[tuple[str, Place], Place] = {}
+    if settings.same_time:
+        for place, row in [(p, r) for p, r in at if _runs_at(settings, settings.reference, p)]:
+            equal = _train_job(settings, row, place)
+            if row != settings.reference:
+                match = matched.setdefault((row, equal.place), place)
+                equal = Job("train", equal.place, equal.labels, row, "time", match)
+            runs.append(Run(place, row, "time", equal))
+    return tuple(runs)
+
+
+def plan_jobs(settings: BenchmarkSettings) -> tuple[Job, ...]:
+    """Every job once, each after all that it needs."""
+    jobs: dict[Job, None] = {}  # an ordered set
+
+    def add(job: Job) -> None:
+        for needed in needs(settings, job):
+            add(needed)
+        jobs.setdefault(job)
+
+    for run in plan_runs(settings):
+        if run.place.ratio > 0:  # the table tells the label Dice of a noise beside rows that know nothing of it, too
+            add(Job("corrupt", run.place))
+        add(run.job)
+    return tuple(jobs)
+
+
+def needs(settings: BenchmarkSettings, job: Job) -> tuple[Job, ...]:
+    """Jobs that must be done before this one."""
+    corrupted = () if job.place.noise == CLEAN else (Job("corrupt", job.place),)
+    if job.kind == "corrupt":
+        return ()
+    if job.kind == "warm_up":
+        return corrupted
+    first = (*corrupted, Job("warm_up", job.place, job.labels))
+    if job.match is None:
+        return first
+    equal_steps = Job("train", job.place, job.labels, job.row)
+    return (*first, equal_steps, _train_job(settings, settings.reference, job.match))
+
+
+def reference_job(settings: BenchmarkSettings, job: Job) -> Job:
+    """The job whose training time a job of budget "time" is to match."""
+    return needs(settings, job)[-1]
+
+
+def recipe(settings: BenchmarkSettings, job: Job, data: str) -> dict[str, Any]:
+    """All that a job's outcome depends on, as JSON holds it; `data` is the checksum of the data set.
+
+    A job that was done with another recipe is not the job that is planned.
+    """
+    made: dict[str, Any] = {"kind": job.kind, "data": data, "seed": job.place.seed, "preset": settings.preset}
+    if job.place.noise != CLEAN:
+        noise = settings.noises[job.place.noise]
+        made["noise"] = {"kind": noise.kind, **noise.options, "ratio": job.place.ratio}
+    if job.kind != "corrupt":
+        made["labels"] = job.labels
+        made["warm_up"] = warm_up_overrides(settings, job.place.seed)
+    if job.kind == "train":
+        row = settings.rows[job.row]
+        about = asdict(row)
+        made["row"] = {key: about[key] for key in ("method", "reading", "verified", "keep_largest")}
+        made["settings"] = row_overrides(settings, row, job.place.seed, settings.steps)
+    if job.match is not None:
+        made["same time as"] = recipe(settings, reference_job(settings, job), data)
+    return json.loads(json.dumps(made))
+
+
+def first_difference(old: Any, new: Any, where: str = "") -> str | None:
+    """Where two recipes differ first, as "warm_up.train.steps: 5 -> 6"; None where they are equal."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*new, *old]):
+            found = first_difference(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+            if found:
+                return found
+        return None
+    return None if old == new else f"{where}: {json.dumps(old)} -> {json.dumps(new)}"
+
+
+def cost(settings: BenchmarkSettings, job: Job) -> float:
+    """About how long a job takes, in optimiser steps; for the time left."""
+    return {"corrupt": 0.1 * settings.warm_up_steps, "warm_up": settings.warm_up_steps, "train": settings.steps}[
+        job.kind
+    ]
+
+
+def _runs_at(settings: BenchmarkSettings, row: str, place: Place) -> bool:
+    of = settings.rows[row]
+    return (of.noises is None or place.noise in of.noises) and (of.ratios is None or place.ratio in of.ratios)
+
+
+def _train_job(settings: BenchmarkSettings, row: str, place: Place) -> Job:
+    labels = settings.rows[row].labels
+    if labels == "clean" or place.ratio == 0:
+        return Job("train", Place(CLEAN, 0.0, place.seed), "clean", row)
+    return Job("train", place, labels, row)

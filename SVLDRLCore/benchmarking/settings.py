@@ -1,0 +1,244 @@
+"""What a benchmark compares: frozen settings read from its CONFIG.json, every mistake told by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ..config import load_config
+from ..config_building import build, merge
+from ..errors import InputError
+
+DATA_VARIABLE = "SVLDRL_DATA"
+CLEAN = "clean"
+"""Stands for a noise where the labels are the original ones."""
+_NOT_A_ROWS = {"network": None, "data": None, "train": ("steps", "seed")}
+"""Overrides that would leave a row with another network, other volumes or another budget than all the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of the tables: a method and what it is given."""
+
+    method: str = "svl_drl"
+    """As `svldrl train --method`."""
+    reading: str = "corrected"
+    """As `svldrl train --reading`."""
+    group: str = "compared"
+    """Rows of a group share a table."""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """Settings laid over those of all runs; `network` and `data` must be the same for all."""
+    verified: int = 0
+    """So many truly clean training cases are marked as verified."""
+    labels: Literal["given", "clean", "only_clean"] = "given"
+    """The corrupted labels, the labels before corruption, or (the oracle) the truly clean cases alone."""
+    keep_largest: bool = False
+    """Keep the largest component of each structure when evaluated."""
+    ratios: tuple[float, ...] | None = None
+    """Run at these ratios only."""
+    noises: tuple[str, ...] | None = None
+    """Run at these noises only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """A noise: its `kind` ("mt", "sfda") and any further option of `svldrl corrupt`."""
+
+    kind: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkSettings:
+    """A whole CONFIG.json."""
+
+    about: str = ""
+    """A sentence for the report."""
+    datalist: str = ""
+    """Relative to CONFIG.json, or to the folder that the environment variable SVLDRL_DATA names."""
+    preset: str = "general"
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """Settings of every run, warm-ups included."""
+    noises: dict[str, Noise] = field(default_factory=dict)
+    ratios: tuple[float, ...] = (0.5,)
+    """Shares of the training cases whose labels are corrupted; 0: the clean labels."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    warm_up_steps: int = 250
+    """Steps of the supervised warm-up that rows with the same labels share."""
+    steps: int = 500
+    """Steps after the warm-up."""
+    reference: str = "svl_drl"
+    """The row that the others are tested against."""
+    baseline: str = "supervised"
+    """The row that gains are measured from."""
+    same_time: bool = False
+    """Every row a second time, with as many steps as the reference row's training time allows."""
+    rows: dict[str, Row] = field(default_factory=dict)
+
+
+def read_settings(path: str | Path) -> BenchmarkSettings:
+    """The settings in a CONFIG.json.
+
+    Raises:
+        InputError: it is no JSON object, or has an unknown key or a value that cannot be used, by name.
+    """
+    try:
+        tree = json.loads(Path(path).read_text("utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise InputError(str(path), f"it cannot be read as JSON ({error})", "Mend the file") from error
+    if not isinstance(tree, dict):
+        raise InputError(str(path), "it holds no JSON object", "See docs/benchmark.md for an example")
+    return settings_from_dict(tree)
+
+
+def settings_from_dict(tree: Mapping[str, Any]) -> BenchmarkSettings:
+    """The same from a dictionary."""
+    flat = {key: value for key, value in tree.items() if key not in ("overrides", "noises", "rows")}
+    settings = replace(
+        build(BenchmarkSettings, flat),
+        overrides=_group(tree.get("overrides", {}), "overrides"),
+        noises={str(k): _noise(v, f"noises.{k}") for k, v in _group(tree.get("noises", {}), "noises").items()},
+        rows={str(k): _row(v, f"rows.{k}") for k, v in _group(tree.get("rows", {}), "rows").items()},
+    )
+    _check(settings)
+    return settings
+
+
+def datalist_path(settings: BenchmarkSettings, folder: Path) -> Path:
+    """The data list: relative to `folder` (that of CONFIG.json), else to SVLDRL_DATA.
+
+    Raises:
+        InputError: it is in neither.
+    """
+    places = [folder, *([Path(os.environ[DATA_VARIABLE])] if os.environ.get(DATA_VARIABLE) else [])]
+    for place in places:
+        if (place / settings.datalist).exists():
+            return (place / settings.datalist).resolve()
+    raise InputError(
+        f"setting datalist {settings.datalist!r}",
+        f"it is not in {' or '.join(str(place) for place in places)}",
+        f"Correct the path, or set {DATA_VARIABLE} to the folder that it is relative to",
+    )
+
+
+def slug(text: str) -> str:
+    """A name as part of a file name: "mt, strong" -> "mt-strong". Ratios keep their point."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.casefold()).strip("-.")
+
+
+def warm_up_overrides(settings: BenchmarkSettings, seed: int) -> dict[str, Any]:
+    """Settings of a shared warm-up: supervised, at a constant learning rate because the rows go on from there."""
+    own = {"train": {"steps": settings.warm_up_steps, "seed": seed}, "optimiser": {"poly_power": 0.0}}
+    return merge(settings.overrides, own)
+
+
+def row_overrides(settings: BenchmarkSettings, row: Row, seed: int, steps: int) -> dict[str, Any]:
+    """Settings of a run: the warm-up lies behind it, so that its share goes to the stages that follow.
+
+    Raises:
+        InputError: settings that `load_config` refuses.
+    """
+    tree = merge(merge(settings.overrides, row.overrides), {"train": {"steps": steps, "seed": seed}})
+    shares = load_config(settings.preset, row.reading, tree).stages
+    rest = shares.transition + shares.full_rl
+    if not rest:  # the ablation that never leaves the warm-up
+        return tree
+    stages = {"warm_up": 0.0, "transition": shares.transition / rest, "full_rl": shares.full_rl / rest}
+    return merge(tree, {"stages": stages})
+
+
+def _group(tree: Any, where: str) -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        raise InputError(f"setting {where}", f"{tree!r} is no group of settings", "Write an object of settings")
+    return tree
+
+
+def _noise(tree: Any, where: str) -> Noise:
+    options = dict(_group(tree, where))
+    kind = options.pop("kind", None)
+    if not isinstance(kind, str):
+        raise InputError(f"setting {where}.kind", f"it is {kind!r}", 'Name the noise, e.g. "kind": "mt"')
+    return Noise(kind=kind, options=options)
+
+
+def _row(tree: Any, where: str) -> Row:
+    rest = dict(_group(tree, where))
+    overrides = _group(rest.pop("overrides", {}), f"{where}.overrides")
+    return replace(build(Row, rest, f"{where}."), overrides=overrides)
+
+
+def _check(settings: BenchmarkSettings) -> None:
+    for name in ("datalist", "noises", "ratios", "seeds", "rows"):
+        if not getattr(settings, name):
+            raise InputError(f"setting {name}", "it is empty", "See docs/benchmark.md for an example")
+    for name in ("warm_up_steps", "steps"):
+        if getattr(settings, name) < 1:
+            raise InputError(f"setting {name}", f"{getattr(settings, name)} is below 1", "Give the number of steps")
+    for name, values in (("ratios", settings.ratios), ("seeds", settings.seeds)):
+        if len(set(values)) < len(values):
+            raise InputError(f"setting {name}", f"{list(values)} names one of them twice", "Remove it")
+    _check_ratios(settings.ratios, "ratios")
+    if min(settings.seeds) < 0:
+        raise InputError("setting seeds", f"{min(settings.seeds)} is negative", "Give numbers from 0 up")
+    _check_names([*settings.noises, CLEAN], "noises")
+    _check_names(settings.rows, "rows")
+    for name in ("reference", "baseline"):
+        _known(getattr(settings, name), settings.rows, name)
+    _refuse("overrides", settings.overrides, {"train": ("steps", "seed")})
+    for name, row in settings.rows.items():
+        where = f"rows.{name}"
+        for noise in row.noises or ():
+            _known(noise, settings.noises, f"{where}.noises")
+        for ratio in row.ratios or ():
+            _known(ratio, settings.ratios, f"{where}.ratios")
+        if row.verified < 0:
+            raise InputError(f"setting {where}.verified", f"{row.verified} is negative", "Give a number of cases")
+        _refuse(f"{where}.overrides", row.overrides, _NOT_A_ROWS)
+        try:
+            row_overrides(settings, row, settings.seeds[0], settings.steps)
+        except InputError as error:
+            raise InputError(f"{where}: {error.what}", error.why, error.do) from error
+    load_config(settings.preset, "corrected", warm_up_overrides(settings, settings.seeds[0]))
+
+
+def _check_ratios(ratios: Iterable[float], where: str) -> None:
+    for ratio in ratios:
+        if not 0 <= ratio <= 1:
+            raise InputError(f"setting {where}", f"{ratio} lies outside 0 to 1", "Give shares of the cases, e.g. 0.5")
+
+
+def _check_names(names: Iterable[str], where: str) -> None:
+    """File names are made of them: they must differ in letters and digits."""
+    seen: dict[str, str] = {}
+    for name in names:
+        short = slug(name)
+        if not short or len(short) > 60:
+            raise InputError(f"setting {where}.{name}", "it is no name of 1 to 60 letters and digits", "Change it")
+        if short in seen:
+            why = f"it is too like {seen[short]!r}: files are named {short!r} for both"
+            raise InputError(f"setting {where}.{name}", why, "Change one of the two")
+        seen[short] = name
+
+
+def _known(name: Any, among: Iterable[Any], where: str) -> None:
+    if name not in among:
+        known = ", ".join(str(other) for other in among)
+        raise InputError(f"setting {where}", f"there is no {name!r}", f"Known here: {known}")
+
+
+def _refuse(where: str, tree: Mapping[str, Any], refused: Mapping[str, tuple[str, ...] | None]) -> None:
+    for section, keys in refused.items():
+        given = tree.get(section)
+        if given is None or (keys is not None and not isinstance(given, dict)):
+            continue
+        for key in given if keys is None else [key for key in keys if key in given]:
+            raise InputError(
+                f"setting {where}.{section}.{key}",
+                "it must be the same for all runs of a benchmark, or is set by it",
+                "Use overrides for every run, or steps, warm_up_steps and seeds",
+            )

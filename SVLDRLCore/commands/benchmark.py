@@ -1,0 +1,216 @@
+"""`svldrl benchmark`: methods x noises x ratios x seeds on one data set, to one table and a report."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..atomic_files import write_json_atomically
+from ..benchmarking.plan import Job, first_difference, plan_jobs, plan_runs, recipe
+from ..benchmarking.results import write_results
+from ..benchmarking.settings import BenchmarkSettings, datalist_path, read_settings
+from ..data.datalist import Case, load_datalist
+from ..errors import InputError
+from ..events import EventLog, Listener, failures_told
+from ..job_control import JobControl
+from ..learning.checkpoints import FolderLock
+from ..methods.registry import METHODS
+from .benchmark_folder import BenchmarkFolder, result_rows
+from .benchmark_jobs import on_one_grid
+from .benchmark_processes import JobQueue
+from .corrupt import NOISES, corrupt
+
+_NOT_OPTIONS = ("datalist", "output", "noise", "ratio", "seed", "listeners", "control")
+
+
+def benchmark(
+    config: str | Path,
+    output: str | Path,
+    *,
+    workers: int = 1,
+    listeners: Sequence[Listener] = (),
+    control: JobControl | None = None,
+) -> Path:
+    """Run a benchmark, or what is left of it; returns the report's path.
+
+    Each job (corrupt labels, shared warm-up, training with its evaluation) is a process of its own. Jobs that are
+    done are not done again and half-done trainings go on, so that a stopped benchmark ends with the same numbers.
+    A job that fails is told with its log and listed in `output`/benchmark.json; all that do not need it go on.
+
+    Args:
+        config: CONFIG.json (see docs/benchmark.md).
+        output: a new folder, or that of the same benchmark.
+        workers: jobs at a time; with more than one, each has one thread.
+        listeners: called with each event; also written to `output`/events.jsonl.
+        control: to pause or cancel from another thread.
+
+    Raises:
+        InputError: a mistake in the settings by name, jobs done with other settings, or not one run succeeded.
+        Cancelled: stopped; the same call goes on from there.
+    """
+    with EventLog(None, listeners) as events, failures_told(events):
+        plan = _prepare(Path(config), Path(output), workers)
+    with FolderLock(plan.folder.path), EventLog(plan.folder.events, listeners) as events:
+        events.emit("started", job="benchmark", output=str(plan.folder.path), jobs=len(plan.jobs))
+        with failures_told(events, "; run it again to go on"):
+            report, failed = _run(plan, workers, events, control or JobControl())
+        events.emit("finished", report=str(report), failed=[job.name for job in failed])
+    return report
+
+
+def failed_jobs(output: str | Path) -> list[dict[str, str]]:
+    """What failed in a benchmark: {"job", "what", "why", "log"} for each job that was not done."""
+    return list(json.loads(BenchmarkFolder(Path(output)).about.read_text("utf-8"))["failed"])
+
+
+@dataclass(frozen=True)
+class _Plan:
+    settings: BenchmarkSettings
+    tree: dict[str, Any]
+    folder: BenchmarkFolder
+    datalist: Path
+    checksums: dict[str, str]
+    data: str
+    jobs: tuple[Job, ...]
+
+
+def _prepare(config: Path, output: Path, workers: int) -> _Plan:
+    """Everything that can be wrong is looked at before anything is written."""
+    if workers < 1:
+        raise InputError("workers", f"{workers} is below 1", "Give the number of jobs to run at a time")
+    settings = read_settings(config)
+    check_noises_and_methods(settings)
+    datalist = datalist_path(settings, config.resolve().parent)
+    settings, listed = on_one_grid(settings, datalist), load_datalist(datalist)
+    if not listed.validation or any(case.label is None for case in listed.validation):
+        raise InputError(str(datalist), "it lists no validation cases with labels", "List the clean cases there")
+    checksums = data_checksums(datalist)
+    data = hashlib.sha256(json.dumps(checksums, sort_keys=True).encode()).hexdigest()
+    folder = BenchmarkFolder(output)
+    if output.exists() and any(output.iterdir()) and not folder.config.is_file():
+        raise InputError(str(output), "the folder holds other files and no benchmark", "Choose a new or empty folder")
+    jobs = plan_jobs(settings)
+    for job in jobs:
+        done = folder.result(job)
+        changed = done and first_difference(done.get("recipe"), recipe(settings, job, data))
+        if changed:
+            raise InputError(
+                str(folder.result_path(job)),
+                f"it was done with other settings ({changed})",
+                "Take the change back, choose another output folder, or delete the file: the job is done again",
+            )
+    folder.jobs.mkdir(parents=True, exist_ok=True)
+    tree = json.loads(config.read_text("utf-8-sig"))
+    return _Plan(settings, tree, folder, datalist, checksums, data, jobs)
+
+
+def check_noises_and_methods(settings: BenchmarkSettings) -> None:
+    """What only the commands know: the kinds and options of noises, and the methods.
+
+    Raises:
+        InputError: one that there is not, by name.
+    """
+    options = [name for name in inspect.signature(corrupt).parameters if name not in _NOT_OPTIONS]
+    for name, noise in settings.noises.items():
+        if noise.kind not in NOISES:
+            raise InputError(f"setting noises.{name}.kind", f"there is no {noise.kind!r}", f"Use one of {NOISES}")
+        for option in noise.options:
+            if option not in options:
+                known = f"Known here: kind, {', '.join(options)}"
+                raise InputError(f"setting noises.{name}.{option}", "there is none of that name", known)
+    for name, row in settings.rows.items():
+        if row.method not in METHODS:
+            known = f"Use one of {', '.join(METHODS)}"
+            raise InputError(f"setting rows.{name}.method", f"there is no {row.method!r}", known)
+
+
+def data_checksums(datalist: Path) -> dict[str, str]:
+    """SHA-256 of a data list ("datalist") and of each case's files together, images first."""
+    listed = load_datalist(datalist)
+    lists = {"training": listed.training, "validation": listed.validation}
+    own = {} if datalist.is_dir() else {"datalist": hashlib.sha256(datalist.read_bytes()).hexdigest()}
+    return own | {f"{kind}/{case.name}": _case_checksum(case) for kind, cases in lists.items() for case in cases}
+
+
+def _case_checksum(case: Case) -> str:
+    digest = hashlib.sha256()
+    for path in (*case.images, *([case.label] if case.label else [])):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _run(plan: _Plan, workers: int, events: EventLog, control: JobControl) -> tuple[Path, list[Job]]:
+    folder, began, earlier = plan.folder, time.monotonic(), _earlier(plan.folder)
+    write_json_atomically(folder.config, plan.tree)  # what the jobs read
+
+    def keep(failed: dict[Job, dict[str, str]]) -> int:
+        rows = result_rows(folder, plan.settings, plan_runs(plan.settings))
+        write_results(folder.results, rows)
+        seconds = earlier.get("seconds", 0.0) + time.monotonic() - began
+        date = earlier.get("date") or datetime.now(UTC).isoformat(timespec="seconds")
+        failures = [{"job": job.name, **told} for job, told in failed.items()]
+        write_json_atomically(folder.runs, _runs(plan.settings))
+        write_json_atomically(folder.about, _about(plan, date, seconds, workers, failures))
+        return len(rows)
+
+    keep({})
+    queue = JobQueue(folder, plan.settings, plan.jobs, plan.datalist, plan.data, workers)
+    failed = queue.run(events, control, keep)
+    if not keep(failed):
+        first, told = next(iter(failed.items()))
+        raise InputError(f"{first.name}: {told['what']}", told["why"], f"Not one run succeeded; see {told['log']}")
+    from ..benchmarking.report import write_report  # late: it needs what `pip install svldrl[report]` brings
+
+    return write_report(folder.path), list(failed)
+
+
+def _earlier(folder: BenchmarkFolder) -> dict[str, Any]:
+    """What benchmark.json told when the benchmark stopped."""
+    try:
+        return dict(json.loads(folder.about.read_text("utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _about(plan: _Plan, date: str, seconds: float, workers: int, failed: list[dict[str, str]]) -> dict[str, Any]:
+    return {
+        "config": plan.tree,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "monai", "numpy")},
+            "SVLDRLCore": __version__,
+        },
+        "machine": machine(),
+        "workers": workers,
+        "data": {"sha256": plan.data, "files": plan.checksums},
+        "date": date,
+        "seconds": seconds,
+        "failed": failed,
+    }
+
+
+def _runs(settings: BenchmarkSettings) -> list[dict[str, Any]]:
+    """Which job's numbers and masks stand for which run: runs on clean labels share one."""
+    return [
+        {**asdict(run.place), "row": run.row, "budget": run.budget, "job": run.job.name} for run in plan_runs(settings)
+    ]
+
+
+def machine() -> dict[str, Any]:
+    """Cores, GPU and system; no name of the machine."""
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
+    return {"cores": os.cpu_count(), "gpu": gpu, "system": platform.system(), "processor": platform.machine()}

@@ -1,0 +1,442 @@
+"""The benchmark's report: right numbers in the right cells, one file that loads nothing, and whatever is missing."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+pytest.importorskip("matplotlib")
+
+from SVLDRLCore.benchmarking.plan import plan_runs
+from SVLDRLCore.benchmarking.plots import box_condition, box_figure, ratio_figure
+from SVLDRLCore.benchmarking.report import write_report
+from SVLDRLCore.benchmarking.report_data import Condition, Study, read_study
+from SVLDRLCore.benchmarking.report_panels import largest_slice, telling_cases
+from SVLDRLCore.benchmarking.results import ResultRow, pack_masks, reference_arrays, write_arrays, write_results
+from SVLDRLCore.benchmarking.settings import settings_from_dict
+from SVLDRLCore.benchmarking.tables import ResultTable, group_tables, structure_tables
+from SVLDRLCore.errors import InputError
+
+ROWS = {
+    "supervised": {"method": "supervised", "group": "compared"},
+    "svl_drl": {"group": "compared"},
+    "clean": {"method": "supervised", "labels": "clean", "group": "ends"},
+}
+SHAPE, SPACING = (6, 24, 24), (2.0, 1.0, 1.0)
+Change = Callable[[ResultRow], ResultRow | None]
+
+
+def config(**changes: Any) -> dict[str, Any]:
+    """A config of three rows, one noise and two seeds."""
+    made = {
+        "about": "A study of phantoms.",
+        "datalist": "phantoms/datalist.json",
+        "preset": "demo",
+        "noises": {"mt strong": {"kind": "mt", "lowest_mm": 4}},
+        "ratios": [0.5],
+        "seeds": [0, 1],
+        "warm_up_steps": 25,
+        "steps": 50,
+        "reference": "svl_drl",
+        "baseline": "supervised",
+        "rows": ROWS,
+    }
+    return made | changes
+
+
+def result(**changes: Any) -> ResultRow:
+    """One line with round numbers."""
+    line = {
+        "noise": "mt strong", "ratio": 0.5, "seed": 0, "row": "svl_drl", "group": "compared", "budget": "steps",
+        "steps": 50, "case": "case 0", "structure": "atrium", "dice": 0.8, "iou": 0.7, "hd95_mm": 6.0, "asd_mm": 2.0,
+        "volume_ratio": 1.1, "train_seconds": 90.0, "warm_up_seconds": 10.0, "predict_seconds": 2.0,
+        "peak_memory_mb": 500.0, "label_dice": 0.75, "weight_auc": None,
+    }  # fmt: skip
+    return ResultRow(**(line | changes))
+
+
+def results(
+    of: Mapping[str, Any], cases: int = 4, structures: Sequence[str] = ("atrium",), budgets: Sequence[str] = ("steps",)
+) -> list[ResultRow]:
+    """Lines of every run of a config: the rows differ by 0.02 Dice in the order of the config."""
+    random = np.random.default_rng(0)
+    lines = []
+    for run in plan_runs(settings_from_dict(of)):
+        rank = list(of["rows"]).index(run.row)
+        for case in range(cases):
+            for structure in structures:
+                dice = 0.8 + 0.02 * rank - 0.1 * run.place.ratio - 0.01 * case + random.normal(0, 0.004)
+                lines.append(
+                    result(
+                        noise=run.place.noise,
+                        ratio=run.place.ratio,
+                        seed=run.place.seed,
+                        row=run.row,
+                        group=of["rows"][run.row].get("group", "compared"),
+                        budget=run.budget,
+                        case=f"case {case}",
+                        structure=structure,
+                        dice=dice,
+                        iou=dice / (2 - dice),
+                        hd95_mm=20 * (1 - dice),
+                        asd_mm=6 * (1 - dice),
+                        train_seconds=90.0 + 100 * rank,
+                        label_dice=1 - 0.5 * run.place.ratio,
+                    )
+                )
+    return [line for line in lines if line.budget in budgets]
+
+
+def ball(radius: float, shift: int = 0) -> NDArray[np.bool_]:
+    """A mask (1, D, H, W) that is largest in slice 2."""
+    z, y, x = np.indices(SHAPE)
+    return ((2 * (z - 2)) ** 2 + (y - 12) ** 2 + (x - 12 - shift) ** 2 <= radius**2)[None]
+
+
+def write_study(
+    folder: Path,
+    of: Mapping[str, Any] | None = None,
+    lines: Sequence[ResultRow] | None = None,
+    *,
+    masks: bool = False,
+) -> Path:
+    """A benchmark's folder as the command leaves it."""
+    of = config() if of is None else of
+    lines = results(of) if lines is None else lines
+    folder.mkdir(exist_ok=True)
+    facts = {"config": of, "versions": {"python": "3.11.9"}, "machine": {"cores": 2, "gpu": "no GPU"}}
+    facts |= {"data": {"sha256": "ab12", "files": {"cases": {"a": "cd34"}}}, "date": "2026-01-02", "seconds": 12.5}
+    facts["failed"] = [{"job": "train_x_0", "what": "loss", "why": "it is not finite", "do": "", "log": "x.log"}]
+    (folder / "benchmark.json").write_text(json.dumps(facts))
+    write_results(folder / "results.csv", lines)
+    if masks:
+        (folder / "masks").mkdir()
+        cases = sorted({line.case for line in lines})
+        image = np.random.default_rng(0).normal(size=(1, *SHAPE))
+        reference = [reference_arrays(case, image, ball(7), SPACING) for case in cases]
+        write_arrays(folder / "masks" / "reference.npz", {k: v for arrays in reference for k, v in arrays.items()})
+        for run in plan_runs(settings_from_dict(of)):
+            predicted = {case: pack_masks(ball(6, shift=2)) for case in cases}
+            write_arrays(folder / "masks" / f"{run.job.name}.npz", predicted)
+    return folder
+
+
+def changed(lines: Sequence[ResultRow], change: Change) -> list[ResultRow]:
+    """Every line as ``change`` returns it; None drops it."""
+    return [new for new in map(change, lines) if new is not None]
+
+
+def study(folder: Path, of: Mapping[str, Any] | None = None, lines: Sequence[ResultRow] | None = None) -> Study:
+    return read_study(write_study(folder, of, lines))
+
+
+AT = Condition("mt strong", 0.5)
+
+
+def entry(table: ResultTable, row: str, column: str) -> tuple[str, str]:
+    """(text, small text) of the first column whose title starts so."""
+    (line,) = [line for line in table.rows if line.name == row]
+    cell = next(cell for cell, of in zip(line.cells, table.columns) if of.title.startswith(column))
+    return cell.text, cell.small
+
+
+class Page(HTMLParser):
+    """What a page would load, its tags and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data + " "
+
+
+def page_of(folder: Path) -> Page:
+    """The report of a folder; what no report may contain is checked here for all of them."""
+    path = write_report(folder)
+    html = path.read_text(encoding="utf-8")
+    page = Page(html)
+    assert path == folder / "report.html"
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert "url(" not in html
+    assert all(source.startswith("data:image/") for source in page.sources)
+    for text in (page.text, (folder / "tables.md").read_text(encoding="utf-8")):
+        assert not re.search(r"\b(nan|None|inf)\b", text)
+    return page
+
+
+def test_table_holds_the_numbers_of_the_results(tmp_path: Path) -> None:
+    lines = [
+        result(row=row, seed=seed, case=case, dice=dice, train_seconds=seconds, group="compared")
+        for row, seconds, values in (
+            ("supervised", 90.0, (0.70, 0.72, 0.74, 0.76)),
+            ("svl_drl", 190.0, (0.75, 0.78, 0.81, 0.82)),
+        )
+        for (seed, case), dice in zip([(0, "a"), (0, "b"), (1, "a"), (1, "b")], values)
+    ]
+    (table,) = group_tables(study(tmp_path, None, lines), AT)
+    assert [row.name for row in table.rows] == ["supervised", "svl_drl"]
+    # mean of .75 .78 .81 .82 is .79; deviations -.04 -.01 .02 .03: SD sqrt(.003 / 3); seed means .765 and .815
+    assert entry(table, "svl_drl", "Dice [%]") == ("79.00 ± 3.16", "seeds ± 3.54")
+    assert entry(table, "svl_drl", "Dice per seed") == ("76.5 / 81.5", "")
+    assert entry(table, "svl_drl", "Gain") == ("+6.00", "")  # two cases: no interval
+    assert entry(table, "supervised", "p against")[0] == f"{stats.wilcoxon([5, 6, 7, 6]).pvalue:.3f}"
+    assert entry(table, "svl_drl", "p against")[0] == "reference"
+    assert entry(table, "svl_drl", "Training") == ("2.00×", "3.3 min")  # 200 s against 100 s, warm-up included
+    assert entry(table, "svl_drl", "Prediction") == ("1.00×", "2 s")
+    assert entry(table, "svl_drl", "Memory") == ("1.00×", "500 MB")
+    titles = [column.title for column in table.columns]
+    assert "Weight AUC" not in titles  # no row has weights
+    assert "Gap to clean closed" not in titles  # no clean row has results
+
+
+def test_best_entries_are_marked_in_the_right_direction(tmp_path: Path) -> None:
+    lines = [result(row="supervised", dice=0.7, hd95_mm=3.0), result(row="svl_drl", dice=0.8, hd95_mm=5.0)]
+    (table,) = group_tables(study(tmp_path, None, lines), AT)
+    best = {
+        row.name: {column.title for column, cell in zip(table.columns, row.cells) if cell.best} for row in table.rows
+    }
+    assert "HD95 [mm] ↓" in best["supervised"]
+    assert "HD95 [mm] ↓" not in best["svl_drl"]
+    assert "Dice [%] ↑" in best["svl_drl"]
+    assert "Dice [%] ↑" not in best["supervised"]
+    assert {"IoU [%] ↑", "ASD [mm] ↓"} <= best["supervised"] & best["svl_drl"]  # a tie marks both
+    (column,) = [c for c in table.columns if c.title.startswith("p against")]
+    assert all(column.title not in titles for titles in best.values())
+
+
+def test_groups_are_tables_with_the_baseline_and_the_reference_repeated(tmp_path: Path) -> None:
+    compared, ends = group_tables(study(tmp_path), AT)
+    assert [row.name for row in compared.rows] == ["supervised", "svl_drl"]
+    assert [(row.name, row.repeated) for row in ends.rows] == [
+        ("supervised", True),
+        ("clean", False),
+        ("svl_drl", True),
+    ]
+    assert "Holm" in entry(ends, "clean", "p against")[1]
+    assert "Holm" not in entry(ends, "supervised", "p against")[1]  # its test belongs to its own table
+    assert entry(ends, "clean", "Gap")[0] == "100%"
+    assert entry(compared, "svl_drl", "Gap")[0] not in ("–", "100%")
+
+
+def test_without_a_clean_row_the_baseline_at_ratio_0_is_the_clean_end(tmp_path: Path) -> None:
+    of = config(ratios=[0.0, 0.5], rows={key: ROWS[key] for key in ("supervised", "svl_drl")})
+    found = study(tmp_path, of)
+    (table,) = group_tables(found, AT)
+    mean = {
+        (row, ratio): np.mean([r.dice for r in found.results if (r.row, r.ratio) == (row, ratio)])
+        for row in of["rows"]
+        for ratio in of["ratios"]
+    }
+    low = mean["supervised", 0.5]
+    closed = (mean["svl_drl", 0.5] - low) / (mean["supervised", 0.0] - low)
+    assert entry(table, "svl_drl", "Gap")[0] == f"{100 * closed:.0f}%"
+    (clean,) = group_tables(found, Condition("mt strong", 0.0))
+    assert "clean labels" in clean.title
+    assert not any(column.title.startswith("Gap") for column in clean.columns)
+
+
+def test_rows_that_lack_a_seed_are_compared_on_what_both_have(tmp_path: Path) -> None:
+    lines = changed(results(config()), lambda r: None if (r.row, r.seed) == ("svl_drl", 1) else r)
+    found = study(tmp_path, None, lines)
+    compared, _ = group_tables(found, AT)
+    (row,) = [row for row in compared.rows if row.name == "svl_drl"]
+    assert row.note == "n = 4 (4 cases × 1 seed)"
+    assert "n 4" in entry(compared, "svl_drl", "Gain")[1]
+    assert "n 4" in entry(compared, "supervised", "p against")[1]
+    assert "svl_drl lacks seed 1" in page_of(tmp_path).text
+
+
+def test_lost_structures_count_and_are_told(tmp_path: Path) -> None:
+    def change(line: ResultRow) -> ResultRow:
+        if (line.row, line.seed, line.case) == ("svl_drl", 0, "case 0"):
+            return replace(line, dice=0.0, iou=0.0, hd95_mm=math.inf, asd_mm=math.inf, volume_ratio=0.0)
+        return line
+
+    lines = changed(results(config()), change)
+    compared, _ = group_tables(study(tmp_path, None, lines), AT)
+    dice = [line.dice for line in lines if line.row == "svl_drl"]
+    hd95 = [line.hd95_mm for line in lines if line.row == "svl_drl" and math.isfinite(line.hd95_mm)]
+    assert len(hd95) == len(dice) - 1
+    assert entry(compared, "svl_drl", "Dice [%]")[0].startswith(f"{100 * np.mean(dice):.2f} ±")
+    assert entry(compared, "svl_drl", "HD95")[0].startswith(f"{np.mean(hd95):.2f} ±")
+    assert any(note.startswith("Missed") and note.endswith("svl_drl 1.") for note in compared.notes)
+    assert any(note.startswith("Without a finite distance") and "svl_drl 1" in note for note in compared.notes)
+
+
+def test_several_structures_are_averaged_and_have_their_own_tables(tmp_path: Path) -> None:
+    of = config(seeds=[0])
+    lines = [
+        result(row=row, case=case, structure=structure, dice=dice, volume_ratio=ratio)
+        for row in ("supervised", "svl_drl")
+        for case, structure, dice, ratio in (
+            ("a", "left", 0.9, 1.0),
+            ("a", "right", 0.5, 1.0),
+            ("b", "left", 0.8, 1.0),
+            ("b", "right", None, None),  # in neither mask
+        )
+    ]
+    found = study(tmp_path, of, lines)
+    (table,) = group_tables(found, AT)
+    assert entry(table, "svl_drl", "Dice [%]")[0].startswith("75.00 ±")  # (0.7 + 0.8) / 2
+    left, right = structure_tables(found, AT)
+    assert "left alone" in left.title
+    assert entry(left, "svl_drl", "Dice [%]")[0].startswith("85.00 ±")
+    assert entry(right, "svl_drl", "Dice [%]")[0] == "50.00"
+    assert "left alone" in page_of(tmp_path).text
+
+
+def test_equal_time_is_a_second_table(tmp_path: Path) -> None:
+    of = config(same_time=True)
+    lines = results(of, budgets=("steps", "time"))
+    slow = changed(lines, lambda r: replace(r, dice=0.1) if (r.budget, r.row) == ("time", "supervised") else r)
+    found = study(tmp_path, of, slow)
+    timed, _ = group_tables(found, replace(AT, budget="time"))
+    assert "equal training time" in timed.title
+    assert entry(timed, "supervised", "Dice [%]")[0] == "10.00 ± 0.00"
+    assert float(entry(timed, "svl_drl", "Gain")[0]) > 50
+    assert not entry(group_tables(found, AT)[0], "supervised", "Dice [%]")[0].startswith("10")
+    assert "equal training time" in page_of(tmp_path).text
+
+
+@pytest.mark.parametrize("what", ["one seed", "one case", "no reference", "no baseline", "identical", "hostile names"])
+def test_reports_on_whatever_there_is(tmp_path: Path, what: str) -> None:
+    of, cases, change = config(), 4, lambda line: line
+    hostile = '<img src=x onerror="alert(1)">|'
+    if what == "one seed":
+        of = config(seeds=[0])
+    elif what == "one case":
+        of, cases = config(seeds=[0]), 1
+    elif what == "no reference":
+        change = lambda line: None if line.row == "svl_drl" else line  # noqa: E731
+    elif what == "no baseline":
+        change = lambda line: None if line.row == "supervised" else line  # noqa: E731
+    elif what == "identical":
+        change = lambda line: replace(line, dice=0.8)  # noqa: E731
+    else:
+        of = config(rows=ROWS | {hostile: {"group": hostile}}, about=hostile)
+        change = lambda line: replace(line, case=hostile)  # noqa: E731
+    write_study(tmp_path, of, changed(results(of, cases), change))
+    page = page_of(tmp_path)
+    expected = {
+        "one seed": "Only 1 seed:",
+        "one case": "Only 1 evaluated case:",
+        "no reference": "Planned rows without any result: svl_drl",
+        "no baseline": "Planned rows without any result: supervised",
+        "identical": "1.000",
+        "hostile names": "onerror",
+    }
+    assert expected[what] in page.text
+    assert "alert(1)" not in "".join(page.tags)
+
+
+def test_everything_is_there(tmp_path: Path) -> None:
+    of = config(
+        noises={"mt strong": {"kind": "mt"}, "sfda": {"kind": "sfda"}},
+        ratios=[0.0, 0.25, 0.5],
+        rows=ROWS | {"weights": {"group": "ablations"}},
+    )
+    write_study(
+        tmp_path, of, changed(results(of), lambda r: replace(r, weight_auc=0.9 if r.row == "weights" else None))
+    )
+    page = page_of(tmp_path)
+    assert len(page.sources) == 3  # boxes a noise, the curve
+    for text in ("A study of phantoms.", "phantoms/datalist.json", "Weight AUC", "0.90", "3.11.9", "no GPU"):
+        assert text in page.text
+    for text in ('"warm_up_steps": 25', "svldrl benchmark", "0.875", "Gap to clean closed", "bears"):
+        assert text in page.text
+    for text in ("ab12", "cd34", "train_x_0 failed: loss: it is not finite."):
+        assert text in page.text
+    assert "x.log" not in page.text
+    tables = (tmp_path / "tables.md").read_text(encoding="utf-8")
+    for noise in of["noises"]:
+        for ratio in ("clean labels", "25% noisy labels", "50% noisy labels"):
+            assert f"## {noise}, {ratio}" in tables
+    assert "**" in tables
+    first = (tmp_path / "report.html").read_bytes()
+    assert write_report(tmp_path).read_bytes() == first  # the same folder gives the same bytes
+
+
+def test_pictures_show_the_best_the_median_and_the_worst_case(tmp_path: Path) -> None:
+    of = config(seeds=[0])
+    found = study(tmp_path, of, results(of, cases=5))
+    of_case = found.values(AT, "svl_drl", "dice")
+    ranked = sorted(of_case, key=lambda key: -of_case[key])
+    expected = {"best": ranked[0][1], "median": ranked[2][1], "worst": ranked[4][1]}
+    assert telling_cases(found, AT) == expected
+    assert largest_slice(ball(6)) == 2
+    folder = write_study(tmp_path / "with masks", of, results(of, cases=5), masks=True)
+    page = page_of(folder)
+    for rank, case in expected.items():
+        assert f"{rank}: {case}" in page.text
+    assert sum(source.startswith("data:image/png") for source in page.sources) == 3
+
+
+def test_figures_of_little_and_of_lost_structures(tmp_path: Path) -> None:
+    one_ratio = study(tmp_path)
+    assert ratio_figure(one_ratio) is None
+    nothing = replace(one_ratio, results=tuple(replace(r, dice=math.nan, asd_mm=math.nan) for r in one_ratio.results))
+    assert box_figure(nothing, AT).startswith(b"<?xml")
+    lines = results(config(), cases=8)
+    usual = box_figure(study(tmp_path, None, lines), AT)
+    lost = changed(lines, lambda r: replace(r, dice=0.0) if (r.row, r.case) == ("svl_drl", "case 0") else r)
+    with_lost = box_figure(study(tmp_path, None, lost), AT)
+    assert b"2 below" in with_lost  # two seeds lost it; Matplotlib writes texts as comments beside their outlines
+    assert b"below" not in usual
+
+
+def test_boxes_are_of_the_most_complete_ratio_and_curves_of_rows_with_several(tmp_path: Path) -> None:
+    of = config(ratios=[0.25, 0.5], rows=ROWS | {"clean": ROWS["clean"] | {"ratios": [0.25]}})
+    found = study(tmp_path, of)
+    assert box_condition(found, "mt strong") == Condition("mt strong", 0.25)
+    curve = ratio_figure(found)
+    assert b"<!-- svl_drl -->" in curve
+    assert b"<!-- clean -->" not in curve  # one ratio is no curve
+
+
+def test_what_cannot_be_read_is_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"benchmark\.json"):
+        write_report(tmp_path)
+    write_study(tmp_path, None, [])
+    with pytest.raises(InputError, match=r"results\.csv.*no results"):
+        write_report(tmp_path)
+    write_study(tmp_path, config(seeds=[0]))
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "reference.npz").write_bytes(b"half a fi")
+    with pytest.raises(InputError, match=r"reference\.npz"):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium")
+def test_opens_in_a_browser_without_complaints(tmp_path: Path) -> None:
+    of = config(seeds=[0])
+    report = write_report(write_study(tmp_path, of, results(of, cases=2), masks=True))
+    shown = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom",
+         f"--user-data-dir={tmp_path / 'profile'}", report.as_uri()],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert "What was compared" in shown.stdout
+    assert "CONSOLE" not in shown.stderr  # errors of the page, refused requests among them

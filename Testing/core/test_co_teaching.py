@@ -1,0 +1,201 @@
+"""Co-Teaching: who keeps which voxels for whom, the forget rate, and what it does against random false voxels."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from SVLDRLCore.config import Config, load_config
+from SVLDRLCore.data.cases import TrainingCase, in_memory
+from SVLDRLCore.data.sampler import Batch
+from SVLDRLCore.learning.optimisation import build_average
+from SVLDRLCore.methods.co_teaching import UNKNOWN_RATE, CoTeaching, keep_small
+from SVLDRLCore.methods.supervised import Supervised
+
+
+def config_of(settings: dict[str, Any] | None = None, **data: Any) -> Config:
+    """Cross entropy alone, short epochs."""
+    overrides = {
+        "data": data,
+        "optimiser": {"cross_entropy_weight": 1.0},
+        "train": {"steps_per_epoch": 5},
+        "method_settings": settings or {},
+    }
+    return load_config("general", "corrected", overrides)
+
+
+def batch_of(target: Tensor, image: Tensor | None = None, cases: tuple[int, ...] | None = None) -> Batch:
+    image = torch.zeros_like(target[:, :1]) if image is None else image
+    return Batch(image, target, torch.ones_like(target[:, :1]), cases or tuple(range(len(target))))
+
+
+def in_a_row(*values: float) -> Tensor:
+    """One map (1, 1, 1, 1, voxels)."""
+    return torch.tensor(values).view(1, 1, 1, 1, -1)
+
+
+class FreeLogits(nn.Module):
+    """A "network" whose logits (2 classes, one row of voxels) are its weights: p(structure) of each voxel."""
+
+    def __init__(self, *p: float) -> None:
+        super().__init__()
+        p = torch.tensor(p)
+        self.logits = nn.Parameter(torch.stack([1 - p, p]).log().view(1, 2, 1, 1, -1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.logits.expand(len(image), -1, -1, -1, -1)
+
+
+def made(settings: dict[str, float], *p: float, verified: tuple[bool, ...] = (False,)) -> CoTeaching:
+    return CoTeaching(FreeLogits(*p), config_of(settings, flip_axes=[]), False, torch.Generator(), verified)
+
+
+def case_of(masks: Tensor, verified: bool) -> TrainingCase:
+    shape = tuple(masks.shape[1:])
+    return in_memory("case", np.zeros((1, *shape), np.float32), masks.numpy(), (1.0, 1.0, 1.0), shape, verified)
+
+
+def test_the_largest_losses_are_left_out() -> None:
+    losses, everywhere = in_a_row(3.0, 1.0, 4.0, 2.0), torch.ones(1, 1, 1, 1, 4)
+    assert keep_small(losses, everywhere, 2).flatten().tolist() == [0, 1, 0, 1]
+    assert keep_small(losses, everywhere, 0).flatten().tolist() == [1, 1, 1, 1]
+    # what is padded or verified is not ranked
+    assert keep_small(losses, in_a_row(1.0, 1.0, 0.0, 1.0), 1).flatten().tolist() == [0, 1, 1, 1]
+    assert keep_small(losses, in_a_row(0.0, 0.0, 1.0, 0.0), 3).flatten().tolist() == [1, 1, 0, 1]
+
+
+def test_each_network_learns_from_what_the_other_finds_easy() -> None:
+    method = made({"forget_rate": 0.25, "ramp_share": 0.0}, 0.1, 0.9, 0.8, 0.7)
+    with torch.no_grad():
+        method.network.peer.logits.copy_(FreeLogits(0.8, 0.1, 0.9, 0.7).logits)
+    batch = batch_of(torch.ones(1, 1, 1, 1, 4))
+    method.training_step(batch, "robust", 0.5).loss.backward()
+    student, peer = (n.logits.grad[0, 1, 0, 0] != 0 for n in (method.network.student, method.network.peer))
+    assert student.tolist() == [True, False, True, True]  # the peer is worst at voxel 1
+    assert peer.tolist() == [False, True, True, True]  # the student at voxel 0
+
+
+def test_the_rate_rises_to_the_forget_rate_and_verified_voxels_stay() -> None:
+    # 10 voxels are foreground by label or prediction: 4 of them are to go in the end
+    p = [0.6] * 5 + [0.4] * 5 + [0.1] * 10
+    target = in_a_row(*[0.0] * 5, *[1.0] * 5, *[0.0] * 10)
+    method = made({"forget_rate": 0.4}, *p, verified=(False, True))
+    kept = [method.training_step(batch_of(target), "robust", at).logged["kept"] for at in (0.0, 0.1, 0.2, 0.9)]
+    assert kept == pytest.approx([1.0, 0.9, 0.8, 0.8])
+    assert method.training_step(batch_of(target, cases=(1,)), "robust", 0.9).logged["kept"] == 1.0
+
+
+def test_the_forget_rate_is_estimated_from_verified_cases() -> None:
+    method = made({}, 0.5, 0.5, 0.5, 0.5, verified=(False, True))
+    assert method.looks_at_cases
+    assert method.forget_rate == UNKNOWN_RATE
+    maps = in_a_row(0.9, 0.9, 0.9, 0.1)[0].numpy()
+    method.look([
+        (case_of(in_a_row(0.0, 0.0, 1.0, 1.0)[0], False), maps),  # 3 of 4 foreground voxels differ
+        (case_of(in_a_row(1.0, 1.0, 1.0, 1.0)[0], True), maps),  # 1 of 4
+    ])  # fmt: skip
+    # 0.75 - 0.25
+    assert method.forget_rate == pytest.approx(0.5)
+    other = made({}, 0.5)
+    other.restore(method.state())
+    assert other.forget_rate == method.forget_rate
+
+
+def test_a_given_rate_is_kept_and_nothing_is_guessed_without_verified_cases() -> None:
+    assert not made({"forget_rate": 0.3}, 0.5, verified=(False, True)).looks_at_cases
+    assert not made({}, 0.5, verified=(False, False)).looks_at_cases
+
+
+def test_the_peer_starts_as_a_copy_and_sees_another_view() -> None:
+    config = config_of(flip_axes=[0, 1, 2])
+    method = CoTeaching(small_network(0), config, False, torch.Generator().manual_seed(1), [False] * CASES)
+    image, mask = balls(0)
+    for own, other in zip(method.network.student.parameters(), method.network.peer.parameters()):
+        assert own is not other
+        assert torch.equal(own, other)
+    method.training_step(batch_of(mask, image), "warm_up", 0.0).loss.backward()
+    gradients = zip(method.network.student.parameters(), method.network.peer.parameters())
+    assert not any(torch.equal(own.grad, other.grad) for own, other in gradients)
+
+
+def test_the_view_is_mirrored_back() -> None:
+    config = config_of({"view_jitter": 0.0}, flip_axes=[0, 1, 2])
+    method = CoTeaching(nn.Identity(), config, False, torch.Generator().manual_seed(1), [False])
+    image = torch.rand(1, 2, 3, 4, 5)
+    assert all(torch.equal(method._peer_on_its_view(image), image) for _ in range(8))
+
+
+# A toy world: noisy images of balls, 35 % of the background labelled as ball,
+# and a network that sees each voxel and its neighbours' mean.
+
+CASES = 12
+
+
+def balls(seed: int) -> tuple[Tensor, Tensor]:
+    """Images (N, 2, 12, 12, 12) and true masks (N, 1, 12, 12, 12)."""
+    generator = torch.Generator().manual_seed(seed)
+    grid = torch.stack(torch.meshgrid(*[torch.arange(12.0)] * 3, indexing="ij"))
+    centre = 4 + 4 * torch.rand(CASES, 3, 1, 1, 1, generator=generator)
+    radius = 2.5 + 1.5 * torch.rand(CASES, 1, 1, 1, generator=generator)
+    mask = ((grid - centre).square().sum(1).sqrt() < radius).float()[:, None]
+    image = 0.25 + 0.5 * mask + 0.3 * torch.randn(mask.shape, generator=generator)
+    return torch.cat([image, nn.functional.avg_pool3d(image, 3, 1, 1)], dim=1).clamp(0, 1), mask
+
+
+def flipped(mask: Tensor, seed: int) -> Tensor:
+    """Labels that gain 35 % of the background's voxels."""
+    chance = torch.rand(mask.shape, generator=torch.Generator().manual_seed(1000 + seed))
+    return torch.maximum(mask, (chance < 0.35).float())
+
+
+def small_network(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv3d(2, 16, 1), nn.Tanh(), nn.Conv3d(16, 2, 1))
+
+
+def learn(method: Supervised, image: Tensor, label: Tensor, stage: str, seed: int) -> None:
+    """60 steps of 4 cases each."""
+    optimiser = torch.optim.AdamW(method.network.parameters(), 0.1)
+    average = build_average(method.network, 0.95)
+    method.predictor = average.module
+    if stage == "robust" and method.looks_at_cases:
+        with torch.no_grad():
+            maps = method.predictor(image).softmax(1)[:, 1:].numpy()
+        spacing, shape = (1.0, 1.0, 1.0), (12, 12, 12)
+        method.look(
+            (in_memory(str(i), image[i].numpy(), label[i].numpy(), spacing, shape), maps[i]) for i in range(CASES)
+        )
+    generator = torch.Generator().manual_seed(seed)
+    for step in range(60):
+        chosen = torch.randperm(CASES, generator=generator)[:4]
+        result = method.training_step(batch_of(label[chosen], image[chosen], tuple(chosen.tolist())), stage, step / 60)
+        optimiser.zero_grad()
+        result.loss.backward()
+        optimiser.step()
+        average.update_parameters(method.network)
+
+
+def dice_after(method: Supervised, image: Tensor, mask: Tensor) -> float:
+    with torch.no_grad():
+        predicted = method.predictor(image).argmax(1, keepdim=True)
+    return float(2 * (predicted * mask).sum() / (predicted.sum() + mask.sum()))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_random_false_voxels_are_left_out(seed: int) -> None:
+    image, mask = balls(seed)
+    label = flipped(mask, seed)
+    warm = Supervised(small_network(seed), config_of(), False, None, [False] * CASES)
+    learn(warm, image, label, "warm_up", seed)
+    scores = []
+    for kind, settings in ((Supervised, {}), (CoTeaching, {"forget_rate": 0.8})):
+        network, generator = copy.deepcopy(warm.network), torch.Generator().manual_seed(seed)
+        method = kind(network, config_of(settings), False, generator, [False] * CASES)
+        learn(method, image, label, "robust", seed + 7)
+        scores.append(dice_after(method, *balls(seed + 100)))
+    assert scores[1] > scores[0] + 0.1, scores

@@ -1,0 +1,258 @@
+"""RSF-assisted correction: energies, thresholds and accepted corrections by hand, and labels that it mends."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.networks.layers import GaussianFilter
+from torch import Tensor
+
+from SVLDRLCore.config import Config, load_config, with_values
+from SVLDRLCore.data.cases import in_memory
+from SVLDRLCore.data.sampler import Batch
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.learning.optimisation import build_average
+from SVLDRLCore.methods.region_scalable_fitting import fits_inside, sigmas
+from SVLDRLCore.methods.rsf_assisted import (
+    RSFAssisted,
+    confident_labels,
+    confirmed,
+)
+from SVLDRLCore.methods.supervised import Supervised
+from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
+
+SIDE = 12
+TINY: dict[str, Any] = {
+    "data": {"patch_size": [SIDE] * 3, "spacing_mm": [1.0, 1.0, 1.0]},
+    "network": {"feature_size": 8, "levels": 2},
+}
+
+
+def config(**settings: float) -> Config:
+    return replace(load_config("general", "corrected", TINY), method_settings=settings)
+
+
+def method(kind: type[Supervised], network: ActorCriticUNETR, nested: bool = False, **more: Any) -> Any:
+    settings, verified = more.get("settings", {}), more.get("verified", ())
+    return kind(network, config(**settings), nested, torch.Generator().manual_seed(0), verified)
+
+
+def untrained(channels: int = 2, seed: int = 0) -> ActorCriticUNETR:
+    torch.manual_seed(seed)
+    return ActorCriticUNETR(config().network, 1, channels)
+
+
+def batch_of(image: Tensor, target: Tensor) -> Batch:
+    return Batch(image, target, torch.ones_like(target[:, :1]), tuple(range(len(image))))
+
+
+def fit(trained: Any, image: Tensor, target: Tensor, steps: int, stage: str) -> dict[str, Any]:
+    """Train on all samples at once and return what the last step logged."""
+    optimiser = torch.optim.AdamW(trained.network.parameters(), 5e-3)
+    average = build_average(trained.network, 0.9)
+    trained.predictor = average.module
+    for step in range(steps):
+        result = trained.training_step(batch_of(image, target), stage, step / steps)
+        optimiser.zero_grad()
+        result.loss.backward()
+        optimiser.step()
+        average.update_parameters(trained.network)
+    return result.logged
+
+
+def dice(trained: Any, image: Tensor, truth: Tensor) -> float:
+    with torch.no_grad():
+        found = (torch.softmax(trained.predictor(image), 1)[:, 1:] > 0.5).float()
+    dims = (1, 2, 3, 4)
+    return float((2 * (found * truth).sum(dims) / (found + truth).sum(dims)).mean())
+
+
+def bright_balls(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, true labels, and labels with a block cut out of the ball and another one put in a corner."""
+    rng = np.random.default_rng(seed)
+    grid = np.indices((SIDE,) * 3)
+    images, truths, labels = [], [], []
+    for _ in range(count):
+        truth = np.linalg.norm(grid - rng.uniform(4.5, 6.5, (3, 1, 1, 1)), axis=0) < rng.uniform(3.2, 4.2)
+        images.append(np.clip(0.3 + 0.4 * truth + 0.06 * rng.standard_normal(truth.shape), 0, 1))
+        label = truth.copy()
+        inside = np.argwhere(truth)
+        hole = np.clip(inside[rng.integers(len(inside))] - 2, 0, SIDE - 4)
+        corner = rng.choice([0, SIDE - 4], 3)
+        for at, value in ((hole, False), (corner, True)):
+            label[tuple(slice(a, a + 4) for a in at)] = value
+        truths.append(truth)
+        labels.append(label)
+    return tuple(torch.tensor(np.stack(each), dtype=torch.float32)[:, None] for each in (images, truths, labels))
+
+
+def warmed_up(seed: int) -> ActorCriticUNETR:
+    """A network that has learned from many noisy labels, none of them often enough to know it by heart."""
+    network = untrained(seed=seed)
+    image, _, labels = bright_balls(16, seed + 50)
+    warm_up = method(Supervised, network)
+    optimiser = torch.optim.AdamW(network.parameters(), 5e-3)
+    order = np.random.default_rng(seed)
+    for _ in range(80):
+        chosen = order.permutation(16)[:2]
+        loss = warm_up.training_step(batch_of(image[chosen], labels[chosen]), "warm_up", 0.0).loss
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return network
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_labels_that_plain_training_learns_by_heart_do_less_harm(seed: int) -> None:
+    network = warmed_up(seed)
+    image, truth, labels = bright_balls(2, seed)
+    plain, robust = (method(kind, copy.deepcopy(network)) for kind in (Supervised, RSFAssisted))
+    fit(plain, image, labels, 60, "robust")
+    fit(robust, image, labels, 60, "robust")
+    assert dice(robust, image, truth) > dice(plain, image, truth) + 0.01
+    assert dice(robust, image, truth) > dice_of(labels, truth) + 0.01
+
+
+def dice_of(found: Tensor, truth: Tensor) -> float:
+    return float(2 * (found * truth).sum() / (found + truth).sum())
+
+
+def labels_of(kind: str) -> tuple[Tensor, Tensor, int, bool]:
+    """Image, two structures, output channels and whether they are nested; the second sample is all background."""
+    image = torch.rand(2, 1, SIDE, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    target = torch.zeros(2, 2, SIDE, SIDE, SIDE)
+    target[0, 0, 2:10, 2:10, 2:10] = 1
+    target[0, 1, 4:8, 4:8, 4:8] = 1
+    if kind == "exclusive":
+        target[0, 0] -= target[0, 1]
+    return image, target, 3 if kind == "exclusive" else 2, kind == "nested"
+
+
+@pytest.mark.parametrize("stage", ["warm_up", "robust"])
+@pytest.mark.parametrize("kind", ["exclusive", "nested"])
+def test_several_structures_give_finite_losses_and_gradients(kind: str, stage: str) -> None:
+    image, target, channels, nested = labels_of(kind)
+    trained = method(RSFAssisted, untrained(channels), nested)
+    valid = torch.ones_like(target[:, :1])
+    valid[1, :, :3] = 0
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = trained.training_step(Batch(image, target, valid, (0, 1)), stage, 0.5)
+    result = trained.training_step(Batch(image, target, valid, (0, 1)), stage, 0.5)
+    result.loss.backward()
+    assert rough.loss.item() == pytest.approx(result.loss.item(), abs=0.1)
+    gradients = [p.grad for p in trained.network.parameters() if p.grad is not None]
+    assert gradients
+    assert all(bool(torch.isfinite(g).all()) for g in [result.loss.detach(), *gradients])
+
+
+def test_settings_are_its_own() -> None:
+    with pytest.raises(InputError, match=r"method_settings\.nothing"):
+        method(RSFAssisted, untrained(), settings={"nothing": 1.0})
+
+
+def test_the_energy_tells_inside_from_outside() -> None:
+    truth = torch.zeros(1, 1, SIDE, SIDE, SIDE)
+    truth[..., 3:9, 3:9, 3:9] = 1
+    image = 0.3 + 0.4 * truth
+    label = truth.roll(2, -1)  # a misplaced label, its middle still in place
+    inside = fits_inside(image, label, torch.ones_like(label), (3.0, 3.0, 3.0))
+    torch.testing.assert_close(inside.float(), truth)
+    # dark structures as well, and padding has no say
+    valid = torch.ones_like(label)
+    valid[..., 10:] = 0
+    image = torch.where(valid > 0, 1 - image, 0.0)
+    inside = fits_inside(image, label, valid, (3.0, 3.0, 3.0))
+    torch.testing.assert_close(inside.float() * valid, truth)
+
+
+def test_the_energy_is_that_of_its_definition() -> None:
+    """One line of voxels: the integral written out."""
+    rng = np.random.default_rng(0)
+    values, mask = rng.random(9), np.arange(9) < 4
+    at = np.arange(9)
+    kernel = GaussianFilter(3, [0.05, 0.05, 1.5], truncated=3.0)
+    weights = kernel(torch.eye(9)[:, None, None, None, :]).squeeze().double().numpy()
+    energies = []
+    for region in (mask, ~mask):
+        mean = (weights @ (values * region)) / (weights @ region + 1e-9)
+        energies.append(np.array([(weights[x] * (values[x] - mean) ** 2).sum() for x in at]))
+    image = torch.tensor(values, dtype=torch.float32).view(1, 1, 1, 1, 9)
+    masks = torch.tensor(mask, dtype=torch.float32).view(1, 1, 1, 1, 9)
+    found = fits_inside(image, masks, torch.ones_like(masks), (0.05, 0.05, 1.5))
+    assert found.flatten().tolist() == (energies[0] < energies[1]).tolist()
+
+
+def test_nothing_fits_the_inside_of_an_empty_mask() -> None:
+    image = torch.rand(1, 2, 4, 4, 4)
+    empty = torch.zeros(1, 1, 4, 4, 4)
+    assert not fits_inside(image, empty, torch.ones_like(empty), (3.0, 3.0, 3.0)).any()
+    assert fits_inside(image, 1 - empty, torch.ones_like(empty), (3.0, 3.0, 3.0)).all()
+
+
+def test_the_kernel_is_round_in_millimetres() -> None:
+    assert sigmas(3.0, (3.0, 1.0, 1.5)) == (1.0, 3.0, 2.0)
+
+
+def voxels(*rows: list[float]) -> Tensor:
+    """(1, C, 1, 1, N) from C rows of N values."""
+    return torch.tensor(rows)[None, :, None, None, :]
+
+
+def test_confident_labels_follow_the_thresholds() -> None:
+    target = voxels([1.0, 1.0, 0.0, 0.0, 0.0])
+    # thresholds: structure (0.9 + 0.1) / 2 = 0.5, background (0.9 + 0.6 + 0.3) / 3 = 0.6
+    p = voxels([0.9, 0.1, 0.1, 0.4, 0.7])
+    ones = torch.ones_like(target)
+    assert confident_labels(p, target, ones, False).flatten().tolist() == [1, 0, 0, 0, 1]
+    assert confident_labels(p, target, ones, True).flatten().tolist() == [1, 0, 0, 0, 1]
+    unsure = voxels([0.9, 0.45, 0.1, 0.4, 0.55])  # thresholds 0.675 and 0.65
+    assert confident_labels(unsure, target, ones, False).flatten().tolist() == target.flatten().tolist()
+    padding = torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0]).view(1, 1, 1, 1, 5)
+    assert confident_labels(p, target, padding, False).flatten()[1] == 1
+    # a class that is not there has no threshold
+    assert not confident_labels(p, torch.zeros_like(target), ones, False).any()
+
+
+def test_a_correction_needs_the_energy_of_every_structure_that_changes() -> None:
+    target = voxels([1.0, 1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0, 0.0])
+    proposed = voxels([0.0, 0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0, 1.0])
+    inside = voxels([0.0, 1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0, 0.0]) > 0
+    free, kept = (torch.tensor([t]).view(1, 1, 1, 1, 1) for t in (False, True))
+    found = confirmed(proposed, target, inside, False, free)
+    torch.testing.assert_close(found, voxels([0.0, 1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0, 0.0]))
+    found = confirmed(proposed, target, inside, True, free)  # regions one by one: the last voxel leaves the first
+    torch.testing.assert_close(found, voxels([0.0, 1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0]))
+    torch.testing.assert_close(confirmed(proposed, target, inside, False, kept), target)
+
+
+def test_accepted_corrections_are_right_and_verified_labels_stay() -> None:
+    image, truth, labels = bright_balls(2, 0)
+    batch = batch_of(image, labels)
+    trained = method(RSFAssisted, untrained(), verified=(False, True))
+    found = trained.accepted(truth, batch)
+    assert float((found[0] != truth[0]).float().mean()) < 0.3 * float((labels[0] != truth[0]).float().mean())
+    assert torch.equal(found[1], labels[1])
+    # a teacher that is wrong everywhere gets next to nothing past the image
+    spoiled = trained.accepted(1 - truth, batch_of(image, truth))
+    assert float((spoiled[0] != truth[0]).float().mean()) < 0.01
+
+
+def test_the_spacing_comes_from_the_settings_or_from_the_cases() -> None:
+    trained = method(RSFAssisted, untrained())
+    assert not trained.looks_at_cases
+    free = config()
+    own = RSFAssisted(untrained(), with_values(free, data={"spacing_mm": None}), False)
+    assert own.looks_at_cases
+    image = np.zeros((1, 4, 4, 4), np.float32)
+    cases = [in_memory("case", image, image, (z, 1.0, 1.0), (4, 4, 4)) for z in (2.0, 3.0, 9.0)]
+    own.look((case, image) for case in cases)
+    assert own.spacing_dhw == (3.0, 1.0, 1.0)
+    trained.restore(own.state())
+    assert trained.spacing_dhw == own.spacing_dhw
+    fixed = RSFAssisted(untrained(), with_values(free, data={"spacing_mm": (1.0, 2.0, 5.0)}), False)
+    assert fixed.spacing_dhw == (5.0, 2.0, 1.0)  # (x, y, z) to (d, h, w)
