@@ -15,7 +15,7 @@ METHOD_NAMES = {
     "adele": "adaptive early-learning correction (ADELE, Liu 2022)",
     "jcas": "joint class-affinity segmentation (JCAS, Guo & Yuan 2022)",
     "rsf_assisted": "label correction assisted by region-scalable fitting (RSF, Liu 2024)",
-    "clcs": "class-wise curriculum label selection (CLCS, Guo 2024)",
+    "clcs": "collaborative learning with curriculum selection (CLCS, Guo 2025)",
 }
 
 READING_NAMES = {
@@ -37,7 +37,7 @@ NOISE_HANDLING = {
     "adele": "Once a class is being memorised, its labels are replaced by the teacher where that is confident.",
     "jcas": "Learned matrices of how classes, and pairs of places, are mislabelled correct the loss.",
     "rsf_assisted": "Labels that contradict a confident teacher are corrected where the intensities agree.",
-    "clcs": "Voxels on which two decoders outvote the label count less.",
+    "clcs": "Voxels whose label two decoders outvote are learned from with a noise-balanced loss.",
 }
 
 INTENDED_USE = """\
