@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from SVLDRLCore.cli import COMMANDS, EXIT_CANCELLED, EXIT_INPUT_ERROR, main
+from SVLDRLCore.cli import COMMANDS, EXIT_CANCELLED, EXIT_INPUT_ERROR, SPINS, main
 from SVLDRLCore.commands import refine as refine_module
 from SVLDRLCore.commands import train as train_module
 from SVLDRLCore.config import config_from_dict, load_config
@@ -76,6 +77,20 @@ def test_wrong_usage_exits_with_2(capsys, arguments: list[str]) -> None:
 def test_help_comes_fast_and_without_torch() -> None:
     code = "import sys; from SVLDRLCore.cli import build_parser; build_parser(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("own", [None, "7"])
+def test_waiting_threads_leave_the_cores_to_others(own: str | None) -> None:
+    """GNU OpenMP reads the variable when torch is imported: it must be there by then, and the user's own value stays."""
+    code = (
+        "import os, sys\nfrom SVLDRLCore import cli\nassert 'torch' not in sys.modules\n"
+        "assert cli.main(['info', 'no such model']) == 2\nprint(os.environ['GOMP_SPINCOUNT'])\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"} | (
+        {"GOMP_SPINCOUNT": own} if own else {}
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [own or SPINS]
 
 
 @pytest.mark.parametrize("reading", ["extended", "corrected", "as_printed"])
