@@ -81,7 +81,7 @@ def test_help_comes_fast_and_without_torch() -> None:
 
 @pytest.mark.parametrize("own", [None, "7"])
 def test_waiting_threads_leave_the_cores_to_others(own: str | None) -> None:
-    """GNU OpenMP reads the variable when torch is imported: it must be there by then, and the user's own value stays."""
+    """GNU OpenMP reads the variable when torch is imported: it must be there by then. The user's own value stays."""
     code = (
         "import os, sys\nfrom SVLDRLCore import cli\nassert 'torch' not in sys.modules\n"
         "assert cli.main(['info', 'no such model']) == 2\nprint(os.environ['GOMP_SPINCOUNT'])\n"
