@@ -130,7 +130,7 @@ class JobQueue:
     def _seconds_left(self, waiting: Sequence[Job]) -> float | None:
         """From the pace of the jobs done here; what runs counts with the part that is not behind it."""
         total = sum(cost for cost, _ in self._pace)
-        if not total:
+        if total < self.settings.steps:  # short jobs say more about starting a process than about training
             return None
         pace = sum(seconds for _, seconds in self._pace) / total
         now = time.monotonic()
