@@ -46,7 +46,8 @@ def training_table(jobs: list[dict[str, Any]], noise: str) -> str:
         if gains:
             p = stats.wilcoxon(np.concatenate(gains)).pvalue
             each = ", ".join(f"{100 * g.mean():+.1f}" for g in gains)
-            cells.append(f"{100 * np.concatenate(gains).mean():+.2f} ({each}; p {"< 0.001" if p < 0.001 else f"{p:.3f}"})")
+            told = "p < 0.001" if p < 0.001 else f"p {p:.3f}"
+            cells.append(f"{100 * np.concatenate(gains).mean():+.2f} ({each}; {told})")
         else:
             cells.append("")
         for key in list(METRICS)[1:]:
