@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from .settings import CLEAN, BenchmarkSettings, row_overrides, slug, warm_up_overrides
+from .settings import CLEAN, BenchmarkSettings, Row, row_overrides, slug, warm_up_overrides
 
 Kind = Literal["corrupt", "warm_up", "train"]
 Budget = Literal["steps", "time"]
@@ -104,7 +104,8 @@ def needs(settings: BenchmarkSettings, job: Job) -> tuple[Job, ...]:
         return ()
     if job.kind == "warm_up":
         return corrupted
-    first = (*corrupted, Job("warm_up", job.place, job.labels))
+    warmed = job.kind == "warm_up" or settings.rows[job.row].warm_up
+    first = (*corrupted, Job("warm_up", job.place, job.labels)) if warmed else corrupted
     if job.match is None:
         return first
     equal_steps = Job("train", job.place, job.labels, job.row)
@@ -125,14 +126,16 @@ def recipe(settings: BenchmarkSettings, job: Job, data: str) -> dict[str, Any]:
     if job.place.noise != CLEAN:
         noise = settings.noises[job.place.noise]
         made["noise"] = {"kind": noise.kind, **noise.options, "ratio": job.place.ratio}
+    warmed = job.kind == "warm_up" or (job.kind == "train" and settings.rows[job.row].warm_up)
     if job.kind != "corrupt":
         made["labels"] = job.labels
+    if warmed:
         made["warm_up"] = warm_up_overrides(settings, job.place.seed)
     if job.kind == "train":
         row = settings.rows[job.row]
         about = asdict(row)
         made["row"] = {key: about[key] for key in ("method", "reading", "verified", "keep_largest")}
-        made["settings"] = row_overrides(settings, row, job.place.seed, settings.steps)
+        made["settings"] = row_overrides(settings, row, job.place.seed, steps_of(settings, row))
     if job.match is not None:
         made["same time as"] = recipe(settings, reference_job(settings, job), data)
     return json.loads(json.dumps(made))
@@ -147,6 +150,11 @@ def first_difference(old: Any, new: Any, where: str = "") -> str | None:
                 return found
         return None
     return None if old == new else f"{where}: {json.dumps(old)} -> {json.dumps(new)}"
+
+
+def steps_of(settings: BenchmarkSettings, row: Row) -> int:
+    """Steps of a row's training, so that all rows have the same number, shared warm-up included."""
+    return settings.steps if row.warm_up else settings.warm_up_steps + settings.steps
 
 
 def cost(settings: BenchmarkSettings, job: Job) -> float:

@@ -37,6 +37,8 @@ class Row:
     """So many truly clean training cases are marked as verified."""
     labels: Literal["given", "clean", "only_clean"] = "given"
     """The corrupted labels, the labels before corruption, or (the oracle) the truly clean cases alone."""
+    warm_up: bool = True
+    """Start from the shared warm-up; else untrained, with that many steps more (the ablation without warm-up)."""
     keep_largest: bool = False
     """Keep the largest component of each structure when evaluated."""
     ratios: tuple[float, ...] | None = None

@@ -15,7 +15,7 @@ from typing import Any
 import filelock
 
 from ..atomic_files import write_json_atomically
-from ..benchmarking.plan import Job, needs, plan_jobs, recipe, reference_job
+from ..benchmarking.plan import Job, needs, plan_jobs, recipe, reference_job, steps_of
 from ..benchmarking.settings import BenchmarkSettings, read_settings, row_overrides, warm_up_overrides
 from ..config import load_config
 from ..config_building import merge
@@ -95,7 +95,7 @@ def run_job(
         reading=row.reading,
         overrides=row_overrides(settings, row, job.place.seed, steps),
         verified=_truly_clean(folder, job, datalist)[: row.verified],
-        initial_model=folder.run(_warm_up_of(settings, job)).model,
+        initial_model=folder.run(_warm_up_of(settings, job)).model if row.warm_up else None,
     )
     rows = evaluate_job(folder, job, datalist, row.keep_largest, control)
     return {
@@ -221,14 +221,15 @@ def _truly_clean(folder: BenchmarkFolder, job: Job, datalist: Path) -> list[str]
 
 def _steps(folder: BenchmarkFolder, settings: BenchmarkSettings, job: Job) -> int:
     """Steps of the run; with the budget "time" so many as take the reference row's time (once begun, they stay)."""
+    usual = steps_of(settings, settings.rows[job.row])
     if job.budget == "steps":
-        return settings.steps
+        return usual
     begun = folder.run(job).settings
     if begun.is_file():
         return int(json.loads(begun.read_text("utf-8"))["config"]["train"]["steps"])
     ours = folder.result(Job("train", job.place, job.labels, job.row))
     theirs = folder.result(reference_job(settings, job))
-    return max(1, round(settings.steps * theirs["train_seconds"] / ours["train_seconds"]))
+    return max(1, round(usual * theirs["train_seconds"] / ours["train_seconds"]))
 
 
 def _train(place: Path, noisy: Path, control: JobControl, **options: Any) -> float:

@@ -245,6 +245,25 @@ def test_the_oracle_learns_from_the_clean_cases_alone(study: Path, tmp_path: Pat
     assert by_row["clean"].label_dice == by_row["oracle"].label_dice < 1
 
 
+def test_a_row_may_start_untrained_with_as_many_steps_in_all(study: Path, tmp_path: Path) -> None:
+    rows = {**CONFIG["rows"], "no warm-up": {"reading": "extended", "warm_up": False}}
+    settings = read_settings(config_with(study, "fresh.json", seeds=[0], rows=rows))
+    settings = replace(settings, rows={"no warm-up": settings.rows["no warm-up"]}, reference="no warm-up",
+                       baseline="no warm-up")  # fmt: skip
+    folder, datalist = BenchmarkFolder(tmp_path), study / "data" / "datalist.json"
+    folder.jobs.mkdir()
+    jobs = plan_jobs(settings)
+    assert [job.kind for job in jobs] == ["corrupt", "train"]
+    for job in jobs:
+        do_job(folder, settings, job, datalist, "data", JobControl())
+    run = json.loads(folder.run(jobs[-1]).settings.read_text())
+    assert run["initial_model"] is None
+    assert run["config"]["stages"]["warm_up"] == 0
+    (row, *_) = result_rows(folder, settings, plan_runs(settings))
+    assert row.steps == settings.warm_up_steps + settings.steps
+    assert row.warm_up_seconds is None
+
+
 def test_the_same_time_means_as_many_steps_as_the_reference_takes(study: Path, tmp_path: Path) -> None:
     config = config_with(study, "time.json", seeds=[0], same_time=True)
     settings, folder, datalist = read_settings(config), BenchmarkFolder(tmp_path), study / "data" / "datalist.json"

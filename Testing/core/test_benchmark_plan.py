@@ -26,7 +26,7 @@ from SVLDRLCore.commands.benchmark_jobs import TrainingClock
 from SVLDRLCore.config import load_config
 from SVLDRLCore.errors import InputError
 
-EXAMPLE = Path(__file__).parents[1] / "studies" / "benchmark_left_atrium.json"
+STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("benchmark_*.json"))
 
 
 def tree(**changes: Any) -> dict[str, Any]:
@@ -56,8 +56,9 @@ def test_a_config_is_read_with_its_defaults() -> None:
     assert settings.rows["other"].overrides == {"agents": {"gamma": 0.5}}
 
 
-def test_the_example_is_sound() -> None:
-    settings = read_settings(EXAMPLE)
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_the_studies_are_sound(path: Path) -> None:
+    settings = read_settings(path)
     check_noises_and_methods(settings)
     assert len(plan_jobs(settings)) > 20
 
@@ -151,6 +152,11 @@ def test_what_a_job_needs() -> None:
     )
     clean = Place("clean", 0.0, 1)
     assert needs(settings, Job("train", clean, "clean", "svl_drl")) == (Job("warm_up", clean, "clean"),)
+    untrained = planned(**with_row(warm_up=False))
+    assert needs(untrained, Job("train", place, row="other")) == (corrupted,)
+    made = recipe(untrained, Job("train", place, row="other"), "data")
+    assert "warm_up" not in made
+    assert made["settings"]["train"]["steps"] == 750
 
 
 def test_rows_with_the_same_labels_share_a_warm_up() -> None:
