@@ -27,8 +27,10 @@ from SVLDRLCore.evaluation.plotting import (
     running_mean,
     series,
     shade_stages,
+    silent_stages,
     stacked_axes,
     stage_starts,
+    unbroken,
 )
 
 __all__ = ["outline_figure", "policy_figure", "reliability_figure", "training_figure"]
@@ -69,14 +71,15 @@ def training_figure(events: Iterable[Mapping[str, Any]], image_format: str = "sv
     if not panels:
         return None
     with report_style():
-        breaks = [step for _, step in stage_starts(events)]
+        starts = stage_starts(events)
         figure, axes = stacked_axes([1.6 if title == "Loss" else 1.1 for title in panels])
         for axis, (title, keys) in zip(axes, panels.items()):
             for key in keys:
                 label, color = _CURVES[key]
+                breaks = silent_stages(data[key][0], starts)
                 curve(axis, *data[key], label=label, color=color, breaks=breaks)
             if "reward_mean" in keys:
-                _reward_spread(axis, events)
+                _reward_spread(axis, events, silent_stages(data["reward_mean"][0], starts))
             axis.set_ylabel(title)
             if len(keys) > 1:
                 axis.legend(ncols=len(keys), loc="upper right", handlelength=1.4)
@@ -99,17 +102,20 @@ def policy_figure(events: Iterable[Mapping[str, Any]], image_format: str = "svg"
     if not panels:
         return None
     with report_style():
+        starts = stage_starts(events)
         figure, axes = stacked_axes([1.4 if name == "actions" else 1.0 for name in panels])
         for axis, name in zip(axes, panels):
             if name == "actions":
                 steps, *shares = np.array(sorted(actions), float).T
-                layers = axis.stackplot(steps, shares, colors=(GREY, ORANGE, BLUE), linewidth=0)
+                for part in unbroken(steps, silent_stages(steps, starts)):
+                    bands = [share[part] for share in shares]
+                    layers = axis.stackplot(steps[part], bands, colors=(GREY, ORANGE, BLUE), linewidth=0)
                 axis.set(ylabel="Share of actions", ylim=(0, 1))
                 # Beside the panel, because the areas fill it.
                 names = ("weaken", "enhance", "keep")
                 axis.legend(layers[::-1], names, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.0)
             elif name == "entropy":
-                curve(axis, *entropy, label="entropy", color=PURPLE)
+                curve(axis, *entropy, label="entropy", color=PURPLE, breaks=silent_stages(entropy[0], starts))
                 axis.axhline(math.log(3), color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
                 axis.text(
                     0.995, math.log(3) - 0.03, "three actions equally likely", ha="right", va="top",
@@ -117,7 +123,8 @@ def policy_figure(events: Iterable[Mapping[str, Any]], image_format: str = "svg"
                 )  # fmt: skip
                 axis.set(ylabel="Entropy (nats)", ylim=(0, 1.2))
             else:
-                curve(axis, *explained, label="explained variance", color=TEAL)
+                breaks = silent_stages(explained[0], starts)
+                curve(axis, *explained, label="explained variance", color=TEAL, breaks=breaks)
                 axis.axhline(0, color=MUTED, linewidth=0.8)
                 axis.set(ylabel="Explained\nvariance")
         axes[-1].set_xlabel("step")
@@ -179,13 +186,15 @@ def reliability_figure(rows: Iterable[Mapping[str, Any]], image_format: str = "s
         return figure_file(figure, image_format)
 
 
-def _reward_spread(axis: Axes, events: Sequence[Mapping[str, Any]]) -> None:
+def _reward_spread(axis: Axes, events: Sequence[Mapping[str, Any]], breaks: Sequence[float]) -> None:
     """A pale band of one SD around the mean reward, where both are logged."""
     steps, mean = series(events, "reward_mean")
     steps_sd, sd = series(events, "reward_sd")
     if np.array_equal(steps, steps_sd):
         mean, sd = (running_mean(values, max(1, steps.size // 40)) for values in (mean, sd))
-        axis.fill_between(steps, mean - sd, mean + sd, color=TEAL, alpha=0.12, linewidth=0)
+        for part in unbroken(steps, breaks):
+            low, high = (mean - sd)[part], (mean + sd)[part]
+            axis.fill_between(steps[part], low, high, color=TEAL, alpha=0.12, linewidth=0)
         axis.axhline(0, color=MUTED, linewidth=0.8)
 
 

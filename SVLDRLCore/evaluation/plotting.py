@@ -10,6 +10,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,18 +109,30 @@ def series(events: Iterable[Mapping[str, Any]], key: str) -> tuple[NDArray, NDAr
 
 
 def curve(axis: Axes, steps: NDArray, values: NDArray, *, label: str, color: str, breaks: Sequence[float] = ()) -> None:
-    """A curve with dots; a long noisy one is pale under its running mean. Broken at ``breaks``: between two stages
-    there may be one that does not log this value.
-    """
+    """A curve with dots; a long noisy one is pale under its running mean. Broken after each of ``breaks``."""
     window = steps.size // 40
-    for part in np.split(np.arange(steps.size), np.searchsorted(steps, breaks)):
+    for part in unbroken(steps, breaks):
         if window < 5:
             axis.plot(steps[part], values[part], color=color, linewidth=1.5, label=label, marker="o", markersize=3)
         else:
             axis.plot(steps[part], values[part], color=color, linewidth=0.6, alpha=0.3)
             axis.plot(steps[part], running_mean(values[part], window), color=color, linewidth=1.6, label=label)
-        if part.size:
-            label = "_"  # one entry in the legend
+        label = "_"  # one entry in the legend
+
+
+def unbroken(steps: NDArray, breaks: Sequence[float]) -> list[NDArray]:
+    """Indices of ``steps`` (ascending) between the breaks; a break belongs to what is before it."""
+    parts = np.split(np.arange(steps.size), np.searchsorted(steps, sorted(breaks), side="right"))
+    return [part for part in parts if part.size]
+
+
+def silent_stages(steps: NDArray, starts: Sequence[tuple[str, float]]) -> list[float]:
+    """First steps of the stages in which a value was never logged: no curve may cross them.
+
+    A row tells of the steps up to its own, so that one at a border belongs to the stage before.
+    """
+    edges = [*(start for _, start in starts), math.inf]
+    return [low for low, high in pairwise(edges) if not ((steps > low) & (steps <= high)).any()]
 
 
 def running_mean(values: NDArray, window: int) -> NDArray:
@@ -162,15 +175,20 @@ def shade_stages(axes: Sequence[Axes], events: Sequence[Mapping[str, Any]]) -> N
 
 
 def stage_starts(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, float]]:
-    """(stage, first step) in order, from the "stage" events, or where none came, from the metrics' stages."""
-    kind = "stage" if any(event.get("event") == "stage" for event in events) else "metrics"
+    """(stage, first step) in order, from the "stage" events, or where none came, from the metrics' stages.
+
+    A row of metrics tells of the steps up to its own, so that a stage begins with the last row of the one before.
+    """
+    told = any(event.get("event") == "stage" for event in events)
     starts: list[tuple[str, float]] = []
+    before = 0.0
     for event in events:
         name = event.get("stage")
-        if event.get("event") != kind or not name or not _is_number(event.get("step")):
+        if event.get("event") != ("stage" if told else "metrics") or not name or not _is_number(event.get("step")):
             continue
         if not starts or starts[-1][0] != name:
-            starts.append((str(name), float(event["step"])))
+            starts.append((str(name), float(event["step"]) if told else before))
+        before = float(event["step"])
     return sorted(starts, key=lambda start: start[1])
 
 

@@ -19,7 +19,15 @@ from SVLDRLCore.evaluation.figures import (
     reliability_figure,
     training_figure,
 )
-from SVLDRLCore.evaluation.plotting import series, stage_starts
+from SVLDRLCore.evaluation.plotting import (
+    curve,
+    new_figure,
+    report_style,
+    series,
+    silent_stages,
+    stage_starts,
+    unbroken,
+)
 from SVLDRLCore.evaluation.report import CasePicture, write_report
 
 matplotlib_image = pytest.importorskip("matplotlib.image")
@@ -39,7 +47,7 @@ def training_events():
     events = []
     for number, stage in enumerate(("warm_up", "transition", "full_rl")):
         events.append({"event": "stage", "stage": stage, "step": 10 * number})
-        for step in range(10 * number, 10 * number + 10):
+        for step in range(10 * number + 1, 10 * number + 11):
             event = {"event": "metrics", "stage": stage, "step": step, "segmentation_loss": 1 / (1 + step)}
             if number:
                 event |= {"value_loss": 0.2, "policy_loss": math.nan, "reward_mean": 0.1, "reward_sd": 0.2}
@@ -241,6 +249,20 @@ def test_curves(image_format):
     assert policy_figure(one_step) is not None
 
 
+def test_curves_stop_where_a_stage_logs_nothing_and_are_named_once():
+    starts = [("warm_up", 0.0), ("full_rl", 80.0), ("mask_opinion", 240.0), ("mask_agents", 390.0)]
+    steps = np.array([90.0, 240.0, 400.0, 440.0])  # the row at a border tells of the stage before it
+    breaks = silent_stages(steps, starts)
+    assert breaks == [0.0, 240.0]
+    assert [part.tolist() for part in unbroken(steps, breaks)] == [[0, 1], [2, 3]]
+    assert silent_stages(np.array([80.0, 240.0, 300.0, 400.0]), starts) == []
+    with report_style():
+        axis = new_figure(2, 2).subplots()
+        curve(axis, steps, steps, label="value", color="black", breaks=breaks)
+        assert axis.get_legend_handles_labels()[1] == ["value"]
+        assert [line.get_xdata().tolist() for line in axis.lines] == [[90, 240], [400, 440]]
+
+
 def test_long_noisy_curves_and_many_labels():
     events = [
         {
@@ -261,8 +283,8 @@ def test_long_noisy_curves_and_many_labels():
 def test_series_and_stages():
     events = training_events()
     steps, values = series(events, "segmentation_loss")
-    assert steps.tolist() == list(range(30))
-    assert values[0] == 1
+    assert steps.tolist() == list(range(1, 31))
+    assert values[0] == 1 / 2
     assert series(events, "policy_loss")[0].size == series(events, "explained_variance")[0].size == 0
     expected = [("warm_up", 0), ("transition", 10), ("full_rl", 20)]
     assert stage_starts(events) == expected
