@@ -84,7 +84,7 @@ def run_training(
     settings = given.config.mask_agents
     if settings.enabled and settings.opinion_steps + settings.reinforcement_steps and given.method == "svl_drl":
         agents = _train_mask_agents(given, trainer.predictor, review, folder, events, control, resume)
-        mask_network = {k: v.detach().cpu().clone() for k, v in agents.predictor.state_dict().items()}
+        mask_network = agents.predicting_weights()
         rows += [
             {**row, "step": row["step"] + trainer.steps, "epoch": row["epoch"] + len(trainer.rows)}
             for row in agents.rows

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from ball_labels import batch_of, blocky_balls, check_harm, check_several_structures, fit, method, untrained, warmed_up
 from torch import Tensor
 
-from SVLDRLCore.config import Config, load_config
-from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.learning.optimisation import build_average
 from SVLDRLCore.methods.clcs import (
     CLCS,
     class_thresholds,
@@ -23,131 +19,17 @@ from SVLDRLCore.methods.clcs import (
     next_status,
     noise_balance_loss,
 )
-from SVLDRLCore.methods.supervised import Supervised
-from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
-
-SIDE = 12
-TINY: dict[str, Any] = {
-    "data": {"patch_size": [SIDE] * 3, "spacing_mm": [1.0, 1.0, 1.0]},
-    "network": {"feature_size": 8, "levels": 2},
-}
-
-
-def config(**settings: float) -> Config:
-    return replace(load_config("general", "corrected", TINY), method_settings=settings)
-
-
-def method(kind: type[Supervised], network: ActorCriticUNETR, nested: bool = False, **more: Any) -> Any:
-    settings, verified = more.get("settings", {}), more.get("verified", ())
-    return kind(network, config(**settings), nested, torch.Generator().manual_seed(0), verified)
-
-
-def untrained(channels: int = 2, seed: int = 0) -> ActorCriticUNETR:
-    torch.manual_seed(seed)
-    return ActorCriticUNETR(config().network, 1, channels)
-
-
-def batch_of(image: Tensor, target: Tensor) -> Batch:
-    return Batch(image, target, torch.ones_like(target[:, :1]), tuple(range(len(image))))
-
-
-def fit(trained: Any, image: Tensor, target: Tensor, steps: int, stage: str) -> dict[str, Any]:
-    """Train on all samples at once and return what the last step logged."""
-    optimiser = torch.optim.AdamW(trained.network.parameters(), 5e-3)
-    average = build_average(trained.network, 0.9)
-    trained.predictor = average.module
-    for step in range(steps):
-        result = trained.training_step(batch_of(image, target), stage, step / steps)
-        optimiser.zero_grad()
-        result.loss.backward()
-        optimiser.step()
-        average.update_parameters(trained.network)
-    return result.logged
-
-
-def dice(trained: Any, image: Tensor, truth: Tensor) -> float:
-    with torch.no_grad():
-        found = (torch.softmax(trained.predictor(image), 1)[:, 1:] > 0.5).float()
-    dims = (1, 2, 3, 4)
-    return float((2 * (found * truth).sum(dims) / (found + truth).sum(dims)).mean())
-
-
-def bright_balls(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Images, true labels, and labels with a block cut out of the ball and another one put in a corner."""
-    rng = np.random.default_rng(seed)
-    grid = np.indices((SIDE,) * 3)
-    images, truths, labels = [], [], []
-    for _ in range(count):
-        truth = np.linalg.norm(grid - rng.uniform(4.5, 6.5, (3, 1, 1, 1)), axis=0) < rng.uniform(3.2, 4.2)
-        images.append(np.clip(0.3 + 0.4 * truth + 0.06 * rng.standard_normal(truth.shape), 0, 1))
-        label = truth.copy()
-        inside = np.argwhere(truth)
-        hole = np.clip(inside[rng.integers(len(inside))] - 2, 0, SIDE - 4)
-        corner = rng.choice([0, SIDE - 4], 3)
-        for at, value in ((hole, False), (corner, True)):
-            label[tuple(slice(a, a + 4) for a in at)] = value
-        truths.append(truth)
-        labels.append(label)
-    return tuple(torch.tensor(np.stack(each), dtype=torch.float32)[:, None] for each in (images, truths, labels))
-
-
-def warmed_up(seed: int) -> ActorCriticUNETR:
-    """A network that has learned from many noisy labels, none of them often enough to know it by heart."""
-    network = untrained(seed=seed)
-    image, _, labels = bright_balls(16, seed + 50)
-    warm_up = method(Supervised, network)
-    optimiser = torch.optim.AdamW(network.parameters(), 5e-3)
-    order = np.random.default_rng(seed)
-    for _ in range(80):
-        chosen = order.permutation(16)[:2]
-        loss = warm_up.training_step(batch_of(image[chosen], labels[chosen]), "warm_up", 0.0).loss
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    return network
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_labels_that_plain_training_learns_by_heart_do_less_harm(seed: int) -> None:
-    network = warmed_up(seed)
-    image, truth, labels = bright_balls(2, seed)
-    plain, robust = (method(kind, copy.deepcopy(network)) for kind in (Supervised, CLCS))
-    fit(plain, image, labels, 60, "robust")
-    fit(robust, image, labels, 60, "robust")
-    assert dice(robust, image, truth) > dice(plain, image, truth) + 0.05
-    assert dice(robust, image, truth) > dice_of(labels, truth) + 0.05
-
-
-def dice_of(found: Tensor, truth: Tensor) -> float:
-    return float(2 * (found * truth).sum() / (found + truth).sum())
-
-
-def labels_of(kind: str) -> tuple[Tensor, Tensor, int, bool]:
-    """Image, two structures, output channels and whether they are nested; the second sample is all background."""
-    image = torch.rand(2, 1, SIDE, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    target = torch.zeros(2, 2, SIDE, SIDE, SIDE)
-    target[0, 0, 2:10, 2:10, 2:10] = 1
-    target[0, 1, 4:8, 4:8, 4:8] = 1
-    if kind == "exclusive":
-        target[0, 0] -= target[0, 1]
-    return image, target, 3 if kind == "exclusive" else 2, kind == "nested"
+    check_harm(CLCS, seed, 0.05)
 
 
 @pytest.mark.parametrize("stage", ["warm_up", "robust"])
 @pytest.mark.parametrize("kind", ["exclusive", "nested"])
 def test_several_structures_give_finite_losses_and_gradients(kind: str, stage: str) -> None:
-    image, target, channels, nested = labels_of(kind)
-    trained = method(CLCS, untrained(channels), nested)
-    valid = torch.ones_like(target[:, :1])
-    valid[1, :, :3] = 0
-    with torch.autocast("cpu", torch.bfloat16):
-        rough = trained.training_step(Batch(image, target, valid, (0, 1)), stage, 0.5)
-    result = trained.training_step(Batch(image, target, valid, (0, 1)), stage, 0.5)
-    result.loss.backward()
-    assert rough.loss.item() == pytest.approx(result.loss.item(), abs=0.1)
-    gradients = [p.grad for p in trained.network.parameters() if p.grad is not None]
-    assert gradients
-    assert all(bool(torch.isfinite(g).all()) for g in [result.loss.detach(), *gradients])
+    check_several_structures(CLCS, kind, stage)
 
 
 def test_settings_are_its_own() -> None:
@@ -193,7 +75,7 @@ def test_the_discrepancy_is_least_for_opposite_features() -> None:
 
 
 def test_no_voxel_of_a_verified_label_is_rejected() -> None:
-    image, _, labels = bright_balls(2, 0)
+    image, _, labels = blocky_balls(2, 0)
     network = warmed_up(0)
     shares = []
     for verified in ((False, False), (True, False), (True, True)):
@@ -205,7 +87,7 @@ def test_no_voxel_of_a_verified_label_is_rejected() -> None:
 
 def test_the_learning_status_is_kept() -> None:
     trained = method(CLCS, untrained())
-    fit(trained, *bright_balls(2, 0)[::2], 2, "robust")
+    fit(trained, *blocky_balls(2, 0)[::2], 2, "robust")
     other = method(CLCS, untrained())
     assert bool(other.status.isnan().all())
     other.restore(trained.state())
@@ -219,5 +101,5 @@ def test_the_second_decoder_starts_near_the_students_and_learns_too() -> None:
         assert float((a - b).detach().std()) <= 0.2 * float(a.detach().std()) if a.ndim > 1 else torch.equal(a, b)
     assert not torch.equal(first.head.weight, second.head.weight)
     before = second.head.weight.detach().clone()
-    fit(trained, *bright_balls(2, 0)[::2], 1, "warm_up")
+    fit(trained, *blocky_balls(2, 0)[::2], 1, "warm_up")
     assert not torch.equal(second.head.weight, before)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from ball_labels import batch_of, bright_ball, check_several_structures, dice, fit, method, stacked, untrained
 from torch import Tensor
 
-from SVLDRLCore.config import Config, load_config
-from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.learning.optimisation import build_average
 from SVLDRLCore.methods.jcas import (
     JCAS,
     Transition,
@@ -27,97 +24,25 @@ from SVLDRLCore.methods.jcas import (
     token_grid,
 )
 from SVLDRLCore.methods.supervised import Supervised
-from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
 
-SIDE = 12
-TINY: dict[str, Any] = {
-    "data": {"patch_size": [SIDE] * 3, "spacing_mm": [1.0, 1.0, 1.0]},
-    "network": {"feature_size": 8, "levels": 2},
-    "optimiser": {"cross_entropy_weight": 1.0},
-}
-
-
-def config(**settings: float) -> Config:
-    return replace(load_config("general", "corrected", TINY), method_settings=settings)
-
-
-def method(kind: type[Supervised], network: ActorCriticUNETR, nested: bool = False, **more: Any) -> Any:
-    settings, verified = more.get("settings", {}), more.get("verified", ())
-    return kind(network, config(**settings), nested, torch.Generator().manual_seed(0), verified)
-
-
-def untrained(channels: int = 2, seed: int = 0) -> ActorCriticUNETR:
-    torch.manual_seed(seed)
-    return ActorCriticUNETR(config().network, 1, channels)
-
-
-def batch_of(image: Tensor, target: Tensor) -> Batch:
-    return Batch(image, target, torch.ones_like(target[:, :1]), tuple(range(len(image))))
-
-
-def fit(trained: Any, image: Tensor, target: Tensor, steps: int, stage: str) -> dict[str, Any]:
-    """Train on all samples at once and return what the last step logged."""
-    optimiser = torch.optim.AdamW(trained.network.parameters(), 5e-3)
-    average = build_average(trained.network, 0.9)
-    trained.predictor = average.module
-    for step in range(steps):
-        result = trained.training_step(batch_of(image, target), stage, step / steps)
-        optimiser.zero_grad()
-        result.loss.backward()
-        optimiser.step()
-        average.update_parameters(trained.network)
-    return result.logged
-
-
-def dice(trained: Any, image: Tensor, truth: Tensor) -> float:
-    with torch.no_grad():
-        found = (torch.softmax(trained.predictor(image), 1)[:, 1:] > 0.5).float()
-    dims = (1, 2, 3, 4)
-    return float((2 * (found * truth).sum(dims) / (found + truth).sum(dims)).mean())
-
-
-def labels_of(kind: str) -> tuple[Tensor, Tensor, int, bool]:
-    """Image, two structures, output channels and whether they are nested; the second sample is all background."""
-    image = torch.rand(2, 1, SIDE, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    target = torch.zeros(2, 2, SIDE, SIDE, SIDE)
-    target[0, 0, 2:10, 2:10, 2:10] = 1
-    target[0, 1, 4:8, 4:8, 4:8] = 1
-    if kind == "exclusive":
-        target[0, 0] -= target[0, 1]
-    return image, target, 3 if kind == "exclusive" else 2, kind == "nested"
+of_kind = partial(method, cross_entropy_weight=1.0)
 
 
 @pytest.mark.parametrize("stage", ["warm_up", "robust"])
 @pytest.mark.parametrize("kind", ["exclusive", "nested"])
 def test_several_structures_give_finite_losses_and_gradients(kind: str, stage: str) -> None:
-    image, target, channels, nested = labels_of(kind)
-    trained = method(JCAS, untrained(channels), nested)
-    valid = torch.ones_like(target[:, :1])
-    valid[1, :, :3] = 0
-    with torch.autocast("cpu", torch.bfloat16):
-        rough = trained.training_step(Batch(image, target, valid, (0, 1)), stage, 0.5)
-    result = trained.training_step(Batch(image, target, valid, (0, 1)), stage, 0.5)
-    result.loss.backward()
-    assert rough.loss.item() == pytest.approx(result.loss.item(), abs=0.1)
-    gradients = [p.grad for p in trained.network.parameters() if p.grad is not None]
-    assert gradients
-    assert all(bool(torch.isfinite(g).all()) for g in [result.loss.detach(), *gradients])
+    check_several_structures(JCAS, kind, stage, cross_entropy_weight=1.0)
 
 
 def test_settings_are_its_own() -> None:
     with pytest.raises(InputError, match=r"method_settings\.nothing"):
-        method(JCAS, untrained(), settings={"nothing": 1.0})
+        of_kind(JCAS, untrained(), settings={"nothing": 1.0})
 
 
 def bright_balls(count: int, seed: int) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng(seed)
-    grid = np.indices((SIDE,) * 3)
-    images, truths = [], []
-    for _ in range(count):
-        truth = np.linalg.norm(grid - rng.uniform(4.5, 6.5, (3, 1, 1, 1)), axis=0) < rng.uniform(3.2, 4.2)
-        images.append(np.clip(0.3 + 0.4 * truth + 0.06 * rng.standard_normal(truth.shape), 0, 1))
-        truths.append(truth)
-    return tuple(torch.tensor(np.stack(each), dtype=torch.float32)[:, None] for each in (images, truths))
+    images, truths = zip(*(bright_ball(rng) for _ in range(count)))
+    return stacked(images), stacked(truths)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -126,8 +51,8 @@ def test_the_learned_matrix_undoes_class_conditional_flips(seed: int) -> None:
     image, truth = bright_balls(4, seed)
     labels = truth * (torch.rand(truth.shape, generator=torch.Generator().manual_seed(seed)) > 0.55)
     network = untrained(seed=seed)
-    fit(method(Supervised, network), image, labels, 40, "warm_up")
-    plain, robust = (method(kind, copy.deepcopy(network)) for kind in (Supervised, JCAS))
+    fit(of_kind(Supervised, network), image, labels, 40, "warm_up")
+    plain, robust = (of_kind(kind, copy.deepcopy(network)) for kind in (Supervised, JCAS))
     fit(plain, image, labels, 60, "robust")
     logged = fit(robust, image, labels, 60, "robust")
     assert dice(robust, image, truth) > dice(plain, image, truth) + 0.1
@@ -205,7 +130,9 @@ def test_label_affinity_leaves_padding_out() -> None:
 
 def test_verified_labels_leave_the_matrices_alone() -> None:
     image, truth = bright_balls(2, 0)
-    trained = method(JCAS, untrained(), verified=(True, True), settings={"volume_weight": 0.0, "agreement_weight": 0.0})
+    trained = of_kind(
+        JCAS, untrained(), verified=(True, True), settings={"volume_weight": 0.0, "agreement_weight": 0.0}
+    )
     before = trained.network.class_transition().detach()
     trained.training_step(batch_of(image, truth), "robust", 0.0).loss.backward()
     for matrix in (trained.network.class_transition, trained.network.affinity_transition):

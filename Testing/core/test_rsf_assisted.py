@@ -2,152 +2,33 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
+from ball_labels import SIDE, batch_of, blocky_balls, check_harm, check_several_structures, config, method, untrained
 from monai.networks.layers import GaussianFilter
 from torch import Tensor
 
-from SVLDRLCore.config import Config, load_config, with_values
+from SVLDRLCore.config import with_values
 from SVLDRLCore.data.cases import in_memory
-from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.learning.optimisation import build_average
 from SVLDRLCore.methods.region_scalable_fitting import fits_inside, sigmas
 from SVLDRLCore.methods.rsf_assisted import (
     RSFAssisted,
     confident_labels,
     confirmed,
 )
-from SVLDRLCore.methods.supervised import Supervised
-from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
-
-SIDE = 12
-TINY: dict[str, Any] = {
-    "data": {"patch_size": [SIDE] * 3, "spacing_mm": [1.0, 1.0, 1.0]},
-    "network": {"feature_size": 8, "levels": 2},
-}
-
-
-def config(**settings: float) -> Config:
-    return replace(load_config("general", "corrected", TINY), method_settings=settings)
-
-
-def method(kind: type[Supervised], network: ActorCriticUNETR, nested: bool = False, **more: Any) -> Any:
-    settings, verified = more.get("settings", {}), more.get("verified", ())
-    return kind(network, config(**settings), nested, torch.Generator().manual_seed(0), verified)
-
-
-def untrained(channels: int = 2, seed: int = 0) -> ActorCriticUNETR:
-    torch.manual_seed(seed)
-    return ActorCriticUNETR(config().network, 1, channels)
-
-
-def batch_of(image: Tensor, target: Tensor) -> Batch:
-    return Batch(image, target, torch.ones_like(target[:, :1]), tuple(range(len(image))))
-
-
-def fit(trained: Any, image: Tensor, target: Tensor, steps: int, stage: str) -> dict[str, Any]:
-    """Train on all samples at once and return what the last step logged."""
-    optimiser = torch.optim.AdamW(trained.network.parameters(), 5e-3)
-    average = build_average(trained.network, 0.9)
-    trained.predictor = average.module
-    for step in range(steps):
-        result = trained.training_step(batch_of(image, target), stage, step / steps)
-        optimiser.zero_grad()
-        result.loss.backward()
-        optimiser.step()
-        average.update_parameters(trained.network)
-    return result.logged
-
-
-def dice(trained: Any, image: Tensor, truth: Tensor) -> float:
-    with torch.no_grad():
-        found = (torch.softmax(trained.predictor(image), 1)[:, 1:] > 0.5).float()
-    dims = (1, 2, 3, 4)
-    return float((2 * (found * truth).sum(dims) / (found + truth).sum(dims)).mean())
-
-
-def bright_balls(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Images, true labels, and labels with a block cut out of the ball and another one put in a corner."""
-    rng = np.random.default_rng(seed)
-    grid = np.indices((SIDE,) * 3)
-    images, truths, labels = [], [], []
-    for _ in range(count):
-        truth = np.linalg.norm(grid - rng.uniform(4.5, 6.5, (3, 1, 1, 1)), axis=0) < rng.uniform(3.2, 4.2)
-        images.append(np.clip(0.3 + 0.4 * truth + 0.06 * rng.standard_normal(truth.shape), 0, 1))
-        label = truth.copy()
-        inside = np.argwhere(truth)
-        hole = np.clip(inside[rng.integers(len(inside))] - 2, 0, SIDE - 4)
-        corner = rng.choice([0, SIDE - 4], 3)
-        for at, value in ((hole, False), (corner, True)):
-            label[tuple(slice(a, a + 4) for a in at)] = value
-        truths.append(truth)
-        labels.append(label)
-    return tuple(torch.tensor(np.stack(each), dtype=torch.float32)[:, None] for each in (images, truths, labels))
-
-
-def warmed_up(seed: int) -> ActorCriticUNETR:
-    """A network that has learned from many noisy labels, none of them often enough to know it by heart."""
-    network = untrained(seed=seed)
-    image, _, labels = bright_balls(16, seed + 50)
-    warm_up = method(Supervised, network)
-    optimiser = torch.optim.AdamW(network.parameters(), 5e-3)
-    order = np.random.default_rng(seed)
-    for _ in range(80):
-        chosen = order.permutation(16)[:2]
-        loss = warm_up.training_step(batch_of(image[chosen], labels[chosen]), "warm_up", 0.0).loss
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    return network
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_labels_that_plain_training_learns_by_heart_do_less_harm(seed: int) -> None:
-    network = warmed_up(seed)
-    image, truth, labels = bright_balls(2, seed)
-    plain, robust = (method(kind, copy.deepcopy(network)) for kind in (Supervised, RSFAssisted))
-    fit(plain, image, labels, 60, "robust")
-    fit(robust, image, labels, 60, "robust")
-    assert dice(robust, image, truth) > dice(plain, image, truth) + 0.01
-    assert dice(robust, image, truth) > dice_of(labels, truth) + 0.01
-
-
-def dice_of(found: Tensor, truth: Tensor) -> float:
-    return float(2 * (found * truth).sum() / (found + truth).sum())
-
-
-def labels_of(kind: str) -> tuple[Tensor, Tensor, int, bool]:
-    """Image, two structures, output channels and whether they are nested; the second sample is all background."""
-    image = torch.rand(2, 1, SIDE, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    target = torch.zeros(2, 2, SIDE, SIDE, SIDE)
-    target[0, 0, 2:10, 2:10, 2:10] = 1
-    target[0, 1, 4:8, 4:8, 4:8] = 1
-    if kind == "exclusive":
-        target[0, 0] -= target[0, 1]
-    return image, target, 3 if kind == "exclusive" else 2, kind == "nested"
+    check_harm(RSFAssisted, seed, 0.01)
 
 
 @pytest.mark.parametrize("stage", ["warm_up", "robust"])
 @pytest.mark.parametrize("kind", ["exclusive", "nested"])
 def test_several_structures_give_finite_losses_and_gradients(kind: str, stage: str) -> None:
-    image, target, channels, nested = labels_of(kind)
-    trained = method(RSFAssisted, untrained(channels), nested)
-    valid = torch.ones_like(target[:, :1])
-    valid[1, :, :3] = 0
-    with torch.autocast("cpu", torch.bfloat16):
-        rough = trained.training_step(Batch(image, target, valid, (0, 1)), stage, 0.5)
-    result = trained.training_step(Batch(image, target, valid, (0, 1)), stage, 0.5)
-    result.loss.backward()
-    assert rough.loss.item() == pytest.approx(result.loss.item(), abs=0.1)
-    gradients = [p.grad for p in trained.network.parameters() if p.grad is not None]
-    assert gradients
-    assert all(bool(torch.isfinite(g).all()) for g in [result.loss.detach(), *gradients])
+    check_several_structures(RSFAssisted, kind, stage)
 
 
 def test_settings_are_its_own() -> None:
@@ -231,7 +112,7 @@ def test_a_correction_needs_the_energy_of_every_structure_that_changes() -> None
 
 
 def test_accepted_corrections_are_right_and_verified_labels_stay() -> None:
-    image, truth, labels = bright_balls(2, 0)
+    image, truth, labels = blocky_balls(2, 0)
     batch = batch_of(image, labels)
     trained = method(RSFAssisted, untrained(), verified=(False, True))
     found = trained.accepted(truth, batch)
