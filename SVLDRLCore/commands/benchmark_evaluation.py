@@ -19,12 +19,11 @@ from ..data.cases import TrainingCase, load_training_case
 from ..data.datalist import load_datalist
 from ..evaluation.metrics import mask_metrics
 from ..exchange.trained_model import TrainedModel, load_model
+from ..inference.islands import without_islands
 from ..inference.sliding_window import predict_probabilities
 from ..job_control import JobControl
 from .benchmark_folder import BenchmarkFolder
 from .train import choose_device
-
-_EVERYWHERE = np.ones((3, 3, 3))
 
 
 def evaluate_job(
@@ -92,13 +91,9 @@ def weight_auc(reliability: Path, corruption: Path) -> float | None:
 
 
 def largest_components(masks: np.ndarray) -> np.ndarray:
-    """Of each of the masks (C, D, H, W) the largest component (26 neighbours) alone."""
-    kept = np.zeros_like(masks, bool)
-    for index, mask in enumerate(masks):
-        pieces, count = ndimage.label(mask, _EVERYWHERE)
-        if count:
-            kept[index] = pieces == 1 + np.bincount(pieces.ravel())[1:].argmax()
-    return kept
+    """Of each of the masks (C, D, H, W) the largest component alone, by the rule of `refine --keep-largest`."""
+    one = {0: (1,)}  # each mask is a label map of its own: nothing lies around or inside it
+    return np.stack([without_islands(mask.astype(np.uint8), one, [0], 0, keep_largest=True) > 0 for mask in masks])
 
 
 def process_clock(on_cpu: bool) -> Callable[[], float]:
