@@ -157,6 +157,8 @@ class ReliabilityConfig:
     """Smallest share of its turns that a case keeps: none is dropped."""
     second_look: float = 0.6
     """Share of all steps after which the cases are judged again."""
+    edge: bool = True
+    """Whether labels off the edge that the others follow in the image are suspects, from the first step on."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,7 +104,7 @@ def needs(settings: BenchmarkSettings, job: Job) -> tuple[Job, ...]:
         return ()
     if job.kind == "warm_up":
         return corrupted
-    warmed = job.kind == "warm_up" or settings.rows[job.row].warm_up
+    warmed = job.kind == "warm_up" or settings.rows[job.row].warm_up == "shared"
     first = (*corrupted, Job("warm_up", job.place, job.labels)) if warmed else corrupted
     if job.match is None:
         return first
@@ -126,7 +126,7 @@ def recipe(settings: BenchmarkSettings, job: Job, data: str) -> dict[str, Any]:
     if job.place.noise != CLEAN:
         noise = settings.noises[job.place.noise]
         made["noise"] = {"kind": noise.kind, **noise.options, "ratio": job.place.ratio}
-    warmed = job.kind == "warm_up" or (job.kind == "train" and settings.rows[job.row].warm_up)
+    warmed = job.kind == "warm_up" or (job.kind == "train" and settings.rows[job.row].warm_up == "shared")
     if job.kind != "corrupt":
         made["labels"] = job.labels
     if warmed:
@@ -154,7 +154,7 @@ def first_difference(old: Any, new: Any, where: str = "") -> str | None:
 
 def steps_of(settings: BenchmarkSettings, row: Row) -> int:
     """Steps of a row's training, so that all rows have the same number, shared warm-up included."""
-    return settings.steps if row.warm_up else settings.warm_up_steps + settings.steps
+    return settings.steps if row.warm_up == "shared" else settings.warm_up_steps + settings.steps
 
 
 def cost(settings: BenchmarkSettings, job: Job) -> float:

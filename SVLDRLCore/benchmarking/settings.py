@@ -37,8 +37,9 @@ class Row:
     """So many truly clean training cases are marked as verified."""
     labels: Literal["given", "clean", "only_clean"] = "given"
     """The corrupted labels, the labels before corruption, or (the oracle) the truly clean cases alone."""
-    warm_up: bool = True
-    """Start from the shared warm-up; else untrained, with that many steps more (the ablation without warm-up)."""
+    warm_up: Literal["shared", "own", "none"] = "shared"
+    """Start from the shared warm-up; else untrained, with that many steps more: with a warm-up of its own that is as
+    long, or without one (the ablation)."""
     keep_largest: bool = False
     """Keep the largest component of each structure when evaluated."""
     ratios: tuple[float, ...] | None = None
@@ -140,7 +141,7 @@ def warm_up_overrides(settings: BenchmarkSettings, seed: int) -> dict[str, Any]:
 
 
 def row_overrides(settings: BenchmarkSettings, row: Row, seed: int, steps: int) -> dict[str, Any]:
-    """Settings of a run: the warm-up lies behind it, so that its share goes to the stages that follow.
+    """Settings of a run; where a shared warm-up lies behind it, its share goes to the stages that follow.
 
     Raises:
         InputError: settings that `load_config` refuses.
@@ -150,7 +151,9 @@ def row_overrides(settings: BenchmarkSettings, row: Row, seed: int, steps: int) 
     rest = shares.transition + shares.full_rl
     if not rest:  # the ablation that never leaves the warm-up
         return tree
-    stages = {"warm_up": 0.0, "transition": shares.transition / rest, "full_rl": shares.full_rl / rest}
+    first = settings.warm_up_steps / (settings.warm_up_steps + settings.steps) if row.warm_up == "own" else 0.0
+    later = (1.0 - first) / rest
+    stages = {"warm_up": first, "transition": later * shares.transition, "full_rl": later * shares.full_rl}
     return merge(tree, {"stages": stages})
 
 

@@ -105,7 +105,7 @@ def result_rows(folder: BenchmarkFolder, settings: BenchmarkSettings, runs: Sequ
         done = folder.result(run.job)
         if done is None:
             continue
-        shared = settings.rows[run.row].warm_up
+        shared = settings.rows[run.row].warm_up == "shared"
         warm_up = (shared and folder.result(Job("warm_up", run.job.place, run.job.labels))) or {}
         corrupted = {"mean_label_dice": 1.0} if run.place.ratio == 0 else folder.result(Job("corrupt", run.place)) or {}
         rows += [

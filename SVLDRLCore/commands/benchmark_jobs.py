@@ -95,7 +95,7 @@ def run_job(
         reading=row.reading,
         overrides=row_overrides(settings, row, job.place.seed, steps),
         verified=_truly_clean(folder, job, datalist)[: row.verified],
-        initial_model=folder.run(_warm_up_of(settings, job)).model if row.warm_up else None,
+        initial_model=folder.run(_warm_up_of(settings, job)).model if row.warm_up == "shared" else None,
     )
     rows = evaluate_job(folder, job, datalist, row.keep_largest, control)
     return {

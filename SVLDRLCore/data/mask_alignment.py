@@ -85,6 +85,23 @@ def measure_border(
     return BorderMeasure((a - b) / 2, (spread_a + spread_b) / 2, edges)
 
 
+def edge_positions(mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[float]) -> tuple[float, ...] | None:
+    """Where each image channel's mean intensity changes most across a mask's border (mm; outside is positive).
+
+    No network takes part. None where the mask is empty or fills the image.
+
+    Args:
+        mask: boolean (D, H, W); image: (M, D, H, W).
+    """
+    if not mask.any() or mask.all():
+        return None
+    box = bounding_box(mask, [LARGEST_SHIFT_MM / s for s in spacing_dhw])
+    distance = signed_distance(mask[box], tuple(spacing_dhw)) if not mask[box].all() else None
+    if distance is None:
+        return None
+    return tuple(edge_position(channel[box], distance, float(np.mean(spacing_dhw))) for channel in image)
+
+
 def edge_position(channel: np.ndarray, distance: np.ndarray, voxel_mm: float) -> float:
     """Signed distance (mm) from a border at which an image channel's mean intensity changes most.
 

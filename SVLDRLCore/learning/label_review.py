@@ -16,7 +16,7 @@ from ..data.cases import TrainingCase
 from ..data.sampler import CaseOrder
 from ..events import EventLog
 from ..inference.sliding_window import predict_probabilities
-from ..methods.reliability import judge, label_cues, reliability_rows
+from ..methods.reliability import Cues, Judgement, judge, judge_unseen, label_cues, reliability_rows
 
 
 class LabelReview:
@@ -55,20 +55,35 @@ class LabelReview:
         # Last: a review that is cancelled half way begins anew on resuming, and must not count twice.
         self.snapshots.append({k: v.detach().cpu().clone() for k, v in network.state_dict().items()})
 
+    def before_training(self) -> None:
+        """Weigh the labels by what needs no network."""
+        config = self.config.reliability
+        if config.enabled and config.edge:
+            cues = [label_cues(None, case.masks.numpy(), case.spacing_dhw, case.image.numpy()) for case in self.cases]
+            self._take(cues, judge_unseen(cues, self._verified, self._spacing_mm, config))
+
+    @property
+    def _verified(self) -> list[bool]:
+        return [case.verified for case in self.cases]
+
+    @property
+    def _spacing_mm(self) -> float:
+        return float(np.median([np.mean(case.spacing_dhw) for case in self.cases]))
+
     def _weigh(self, network: nn.Module) -> None:
         cues = []
         for done, case in enumerate(self.cases, start=1):
             self.between()
             probabilities = predict_case(network, case, self.config, self.nested, self.device, overlap=0.25)
-            cues.append(label_cues(probabilities, case.masks.numpy(), case.spacing_dhw))
+            cues.append(label_cues(probabilities, case.masks.numpy(), case.spacing_dhw, case.image.numpy()))
             self.events.progress(done, len(self.cases), "reviewing labels")
-        verified = [case.verified for case in self.cases]
-        spacing = float(np.median([np.mean(case.spacing_dhw) for case in self.cases]))
         earlier = self.weights if self.inverted else None
-        verdict = judge(cues, verified, spacing, self.config.reliability, earlier)
+        self._take(cues, judge(cues, self._verified, self._spacing_mm, self.config.reliability, earlier))
+
+    def _take(self, cues: Sequence[Cues], verdict: Judgement) -> None:
         self.weights, self.inverted = list(verdict.weights), verdict.inverted
         self.order.weigh(self.weights, self.config.reliability.floor)
-        self.rows = reliability_rows([c.name for c in self.cases], cues, verdict, verified)
+        self.rows = reliability_rows([c.name for c in self.cases], cues, verdict, self._verified)
         self.rule = verdict.rule
         self.warnings += verdict.warnings
         mean = float(np.mean(verdict.weights))

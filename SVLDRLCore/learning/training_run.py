@@ -134,8 +134,9 @@ def _train_network(
         review.restore(state["labels"])
         method.restore(state["method"])
 
+    unseen = {} if given.initial_weights else {0: lambda predictor: review.before_training()}
     hooks = Hooks(
-        reviews=dict.fromkeys(sorted(looks), review) | ({border: look} if method.looks_at_cases else {}),
+        reviews=unseen | dict.fromkeys(sorted(looks), review) | ({border: look} if method.looks_at_cases else {}),
         review_state=lambda: {"labels": review.state(), "method": method.state()},
         restore_review=restore,
         validate=_validation(given),

@@ -1,8 +1,10 @@
 """Which labels to believe: every case's own label against what the network, trained on all, makes of it.
 
-Three cues a case: `bias` (mm by which the prediction lies outside the label: eroded labels are positive),
+Four cues a case: `bias` (mm by which the prediction lies outside the label: eroded labels are positive),
 `fit` (log cross entropy per surface voxel: how hard the label was to learn), `islands` (share of the label off
-its largest piece: a network's mark, hardly ever a reader's). No cue sees a clean label.
+its largest piece: a network's mark, hardly ever a reader's) and `edge` (mm by which the image's edge lies outside
+the label's border). No cue sees a clean label; the last two need no network, so that labels which lie off the
+edge that the others share are told before the first step.
 
 Small loss does not mean clean: labels that a network made are easier to fit than a reader's, so trusting the
 best-fitting cases picks the wrong half under such noise (AUC 0.03 to 0.3 on the left atrium). Hence the
@@ -12,13 +14,14 @@ inversion guard, and the wish for a few verified cases where the labels alone le
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from ..config import ReliabilityConfig
+from ..data.mask_alignment import edge_positions
 from ..data.noise import signed_distance
 
 ISLAND_SHARE = 0.004
@@ -27,15 +30,22 @@ TOLERANCE = 1.1
 """Deviation, in units of its spread, up to which a case keeps its full weight."""
 SHARPNESS = 5.0
 """How fast the weight falls beyond that."""
+COMMON_EDGE_VOXELS = 1.2
+"""Half of the labels must agree on the edge within so many voxels (of 2 mm or more), and it must lie within twice as
+many of their border, or it tells nothing."""
 
 
 @dataclass(frozen=True)
 class Cues:
-    """What one label looks like from the network's side (the mean over its structures)."""
+    """What one label looks like from the network's side (the mean over its structures), and from the image's.
+
+    `edges_mm`: per structure, per image channel; None for a structure that the case lacks.
+    """
 
     bias_mm: float
     fit: float
     islands: float
+    edges_mm: tuple[tuple[float, ...] | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,31 +54,83 @@ class Judgement:
 
     weights: tuple[float, ...]
     rule: str
+    edge: tuple[float, ...]
+    """Each label's `edge_deviation`."""
     warnings: tuple[str, ...] = ()
     inverted: bool = False
     """Whether the well-fitted labels are the suspects; the next look must then be told these weights."""
 
 
-def label_cues(probabilities: np.ndarray, masks: np.ndarray, spacing_dhw: tuple[float, ...]) -> Cues:
-    """Cues of one case from predicted probabilities and its label's masks, both (C, D, H, W)."""
-    rows = [_structure_cues(p, m.astype(bool), spacing_dhw) for p, m in zip(probabilities, masks) if m.any()]
-    if not rows:
+def label_cues(
+    probabilities: np.ndarray | None,
+    masks: np.ndarray,
+    spacing_dhw: tuple[float, ...],
+    image: np.ndarray | None = None,
+) -> Cues:
+    """Cues of one case.
+
+    Args:
+        probabilities: predicted, (C, D, H, W); without them bias and fit are 0.
+        masks: the label's, (C, D, H, W).
+        image: (M, D, H, W); without it there is no edge.
+    """
+    drawn = [(c, m) for c, m in enumerate(masks.astype(bool)) if m.any()]
+    if not drawn:
         return Cues(0.0, 0.0, 0.0)
-    bias, fit, islands = np.mean(rows, axis=0).tolist()
-    return Cues(bias, fit, islands)
+    fitted = [(0.0, 0.0) if probabilities is None else _fit(probabilities[c], m, spacing_dhw) for c, m in drawn]
+    bias, fit = np.mean(fitted, axis=0).tolist()
+    islands = float(np.mean([_off_largest(m) for _, m in drawn]))
+    edges = () if image is None else tuple(edge_positions(m.astype(bool), image, spacing_dhw) for m in masks)
+    return Cues(bias, fit, islands, edges)
 
 
-def _structure_cues(
-    probability: np.ndarray, mask: np.ndarray, spacing_dhw: tuple[float, ...]
-) -> tuple[float, float, float]:
+def _fit(probability: np.ndarray, mask: np.ndarray, spacing_dhw: tuple[float, ...]) -> tuple[float, float]:
     surface = mask & ~ndimage.binary_erosion(mask)
     to_prediction = np.clip(signed_distance(probability > 0.5, spacing_dhw), -20.0, 20.0)
-    bias = -float(to_prediction[surface].mean())
     p = np.clip(probability, 1e-4, 1 - 1e-4)
     cross_entropy = -np.where(mask, np.log(p), np.log1p(-p)).sum()
-    labelled, count = ndimage.label(mask, np.ones((3, 3, 3)))
-    largest = np.bincount(labelled.ravel())[1:].max() if count else 0
-    return bias, float(np.log(cross_entropy / surface.sum() + 1e-6)), 1.0 - float(largest) / float(mask.sum())
+    return -float(to_prediction[surface].mean()), float(np.log(cross_entropy / surface.sum() + 1e-6))
+
+
+def _off_largest(mask: np.ndarray) -> float:
+    """Share of a mask off its largest piece."""
+    labelled, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+    return 1.0 - float(np.bincount(labelled.ravel())[1:].max()) / float(mask.sum())
+
+
+def edge_deviation(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityConfig) -> np.ndarray:
+    """How far each label's border lies off the image's edge, beside most of the others: RMS over its structures.
+
+    1 is the edge of the shortest half of all cases. For each structure the channel on which that half agrees best;
+    structures on whose edge the labels do not agree in any channel are not looked at.
+    """
+    squares, seen = np.zeros(len(cues)), np.zeros(len(cues))
+    for structure in range(max((len(c.edges_mm) for c in cues), default=0) if config.edge else 0):
+        has = [i for i, c in enumerate(cues) if c.edges_mm and c.edges_mm[structure] is not None]
+        if len(has) < 4:
+            continue
+        positions = np.array([cues[i].edges_mm[structure] for i in has], float)
+        centre, half, channel = min(
+            ((*shortest_half(positions[:, m]), m) for m in range(positions.shape[1])), key=lambda found: found[1]
+        )
+        agreed = COMMON_EDGE_VOXELS * max(spacing_mm, 2.0)
+        if half > agreed or abs(centre) > 2 * agreed:
+            continue
+        off = np.abs(positions[:, channel] - centre) / max(half, 2 * _floor_mm(spacing_mm, config))
+        squares[has] += off**2
+        seen[has] += 1
+    return np.sqrt(squares / np.maximum(seen, 1))
+
+
+def judge_unseen(
+    cues: Sequence[Cues], verified: Sequence[bool], spacing_mm: float, config: ReliabilityConfig
+) -> Judgement:
+    """Weights before there is a network: from the image's edge and the islands alone."""
+    edge = edge_deviation(cues, spacing_mm, config)
+    islands = np.array([c.islands for c in cues])
+    weights = _weights_from_bias(np.zeros(len(cues)), islands, edge, _floor_mm(spacing_mm, config))
+    weights[np.asarray(verified, bool)] = 1.0
+    return _judgement(weights, "the image's edge, and islands; no network yet", edge)
 
 
 def judge(
@@ -89,16 +151,19 @@ def judge(
     bias, fit, islands = (np.array([getattr(c, name) for c in cues]) for name in ("bias_mm", "fit", "islands"))
     trusted = np.asarray(verified, bool)
     floor_mm = _floor_mm(spacing_mm, config)
+    edge = edge_deviation(cues, spacing_mm, config)
     inverted = _looks_network_made(fit, islands)
     if trusted.sum() >= 2:
         weights = _weights_from_verified(bias, fit, islands, trusted, floor_mm)
+        if not inverted and edge[trusted].max() <= TOLERANCE:
+            weights = np.minimum(weights, _falling(edge))
         hard = _weights_from_inversion(fit, islands)
         rule = f"{int(trusted.sum())} verified cases"
         if inverted and hard[trusted].mean() > 0.5:
             weights = 0.5 * (weights + hard)
             rule += ", which confirm that the easily fitted labels with islands are a network's"
         weights[trusted] = 1.0
-        return _judgement(weights, rule)
+        return _judgement(weights, rule, edge)
     warnings: list[str] = []
     direction = _fit_direction(bias, fit, floor_mm)
     if inverted:
@@ -109,15 +174,15 @@ def judge(
             "Mark 4 or more cases as verified to make sure that the right half is trusted."
         )
     else:
-        weights = _weights_from_bias(bias, islands, floor_mm)
-        rule = "shortest half of the border biases, and islands"
+        weights = _weights_from_bias(bias, islands, edge, floor_mm)
+        rule = "shortest half of the border biases, the image's edge, and islands"
         if direction == "undetermined":
             warnings.append(
                 "The labels fall into an easily and a hardly fitted group, and nothing in them tells which one "
                 "to trust: direction undetermined. Mark 4 or more cases as verified."
             )
     weights[trusted] = 1.0
-    return _judgement(weights, rule, warnings, inverted)
+    return _judgement(weights, rule, edge, warnings, inverted)
 
 
 def _second_look(
@@ -129,24 +194,29 @@ def _second_look(
 ) -> Judgement:
     bias, fit, islands = (np.array([getattr(c, name) for c in cues]) for name in ("bias_mm", "fit", "islands"))
     believed, sure = earlier > 0.5, np.asarray(verified, bool)
+    edge = edge_deviation(cues, spacing_mm, config)
     if believed.sum() < 2:
-        return _judgement(earlier, "the first look's weights", (), True)
+        return _judgement(earlier, "the first look's weights", edge, (), True)
     weights = _weights_from_verified(bias, fit, islands, believed, _floor_mm(spacing_mm, config), certain=False)
     weights = 0.5 * (weights + earlier)
     weights[sure] = 1.0
     rule = "second look: mean of the first look's weights and the distance from the cases it trusted"
-    return _judgement(weights, rule, (), True)
+    return _judgement(weights, rule, edge, (), True)
 
 
 def _floor_mm(spacing_mm: float, config: ReliabilityConfig) -> float:
     return config.floor_mm * min(1.0, max(spacing_mm / 2.0, 0.5))
 
 
-def _weights_from_bias(bias: np.ndarray, islands: np.ndarray, floor_mm: float) -> np.ndarray:
-    """w = exp(-5 max(0, d - 1.1)^2), d from the shortest half of the biases (50 % breakdown) and the islands."""
+def _weights_from_bias(bias: np.ndarray, islands: np.ndarray, edge: np.ndarray, floor_mm: float) -> np.ndarray:
+    """The largest of three deviations: of the biases from their shortest half (50 % breakdown), edge and islands."""
     centre, half_length = shortest_half(bias)
     deviation = np.abs(bias - centre) / max(half_length, 2 * floor_mm)
-    deviation = np.maximum(deviation, islands / ISLAND_SHARE)
+    return _falling(np.maximum.reduce([deviation, edge, islands / ISLAND_SHARE]))
+
+
+def _falling(deviation: np.ndarray) -> np.ndarray:
+    """w = exp(-5 max(0, d - 1.1)^2)."""
     return np.exp(-SHARPNESS * np.maximum(0.0, deviation - TOLERANCE) ** 2)
 
 
@@ -220,8 +290,11 @@ def _fit_direction(bias: np.ndarray, fit: np.ndarray, floor_mm: float) -> str:
     return "undetermined" if separated and not explained else "none"
 
 
-def _judgement(weights: np.ndarray, rule: str, warnings: Sequence[str] = (), inverted: bool = False) -> Judgement:
-    return Judgement(tuple(float(w) for w in np.clip(weights, 0, 1)), rule, tuple(warnings), inverted)
+def _judgement(
+    weights: np.ndarray, rule: str, edge: np.ndarray, warnings: Sequence[str] = (), inverted: bool = False
+) -> Judgement:
+    told = tuple(np.clip(weights, 0, 1).tolist()), rule, tuple(edge.tolist()), tuple(warnings), inverted
+    return Judgement(*told)
 
 
 def reliability_rows(
@@ -229,6 +302,14 @@ def reliability_rows(
 ) -> list[dict[str, Any]]:
     """Rows for the model folder's table and plot."""
     return [
-        {"case": name, "weight": weight, **asdict(cue), "verified": bool(trusted)}
-        for name, weight, cue, trusted in zip(names, judgement.weights, cues, verified)
+        {
+            "case": name,
+            "weight": weight,
+            "bias_mm": cue.bias_mm,
+            "fit": cue.fit,
+            "islands": cue.islands,
+            "edge": edge,
+            "verified": bool(trusted),
+        }
+        for name, weight, cue, edge, trusted in zip(names, judgement.weights, cues, judgement.edge, verified)
     ]

@@ -152,7 +152,7 @@ def test_what_a_job_needs() -> None:
     )
     clean = Place("clean", 0.0, 1)
     assert needs(settings, Job("train", clean, "clean", "svl_drl")) == (Job("warm_up", clean, "clean"),)
-    untrained = planned(**with_row(warm_up=False))
+    untrained = planned(**with_row(warm_up="none"))
     assert needs(untrained, Job("train", place, row="other")) == (corrupted,)
     made = recipe(untrained, Job("train", place, row="other"), "data")
     assert "warm_up" not in made

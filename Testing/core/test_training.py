@@ -249,7 +249,8 @@ def test_verified_cases_keep_their_full_weight() -> None:
 
 
 def reviews(seen: list[dict[str, Any]]) -> int:
-    return sum(event["event"] == "message" and "Label review" in event["text"] for event in seen)
+    told = [event["text"] for event in seen if event["event"] == "message"]
+    return sum("Label review" in text and "no network yet" not in text for text in told)
 
 
 def test_an_untrained_network_judges_no_label() -> None:

@@ -1,0 +1,167 @@
+"""Which labels to believe: the four cues, what each rule makes of them, and what is known before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from SVLDRLCore.config import ReliabilityConfig, load_config, with_values
+from SVLDRLCore.data.cases import TrainingCase, in_memory
+from SVLDRLCore.data.mask_alignment import edge_positions
+from SVLDRLCore.data.noise import shift_border
+from SVLDRLCore.data.structures import structures_of
+from SVLDRLCore.events import EventLog
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning.training_run import RunInput, run_training
+from SVLDRLCore.methods.reliability import Cues, edge_deviation, judge, judge_unseen, label_cues
+
+SPACING = (2.0, 2.0, 2.0)
+CONFIG = ReliabilityConfig(enabled=True)
+SHIFTS = (0.0, 0.0, 4.0, 0.0, -4.0, 0.0, 5.0, 0.0, 0.0, -5.0)
+"""mm by which the border of each case's label was moved."""
+SHIFTED = np.array([shift != 0 for shift in SHIFTS])
+
+
+def bright_ball(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A noisy image (1, 24, 24, 24) with a bright ball of 12 to 16 mm, and its mask."""
+    rng = np.random.default_rng(seed)
+    grid = np.indices((24, 24, 24)) * 2.0
+    radius, centre = rng.uniform(12, 16), rng.uniform(20, 27, (3, 1, 1, 1))
+    mask = np.sqrt(((grid - centre) ** 2).sum(axis=0)) <= radius
+    return (0.3 + 0.3 * mask + 0.05 * rng.standard_normal(mask.shape))[None].astype(np.float32), mask
+
+
+def cues_of(shifts: tuple[float, ...] = SHIFTS, **kind: bool) -> list[Cues]:
+    """Cues without a network; `blank` images have no ball."""
+    found = []
+    for seed, shift in enumerate(shifts):
+        image, mask = bright_ball(seed)
+        if kind.get("blank"):
+            image = np.random.default_rng(seed).standard_normal(image.shape).astype(np.float32)
+        found.append(label_cues(None, shift_border(mask, SPACING, shift)[None], SPACING, image))
+    return found
+
+
+def unverified(cues: list[Cues]) -> list[bool]:
+    return [False] * len(cues)
+
+
+def test_the_edge_lies_where_the_ball_ends() -> None:
+    image, mask = bright_ball(0)
+    (on,) = edge_positions(mask, image, SPACING)
+    (inside,) = edge_positions(shift_border(mask, SPACING, 4.0), image, SPACING)
+    (outside,) = edge_positions(shift_border(mask, SPACING, -4.0), image, SPACING)
+    assert on == pytest.approx(0.0, abs=1.0)
+    assert (inside, outside) == (pytest.approx(on - 4.0, abs=0.8), pytest.approx(on + 4.0, abs=0.8))
+    for empty in (np.zeros_like(mask), np.ones_like(mask)):
+        assert edge_positions(empty, image, SPACING) is None
+
+
+def test_shifted_labels_are_told_before_there_is_a_network() -> None:
+    cues = cues_of()
+    weights = np.array(judge_unseen(cues, unverified(cues), 2.0, CONFIG).weights)
+    assert weights[~SHIFTED].min() > 0.9
+    assert weights[SHIFTED].max() < 0.1
+    off = judge_unseen(cues, unverified(cues), 2.0, replace(CONFIG, edge=False))
+    assert set(off.weights) == {1.0}
+
+
+def test_an_edge_that_the_labels_do_not_share_tells_nothing() -> None:
+    cues = cues_of(blank=True)
+    assert set(judge_unseen(cues, unverified(cues), 2.0, CONFIG).weights) == {1.0}
+    assert not edge_deviation(cues_of()[:3], 2.0, CONFIG).any()  # nor do three cases
+    assert not edge_deviation([Cues(0.0, 0.0, 0.0)] * 6, 2.0, CONFIG).any()
+
+
+def test_the_edge_is_looked_for_in_the_channel_that_has_one() -> None:
+    rng = np.random.default_rng(0)
+    cues = [
+        replace(cue, edges_mm=((float(rng.uniform(-9, 9)), *cue.edges_mm[0]),)) for cue in cues_of()
+    ]  # fmt: skip
+    np.testing.assert_allclose(edge_deviation(cues, 2.0, CONFIG), edge_deviation(cues_of(), 2.0, CONFIG))
+
+
+def test_edge_deviations_by_hand() -> None:
+    # The shortest four of six reach from 0 to 2: centre 1, half length 1, and the floor is 2 x 0.8 mm.
+    first = [0.0, 1.0, 2.0, 1.0, 4.2, -2.2]
+    np.testing.assert_allclose(
+        edge_deviation([Cues(0, 0, 0, ((x,),)) for x in first], 2.0, CONFIG),
+        np.abs(np.array(first) - 1) / 1.6,
+    )
+    # A second structure that only five have, its shortest three at 3.0: RMS where a case has both.
+    second = [3.0, 3.0, 3.0, 6.2, -0.2, None]
+    both = [Cues(0, 0, 0, ((x,), None if y is None else (y,))) for x, y in zip(first, second)]
+    a, b = np.abs(np.array(first) - 1) / 1.6, np.array([0, 0, 0, 2.0, 2.0, 0])
+    expected = np.sqrt((a**2 + b**2) / 2)
+    expected[5] = a[5]
+    np.testing.assert_allclose(edge_deviation(both, 2.0, CONFIG), expected)
+
+
+def network_cues(shift: tuple[float, ...] = SHIFTS) -> list[Cues]:
+    """As a network sees them that has learned to draw 3 mm too wide: dilated labels are its usual ones."""
+    return [replace(cue, bias_mm=-mm if mm <= 0 else -0.3) for cue, mm in zip(cues_of(shift), shift)]
+
+
+def test_labels_that_the_network_has_got_used_to_are_told_by_the_edge() -> None:
+    cues = network_cues()
+    dilated = np.array(SHIFTS) > 0
+    used_to = judge(cues, unverified(cues), 2.0, replace(CONFIG, edge=False))
+    assert np.array(used_to.weights)[dilated].min() > 0.9
+    told = judge(cues, unverified(cues), 2.0, CONFIG)
+    assert np.array(told.weights)[SHIFTED].max() < 0.1
+    assert np.array(told.weights)[~SHIFTED].min() > 0.9
+    np.testing.assert_allclose(told.edge, edge_deviation(cues, 2.0, CONFIG))
+
+
+def test_verified_cases_off_the_common_edge_silence_it() -> None:
+    cues = network_cues()
+    on, off = [i in (0, 1) for i in range(10)], [i in (2, 6) for i in range(10)]
+    believed = judge(cues, on, 2.0, CONFIG)
+    assert np.array(believed.weights)[SHIFTED].max() < 0.1
+    contradicted = judge(cues, off, 2.0, CONFIG)
+    assert contradicted.weights == judge(cues, off, 2.0, replace(CONFIG, edge=False)).weights
+    assert contradicted.weights[2] == contradicted.weights[6] == 1.0
+
+
+def test_under_the_inversion_guard_the_edge_is_not_heard() -> None:
+    # Labels with islands are fitted better than the rest: a network's. It follows the edge, readers do not.
+    cues = [replace(c, islands=0.02, fit=-2.0 - 0.01 * i) if s == 0 else replace(c, fit=0.1 * i)
+            for i, (c, s) in enumerate(zip(cues_of(), SHIFTS))]  # fmt: skip
+    verdict = judge(cues, unverified(cues), 2.0, CONFIG)
+    assert verdict.inverted
+    assert np.array(verdict.weights)[SHIFTED].mean() > 0.4
+    assert np.array(verdict.weights)[~SHIFTED].max() < 0.1
+
+
+def training_cases() -> list[TrainingCase]:
+    cases = []
+    for seed, shift in enumerate(SHIFTS):
+        image, mask = bright_ball(seed)
+        label = shift_border(mask, SPACING, shift)[None].astype(np.uint8)
+        cases.append(in_memory(f"case_{seed}", image, label, SPACING, (16, 16, 16)))
+    return cases
+
+
+@pytest.mark.parametrize("edge", [True, False])
+def test_the_first_steps_go_to_the_labels_on_the_edge(edge: bool) -> None:
+    tiny = {
+        "data": {"patch_size": [16, 16, 16], "spacing_mm": list(SPACING)},
+        "network": {"feature_size": 8, "levels": 3},
+        "mask_agents": {"enabled": False},
+        "reliability": {"edge": edge, "second_look": 1.0},
+        "stages": {"warm_up": 1.0, "transition": 0.0, "full_rl": 0.0},
+        "train": {"steps": 20, "batch_size": 1, "steps_per_epoch": 20, "device": "cpu", "threads": 1},
+    }
+    config = load_config("general", "extended", tiny)
+    told: list[dict] = []
+    given = RunInput(config, "supervised", structures_of({1: "ball"}), training_cases(), [], torch.device("cpu"))
+    run_training(given, None, EventLog(None, [told.append]), JobControl())
+    looks = [event["text"] for event in told if event["event"] == "message" and "Label review" in event["text"]]
+    assert [("no network yet" in text) for text in looks] == [True] * edge
+    verified = replace(given, training=[replace(c, verified=True) for c in given.training])
+    result = run_training(verified, None, EventLog(None), JobControl())
+    assert [row["weight"] for row in result.reliability] == ([1.0] * len(SHIFTS) if edge else [])
+    assert with_values(config, reliability={"enabled": False}).reliability.edge is edge
