@@ -116,6 +116,8 @@ class AgentConfig:
     """lambda of eq. 4."""
     segmentation_state: Literal["last", "both", "first"] = "both"
     """State of the segmentation loss: x^K (printed), half x^0 (what inference sees) and half x^K, or x^0 alone."""
+    episode_share: float = 1.0
+    """Share of the steps after the warm-up on which the agents act; the others learn to segment alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,7 +276,7 @@ READINGS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "corrected": {"reliability": {"enabled": False}, "mask_agents": {"enabled": False}},
     "extended": {
-        "agents": {"segmentation_state": "first"},
+        "agents": {"segmentation_state": "first", "episode_share": 0.5},
         "reliability": {"enabled": True},
         "mask_agents": {"enabled": True},
     },

@@ -65,6 +65,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "network.levels": (2, 6),
     "agents.rollout_steps": (1, 50),
     "agents.gamma": (0, 1),
+    "agents.episode_share": (0, 1),
     "agents.action_strength": (0, 1),
     "agents.temperature_start": (0, 100),
     "agents.temperature_end": (0, 100),

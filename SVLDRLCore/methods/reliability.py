@@ -30,9 +30,10 @@ TOLERANCE = 1.1
 """Deviation, in units of its spread, up to which a case keeps its full weight."""
 SHARPNESS = 5.0
 """How fast the weight falls beyond that."""
-COMMON_EDGE_VOXELS = 1.2
-"""Half of the labels must agree on the edge within so many voxels (of 2 mm or more), and it must lie within twice as
-many of their border, or it tells nothing."""
+COMMON_EDGE_VOXELS = 1.5
+"""The edge that labels share is looked for within so many voxels (of 2 mm or more) of their border."""
+COMMON_EDGE_SHARE = 0.2
+"""Share of the labels that must follow it; more may be wrong than right, if they are not all wrong alike."""
 
 
 @dataclass(frozen=True)
@@ -99,38 +100,61 @@ def _off_largest(mask: np.ndarray) -> float:
 
 
 def edge_deviation(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityConfig) -> np.ndarray:
-    """How far each label's border lies off the image's edge, beside most of the others: RMS over its structures.
+    """How far each label's border lies off the image's edge, beside the other labels': RMS over its structures.
 
-    1 is the edge of the shortest half of all cases. For each structure the channel on which that half agrees best;
-    structures on whose edge the labels do not agree in any channel are not looked at.
+    1 is as far as labels that follow the edge well may lie off it. For each structure the channel on which most labels
+    agree; where too few do in any channel (see `common_edge`), a structure tells nothing: 0.
     """
+    floor_mm, reach_mm = _floor_mm(spacing_mm, config), COMMON_EDGE_VOXELS * max(spacing_mm, 2.0)
     squares, seen = np.zeros(len(cues)), np.zeros(len(cues))
     for structure in range(max((len(c.edges_mm) for c in cues), default=0) if config.edge else 0):
         has = [i for i, c in enumerate(cues) if c.edges_mm and c.edges_mm[structure] is not None]
-        if len(has) < 4:
+        channels = np.array([cues[i].edges_mm[structure] for i in has], float).T
+        found = [(common_edge(positions, floor_mm, reach_mm), positions) for positions in channels]
+        shared = [(edge, positions) for edge, positions in found if edge is not None]
+        if not shared:
             continue
-        positions = np.array([cues[i].edges_mm[structure] for i in has], float)
-        centre, half, channel = min(
-            ((*shortest_half(positions[:, m]), m) for m in range(positions.shape[1])), key=lambda found: found[1]
-        )
-        agreed = COMMON_EDGE_VOXELS * max(spacing_mm, 2.0)
-        if half > agreed or abs(centre) > 2 * agreed:
-            continue
-        off = np.abs(positions[:, channel] - centre) / max(half, 2 * _floor_mm(spacing_mm, config))
-        squares[has] += off**2
+        (centre, spread, _), positions = max(shared, key=lambda each: each[0][2])
+        squares[has] += ((positions - centre) / max(1.6 * floor_mm, 2.5 * spread)) ** 2
         seen[has] += 1
     return np.sqrt(squares / np.maximum(seen, 1))
+
+
+def common_edge(positions: np.ndarray, floor_mm: float, reach_mm: float) -> tuple[float, float, int] | None:
+    """Where the edge lies that the most labels follow: median, median absolute deviation, and how many they are.
+
+    The densest interval of 2 `floor_mm` whose centre lies within `reach_mm` of 0, then the median of what lies within
+    3 `floor_mm`. None where fewer than three labels or `COMMON_EDGE_SHARE` of them follow it.
+    """
+    if len(positions) < 4:
+        return None
+    ordered = np.sort(positions)
+    first = np.arange(len(ordered))
+    counts = np.searchsorted(ordered, ordered + 2 * floor_mm, side="right") - first
+    centres = np.array([ordered[i : i + n].mean() for i, n in zip(first, counts)])
+    counts[np.abs(centres) > reach_mm] = 0
+    if not counts.max():
+        return None
+    centre = float(np.median(centres[counts == counts.max()]))
+    for _ in range(3):
+        near = positions[np.abs(positions - centre) <= 3 * floor_mm]
+        centre = float(np.median(near))
+    if len(near) < max(3, COMMON_EDGE_SHARE * len(positions)):
+        return None
+    return centre, float(np.median(np.abs(near - centre))), len(near)
 
 
 def judge_unseen(
     cues: Sequence[Cues], verified: Sequence[bool], spacing_mm: float, config: ReliabilityConfig
 ) -> Judgement:
-    """Weights before there is a network: from the image's edge and the islands alone."""
+    """Weights before there is a network: from the image's edge alone.
+
+    Labels with islands stay: the inversion guard tells a network's labels by how it learns them.
+    """
     edge = edge_deviation(cues, spacing_mm, config)
-    islands = np.array([c.islands for c in cues])
-    weights = _weights_from_bias(np.zeros(len(cues)), islands, edge, _floor_mm(spacing_mm, config))
+    weights = _falling(edge)
     weights[np.asarray(verified, bool)] = 1.0
-    return _judgement(weights, "the image's edge, and islands; no network yet", edge)
+    return _judgement(weights, "the image's edge; no network yet", edge)
 
 
 def judge(

@@ -18,9 +18,9 @@ class SVLDRL(Supervised):
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """The stage's loss on one batch."""
-        if stage == "warm_up":
-            return super().training_step(batch, stage, progress)
         agents = self.config.agents
+        if stage == "warm_up" or not self._agents_act():
+            return super().training_step(batch, stage, progress)
         episode = image_episode(
             self.network,
             batch.image,
@@ -50,6 +50,10 @@ class SVLDRL(Supervised):
         )
         logged["policy_loss"] = float(policy.detach())
         return StepResult(full_rl_loss(segmentation, value, policy, agents), logged)
+
+    def _agents_act(self) -> bool:
+        share = self.config.agents.episode_share
+        return share >= 1 or float(torch.rand((), generator=self.generator)) < share
 
     def temperature(self, stage: str, progress: float) -> float:
         """tau: 1 while the policy is untrained, then from start to end over the RL stage."""

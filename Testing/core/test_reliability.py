@@ -16,7 +16,7 @@ from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.training_run import RunInput, run_training
-from SVLDRLCore.methods.reliability import Cues, edge_deviation, judge, judge_unseen, label_cues
+from SVLDRLCore.methods.reliability import Cues, common_edge, edge_deviation, judge, judge_unseen, label_cues
 
 SPACING = (2.0, 2.0, 2.0)
 CONFIG = ReliabilityConfig(enabled=True)
@@ -85,19 +85,32 @@ def test_the_edge_is_looked_for_in_the_channel_that_has_one() -> None:
 
 
 def test_edge_deviations_by_hand() -> None:
-    # The shortest four of six reach from 0 to 2: centre 1, half length 1, and the floor is 2 x 0.8 mm.
-    first = [0.0, 1.0, 2.0, 1.0, 4.2, -2.2]
-    np.testing.assert_allclose(
-        edge_deviation([Cues(0, 0, 0, ((x,),)) for x in first], 2.0, CONFIG),
-        np.abs(np.array(first) - 1) / 1.6,
-    )
-    # A second structure that only five have, its shortest three at 3.0: RMS where a case has both.
-    second = [3.0, 3.0, 3.0, 6.2, -0.2, None]
+    # Five of seven lie between 0.0 and 1.4: median 0.4, median deviation 0.4, and at least 1.6 x 0.8 mm is allowed.
+    first = [0.0, 0.4, 0.8, 0.2, 1.4, 6.0, -5.0]
+    assert common_edge(np.array(first), 0.8, 3.0) == (pytest.approx(0.4), pytest.approx(0.4), 5)
+    off = np.abs(np.array(first) - 0.4) / 1.28
+    np.testing.assert_allclose(edge_deviation([Cues(0, 0, 0, ((x,),)) for x in first], 2.0, CONFIG), off)
+    # A second structure that the last case lacks, four of six at 2.0: RMS where a case has both.
+    second = [2.0, 2.0, 2.0, 5.2, -1.2, 2.0, None]
     both = [Cues(0, 0, 0, ((x,), None if y is None else (y,))) for x, y in zip(first, second)]
-    a, b = np.abs(np.array(first) - 1) / 1.6, np.array([0, 0, 0, 2.0, 2.0, 0])
-    expected = np.sqrt((a**2 + b**2) / 2)
-    expected[5] = a[5]
+    expected = np.sqrt((off**2 + np.array([0, 0, 0, 2.5, 2.5, 0, 0]) ** 2) / 2)
+    expected[6] = off[6]
     np.testing.assert_allclose(edge_deviation(both, 2.0, CONFIG), expected)
+    # Where those that agree scatter more, more is allowed: 2.5 x their median deviation.
+    wide = np.array([-2.0, -1.2, -0.6, 0.0, 0.6, 1.2, 2.0])
+    np.testing.assert_allclose(edge_deviation([Cues(0, 0, 0, ((x,),)) for x in wide], 2.0, CONFIG), np.abs(wide) / 3.0)
+
+
+def test_three_of_four_labels_may_be_wrong() -> None:
+    shifts = (0.0, 4.0, -4.0, 6.0, 0.0, -6.0, 5.0, -3.0, 3.0, 0.0, 7.0, -5.0)
+    cues = cues_of(shifts)
+    weights = np.array(judge_unseen(cues, unverified(cues), 2.0, CONFIG).weights)
+    wrong = np.array(shifts) != 0
+    assert weights[~wrong].min() > 0.9
+    assert weights[wrong].max() < 0.1
+    # All alike, they pass for the rule; the edge that nobody comes near is no edge at all.
+    assert common_edge(np.array([4.0, 4.1, 4.2, 4.3, -6.0, 9.0]), 0.8, 3.0) is None
+    assert common_edge(np.array([0.0, 0.1, *np.linspace(4, 30, 9)]), 0.8, 3.0) is None
 
 
 def network_cues(shift: tuple[float, ...] = SHIFTS) -> list[Cues]:
