@@ -108,6 +108,8 @@ class AgentConfig:
     """3x3x3 binomial smoothing of returns between steps: neighbours share credit (PixelRL)."""
     random_policy: bool = False
     """Control: the same rollouts with uniform actions and no agent losses."""
+    closed_form: bool = False
+    """Control: no policy; every voxel takes the action that lowers the label's Dice loss to first order."""
     value_weight: float = 0.2
     """alpha of eq. 7."""
     policy_weight: float = 0.2

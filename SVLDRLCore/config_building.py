@@ -110,6 +110,8 @@ def check_values(config: Any) -> None:
         raise InputError("setting stages", f"the shares add up to {total}, not 1", "Make them add up to 1")
     if config.agents.value_weight + config.agents.policy_weight >= 1:
         raise InputError("setting agents", "value_weight + policy_weight must stay below 1 (eq. 7)", "Lower one")
+    if config.agents.random_policy and config.agents.closed_form:
+        raise InputError("setting agents", "random_policy and closed_form exclude each other", "Choose one control")
     net, patch = config.network, config.data.patch_size
     multiple_of = 12 if net.backbone == "swin_unetr" else 8
     for name, size, unit in (

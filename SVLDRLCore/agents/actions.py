@@ -55,6 +55,16 @@ def sample_actions(logits: Tensor, temperature: float, generator: torch.Generato
     return (logits.detach() / temperature - torch.log(-torch.log(uniform))).argmax(dim=2)
 
 
+def steepest_actions(slope: Tensor) -> Tensor:
+    """Actions (B, 1, D, H, W) that lower a loss of this slope (dL/dx x, summed over channels), the same shape.
+
+    The third of the voxels that matter least keep their intensity.
+    """
+    least = slope.abs().flatten(1).quantile(1 / 3, dim=1).view(-1, 1, 1, 1, 1)
+    downhill = torch.where(slope > 0, WEAKEN, ENHANCE)
+    return torch.where(slope.abs() <= least, KEEP, downhill)
+
+
 def log_prob_of(log_probs: Tensor, actions: Tensor) -> Tensor:
     """log pi of the actions taken, (B, S, D, H, W)."""
     return log_probs.gather(2, actions.unsqueeze(2)).squeeze(2)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..config import AgentConfig
 from ..networks.actor_critic_unetr import ActorCriticUNETR
 from . import actions as act
-from .losses import probabilities_of
+from .losses import probabilities_of, segmentation_loss
 from .returns import discounted_returns
 from .rewards import implausibility, reward
 
@@ -75,11 +75,13 @@ def image_episode(
     burden = implausibility(seen, config)
     for step in range(config.rollout_steps):
         policy_logits = network.policy(features, state)
-        chosen = (
-            torch.randint(3, policy_logits.shape[:2] + policy_logits.shape[3:], generator=generator).to(state.device)
-            if config.random_policy
-            else act.sample_actions(policy_logits, temperature, generator)
-        )
+        if config.random_policy:
+            shape = policy_logits.shape[:2] + policy_logits.shape[3:]
+            chosen = torch.randint(3, shape, generator=generator).to(state.device)
+        elif config.closed_form:
+            chosen = act.steepest_actions(_slope(network, state, target, nested, valid))
+        else:
+            chosen = act.sample_actions(policy_logits, temperature, generator)
         log_probs = act.log_policy(policy_logits, temperature if temperature > 0 else 1.0)
         episode.values.append(network.value(features, state))
         episode.log_probs.append(act.log_prob_of(log_probs, chosen))
@@ -102,3 +104,12 @@ def image_episode(
     rewards = [t.reward for t in episode.transitions]
     episode.returns = discounted_returns(rewards, config.gamma, config.smooth_returns)
     return episode
+
+
+def _slope(network: ActorCriticUNETR, state: Tensor, target: Tensor, nested: bool, valid: Tensor) -> Tensor:
+    """x dL/dx of the Dice loss (B, 1, D, H, W): what a relative change of a voxel's intensities does to it."""
+    with torch.enable_grad():
+        x = state.detach().requires_grad_()
+        loss = segmentation_loss(network.segment(network.encode(x), x), target, 0.0, nested, valid)
+        (gradient,) = torch.autograd.grad(loss.sum(), x)
+    return (gradient * x.detach()).sum(dim=1, keepdim=True)

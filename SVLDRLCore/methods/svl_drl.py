@@ -33,7 +33,7 @@ class SVLDRL(Supervised):
         )
         segmentation = self._segmentation_of(episode, batch).mean()
         logged = {"segmentation_loss": float(segmentation.detach()), **describe(episode)}
-        if agents.random_policy:
+        if agents.random_policy or agents.closed_form:
             return StepResult(segmentation, logged)
         value = mean_over_steps([value_loss(r, v).mean() for r, v in zip(episode.returns, episode.values)])
         logged["value_loss"] = float(value.detach())

@@ -89,10 +89,19 @@ STAGES = ["warm_up", "transition", "full_rl"]
         ("corrected", "svl_drl", STAGES, {}),
         ("as_printed", "svl_drl", STAGES, {"agents": {"rollout_steps": 2}}),
         ("corrected", "svl_drl", STAGES, {"agents": {"random_policy": True}}),
+        ("corrected", "svl_drl", STAGES, {"agents": {"closed_form": True}}),
         ("corrected", "supervised", ["warm_up"], {}),
         ("extended", "supervised", ["warm_up"], {}),
     ],
-    ids=["extended", "corrected", "as_printed", "random_policy", "supervised", "supervised_with_reliability"],
+    ids=[
+        "extended",
+        "corrected",
+        "as_printed",
+        "random_policy",
+        "closed_form",
+        "supervised",
+        "supervised_with_reliability",
+    ],
 )
 def test_every_method_and_reading_runs(reading: str, method: str, stages: list[str], overrides: dict) -> None:
     given = given_run(reading, method, held_out=1, **overrides)

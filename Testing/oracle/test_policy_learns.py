@@ -17,6 +17,7 @@ from SVLDRLCore.agents.actions import (
     log_policy,
     log_prob_of,
     sample_actions,
+    steepest_actions,
 )
 from SVLDRLCore.agents.losses import policy_loss, value_loss
 from SVLDRLCore.agents.mask_agents import edit_mask, mask_episode
@@ -331,3 +332,27 @@ def test_a_scripted_random_policy_stays_a_control() -> None:
     actions = torch.stack([t.actions for t in episode.transitions]).flatten()
     shares = torch.bincount(actions, minlength=3) / len(actions)
     assert shares.tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
+
+
+def test_the_closed_form_goes_downhill_where_it_matters_most() -> None:
+    slope = torch.tensor([3.0, -2.0, 0.1, -0.2, 5.0, -4.0]).view(1, 1, 1, 1, 6)
+    expected = [WEAKEN, ENHANCE, KEEP, KEEP, WEAKEN, ENHANCE]
+    assert steepest_actions(slope).flatten().tolist() == expected
+    two = torch.cat([slope, 100 * slope])  # each sample by its own least third
+    assert steepest_actions(two).flatten(1).tolist() == [expected, expected]
+
+
+def test_the_closed_form_helps_the_label_and_learns_nothing() -> None:
+    world, label = Threshold(halves()), halves().expand(8, -1, -1, -1, -1)
+    image = 0.45 + 0.1 * torch.rand(label.shape, generator=torch.Generator().manual_seed(2))
+    rewards = {}
+    for control in ("closed_form", "random_policy"):
+        agents: AgentConfig = replace(CORRECTED, **{control: True}, rollout_steps=4)
+        episode = image_episode(
+            world, image, label, agents, temperature=1.0, generator=torch.Generator().manual_seed(0), nested=True
+        )
+        rewards[control] = float(torch.stack([t.reward for t in episode.transitions]).mean())
+        assert all(t.next_state.requires_grad is False for t in episode.transitions)
+    assert rewards["closed_form"] > abs(rewards["random_policy"]) + 0.05
+    assert world.actor.weight.grad is None
+    assert world.critic.weight.grad is None
