@@ -189,6 +189,8 @@ class MaskAgentConfig:
     """Episodes that start from the label itself: leaving a good mask alone is learned, too."""
     shift_share: float = 0.25
     """Episodes that start from an evenly shifted border (a reader's habit); the rest get a roughened one, too."""
+    local_share: float = 0.15
+    """Episodes that start from a label of which a part is missing, that leaks, or that lacks slices."""
     prediction_share: float = 0.1
     """Episodes that start from a model's (earlier) prediction."""
     feature_size: int = 8

@@ -42,12 +42,37 @@ def draw_smooth_field(
 
 
 @dataclass(frozen=True)
+class Ball:
+    """A part that is missing (`adds` False) or leaks out: voxels within `radius_mm` of `centre_mm` (d, h, w)."""
+
+    centre_mm: tuple[float, float, float]
+    radius_mm: float
+    spacing_dhw: tuple[float, float, float]
+    adds: bool
+
+    def on(self, region: Sequence[slice], shape: Sequence[int]) -> np.ndarray:
+        """Boolean mask (D, H, W) of a region of a volume of `shape`."""
+        d, h, w = (
+            (np.arange(*s.indices(n)) * mm - centre) ** 2
+            for s, n, mm, centre in zip(region, shape, self.spacing_dhw, self.centre_mm)
+        )  # fmt: skip
+        return d[:, None, None] + h[:, None] + w <= self.radius_mm**2
+
+
+@dataclass(frozen=True)
 class Corruption:
-    """A worse version of a label: border moved by `shift_mm`, in and out by `amplitude_mm` (SD)."""
+    """A worse version of a label: border moved by `shift_mm`, in and out by `amplitude_mm` (SD), and local faults.
+
+    Attributes:
+        ball: a missing part or a leak.
+        gaps: (every so many-th slice is empty, the first one of them), in voxels along the first axis.
+    """
 
     shift_mm: float = 0.0
     amplitude_mm: float = 0.0
     field: SmoothField | None = None
+    ball: Ball | None = None
+    gaps: tuple[int, int] | None = None
 
     def of(self, distance: np.ndarray, region: Sequence[slice]) -> np.ndarray:
         """Boolean mask (D, H, W) of a region, from the label's signed distance map (whole case, mm)."""
@@ -55,4 +80,11 @@ class Corruption:
         if self.field is not None:
             limit = limit + self.amplitude_mm * self.field.on(region, distance.shape)
         near = distance[tuple(region)]
-        return near <= limit if self.shift_mm > 0 else near < limit
+        mask = near <= limit if self.shift_mm > 0 else near < limit
+        if self.ball is not None:
+            inside = self.ball.on(region, distance.shape)
+            mask = mask | inside if self.ball.adds else mask & ~inside
+        if self.gaps is not None:
+            slices = np.arange(*region[0].indices(distance.shape[0]))
+            mask = mask & (slices % self.gaps[0] != self.gaps[1])[:, None, None]
+        return mask

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..config import DataConfig, MaskAgentConfig
 from .cases import TrainingCase
 from .mask_alignment import BorderMeasure, alignment_maps, bounding_box, calibrate, measure_border
-from .mask_corruption import Corruption, draw_smooth_field
+from .mask_corruption import Ball, Corruption, draw_smooth_field
 from .noise import signed_distance
 from .sampler import CaseOrder, draw_window, flip_at_random, foreground_voxels, jitter_intensity
 
@@ -39,7 +39,7 @@ class MaskBatch:
 
 
 class MaskPatchSampler:
-    """Patches with rough masks: a shifted and roughened border, a model's prediction, or the label itself.
+    """Patches with rough masks: a shifted and roughened border, a local fault, a prediction, or the label itself.
 
     Args:
         cases: training cases with their (noisy) labels.
@@ -117,11 +117,27 @@ class MaskPatchSampler:
         if kind < config.clean_share + config.prediction_share:
             shown = self.predictions[index]
             return shown[int(self.rng.integers(len(shown)))][structure]
+        kind -= config.clean_share + config.prediction_share
+        if kind < config.local_share:
+            return self._local_fault(index, structure)
         shift = self.rng.uniform(-config.largest_shift_mm, config.largest_shift_mm)
-        if kind < config.clean_share + config.prediction_share + config.shift_share:
+        if kind < config.local_share + config.shift_share:
             return Corruption(shift)
         field = draw_smooth_field(self.cases[index].spacing_dhw, self.rng.uniform(3.0, 12.0), self.rng)
         return Corruption(shift, self.rng.uniform(0, config.roughness_mm), field)
+
+    def _local_fault(self, index: int, structure: int) -> Corruption:
+        """A missing part or a leak at a random place of the border, or empty slices."""
+        distance, spacing = self._distance[index][structure], self.cases[index].spacing_dhw
+        border = np.argwhere(np.abs(distance) < max(spacing))
+        if not len(border) or self.rng.random() < 1 / 3:
+            every = int(self.rng.integers(2, 7))
+            return Corruption(gaps=(every, int(self.rng.integers(every))))
+        size_mm = np.cbrt((distance < 0).sum() * np.prod(spacing))
+        centre = tuple((border[self.rng.integers(len(border))] * spacing).tolist())
+        return Corruption(
+            ball=Ball(centre, self.rng.uniform(0.1, 0.4) * size_mm, tuple(spacing), bool(self.rng.integers(2)))
+        )
 
     def _measure(
         self, index: int, structure: int, start: Corruption | Tensor, prediction: Tensor

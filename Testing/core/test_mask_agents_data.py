@@ -20,7 +20,7 @@ from SVLDRLCore.data.mask_alignment import (
     measure_border,
     thinning,
 )
-from SVLDRLCore.data.mask_corruption import Corruption, draw_smooth_field
+from SVLDRLCore.data.mask_corruption import Ball, Corruption, draw_smooth_field
 from SVLDRLCore.data.mask_patches import MaskPatchSampler
 from SVLDRLCore.data.noise import shift_border, signed_distance
 
@@ -170,10 +170,27 @@ def test_a_corruption_without_a_field_is_the_shift_of_the_noise(shift: float) ->
     np.testing.assert_array_equal(made, shift_border(mask, FLAT, shift) if shift else mask)
 
 
+@pytest.mark.parametrize("region", [(slice(0, 48),) * 3, (slice(7, 40, 2), slice(3, 30), slice(10, 41, 3))])
+def test_local_faults_by_hand(region: tuple[slice, ...]) -> None:
+    mask = ball(9.0, FLAT)
+    distance = signed_distance(mask, FLAT)
+    centre = (24 * 3.0, 16.0, 24.0)
+    grid = np.indices(mask.shape).reshape(3, -1).T * FLAT - centre
+    part = (np.linalg.norm(grid, axis=1) <= 5.0).reshape(mask.shape)
+    assert 0 < (mask & part).sum() < part.sum()
+    missing = Corruption(ball=Ball(centre, 5.0, FLAT, adds=False)).of(distance, region)
+    np.testing.assert_array_equal(missing, (mask & ~part)[region])
+    leaking = Corruption(ball=Ball(centre, 5.0, FLAT, adds=True)).of(distance, region)
+    np.testing.assert_array_equal(leaking, (mask | part)[region])
+    gaps = Corruption(gaps=(3, 1)).of(distance, region)
+    drawn = (np.arange(48) % 3 != 1)[:, None, None]
+    np.testing.assert_array_equal(gaps, (mask & drawn)[region])
+
+
 def sampler(mask: np.ndarray, predictions: list[np.ndarray], **shares: float) -> MaskPatchSampler:
     overrides = {
         "data": {"patch_size": [16, 24, 24], "flip_axes": [], "intensity_jitter": 0.0},
-        "mask_agents": {"clean_share": 0.0, "shift_share": 0.0, "prediction_share": 0.0, **shares},
+        "mask_agents": {"clean_share": 0.0, "shift_share": 0.0, "prediction_share": 0.0, "local_share": 0.0, **shares},
     }
     config = load_config("general", "extended", overrides)
     labels = torch.from_numpy(mask.astype(np.uint8))[None]
@@ -208,3 +225,16 @@ def test_an_empty_label_and_an_empty_prediction_still_make_patches() -> None:
     batch = sampler(nothing, [nothing.astype(np.float32)]).next()
     assert all(torch.isfinite(t).all() for t in (batch.rough, batch.alignment, batch.prediction))
     assert batch.rough.sum() == 0
+
+
+def test_some_patches_lack_a_part_leak_or_lack_slices() -> None:
+    mask = ball(10.0, ISO, 32)
+    made = sampler(mask, [mask.astype(np.float32)], local_share=1.0)
+    rough, target = (torch.cat(each) for each in zip(*((b.rough, b.target) for b in (made.next() for _ in range(25)))))
+    present = target.flatten(1).sum(1) > 500
+    lost = ((target - rough).clamp(min=0).flatten(1).sum(1) / target.flatten(1).sum(1).clamp(min=1))[present]
+    added = ((rough - target).clamp(min=0).flatten(1).sum(1) / target.flatten(1).sum(1).clamp(min=1))[present]
+    assert ((lost > 0.01) & (added > 0.01)).sum() == 0  # one fault at a time
+    assert (lost > 0.01).sum() >= 20
+    assert (added > 0.01).sum() >= 10
+    assert lost.max() <= 0.75
