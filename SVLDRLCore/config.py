@@ -191,6 +191,8 @@ class MaskAgentConfig:
     """Episodes that start from an evenly shifted border (a reader's habit); the rest get a roughened one, too."""
     local_share: float = 0.15
     """Episodes that start from a label of which a part is missing, that leaks, or that lacks slices."""
+    largest_local_share: float = 0.12
+    """Share of the structure that a missing part takes at most."""
     prediction_share: float = 0.1
     """Episodes that start from a model's (earlier) prediction."""
     feature_size: int = 8

@@ -92,6 +92,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "mask_agents.clean_share": (0, 1),
     "mask_agents.prediction_share": (0, 1),
     "mask_agents.local_share": (0, 1),
+    "mask_agents.largest_local_share": (0.02, 1),
     "train.steps": (1, 10**8),
     "train.batch_size": (1, 1024),
     "train.steps_per_epoch": (1, 10**6),

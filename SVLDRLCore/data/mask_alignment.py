@@ -40,7 +40,10 @@ class BorderMeasure:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the two witnesses say about labels that are trusted: the image channel to look at, median and SD."""
+    """What the two witnesses say about labels that are trusted: the image channel to look at, median and SD.
+
+    `missing_mm` and `leak_mm`: how thick the pieces are, at most times, that the model adds to such labels and misses.
+    """
 
     channel: int = 0
     edge_mm: float = 0.0
@@ -48,6 +51,8 @@ class Calibration:
     model_mm: float = 0.0
     model_sd_mm: float = 1.0
     scatter_mm: float = 3.0
+    missing_mm: float = 1e3
+    leak_mm: float = 1e3
 
     def shift(self, measure: BorderMeasure) -> float:
         """How far to move the border (mm): both witnesses' words, weighed by how sure they are."""
@@ -124,8 +129,16 @@ def edge_position(channel: np.ndarray, distance: np.ndarray, voxel_mm: float) ->
     return float(np.average(position[1:-1], weights=weight)) if weight.any() else 0.0
 
 
-def calibrate(measures: Sequence[BorderMeasure | None], weights: Sequence[float]) -> Calibration:
-    """What is usual for trusted labels: weighted medians, SD from the quartiles, the channel with the surest edge."""
+def calibrate(
+    measures: Sequence[BorderMeasure | None],
+    weights: Sequence[float],
+    faults: Sequence[tuple[float, float] | None] = (),
+) -> Calibration:
+    """What is usual for trusted labels: weighted medians, SD from the quartiles, the channel with the surest edge.
+
+    Args:
+        faults: of each label, see `local_faults.fault_sizes`; nine of ten trusted labels stay below what is kept.
+    """
     known = [(m, w) for m, w in zip(measures, weights) if m is not None and w > 0]
     if len(known) < 4:
         return Calibration()
@@ -134,15 +147,23 @@ def calibrate(measures: Sequence[BorderMeasure | None], weights: Sequence[float]
     scatter, _ = _centre([m.scatter_mm for m, _ in known], trust)
     edges = [_centre([m.edges_mm[c] for m, _ in known], trust) for c in range(len(known[0][0].edges_mm))]
     channel = int(np.argmin([sd for _, sd in edges]))
-    return Calibration(channel, *edges[channel], model, model_sd, max(scatter, 1e-3))
+    sizes = [(f, w) for f, w in zip(faults, weights) if f is not None and w > 0]
+    largest = [
+        _quantiles([f[k] for f, _ in sizes], np.asarray([w for _, w in sizes]), [0.9])[0] for k in (0, 1) if sizes
+    ]
+    return Calibration(channel, *edges[channel], model, model_sd, max(scatter, 1e-3), *largest)
 
 
 def _centre(values: Sequence[float], weights: np.ndarray) -> tuple[float, float]:
     """Weighted median, and the SD that the weighted quartiles of a normal distribution would have."""
+    low, middle, high = _quantiles(values, weights, [0.25, 0.5, 0.75])
+    return middle, max((high - low) / 1.35, 0.1)
+
+
+def _quantiles(values: Sequence[float], weights: np.ndarray, wanted: Sequence[float]) -> list[float]:
     order = np.argsort(values)
     ranked, share = np.asarray(values)[order], np.cumsum(weights[order]) / weights.sum()
-    low, middle, high = np.interp([0.25, 0.5, 0.75], share, ranked)
-    return float(middle), max(float(high - low) / 1.35, 0.1)
+    return np.interp(wanted, share, ranked).tolist()
 
 
 def depth_map(mask: np.ndarray, spacing_dhw: Sequence[float], shift_mm: float = 0.0) -> np.ndarray:

@@ -12,7 +12,15 @@ from torch import Tensor
 
 from ..config import DataConfig, MaskAgentConfig
 from .cases import TrainingCase
-from .mask_alignment import BorderMeasure, alignment_maps, bounding_box, calibrate, measure_border
+from .local_faults import fault_sizes
+from .mask_alignment import (
+    BorderMeasure,
+    Calibration,
+    alignment_maps,
+    bounding_box,
+    calibrate,
+    measure_border,
+)
 from .mask_corruption import Ball, Corruption, draw_smooth_field
 from .noise import signed_distance
 from .sampler import CaseOrder, draw_window, flip_at_random, foreground_voxels, jitter_intensity
@@ -73,11 +81,7 @@ class MaskPatchSampler:
             [bounding_box((d <= reach) | (p.numpy() > 0.5), (1, 1, 1)) for d, p in zip(maps, row[-1])]
             for maps, row in zip(self._distance, self.predictions)
         ]
-        label = Corruption()
-        self.calibrations = [
-            calibrate([self._measure(i, c, label, row[-1][c]) for i, row in enumerate(self.predictions)], weights)
-            for c in range(cases[0].masks.shape[0])
-        ]
+        self.calibrations = [self._calibration(c, weights) for c in range(cases[0].masks.shape[0])]
 
     def next(self) -> MaskBatch:
         """A batch of patches."""
@@ -129,15 +133,25 @@ class MaskPatchSampler:
     def _local_fault(self, index: int, structure: int) -> Corruption:
         """A missing part or a leak at a random place of the border, or empty slices."""
         distance, spacing = self._distance[index][structure], self.cases[index].spacing_dhw
-        border = np.argwhere(np.abs(distance) < max(spacing))
-        if not len(border) or self.rng.random() < 1 / 3:
+        inside = np.argwhere(distance < 0)
+        if not len(inside) or self.rng.random() < 1 / 3:
             every = int(self.rng.integers(2, 7))
             return Corruption(gaps=(every, int(self.rng.integers(every))))
-        size_mm = np.cbrt((distance < 0).sum() * np.prod(spacing))
-        centre = tuple((border[self.rng.integers(len(border))] * spacing).tolist())
-        return Corruption(
-            ball=Ball(centre, self.rng.uniform(0.1, 0.4) * size_mm, tuple(spacing), bool(self.rng.integers(2)))
-        )
+        border = inside[distance[tuple(inside.T)] > -max(spacing)]
+        centre = border[self.rng.integers(len(border))] * spacing
+        share = self.rng.uniform(0.02, self.config.largest_local_share)
+        radius = float(np.quantile(np.linalg.norm(inside * spacing - centre, axis=1), share))
+        return Corruption(ball=Ball(tuple(centre.tolist()), radius, tuple(spacing), bool(self.rng.integers(2))))
+
+    def _calibration(self, structure: int, weights: Sequence[float]) -> Calibration:
+        """How the labels themselves lie to the final predictions."""
+        measures, faults, label = [], [], Corruption()
+        for index, (case, row) in enumerate(zip(self.cases, self.predictions)):
+            measures.append(self._measure(index, structure, label, row[-1][structure]))
+            box = self._box[index][structure]
+            found = row[-1][structure][box].numpy() > 0.5
+            faults.append(fault_sizes(self._mask(index, structure, label, box), found, measures[-1], case.spacing_dhw))
+        return calibrate(measures, weights, faults)
 
     def _measure(
         self, index: int, structure: int, start: Corruption | Tensor, prediction: Tensor

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..agents.mask_agents import edit_mask
+from ..data.local_faults import without_local_faults
 from ..data.mask_alignment import alignment_maps, measure_border
 from ..exchange.trained_model import TrainedModel
 from .islands import without_far_pieces
@@ -77,7 +78,7 @@ def refine(
         if model.mask_network is None:
             belief = trust * rough[index] + (1 - trust) * prediction[index]
         else:
-            inputs = agent_inputs(model, index, image, rough[index], prediction[index], spacing_dhw)
+            inputs = agent_inputs(model, index, image, rough[index], prediction[index], spacing_dhw, trust)
             options = {"overlap": overlap, "batch_size": batch_size, "device": device, "progress": progress}
             belief = edited(model, inputs, [threshold_of(trust)], **options)[0]
         refined[index] = without_far_pieces(belief, rough[index], spacing_dhw) if trust > 0 else belief
@@ -91,12 +92,20 @@ def agent_inputs(
     rough: np.ndarray,
     prediction: np.ndarray,
     spacing_dhw: Sequence[float],
+    trust: float = DEFAULT_TRUST,
 ) -> np.ndarray:
-    """What the mask agents see of one structure (M + 6, D, H, W): image, rough mask, prediction, alignment."""
-    mask, found = rough > 0.5, prediction > 0.5
+    """What the mask agents see of one structure (M + 6, D, H, W): image, rough mask, prediction, alignment.
+
+    They start from the rough mask without its missing parts and leaks, if it has any that are beyond doubt; the higher
+    `trust` above one half, the thicker these must be.
+    """
+    mask, found, usual = rough > 0.5, prediction > 0.5, model.mask_network.calibration_of(structure)
     measure = measure_border(mask, found, image, spacing_dhw)
-    alignment = alignment_maps(mask, found, measure, model.mask_network.calibration_of(structure), spacing_dhw)
-    return np.concatenate([image, rough[None], prediction[None], alignment]).astype(np.float32)
+    whole = without_local_faults(mask, found, measure, usual, spacing_dhw, caution=max(1.0, 2.0 * trust))
+    start = np.where(whole == mask, rough, whole)
+    measure = measure_border(whole, found, image, spacing_dhw)
+    alignment = alignment_maps(whole, found, measure, usual, spacing_dhw)
+    return np.concatenate([image, start[None], prediction[None], alignment]).astype(np.float32)
 
 
 def edited(

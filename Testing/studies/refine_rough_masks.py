@@ -68,9 +68,10 @@ def structure_rows(
         row = {"kind": kind, "before": before.dice, "before_asd": before.asd_mm,
                "prediction": alone.dice, "prediction_asd": alone.asd_mm}  # fmt: skip
         start = rough.astype(np.float32)
-        inputs = agent_inputs(model, structure, case.image.numpy(), start, prediction[structure], case.spacing_dhw)
-        beliefs = edited(model, inputs, [threshold_of(trust) for trust in TRUSTS], batch_size=8)
-        for trust, belief in zip(TRUSTS, beliefs):
+        for trust in TRUSTS:
+            given = (case.image.numpy(), start, prediction[structure], case.spacing_dhw)
+            inputs = agent_inputs(model, structure, *given, trust)
+            belief = edited(model, inputs, [threshold_of(trust)], batch_size=8)[0]
             kept = without_far_pieces(belief, start, case.spacing_dhw) if trust > 0 else belief
             after = mask_metrics(kept > 0.5, truth, case.spacing_dhw)
             row |= {f"after {trust}": after.dice, f"after_asd {trust}": after.asd_mm}
