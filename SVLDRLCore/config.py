@@ -118,6 +118,9 @@ class AgentConfig:
     """lambda of eq. 4."""
     segmentation_state: Literal["last", "both", "first"] = "both"
     """State of the segmentation loss: x^K (printed), half x^0 (what inference sees) and half x^K, or x^0 alone."""
+    beside: bool = False
+    """The agents learn beside the segmentation, whose loss keeps its full weight (printed: 1 - alpha - beta) and whose
+    gradient is clipped apart. With `detach_agents` and x^0 alone they then leave it as it is, to the bit."""
     episode_share: float = 1.0
     """Share of the steps after the warm-up on which the agents act; the others learn to segment alone."""
 
@@ -282,7 +285,7 @@ READINGS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "corrected": {"reliability": {"enabled": False}, "mask_agents": {"enabled": False}},
     "extended": {
-        "agents": {"segmentation_state": "first", "episode_share": 0.5},
+        "agents": {"segmentation_state": "first", "beside": True, "episode_share": 0.5},
         "reliability": {"enabled": True},
         "mask_agents": {"enabled": True},
     },

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -33,8 +36,14 @@ def build_average(network: nn.Module, decay: float) -> AveragedModel | None:
     return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
-def clip_gradients(network: nn.Module, largest_norm: float) -> float:
-    """Norm of all gradients before clipping; infinite or NaN where a gradient is."""
+def clip_gradients(network: nn.Module, largest_norm: float, apart: Sequence[str] = ()) -> float:
+    """Norm of all gradients before clipping; infinite or NaN where a gradient is.
+
+    The children of the network named in `apart` are clipped together, and the others without them.
+    """
     limit = largest_norm if largest_norm > 0 else float("inf")
-    moved = [p for p in network.parameters() if p.grad is not None]
-    return float(torch.nn.utils.clip_grad_norm_(moved, limit))
+    groups: dict[bool, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.grad is not None:
+            groups.setdefault(name.split(".")[0] in apart, []).append(parameter)
+    return math.hypot(*(float(torch.nn.utils.clip_grad_norm_(moved, limit)) for moved in groups.values()))

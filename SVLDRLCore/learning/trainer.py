@@ -144,7 +144,7 @@ class Trainer:
         finite = bool(torch.isfinite(result.loss.detach()))
         if finite:
             result.loss.backward()
-            norm = clip_gradients(self.network, self.optimiser_config.gradient_clip)
+            norm = clip_gradients(self.network, self.optimiser_config.gradient_clip, result.apart)
             finite = math.isfinite(norm)
         if not finite:
             self._skip(batch)

@@ -17,10 +17,14 @@ STUDENT = "student"
 
 @dataclass(frozen=True)
 class StepResult:
-    """The loss to descend (a scalar) and plain numbers worth a curve."""
+    """The loss to descend (a scalar) and plain numbers worth a curve.
+
+    `apart`: children of the network whose gradients are clipped apart from the others'.
+    """
 
     loss: Tensor
     logged: dict[str, float | list[float]] = field(default_factory=dict)
+    apart: tuple[str, ...] = ()
 
 
 class Method(Protocol):

@@ -33,12 +33,13 @@ class SVLDRL(Supervised):
         )
         segmentation = self._segmentation_of(episode, batch).mean()
         logged = {"segmentation_loss": float(segmentation.detach()), **describe(episode)}
+        apart = ("value_decoder", "policy_decoder") if agents.beside else ()
         if agents.random_policy or agents.closed_form:
             return StepResult(segmentation, logged)
         value = mean_over_steps([value_loss(r, v).mean() for r, v in zip(episode.returns, episode.values)])
         logged["value_loss"] = float(value.detach())
         if stage == "transition":
-            return StepResult(transition_loss(segmentation, value, agents), logged)
+            return StepResult(transition_loss(segmentation, value, agents), logged, apart)
         policy = mean_over_steps(
             [
                 policy_loss(log_prob, advantage(r, v, agents.standardise_advantages)).mean()
@@ -49,7 +50,7 @@ class SVLDRL(Supervised):
             ]
         )
         logged["policy_loss"] = float(policy.detach())
-        return StepResult(full_rl_loss(segmentation, value, policy, agents), logged)
+        return StepResult(full_rl_loss(segmentation, value, policy, agents), logged, apart)
 
     def _agents_act(self) -> bool:
         share = self.config.agents.episode_share

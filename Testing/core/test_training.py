@@ -23,6 +23,7 @@ from SVLDRLCore.events import EventLog
 from SVLDRLCore.exchange.run_folder import RunFolder
 from SVLDRLCore.exchange.trained_model import build_networks, load_model
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning.optimisation import clip_gradients
 from SVLDRLCore.learning.training_run import RunInput, RunResult, run_training
 
 PATCH = (8, 16, 16)
@@ -138,6 +139,28 @@ def test_rows_show_whether_the_policy_learns(random_policy: bool) -> None:
     scored = [row["step"] for row in result.rows if "validation_dice" in row]
     assert scored == [4, 6, 8, 10]  # every 4 steps and at the borders 4, 6, 10
     json.dumps(result.rows)
+
+
+def test_by_default_the_agents_cannot_spoil_the_segmentation() -> None:
+    with_agents = run(given_run("extended", mask_agents={"enabled": False}))[0].network
+    without = run(given_run("extended", "supervised"))[0].network
+    for key, value in without.items():
+        if key.startswith(("encoder.", "segmentation_decoder.")):
+            assert torch.equal(with_agents[key], value), key
+    assert any(not torch.equal(with_agents[key], value) for key, value in without.items())
+    spoiled = run(given_run("extended", mask_agents={"enabled": False}, agents={"beside": False}))[0].network
+    assert not torch.equal(spoiled["encoder.stem.conv_0.conv.weight"], without["encoder.stem.conv_0.conv.weight"])
+
+
+def test_gradients_are_clipped_apart() -> None:
+    network = torch.nn.ModuleDict({"a": torch.nn.Linear(1, 1, bias=False), "b": torch.nn.Linear(1, 1, bias=False)})
+    for name, slope in (("a", 3.0), ("b", 4.0)):
+        network[name].weight.grad = torch.full((1, 1), slope)
+    assert clip_gradients(network, 0.0) == clip_gradients(network, 0.0, ("b",)) == pytest.approx(5.0)
+    clip_gradients(network, 2.0, ("b",))
+    assert [network[name].weight.grad.item() for name in "ab"] == pytest.approx([2.0, 2.0], abs=1e-4)
+    clip_gradients(network, 1.0)
+    assert [network[name].weight.grad.item() for name in "ab"] == pytest.approx([0.5**0.5] * 2, abs=1e-4)
 
 
 def test_a_random_policy_trains_no_agents() -> None:
