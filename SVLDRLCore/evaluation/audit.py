@@ -20,7 +20,8 @@ from scipy import ndimage
 from ..config import ReliabilityConfig
 from ..data.mask_alignment import bounding_box, measure_border
 from ..data.noise import shift_border
-from ..methods.reliability import ISLAND_SHARE, Cues, judge, label_cues
+from ..methods.label_cues import Cues, label_cues, smallest_bias_mm
+from ..methods.reliability import ISLAND_SHARE, judge
 
 KINDS = ("border shift", "missing part", "leak", "empty")
 EVEN_ODDS = 2.5
@@ -141,7 +142,7 @@ def suspect(
 def _suspect_drawn(
     findings: Sequence[Findings], verified: np.ndarray, weights: np.ndarray, spacing_mm: float
 ) -> tuple[list[Suspicion], list[str]]:
-    floor_mm = ReliabilityConfig().floor_mm * min(1.0, max(spacing_mm / 2.0, 0.5))
+    floor_mm = smallest_bias_mm(spacing_mm, ReliabilityConfig())
     shift = np.array([f.shift_mm for f in findings])
     believed = np.nan_to_num(weights) > 0.5
     doubt, warnings = np.zeros(len(findings)), []

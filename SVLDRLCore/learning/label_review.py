@@ -16,7 +16,8 @@ from ..data.cases import TrainingCase
 from ..data.sampler import CaseOrder
 from ..events import EventLog
 from ..inference.sliding_window import predict_probabilities
-from ..methods.reliability import Cues, Judgement, judge, judge_unseen, label_cues, reliability_rows
+from ..methods.label_cues import Cues, label_cues
+from ..methods.reliability import Judgement, judge, judge_unseen, reliability_rows
 
 
 class LabelReview:

@@ -16,7 +16,8 @@ from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.training_run import RunInput, run_training
-from SVLDRLCore.methods.reliability import Cues, common_edge, edge_deviation, judge, judge_unseen, label_cues
+from SVLDRLCore.methods.label_cues import Cues, common_edge, edge_deviation, label_cues
+from SVLDRLCore.methods.reliability import judge, judge_unseen
 
 SPACING = (2.0, 2.0, 2.0)
 CONFIG = ReliabilityConfig(enabled=True)
@@ -72,7 +73,7 @@ def test_shifted_labels_are_told_before_there_is_a_network() -> None:
 def test_an_edge_that_the_labels_do_not_share_tells_nothing() -> None:
     cues = cues_of(blank=True)
     assert set(judge_unseen(cues, unverified(cues), 2.0, CONFIG).weights) == {1.0}
-    assert not edge_deviation(cues_of()[:3], 2.0, CONFIG).any()  # nor do three cases
+    assert not edge_deviation(cues_of()[:5], 2.0, CONFIG).any()  # nor do five cases
     assert not edge_deviation([Cues(0.0, 0.0, 0.0)] * 6, 2.0, CONFIG).any()
 
 
@@ -134,6 +135,8 @@ def test_verified_cases_off_the_common_edge_silence_it() -> None:
     on, off = [i in (0, 1) for i in range(10)], [i in (2, 6) for i in range(10)]
     believed = judge(cues, on, 2.0, CONFIG)
     assert np.array(believed.weights)[SHIFTED].max() < 0.1
+    assert set(judge_unseen(cues, off, 2.0, CONFIG).weights) == {1.0}
+    assert judge_unseen(cues, on, 2.0, CONFIG).weights == judge_unseen(cues, unverified(cues), 2.0, CONFIG).weights
     contradicted = judge(cues, off, 2.0, CONFIG)
     assert contradicted.weights == judge(cues, off, 2.0, replace(CONFIG, edge=False)).weights
     assert contradicted.weights[2] == contradicted.weights[6] == 1.0

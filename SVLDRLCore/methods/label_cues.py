@@ -1,0 +1,120 @@
+"""What a label looks like beside the image and beside a network's prediction. No cue sees a clean label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from ..config import ReliabilityConfig
+from ..data.mask_alignment import edge_positions
+from ..data.noise import signed_distance
+
+COMMON_EDGE_VOXELS = 1.5
+"""The edge that labels share is looked for within so many voxels (of 2 mm or more) of their border."""
+COMMON_EDGE_SHARE = 0.2
+"""Share of the labels that must follow it; more may be wrong than right, if they are not all wrong alike."""
+FEWEST_CASES = 6
+"""Fewer labels share no edge that could tell which of them is off it."""
+
+
+@dataclass(frozen=True)
+class Cues:
+    """What one label looks like from the network's side (the mean over its structures), and from the image's.
+
+    `edges_mm`: per structure, per image channel; None for a structure that the case lacks.
+    """
+
+    bias_mm: float
+    fit: float
+    islands: float
+    edges_mm: tuple[tuple[float, ...] | None, ...] = ()
+
+
+def label_cues(
+    probabilities: np.ndarray | None,
+    masks: np.ndarray,
+    spacing_dhw: tuple[float, ...],
+    image: np.ndarray | None = None,
+) -> Cues:
+    """Cues of one case.
+
+    Args:
+        probabilities: predicted, (C, D, H, W); without them bias and fit are 0.
+        masks: the label's, (C, D, H, W).
+        image: (M, D, H, W); without it there is no edge.
+    """
+    drawn = [(c, m) for c, m in enumerate(masks.astype(bool)) if m.any()]
+    if not drawn:
+        return Cues(0.0, 0.0, 0.0)
+    fitted = [(0.0, 0.0) if probabilities is None else _fit(probabilities[c], m, spacing_dhw) for c, m in drawn]
+    bias, fit = np.mean(fitted, axis=0).tolist()
+    islands = float(np.mean([_off_largest(m) for _, m in drawn]))
+    edges = () if image is None else tuple(edge_positions(m.astype(bool), image, spacing_dhw) for m in masks)
+    return Cues(bias, fit, islands, edges)
+
+
+def _fit(probability: np.ndarray, mask: np.ndarray, spacing_dhw: tuple[float, ...]) -> tuple[float, float]:
+    surface = mask & ~ndimage.binary_erosion(mask)
+    to_prediction = np.clip(signed_distance(probability > 0.5, spacing_dhw), -20.0, 20.0)
+    p = np.clip(probability, 1e-4, 1 - 1e-4)
+    cross_entropy = -np.where(mask, np.log(p), np.log1p(-p)).sum()
+    return -float(to_prediction[surface].mean()), float(np.log(cross_entropy / surface.sum() + 1e-6))
+
+
+def _off_largest(mask: np.ndarray) -> float:
+    """Share of a mask off its largest piece."""
+    labelled, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+    return 1.0 - float(np.bincount(labelled.ravel())[1:].max()) / float(mask.sum())
+
+
+def edge_deviation(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityConfig) -> np.ndarray:
+    """How far each label's border lies off the image's edge, beside the other labels': RMS over its structures.
+
+    1 is as far as labels that follow the edge well may lie off it. For each structure the channel on which most labels
+    agree; where too few do in any channel (see `common_edge`), a structure tells nothing: 0.
+    """
+    floor_mm, reach_mm = smallest_bias_mm(spacing_mm, config), COMMON_EDGE_VOXELS * max(spacing_mm, 2.0)
+    squares, seen = np.zeros(len(cues)), np.zeros(len(cues))
+    for structure in range(max((len(c.edges_mm) for c in cues), default=0) if config.edge else 0):
+        has = [i for i, c in enumerate(cues) if c.edges_mm and c.edges_mm[structure] is not None]
+        if len(has) < FEWEST_CASES:
+            continue
+        channels = np.array([cues[i].edges_mm[structure] for i in has], float).T
+        found = [(common_edge(positions, floor_mm, reach_mm), positions) for positions in channels]
+        shared = [(edge, positions) for edge, positions in found if edge is not None]
+        if not shared:
+            continue
+        (centre, spread, _), positions = max(shared, key=lambda each: each[0][2])
+        squares[has] += ((positions - centre) / max(1.6 * floor_mm, 2.5 * spread)) ** 2
+        seen[has] += 1
+    return np.sqrt(squares / np.maximum(seen, 1))
+
+
+def common_edge(positions: np.ndarray, floor_mm: float, reach_mm: float) -> tuple[float, float, int] | None:
+    """Where the edge lies that the most labels follow: median, median absolute deviation, and how many they are.
+
+    The densest interval of 2 `floor_mm` whose centre lies within `reach_mm` of 0, then the median of what lies within
+    3 `floor_mm`. None where fewer than three labels or `COMMON_EDGE_SHARE` of them follow it.
+    """
+    ordered = np.sort(positions)
+    first = np.arange(len(ordered))
+    counts = np.searchsorted(ordered, ordered + 2 * floor_mm, side="right") - first
+    centres = np.array([ordered[i : i + n].mean() for i, n in zip(first, counts)])
+    counts[np.abs(centres) > reach_mm] = 0
+    if not counts.max():
+        return None
+    centre = float(np.median(centres[counts == counts.max()]))
+    for _ in range(3):
+        near = positions[np.abs(positions - centre) <= 3 * floor_mm]
+        centre = float(np.median(near))
+    if len(near) < max(3, COMMON_EDGE_SHARE * len(positions)):
+        return None
+    return centre, float(np.median(np.abs(near - centre))), len(near)
+
+
+def smallest_bias_mm(spacing_mm: float, config: ReliabilityConfig) -> float:
+    """Border biases (mm) closer than this cannot be told apart on a grid of this spacing."""
+    return config.floor_mm * min(1.0, max(spacing_mm / 2.0, 0.5))
