@@ -157,6 +157,17 @@ def test_what_a_job_needs() -> None:
     made = recipe(untrained, Job("train", place, row="other"), "data")
     assert "warm_up" not in made
     assert made["settings"]["train"]["steps"] == 750
+    assert made["settings"]["stages"]["warm_up"] == 0.0
+    alone = planned(**with_row(warm_up="own"))
+    assert needs(alone, Job("train", place, row="other")) == (corrupted,)
+    settings_of = recipe(alone, Job("train", place, row="other"), "data")["settings"]
+    assert settings_of["train"]["steps"] == 750
+    stages = settings_of["stages"]
+    assert stages["warm_up"] == pytest.approx(1 / 3)  # as long as the shared one
+    assert stages["full_rl"] / stages["transition"] == pytest.approx(
+        made["settings"]["stages"]["full_rl"] / made["settings"]["stages"]["transition"]
+    )
+    assert sum(stages.values()) == pytest.approx(1.0)
 
 
 def test_rows_with_the_same_labels_share_a_warm_up() -> None:
