@@ -164,6 +164,9 @@ class ReliabilityConfig:
     """Smallest share of its turns that a case keeps: none is dropped."""
     second_look: float = 0.6
     """Share of all steps after which the cases are judged again."""
+    move_borders: bool = False
+    """Whether labels off the edge are learned from with their border moved back onto it, as long as labels that were
+    moved so are better than what the network draws itself."""
     edge: bool = True
     """Whether labels off the edge that the others follow in the image are suspects, from the first step on."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,7 @@ class PatchSampler:
     """
 
     def __init__(self, cases: Sequence[TrainingCase], config: DataConfig, batch_size: int, seed: int) -> None:
-        self.cases, self.config, self.batch_size = cases, config, batch_size
+        self.cases, self.config, self.batch_size = list(cases), config, batch_size
         self.rng = np.random.default_rng([seed, 1])
         self.order = CaseOrder(len(cases), self.rng)
         self._foreground = [foreground_voxels(case) for case in cases]
@@ -85,6 +85,11 @@ class PatchSampler:
     def next(self) -> Batch:
         """A batch of patches."""
         return collate([self._patch(self.order.next()) for _ in range(self.batch_size)])
+
+    def relabel(self, index: int, masks: Tensor) -> None:
+        """Take a case's patches from other masks (C, D, H, W), uint8, from now on."""
+        self.cases[index] = replace(self.cases[index], masks=masks)
+        self._foreground[index] = foreground_voxels(self.cases[index])
 
     def state(self) -> dict[str, Any]:
         """Position in the epoch and random state, plain types."""

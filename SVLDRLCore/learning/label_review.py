@@ -16,8 +16,12 @@ from ..data.cases import TrainingCase
 from ..data.sampler import CaseOrder
 from ..events import EventLog
 from ..inference.sliding_window import predict_probabilities
-from ..methods.label_cues import Cues, label_cues
+from ..methods.label_cues import Cues, EdgeOffsets, edge_offsets, label_cues
 from ..methods.reliability import Judgement, judge, judge_unseen, reliability_rows
+from .moved_labels import dice, moved_masks, quality_of_moved, shifts_onto_edge
+
+WORTH = 0.05
+"""By how much moved labels must be better than what the network draws."""
 
 
 class LabelReview:
@@ -26,6 +30,7 @@ class LabelReview:
     Args:
         cases: training cases with their given labels; no other label is ever seen.
         order: takes the weights: how often each case has its turn.
+        relabel: takes the masks that a case is learned from in place of its own.
         folder: `reliability.json` is written there (None: nowhere).
     """
 
@@ -39,6 +44,7 @@ class LabelReview:
         events: EventLog,
         folder: Path | None = None,
         between: Callable[[], None] = lambda: None,
+        relabel: Callable[[int, torch.Tensor], None] = lambda index, masks: None,
     ) -> None:
         self.cases, self.order, self.config, self.nested = cases, order, config, nested
         self.device, self.events, self.folder, self.between = device, events, folder, between
@@ -48,6 +54,9 @@ class LabelReview:
         self.inverted = False
         self.warnings: list[str] = []
         self.snapshots: list[dict[str, torch.Tensor]] = []
+        self.relabel = relabel
+        self.moved: dict[int, list[float]] = {}
+        self.moved_quality = 0.0
 
     def __call__(self, network: nn.Module) -> None:
         """Predict, compare, weigh; pure reading of the network, so that training goes on as if nothing was."""
@@ -59,9 +68,37 @@ class LabelReview:
     def before_training(self) -> None:
         """Weigh the labels by what needs no network."""
         config = self.config.reliability
-        if config.enabled and config.edge:
-            cues = [label_cues(None, case.masks.numpy(), case.spacing_dhw, case.image.numpy()) for case in self.cases]
-            self._take(cues, judge_unseen(cues, self._verified, self._spacing_mm, config))
+        if not (config.enabled and config.edge):
+            return
+        cues = []
+        for done, case in enumerate(self.cases, start=1):
+            self.between()
+            cues.append(label_cues(None, case.masks.numpy(), case.spacing_dhw, case.image.numpy()))
+            self.events.progress(done, len(self.cases), "reviewing labels")
+        self._take(cues, judge_unseen(cues, self._verified, self._spacing_mm, config))
+        if config.move_borders:
+            self._move_borders(edge_offsets(cues, self._spacing_mm, config))
+
+    def _move_borders(self, edges: EdgeOffsets) -> None:
+        """Learn from the doubted labels with their borders on the edge."""
+        doubted = [i for i, weight in enumerate(self.weights) if weight < 0.5]
+        believed = [i for i, weight in enumerate(self.weights) if weight >= 0.5]
+        if not doubted or not believed:
+            return
+        shifts = shifts_onto_edge(edges, doubted)
+        self.moved_quality = quality_of_moved(self.cases, edges, believed, shifts)
+        self._learn_moved({i: row for i, row in zip(doubted, shifts.tolist()) if any(row)})
+        text = f"{len(self.moved)} borders are moved onto the edge (expected Dice {self.moved_quality:.2f})"
+        self.events.emit("message", text=text)
+
+    def _learn_moved(self, moved: dict[int, list[float]]) -> None:
+        for index in self.moved.keys() - moved.keys():
+            self.relabel(index, self.cases[index].masks)
+        self.moved = moved
+        for index, shifts in moved.items():
+            self.relabel(index, moved_masks(self.cases[index], shifts))
+        turns = [1.0 if i in moved else weight for i, weight in enumerate(self.weights)]
+        self.order.weigh(turns, self.config.reliability.floor)
 
     @property
     def _verified(self) -> list[bool]:
@@ -72,14 +109,22 @@ class LabelReview:
         return float(np.median([np.mean(case.spacing_dhw) for case in self.cases]))
 
     def _weigh(self, network: nn.Module) -> None:
-        cues = []
+        cues, drawn = [], []
         for done, case in enumerate(self.cases, start=1):
             self.between()
             probabilities = predict_case(network, case, self.config, self.nested, self.device, overlap=0.25)
             cues.append(label_cues(probabilities, case.masks.numpy(), case.spacing_dhw, case.image.numpy()))
+            drawn.append(np.mean([dice(p > 0.5, m) for p, m in zip(probabilities, case.masks.numpy() > 0)]))
             self.events.progress(done, len(self.cases), "reviewing labels")
         earlier = self.weights if self.inverted else None
         self._take(cues, judge(cues, self._verified, self._spacing_mm, self.config.reliability, earlier))
+        if self.moved:
+            own = float(np.mean([d for d, w in zip(drawn, self.weights) if w >= 0.5] or [1.0]))
+            worth = not self.inverted and self.moved_quality > own + WORTH
+            self._learn_moved({i: s for i, s in self.moved.items() if worth and self.weights[i] < 0.5})
+            told = f"Dice {self.moved_quality:.2f}, the network {own:.2f}"
+            text = f"Moved labels ({told}): {len(self.moved)} learned from"
+            self.events.emit("message", text=text)
 
     def _take(self, cues: Sequence[Cues], verdict: Judgement) -> None:
         self.weights, self.inverted = list(verdict.weights), verdict.inverted
@@ -104,6 +149,8 @@ class LabelReview:
             "rule": self.rule,
             "warnings": self.warnings,
             "snapshots": self.snapshots,
+            "moved": self.moved,
+            "moved_quality": self.moved_quality,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -111,6 +158,8 @@ class LabelReview:
         self.weights, self.inverted = list(state["weights"]), state["inverted"]
         self.rows, self.rule = list(state["rows"]), state["rule"]
         self.warnings, self.snapshots = list(state["warnings"]), list(state["snapshots"])
+        self.moved_quality = state.get("moved_quality", 0.0)
+        self._learn_moved(dict(state.get("moved", {})))
 
 
 def predict_case(

@@ -124,7 +124,9 @@ def _train_network(
     looks = {border, second} - (set() if given.initial_weights else {0})
     sampler = PatchSampler(given.training, config.data, config.train.batch_size, config.train.seed)
     place = folder and folder.path
-    review = LabelReview(given.training, sampler.order, config, nested, device, events, place, control.check)
+    review = LabelReview(
+        given.training, sampler.order, config, nested, device, events, place, control.check, sampler.relabel
+    )
 
     def look(predictor: nn.Module) -> None:
         method.look((case, predict_case(predictor, case, config, nested, device, 0.25)) for case in given.training)

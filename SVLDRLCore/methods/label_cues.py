@@ -73,24 +73,47 @@ def _off_largest(mask: np.ndarray) -> float:
 def edge_deviation(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityConfig) -> np.ndarray:
     """How far each label's border lies off the image's edge, beside the other labels': RMS over its structures.
 
-    1 is as far as labels that follow the edge well may lie off it. For each structure the channel on which most labels
-    agree; where too few do in any channel (see `common_edge`), a structure tells nothing: 0.
+    1 is as far as labels that follow the edge well may lie off it; 0 where too few labels share one (`common_edge`).
     """
+    edges = edge_offsets(cues, spacing_mm, config)
+    known = ~np.isnan(edges.off_mm)
+    squares = np.where(known, edges.off_mm / edges.usual_mm, 0.0) ** 2
+    return np.sqrt(squares.sum(axis=1) / np.maximum(known.sum(axis=1), 1))
+
+
+@dataclass(frozen=True)
+class EdgeOffsets:
+    """How the labels lie to the edge that most of them follow.
+
+    Attributes:
+        off_mm: (cases, structures), how far outside a label's border that edge lies; NaN where a case lacks the
+            structure, or the labels share no edge of it.
+        usual_mm: (structures,), what labels that follow the edge may lie off it.
+        channels: (structures,), the image channel that has the edge.
+    """
+
+    off_mm: np.ndarray
+    usual_mm: np.ndarray
+    channels: tuple[int, ...]
+
+
+def edge_offsets(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityConfig) -> EdgeOffsets:
+    """Each label's offset from the shared edge, a structure at a time, on the channel on which most labels agree."""
     floor_mm, reach_mm = smallest_bias_mm(spacing_mm, config), COMMON_EDGE_VOXELS * max(spacing_mm, 2.0)
-    squares, seen = np.zeros(len(cues)), np.zeros(len(cues))
-    for structure in range(max((len(c.edges_mm) for c in cues), default=0) if config.edge else 0):
+    structures = max((len(c.edges_mm) for c in cues), default=0) if config.edge else 0
+    off, usual, channels = np.full((len(cues), structures), np.nan), np.ones(structures), [0] * structures
+    for structure in range(structures):
         has = [i for i, c in enumerate(cues) if c.edges_mm and c.edges_mm[structure] is not None]
         if len(has) < FEWEST_CASES:
             continue
-        channels = np.array([cues[i].edges_mm[structure] for i in has], float).T
-        found = [(common_edge(positions, floor_mm, reach_mm), positions) for positions in channels]
-        shared = [(edge, positions) for edge, positions in found if edge is not None]
-        if not shared:
-            continue
-        (centre, spread, _), positions = max(shared, key=lambda each: each[0][2])
-        squares[has] += ((positions - centre) / max(1.6 * floor_mm, 2.5 * spread)) ** 2
-        seen[has] += 1
-    return np.sqrt(squares / np.maximum(seen, 1))
+        positions = np.array([cues[i].edges_mm[structure] for i in has], float).T
+        found = [(common_edge(each, floor_mm, reach_mm), channel) for channel, each in enumerate(positions)]
+        shared = [(edge, channel) for edge, channel in found if edge is not None]
+        if shared:
+            (centre, spread, _), channel = max(shared, key=lambda each: each[0][2])
+            off[has, structure] = positions[channel] - centre
+            usual[structure], channels[structure] = max(1.6 * floor_mm, 2.5 * spread), channel
+    return EdgeOffsets(off, usual, tuple(channels))
 
 
 def common_edge(positions: np.ndarray, floor_mm: float, reach_mm: float) -> tuple[float, float, int] | None:
