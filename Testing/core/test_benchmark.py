@@ -245,8 +245,9 @@ def test_the_oracle_learns_from_the_clean_cases_alone(study: Path, tmp_path: Pat
     assert by_row["clean"].label_dice == by_row["oracle"].label_dice < 1
 
 
-def test_a_row_may_start_untrained_with_as_many_steps_in_all(study: Path, tmp_path: Path) -> None:
-    rows = {**CONFIG["rows"], "no warm-up": {"reading": "extended", "warm_up": False}}
+@pytest.mark.parametrize("warm_up", ["none", "own"])
+def test_a_row_may_start_untrained_with_as_many_steps_in_all(study: Path, tmp_path: Path, warm_up: str) -> None:
+    rows = {**CONFIG["rows"], "no warm-up": {"reading": "extended", "warm_up": warm_up}}
     settings = read_settings(config_with(study, "fresh.json", seeds=[0], rows=rows))
     settings = replace(settings, rows={"no warm-up": settings.rows["no warm-up"]}, reference="no warm-up",
                        baseline="no warm-up")  # fmt: skip
@@ -258,7 +259,8 @@ def test_a_row_may_start_untrained_with_as_many_steps_in_all(study: Path, tmp_pa
         do_job(folder, settings, job, datalist, "data", JobControl())
     run = json.loads(folder.run(jobs[-1]).settings.read_text())
     assert run["initial_model"] is None
-    assert run["config"]["stages"]["warm_up"] == 0
+    own = settings.warm_up_steps / (settings.warm_up_steps + settings.steps) if warm_up == "own" else 0
+    assert run["config"]["stages"]["warm_up"] == pytest.approx(own)
     (row, *_) = result_rows(folder, settings, plan_runs(settings))
     assert row.steps == settings.warm_up_steps + settings.steps
     assert row.warm_up_seconds is None
