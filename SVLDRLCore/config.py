@@ -164,7 +164,7 @@ class ReliabilityConfig:
     """Smallest share of its turns that a case keeps: none is dropped."""
     second_look: float = 0.6
     """Share of all steps after which the cases are judged again."""
-    move_borders: bool = False
+    move_borders: bool = True
     """Whether labels off the edge are learned from with their border moved back onto it, as long as labels that were
     moved so are better than what the network draws itself."""
     edge: bool = True
