@@ -20,7 +20,7 @@ from ..methods.label_cues import Cues, EdgeOffsets, edge_offsets, label_cues
 from ..methods.reliability import Judgement, judge, judge_unseen, reliability_rows
 from .moved_labels import dice, moved_masks, quality_of_moved, shifts_onto_edge
 
-WORTH = 0.05
+WORTH = 0.15
 """By how much moved labels must be better than what the network draws."""
 
 
