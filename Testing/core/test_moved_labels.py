@@ -104,6 +104,20 @@ def test_moved_labels_are_learned_from_as_long_as_they_beat_the_network(monkeypa
     assert np.array(review.weights)[SHIFTED].max() < 0.1
 
 
+def test_where_enough_labels_are_believed_none_is_moved(monkeypatch: Any) -> None:
+    from SVLDRLCore.learning import label_review
+
+    monkeypatch.setattr(label_review, "ENOUGH", len(BELIEVED))
+    cases, learned = training_cases(), {}
+    config = load_config("general", "extended")
+    order = CaseOrder(len(cases), np.random.default_rng(0))
+    review = LabelReview(cases, order, config, False, torch.device("cpu"), EventLog(None), relabel=learned.__setitem__)
+    review.before_training()
+    assert not learned
+    assert not review.moved
+    assert np.array(order.weights)[SHIFTED].max() < 0.1
+
+
 def test_what_was_moved_outlives_a_checkpoint(monkeypatch: Any) -> None:
     review, _, order = review_of(monkeypatch, 5.0)
     learned: dict[int, torch.Tensor] = {}
