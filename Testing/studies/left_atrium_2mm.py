@@ -73,10 +73,7 @@ def needs(job: dict[str, Any]) -> list[dict[str, Any]]:
         "corrupt": [],
         "warm_up": corrupted,
         "train": [{"kind": "warm_up", **at}],
-        "refine": [
-            {"kind": "train", **at, "row": "extended"},
-            {"kind": "corrupt", "noise": "sfda", "seed": job["seed"]},
-        ],
+        "refine": [{"kind": "train", **at, "row": "extended"}],
     }[job["kind"]]
 
 
@@ -95,6 +92,8 @@ def run_job(job: dict[str, Any], output: Path, data: Path) -> dict[str, Any]:
 
     from SVLDRLCore.commands.corrupt import corrupt
     from SVLDRLCore.commands.train import train
+    from SVLDRLCore.data.datalist import load_datalist
+    from SVLDRLCore.exchange.trained_model import load_model
 
     torch.set_num_threads(1)
     clean = data / "la_2mm" / "datalist.json"
@@ -106,8 +105,8 @@ def run_job(job: dict[str, Any], output: Path, data: Path) -> dict[str, Any]:
     if job["kind"] == "refine":
         from refine_rough_masks import refine_rows
 
-        weak = place / f"corrupt_sfda_{seed}" / "datalist.json"
-        return {"rows": refine_rows(place / f"train_{noise}_{seed}_extended", clean, weak, seed)}
+        model = load_model(place / f"train_{noise}_{seed}_extended")
+        return {"rows": refine_rows(model, load_datalist(clean), seed)}
     folder = place / name_of(job)
     common = {"preset": "left_atrium"}
     if job["kind"] == "warm_up":
