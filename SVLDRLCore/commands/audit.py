@@ -16,6 +16,7 @@ import torch
 from ..data.case_checks import read_case
 from ..data.cases import intensity_of
 from ..data.datalist import Case, DataList, load_datalist
+from ..data.overlap import dice_of
 from ..data.prepare import PreparedImage, prepare_image, prepare_label, to_native
 from ..data.volumes import Segment, Volume, write_label
 from ..errors import Cancelled, InputError
@@ -193,7 +194,7 @@ def _look(
     named = {segment.value for segment in label.segments}
     segments = [*label.segments, *(Segment(v, name, color_of(v)) for v, name in labels.items() if v not in named)]
     write_label(folder / f"{case.name}.seg.nrrd", proposal, images[0].geometry, segments)
-    dice = {i: _dice(np.isin(label.array, members[i]), np.isin(proposal, members[i])) for i in matched}
+    dice = {i: dice_of(np.isin(label.array, members[i]), np.isin(proposal, members[i])) for i in matched}
     return Look(case, findings, dice, prepared.geometry)
 
 
@@ -222,11 +223,6 @@ def _propose(
     if missing:
         maps[missing] = to_native(probabilities[missing], prepared)
     return draw_structures(trained.structures, label.array, maps, matched)
-
-
-def _dice(a: np.ndarray, b: np.ndarray) -> float:
-    total = int(a.sum() + b.sum())
-    return 2.0 * int((a & b).sum()) / total if total else 1.0
 
 
 def _refuse_folder_in_use(output: Path, overwrite: bool) -> None:

@@ -14,6 +14,7 @@ from ..data.cases import in_memory, load_image, load_training_case
 from ..data.cropped_segmentations import on_image_grid
 from ..data.datalist import Case, DataList, load_datalist, save_datalist
 from ..data.noise import MT_STRENGTHS_MM, morphological_noise
+from ..data.overlap import dice_of
 from ..data.prepare import prepare_label, to_native
 from ..data.spacing import median_spacing
 from ..data.structures import Structures, structures_of
@@ -183,10 +184,7 @@ def _label(case: Case, grid: Geometry | None = None) -> Volume:
 
 def _dice(noisy: np.ndarray, clean: np.ndarray, labels: dict[int, str]) -> float:
     structures: Structures = structures_of(labels)
-    a, b = structures.masks(noisy), structures.masks(clean)
-    total = a.sum((1, 2, 3)) + b.sum((1, 2, 3))
-    overlap = 2.0 * (a & b).sum((1, 2, 3))
-    return float(np.where(total > 0, overlap / np.maximum(total, 1), 1.0).mean())
+    return float(np.mean([dice_of(a, b) for a, b in zip(structures.masks(noisy), structures.masks(clean))]))
 
 
 def _write(listed: DataList, chosen: Sequence[int], noisy: Noisy, output: Path) -> Path:

@@ -13,12 +13,13 @@ from torch import nn
 from ..atomic_files import write_json_atomically
 from ..config import Config
 from ..data.cases import TrainingCase
+from ..data.overlap import dice_of
 from ..data.sampler import CaseOrder
 from ..events import EventLog
 from ..inference.sliding_window import predict_probabilities
 from ..methods.label_cues import Cues, EdgeOffsets, edge_offsets, label_cues
 from ..methods.reliability import Judgement, judge, judge_unseen, reliability_rows
-from .moved_labels import dice, moved_masks, quality_of_moved, shifts_onto_edge
+from .moved_labels import moved_masks, quality_of_moved, shifts_onto_edge
 
 ENOUGH = 20
 """So many believed labels need no help from moved ones: on the left atrium these cost 0.0 and 0.7 points beside 38."""
@@ -116,7 +117,7 @@ class LabelReview:
             self.between()
             probabilities = predict_case(network, case, self.config, self.nested, self.device, overlap=0.25)
             cues.append(label_cues(probabilities, case.masks.numpy(), case.spacing_dhw, case.image.numpy()))
-            drawn.append(np.mean([dice(p > 0.5, m) for p, m in zip(probabilities, case.masks.numpy() > 0)]))
+            drawn.append(np.mean([dice_of(p > 0.5, m) for p, m in zip(probabilities, case.masks.numpy() > 0)]))
             self.events.progress(done, len(self.cases), "reviewing labels")
         earlier = self.weights if self.inverted else None
         self._take(cues, judge(cues, self._verified, self._spacing_mm, self.config.reliability, earlier))

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..data.cases import TrainingCase
 from ..data.mask_alignment import edge_positions
 from ..data.noise import shift_border
+from ..data.overlap import dice_of
 from ..methods.label_cues import EdgeOffsets
 
 MOST_TRIALS = 12
@@ -57,11 +58,5 @@ def quality_of_moved(
             spoilt = shift_border(mask, case.spacing_dhw, -shift)
             found = edge_positions(spoilt, image, case.spacing_dhw)
             back = shift_border(spoilt, case.spacing_dhw, found[channel] - shared) if found else spoilt
-            scores.append(dice(back, mask))
+            scores.append(dice_of(back, mask))
     return float(np.mean(scores)) if scores else 0.0
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """Dice of two boolean masks; 1 for two empty ones."""
-    total = int(a.sum()) + int(b.sum())
-    return 2.0 * int((a & b).sum()) / total if total else 1.0

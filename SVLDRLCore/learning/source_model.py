@@ -10,6 +10,7 @@ import torch
 
 from ..config import Config, StageConfig, with_values
 from ..data.cases import TrainingCase
+from ..data.overlap import dice_of
 from ..data.sampler import PatchSampler
 from ..data.structures import Structures
 from ..events import EventLog
@@ -97,9 +98,5 @@ def _hard(probabilities: np.ndarray) -> np.ndarray:
 
 def mean_dice(masks: Sequence[np.ndarray], cases: Sequence[TrainingCase]) -> float:
     """Mean Dice of boolean masks (C, D, H, W) against the cases' labels, structures and cases alike."""
-    scores = []
-    for mask, case in zip(masks, cases):
-        for m, t in zip(mask, case.masks.numpy() > 0):
-            total = m.sum() + t.sum()
-            scores.append(2.0 * (m & t).sum() / total if total else 1.0)
+    scores = [dice_of(m, t) for mask, case in zip(masks, cases) for m, t in zip(mask, case.masks.numpy() > 0)]
     return float(np.mean(scores))

@@ -10,6 +10,7 @@ import pytest
 from SVLDRLCore.data.local_faults import differences, fault_sizes, thickness, without_local_faults
 from SVLDRLCore.data.mask_alignment import BorderMeasure, Calibration, calibrate, measure_border
 from SVLDRLCore.data.noise import shift_border
+from SVLDRLCore.data.overlap import dice_of
 from SVLDRLCore.inference.refinement import agent_inputs
 
 ISO, FLAT = (1.0, 1.0, 1.0), (3.0, 1.0, 1.0)
@@ -27,17 +28,13 @@ def repaired(mask: np.ndarray, prediction: np.ndarray, spacing: tuple[float, ...
     return without_local_faults(mask, prediction, measure, USUAL, spacing, **kind)
 
 
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    return 2 * (a & b).sum() / (a.sum() + b.sum())
-
-
 @pytest.mark.parametrize("spacing", [ISO, FLAT])
 def test_a_missing_part_comes_back_and_a_leak_goes(spacing: tuple[float, ...]) -> None:
     truth, part = ball(15.0, (0, 0, 0), spacing), ball(8.0, (0, 14.0, 0), spacing)
     for fault in (truth & ~part, truth | part):
         found = repaired(fault, truth, spacing)
-        assert dice(fault, truth) < 0.97
-        assert dice(found, truth) > 0.98
+        assert dice_of(fault, truth) < 0.97
+        assert dice_of(found, truth) > 0.98
         assert not (found ^ fault)[~part].any()  # nothing else is touched
     assert np.array_equal(repaired(truth, truth, spacing), truth)
 
@@ -97,7 +94,7 @@ def test_refinement_starts_without_local_faults() -> None:
     rough, prediction = (truth & ~part).astype(np.float32), truth.astype(np.float32)
     starts = [agent_inputs(model, 0, rough[None], rough, prediction, ISO, trust)[1] for trust in (0.0, 0.5, 0.95)]
     assert np.array_equal(starts[0], starts[1])
-    assert dice(starts[1] > 0.5, truth) > 0.98
+    assert dice_of(starts[1] > 0.5, truth) > 0.98
     assert np.array_equal(starts[2], rough)  # who trusts the mask that much keeps it
     whole = agent_inputs(model, 0, rough[None], prediction, prediction, ISO)[1]
     assert np.array_equal(whole, prediction)

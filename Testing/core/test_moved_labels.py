@@ -12,6 +12,7 @@ from test_reliability import SHIFTED, SHIFTS, SPACING, bright_ball, cues_of, tra
 
 from SVLDRLCore.config import ReliabilityConfig, load_config
 from SVLDRLCore.data.noise import shift_border
+from SVLDRLCore.data.overlap import dice_of
 from SVLDRLCore.data.sampler import CaseOrder, PatchSampler
 from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.errors import Cancelled
@@ -19,7 +20,7 @@ from SVLDRLCore.events import EventLog
 from SVLDRLCore.exchange.run_folder import RunFolder
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.label_review import LabelReview
-from SVLDRLCore.learning.moved_labels import dice, moved_masks, quality_of_moved, shifts_onto_edge
+from SVLDRLCore.learning.moved_labels import moved_masks, quality_of_moved, shifts_onto_edge
 from SVLDRLCore.learning.training_run import RunInput, run_training
 from SVLDRLCore.methods.label_cues import edge_offsets
 
@@ -39,8 +40,8 @@ def test_borders_are_moved_back_where_they_were() -> None:
     assert not shifts_onto_edge(edges, BELIEVED).any()
     for index, shift in zip(DOUBTED, shifts):
         case = training_cases()[index]
-        before = dice(case.masks[0].numpy() > 0, truth_of(index))
-        after = dice(moved_masks(case, shift)[0].numpy() > 0, truth_of(index))
+        before = dice_of(case.masks[0].numpy() > 0, truth_of(index))
+        after = dice_of(moved_masks(case, shift)[0].numpy() > 0, truth_of(index))
         assert after > max(0.9, before + 0.1)
     case = training_cases()[DOUBTED[0]]
     assert torch.equal(moved_masks(case, [0.0]), case.masks)
@@ -51,7 +52,7 @@ def test_the_expected_quality_is_the_quality() -> None:
     cases, edges = training_cases(), edge_offsets(cues_of(), 2.0, CONFIG)
     shifts = shifts_onto_edge(edges, DOUBTED)
     expected = quality_of_moved(cases, edges, BELIEVED, shifts)
-    reached = np.mean([dice(moved_masks(cases[i], s)[0].numpy() > 0, truth_of(i)) for i, s in zip(DOUBTED, shifts)])
+    reached = np.mean([dice_of(moved_masks(cases[i], s)[0].numpy() > 0, truth_of(i)) for i, s in zip(DOUBTED, shifts)])
     assert expected == pytest.approx(reached, abs=0.04)
     assert quality_of_moved(cases, edges, BELIEVED, np.zeros_like(shifts)) == 0.0
 
