@@ -124,6 +124,11 @@ class AgentConfig:
     episode_share: float = 1.0
     """Share of the steps after the warm-up on which the agents act; the others learn to segment alone."""
 
+    @property
+    def learns_policy(self) -> bool:
+        """False for the controls, whose actions no policy chooses."""
+        return not (self.random_policy or self.closed_form)
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
@@ -165,8 +170,8 @@ class ReliabilityConfig:
     second_look: float = 0.6
     """Share of all steps after which the cases are judged again."""
     move_borders: bool = True
-    """Whether labels off the edge are learned from with their border moved back onto it, as long as labels that were
-    moved so are better than what the network draws itself."""
+    """Whether labels off the edge are learned from with their border moved back onto it: where few labels are believed,
+    and as long as labels that were moved so are better than what the network draws itself."""
     edge: bool = True
     """Whether labels off the edge that the others follow in the image are suspects, from the first step on."""
 

@@ -101,9 +101,7 @@ def edge_positions(mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[fl
     if not mask.any() or mask.all():
         return None
     box = bounding_box(mask, [LARGEST_SHIFT_MM / s for s in spacing_dhw])
-    distance = signed_distance(mask[box], tuple(spacing_dhw)) if not mask[box].all() else None
-    if distance is None:
-        return None
+    distance = signed_distance(mask[box], tuple(spacing_dhw))
     return tuple(edge_position(channel[box], distance, float(np.mean(spacing_dhw))) for channel in image)
 
 
@@ -148,9 +146,8 @@ def calibrate(
     edges = [_centre([m.edges_mm[c] for m, _ in known], trust) for c in range(len(known[0][0].edges_mm))]
     channel = int(np.argmin([sd for _, sd in edges]))
     sizes = [(f, w) for f, w in zip(faults, weights) if f is not None and w > 0]
-    largest = [
-        _quantiles([f[k] for f, _ in sizes], np.asarray([w for _, w in sizes]), [0.9])[0] for k in (0, 1) if sizes
-    ]
+    trust = np.asarray([w for _, w in sizes])
+    largest = [_quantiles(kind, trust, [0.9])[0] for kind in zip(*(f for f, _ in sizes))]
     return Calibration(channel, *edges[channel], model, model_sd, max(scatter, 1e-3), *largest)
 
 

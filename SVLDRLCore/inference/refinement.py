@@ -103,7 +103,8 @@ def agent_inputs(
     measure = measure_border(mask, found, image, spacing_dhw)
     whole = without_local_faults(mask, found, measure, usual, spacing_dhw, caution=max(1.0, 2.0 * trust))
     start = np.where(whole == mask, rough, whole)
-    measure = measure_border(whole, found, image, spacing_dhw)
+    if not np.array_equal(whole, mask):
+        measure = measure_border(whole, found, image, spacing_dhw)
     alignment = alignment_maps(whole, found, measure, usual, spacing_dhw)
     return np.concatenate([image, start[None], prediction[None], alignment]).astype(np.float32)
 

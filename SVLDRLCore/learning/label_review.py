@@ -17,7 +17,7 @@ from ..data.overlap import dice_of
 from ..data.sampler import CaseOrder
 from ..events import EventLog
 from ..inference.sliding_window import predict_probabilities
-from ..methods.label_cues import Cues, EdgeOffsets, edge_offsets, label_cues
+from ..methods.label_cues import Cues, EdgeOffsets, edge_offsets, label_cues, label_edges
 from ..methods.reliability import Judgement, judge, judge_unseen, reliability_rows
 from .moved_labels import moved_masks, quality_of_moved, shifts_onto_edge
 
@@ -60,6 +60,7 @@ class LabelReview:
         self.relabel = relabel
         self.moved: dict[int, list[float]] = {}
         self.moved_quality = 0.0
+        self._edges: list[tuple[tuple[float, ...] | None, ...]] = []
 
     def __call__(self, network: nn.Module) -> None:
         """Predict, compare, weigh; pure reading of the network, so that training goes on as if nothing was."""
@@ -73,14 +74,26 @@ class LabelReview:
         config = self.config.reliability
         if not (config.enabled and config.edge):
             return
-        cues = []
-        for done, case in enumerate(self.cases, start=1):
-            self.between()
-            cues.append(label_cues(None, case.masks.numpy(), case.spacing_dhw, case.image.numpy()))
-            self.events.progress(done, len(self.cases), "reviewing labels")
+        cues = [
+            label_cues(None, case.masks.numpy(), case.spacing_dhw, edges)
+            for case, edges in zip(self.cases, self._measured_edges())
+        ]
         self._take(cues, judge_unseen(cues, self._verified, self._spacing_mm, config))
         if config.move_borders:
             self._move_borders(edge_offsets(cues, self._spacing_mm, config))
+
+    def _measured_edges(self) -> list[tuple[tuple[float, ...] | None, ...]]:
+        """`label_edges` of each case, measured once: neither labels nor images change."""
+        if not self.config.reliability.edge:
+            return [()] * len(self.cases)
+        if not self._edges:
+            found = []
+            for done, case in enumerate(self.cases, start=1):
+                self.between()
+                found.append(label_edges(case.masks.numpy(), case.image.numpy(), case.spacing_dhw))
+                self.events.progress(done, len(self.cases), "reviewing labels")
+            self._edges = found
+        return self._edges
 
     def _move_borders(self, edges: EdgeOffsets) -> None:
         """Learn from the doubted labels with their borders on the edge."""
@@ -113,10 +126,10 @@ class LabelReview:
 
     def _weigh(self, network: nn.Module) -> None:
         cues, drawn = [], []
-        for done, case in enumerate(self.cases, start=1):
+        for done, (case, edges) in enumerate(zip(self.cases, self._measured_edges()), start=1):
             self.between()
             probabilities = predict_case(network, case, self.config, self.nested, self.device, overlap=0.25)
-            cues.append(label_cues(probabilities, case.masks.numpy(), case.spacing_dhw, case.image.numpy()))
+            cues.append(label_cues(probabilities, case.masks.numpy(), case.spacing_dhw, edges))
             drawn.append(np.mean([dice_of(p > 0.5, m) for p, m in zip(probabilities, case.masks.numpy() > 0)]))
             self.events.progress(done, len(self.cases), "reviewing labels")
         earlier = self.weights if self.inverted else None

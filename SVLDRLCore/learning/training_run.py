@@ -276,7 +276,7 @@ def _validation(given: RunInput) -> Callable[[nn.Module], dict[str, float]] | No
 
 
 def _policy_warning(rows: list[dict[str, Any]], config: Config, method: str) -> list[str]:
-    if method != "svl_drl" or config.agents.random_policy or config.agents.closed_form:
+    if method != "svl_drl" or not config.agents.learns_policy:
         return []
     entropies = [row["entropy"] for row in rows if row["stage"] == "full_rl" and "entropy" in row]
     if not entropies or min(entropies) <= NOT_LEARNED:

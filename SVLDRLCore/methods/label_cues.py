@@ -37,14 +37,14 @@ def label_cues(
     probabilities: np.ndarray | None,
     masks: np.ndarray,
     spacing_dhw: tuple[float, ...],
-    image: np.ndarray | None = None,
+    edges_mm: tuple[tuple[float, ...] | None, ...] = (),
 ) -> Cues:
     """Cues of one case.
 
     Args:
         probabilities: predicted, (C, D, H, W); without them bias and fit are 0.
         masks: the label's, (C, D, H, W).
-        image: (M, D, H, W); without it there is no edge.
+        edges_mm: from `label_edges`, the same at every look.
     """
     drawn = [(c, m) for c, m in enumerate(masks.astype(bool)) if m.any()]
     if not drawn:
@@ -52,8 +52,14 @@ def label_cues(
     fitted = [(0.0, 0.0) if probabilities is None else _fit(probabilities[c], m, spacing_dhw) for c, m in drawn]
     bias, fit = np.mean(fitted, axis=0).tolist()
     islands = float(np.mean([_off_largest(m) for _, m in drawn]))
-    edges = () if image is None else tuple(edge_positions(m.astype(bool), image, spacing_dhw) for m in masks)
-    return Cues(bias, fit, islands, edges)
+    return Cues(bias, fit, islands, edges_mm)
+
+
+def label_edges(
+    masks: np.ndarray, image: np.ndarray, spacing_dhw: tuple[float, ...]
+) -> tuple[tuple[float, ...] | None, ...]:
+    """Where the image's edge lies to each border of a label, see `Cues`; masks (C, D, H, W), image (M, D, H, W)."""
+    return tuple(edge_positions(m.astype(bool), image, spacing_dhw) for m in masks)
 
 
 def _fit(probability: np.ndarray, mask: np.ndarray, spacing_dhw: tuple[float, ...]) -> tuple[float, float]:
@@ -68,17 +74,6 @@ def _off_largest(mask: np.ndarray) -> float:
     """Share of a mask off its largest piece."""
     labelled, _ = ndimage.label(mask, np.ones((3, 3, 3)))
     return 1.0 - float(np.bincount(labelled.ravel())[1:].max()) / float(mask.sum())
-
-
-def edge_deviation(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityConfig) -> np.ndarray:
-    """How far each label's border lies off the image's edge, beside the other labels': RMS over its structures.
-
-    1 is as far as labels that follow the edge well may lie off it; 0 where too few labels share one (`common_edge`).
-    """
-    edges = edge_offsets(cues, spacing_mm, config)
-    known = ~np.isnan(edges.off_mm)
-    squares = np.where(known, edges.off_mm / edges.usual_mm, 0.0) ** 2
-    return np.sqrt(squares.sum(axis=1) / np.maximum(known.sum(axis=1), 1))
 
 
 @dataclass(frozen=True)
@@ -114,6 +109,17 @@ def edge_offsets(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityCon
             off[has, structure] = positions[channel] - centre
             usual[structure], channels[structure] = max(1.6 * floor_mm, 2.5 * spread), channel
     return EdgeOffsets(off, usual, tuple(channels))
+
+
+def edge_deviation(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityConfig) -> np.ndarray:
+    """How far each label's border lies off the image's edge, beside the other labels': RMS over its structures.
+
+    1 is as far as labels that follow the edge well may lie off it; 0 where too few labels share one (`common_edge`).
+    """
+    edges = edge_offsets(cues, spacing_mm, config)
+    known = ~np.isnan(edges.off_mm)
+    squares = np.where(known, edges.off_mm / edges.usual_mm, 0.0) ** 2
+    return np.sqrt(squares.sum(axis=1) / np.maximum(known.sum(axis=1), 1))
 
 
 def common_edge(positions: np.ndarray, floor_mm: float, reach_mm: float) -> tuple[float, float, int] | None:

@@ -34,7 +34,7 @@ class SVLDRL(Supervised):
         segmentation = self._segmentation_of(episode, batch).mean()
         logged = {"segmentation_loss": float(segmentation.detach()), **describe(episode)}
         apart = ("value_decoder", "policy_decoder") if agents.beside else ()
-        if agents.random_policy or agents.closed_form:
+        if not agents.learns_policy:
             return StepResult(segmentation, logged)
         value = mean_over_steps([value_loss(r, v).mean() for r, v in zip(episode.returns, episode.values)])
         logged["value_loss"] = float(value.detach())

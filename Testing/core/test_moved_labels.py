@@ -19,6 +19,7 @@ from SVLDRLCore.errors import Cancelled
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.exchange.run_folder import RunFolder
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning import label_review
 from SVLDRLCore.learning.label_review import LabelReview
 from SVLDRLCore.learning.moved_labels import moved_masks, quality_of_moved, shifts_onto_edge
 from SVLDRLCore.learning.training_run import RunInput, run_training
@@ -68,8 +69,6 @@ class Drawn(torch.nn.Module):
 
 def review_of(monkeypatch: Any, shift_mm: float) -> tuple[LabelReview, dict[int, torch.Tensor], CaseOrder]:
     """A review before training and one look at a network that draws each ball moved by `shift_mm`."""
-    from SVLDRLCore.learning import label_review
-
     cases, learned = training_cases(), {}
     config = load_config("general", "extended", {"reliability": {"move_borders": True}})
     order = CaseOrder(len(cases), np.random.default_rng(0))
@@ -106,8 +105,6 @@ def test_moved_labels_are_learned_from_as_long_as_they_beat_the_network(monkeypa
 
 
 def test_where_enough_labels_are_believed_none_is_moved(monkeypatch: Any) -> None:
-    from SVLDRLCore.learning import label_review
-
     monkeypatch.setattr(label_review, "ENOUGH", len(BELIEVED))
     cases, learned = training_cases(), {}
     config = load_config("general", "extended")

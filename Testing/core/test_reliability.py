@@ -16,7 +16,7 @@ from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.training_run import RunInput, run_training
-from SVLDRLCore.methods.label_cues import Cues, common_edge, edge_deviation, label_cues
+from SVLDRLCore.methods.label_cues import Cues, common_edge, edge_deviation, label_cues, label_edges
 from SVLDRLCore.methods.reliability import judge, judge_unseen
 
 SPACING = (2.0, 2.0, 2.0)
@@ -42,7 +42,8 @@ def cues_of(shifts: tuple[float, ...] = SHIFTS, **kind: bool) -> list[Cues]:
         image, mask = bright_ball(seed)
         if kind.get("blank"):
             image = np.random.default_rng(seed).standard_normal(image.shape).astype(np.float32)
-        found.append(label_cues(None, shift_border(mask, SPACING, shift)[None], SPACING, image))
+        label = shift_border(mask, SPACING, shift)[None]
+        found.append(label_cues(None, label, SPACING, label_edges(label, image, SPACING)))
     return found
 
 

@@ -14,7 +14,7 @@ from SVLDRLCore.data.phantoms import make_phantom
 from SVLDRLCore.data.sampler import PatchSampler
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.optimisation import set_learning_rate
+from SVLDRLCore.learning.optimisation import clip_gradients, set_learning_rate
 from SVLDRLCore.learning.stages import TRAINED_PARTS, Stage, open_parts, plan_stages, stage_at
 from SVLDRLCore.learning.trainer import Trainer
 from SVLDRLCore.methods.svl_drl import SVLDRL
@@ -211,3 +211,14 @@ def test_the_learning_rate_is_a_function_of_the_step_alone() -> None:
     assert set_learning_rate(optimiser, config, 99, 100) > 0
     printed = load_config("general", "as_printed").optimiser
     assert set_learning_rate(optimiser, printed, 99, 100) == 1e-4
+
+
+def test_gradients_are_clipped_apart() -> None:
+    network = torch.nn.ModuleDict({"a": torch.nn.Linear(1, 1, bias=False), "b": torch.nn.Linear(1, 1, bias=False)})
+    for name, slope in (("a", 3.0), ("b", 4.0)):
+        network[name].weight.grad = torch.full((1, 1), slope)
+    assert clip_gradients(network, 0.0) == clip_gradients(network, 0.0, ("b",)) == pytest.approx(5.0)
+    clip_gradients(network, 2.0, ("b",))
+    assert [network[name].weight.grad.item() for name in "ab"] == pytest.approx([2.0, 2.0], abs=1e-4)
+    clip_gradients(network, 1.0)
+    assert [network[name].weight.grad.item() for name in "ab"] == pytest.approx([0.5**0.5] * 2, abs=1e-4)

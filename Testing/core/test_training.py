@@ -23,7 +23,6 @@ from SVLDRLCore.events import EventLog
 from SVLDRLCore.exchange.run_folder import RunFolder
 from SVLDRLCore.exchange.trained_model import build_networks, load_model
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.optimisation import clip_gradients
 from SVLDRLCore.learning.training_run import RunInput, RunResult, run_training
 
 PATCH = (8, 16, 16)
@@ -152,17 +151,6 @@ def test_by_default_the_agents_cannot_spoil_the_segmentation() -> None:
     assert same_weights(segmentation("svl_drl"), without)
     assert not same_weights(segmentation("svl_drl", beside=False), without)
     assert not same_weights(segmentation("svl_drl", segmentation_state="both"), without)
-
-
-def test_gradients_are_clipped_apart() -> None:
-    network = torch.nn.ModuleDict({"a": torch.nn.Linear(1, 1, bias=False), "b": torch.nn.Linear(1, 1, bias=False)})
-    for name, slope in (("a", 3.0), ("b", 4.0)):
-        network[name].weight.grad = torch.full((1, 1), slope)
-    assert clip_gradients(network, 0.0) == clip_gradients(network, 0.0, ("b",)) == pytest.approx(5.0)
-    clip_gradients(network, 2.0, ("b",))
-    assert [network[name].weight.grad.item() for name in "ab"] == pytest.approx([2.0, 2.0], abs=1e-4)
-    clip_gradients(network, 1.0)
-    assert [network[name].weight.grad.item() for name in "ab"] == pytest.approx([0.5**0.5] * 2, abs=1e-4)
 
 
 def test_a_random_policy_trains_no_agents() -> None:
