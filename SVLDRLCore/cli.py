@@ -82,7 +82,12 @@ def _define_train(sub: ArgumentParser) -> None:
     sub.add_argument("datalist", type=str, help="datalist JSON or data folder")
     sub.add_argument("--output", type=str, required=True, help="new folder for the model and all of the run")
     sub.add_argument("--preset", type=str, default="general", help=f"one of {', '.join(preset_names())}")
-    sub.add_argument("--method", type=str, default="svl_drl", help="svl_drl or supervised")
+    sub.add_argument(
+        "--method",
+        type=str,
+        default="svl_drl",
+        help="or for comparison supervised, loss_correction, co_teaching, mtcl, adele, jcas, rsf_assisted, clcs",
+    )
     sub.add_argument("--reading", type=str, default="extended", help="extended, corrected or as_printed")
     sub.add_argument("--settings", type=str, default=None, help="JSON file of settings laid over the preset")
     sub.add_argument(

@@ -18,6 +18,7 @@ from SVLDRLCore.config import config_from_dict, load_config
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import Cancelled
 from SVLDRLCore.exchange.run_folder import RunFolder
+from SVLDRLCore.methods.registry import METHODS
 
 TINY = [
     "data.patch_size=[8,16,16]", "data.spacing_mm=[4,4,4]", "network.levels=3", "agents.rollout_steps=1",
@@ -62,6 +63,12 @@ def test_every_command_has_help(capsys, command: str) -> None:
     assert exit_of([command, "--help"]) == 0
     text = capsys.readouterr().out
     assert COMMANDS[command][0].__doc__.split(".")[0].split(",")[0] in " ".join(text.split())
+
+
+def test_help_of_train_names_every_method(capsys) -> None:
+    assert exit_of(["train", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert [name for name in METHODS if name not in text] == []
 
 
 @pytest.mark.parametrize(
