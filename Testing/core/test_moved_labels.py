@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_reliability import SHIFTED, SHIFTS, SPACING, bright_ball, cues_of, training_cases
+from shifted_balls import SHIFTED, SHIFTS, SPACING, bright_ball, cues_of, training_cases
 
 from SVLDRLCore.config import ReliabilityConfig, load_config
 from SVLDRLCore.data.noise import shift_border

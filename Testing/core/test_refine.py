@@ -1,55 +1,33 @@
-"""Refining a rough mask: on the image's own grid, nothing touched that was not asked for, nothing lost on errors."""
+"""Refining a rough mask: on the image's own grid, and nothing touched that was not asked for."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
-import torch
+from rough_masks_to_refine import (
+    ENHANCE,
+    GRIDS,
+    KEEP,
+    NESTED,
+    TINY,
+    WEAKEN,
+    block,
+    files,
+    model_that,
+    refined,
+    with_islands,
+)
 
-from SVLDRLCore.commands import learn_from_case
-from SVLDRLCore.commands.refine import Refinement, refine
-from SVLDRLCore.commands.segment_matching import match_structures
+from SVLDRLCore.commands.refine import refine
 from SVLDRLCore.commands.train import train
-from SVLDRLCore.config import load_config
 from SVLDRLCore.data.phantoms import make_phantom, write_phantom_dataset
-from SVLDRLCore.data.structures import Structures, structures_of
-from SVLDRLCore.data.volumes import Geometry, Segment, Volume, read_label, same_geometry, write_image, write_label
-from SVLDRLCore.errors import Cancelled, InputError
-from SVLDRLCore.exchange.model_package import save_package
-from SVLDRLCore.exchange.trained_model import build_mask_network, build_networks, package_config, package_tensors
+from SVLDRLCore.data.volumes import Geometry, Segment, read_label, same_geometry, write_image
+from SVLDRLCore.errors import InputError
 from SVLDRLCore.inference.islands import without_far_pieces, without_islands
 from SVLDRLCore.inference.refinement import threshold_of
-from SVLDRLCore.job_control import JobControl
-
-PATCH = [8, 16, 16]
-TINY: dict[str, Any] = {
-    "data": {"patch_size": PATCH, "spacing_mm": [4.0, 4.0, 4.0]},
-    "network": {"feature_size": 8, "levels": 3},
-    "agents": {"rollout_steps": 1},
-    "mask_agents": {"opinion_steps": 6, "reinforcement_steps": 2, "rollout_steps": 2, "step_size": 0.4},
-    "train": {"steps": 12, "batch_size": 1, "device": "cpu"},
-}
-KEEP, ENHANCE, WEAKEN = range(3)
-ONE = structures_of({1: "organ"})
-NESTED = structures_of({1: "rim", 2: "core"}, {"whole": (1, 2), "core": (2,)})
-
-ROTATED = tuple(np.linalg.qr(np.array([[0.9, 0.3, 0.1], [-0.3, 0.9, 0.2], [0.1, -0.2, 0.95]]))[0].ravel().tolist())
-FLIPPED = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
-SAGITTAL = (0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-GRIDS = {
-    "as_trained": Geometry((12, 20, 20), (4.0, 4.0, 4.0), (1.0, 2.0, 3.0)),
-    "oblique": Geometry((12, 22, 20), (4.0, 3.5, 3.5), (10.0, -20.0, 30.0), ROTATED),
-    "flipped": Geometry((12, 20, 22), (4.0, 4.0, 4.0), (-5.0, 5.0, 0.0), FLIPPED),
-    "sagittal": Geometry((20, 12, 24), (4.0, 4.0, 3.0), (0.0, 0.0, 0.0), SAGITTAL),
-    "anisotropic": Geometry((9, 40, 44), (7.0, 1.9, 1.9)),
-    "single_slice": Geometry((1, 36, 40), (5.0, 2.0, 2.0)),
-    "smaller_than_the_patch": Geometry((5, 9, 10), (4.0, 4.0, 4.0)),
-}
 
 
 @pytest.fixture(scope="module")
@@ -58,61 +36,6 @@ def trained(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     datalist = write_phantom_dataset(folder / "data", 3, 0, size_dhw=(10, 20, 20), spacing_dhw=(4.0, 4.0, 4.0))
     return train(datalist, folder / "run", overrides=TINY)
-
-
-def model_that(
-    folder: Path, action: int | None, structures: Structures = ONE, channels: int = 1, spacing: list | None = None
-) -> Path:
-    """A model package whose mask agents always want one action; None: a model without mask agents."""
-    overrides = TINY | {"data": TINY["data"] | {"spacing_mm": spacing or [4.0, 4.0, 4.0]}}
-    config = load_config("general", "extended", overrides)
-    torch.manual_seed(0)
-    network, agents = build_networks(config, channels, structures), None
-    if action is not None:
-        mask_network = build_mask_network(config, channels, structures)
-        torch.nn.init.zeros_(mask_network.policy_head.weight)
-        torch.nn.init.zeros_(mask_network.policy_head.bias)
-        with torch.no_grad():
-            mask_network.policy_head.bias[action] = 50.0
-        agents = mask_network.state_dict()
-    path = folder / f"model_{action}_{channels}"
-    save_package(
-        path,
-        tensors=package_tensors(network.state_dict(), agents),
-        config=package_config(config, "svl_drl", channels, structures),
-        labels={value: {"name": name} for value, name in structures.labels.items()},
-        training_rows=[],
-        card="A model for tests.",
-    )
-    return path
-
-
-def block(geometry: Geometry, value: int = 1, shrink: float = 0.3) -> np.ndarray:
-    """A box in the middle of the volume."""
-    label = np.zeros(geometry.size_dhw, np.uint8)
-    low = [int(n * shrink) for n in label.shape]
-    label[tuple(slice(a, max(a + 1, n - a)) for a, n in zip(low, label.shape))] = value
-    return label
-
-
-def files(
-    folder: Path, geometry: Geometry, label: np.ndarray, segments: tuple[Segment, ...] = (), suffix: str = ".seg.nrrd"
-) -> tuple[Path, Path]:
-    """An image and a rough mask."""
-    image = 100 * np.random.default_rng(0).random(geometry.size_dhw).astype(np.float32) + 300.0 * (label > 0)
-    return (
-        write_image(folder / "image.nrrd", image, geometry),
-        write_label(folder / f"rough{suffix}", label, geometry, segments),
-    )
-
-
-def refined(
-    folder: Path, model: Path | None, image: Path, rough: Path | None, **more: Any
-) -> tuple[Refinement, Volume]:
-    output = more.pop("output", folder / "refined.seg.nrrd")
-    done = refine(image, rough, model=model, output=output, device="cpu", **more)
-    assert done.output == output
-    return done, read_label(output)
 
 
 @pytest.mark.parametrize("grid", list(GRIDS))
@@ -299,15 +222,6 @@ def test_several_channels_in_their_order(tmp_path: Path) -> None:
 # What is done to the result.
 
 
-def with_islands(geometry: Geometry) -> np.ndarray:
-    """A block of 7 with an island of 4 voxels, and one of 3 with an island of its own."""
-    label = block(geometry, 7)
-    label[0, 0, :4] = 7
-    label[-1, -3:, -2:] = 3
-    label[-1, 0, 0] = 3
-    return label
-
-
 @pytest.mark.parametrize(
     ("options", "left"),
     [({}, 4), ({"smallest_island_ml": 4 * 0.064}, 4), ({"smallest_island_ml": 0.3}, 0), ({"keep_largest": True}, 0)],
@@ -347,182 +261,6 @@ def test_more_policy_steps_are_more_edits(tmp_path: Path) -> None:
         int(refined(tmp_path, model, image, rough, policy_steps=n, overwrite=True)[1].array.sum()) for n in (0, 1, 2)
     ]
     assert voxels[1] == block(geometry).sum() < voxels[2] == voxels[0]
-
-
-# From this case alone.
-
-
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learn_from_case, "STEPS", 8)
-
-
-@pytest.mark.usefixtures("short")
-def test_it_learns_from_this_case_alone(tmp_path: Path) -> None:
-    geometry, seen = Geometry((12, 24, 22), (4.0, 3.0, 3.0), (1.0, 2.0, 3.0), FLIPPED), []
-    label = with_islands(geometry)
-    segments = (Segment(7, "Mine", (0.1, 0.2, 0.3)), Segment(3, "Other"))
-    image, rough = files(tmp_path, geometry, label, segments)
-    kept = tmp_path / "kept"
-    done, result = refined(
-        tmp_path, None, image, rough, structures=["mine"], learn_from_this_case=True, keep_model=kept, trust=0.0,
-        listeners=[seen.append],
-    )  # fmt: skip
-    assert same_geometry(result.geometry, geometry)
-    assert result.segments == segments
-    np.testing.assert_array_equal(result.array == 3, label == 3)
-    assert [row["structure"] for row in done.changes] == ["Mine"]
-    assert done.changes[0]["dice"] < 1  # it has an opinion of its own
-    events = [e["event"] for e in seen]
-    assert (events.count("started"), events.count("finished"), events[-1]) == (1, 1, "finished")
-    assert {"warm_up", "predicting"} <= {e["stage"] for e in seen if e["event"] == "progress"}
-    assert any(e["seconds_left"] is not None for e in seen if e["event"] == "progress" and e["stage"] == "warm_up")
-    _, again = refined(tmp_path, kept, image, rough, trust=0.0, output=tmp_path / "again.seg.nrrd")
-    np.testing.assert_array_equal(again.array, result.array)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "again.seg.nrrd", "image.nrrd", "kept", "refined.seg.nrrd", "rough.seg.nrrd",
-    ]  # fmt: skip
-
-
-@pytest.mark.usefixtures("short")
-def test_a_cancel_while_it_learns_leaves_nothing(tmp_path: Path) -> None:
-    geometry = GRIDS["as_trained"]
-    image, rough = files(tmp_path, geometry, block(geometry))
-    before, control = sorted(tmp_path.iterdir()), JobControl()
-    stop = [lambda event: control.cancel("enough") if event.get("stage") == "warm_up" else None]
-    with pytest.raises(Cancelled, match="enough"):
-        refined(tmp_path, None, image, rough, learn_from_this_case=True, listeners=stop, control=control)
-    assert sorted(tmp_path.iterdir()) == before
-
-
-def test_a_large_image_is_learned_from_on_a_coarser_grid() -> None:
-    geometry = Geometry((40, 200, 200), (2.0, 0.5, 0.5))
-    array = np.zeros(geometry.size_dhw, np.uint8)
-    array[10:30, 20:180, 20:180] = 1  # 80 mm
-    grid, size = learn_from_case._grid(Volume(array.astype(np.float32), geometry), Volume(array, geometry))
-    assert grid == pytest.approx((79.5 / 64, 79.5 / 64, 2.0), abs=1e-3)
-    assert size == (40, 81, 81)
-
-
-# Matching structures to segments.
-
-
-def volume_of(array: list[int], names: dict[int, str]) -> Volume:
-    data = np.array(array, np.uint8).reshape(1, 1, -1)
-    return Volume(data, Geometry(data.shape), tuple(Segment(v, n) for v, n in names.items()), Path("rough.seg.nrrd"))
-
-
-def test_structures_are_matched_by_name_then_by_value_then_as_the_only_ones() -> None:
-    two = structures_of({1: "Left Atrium", 2: "Aorta"})
-    assert match_structures(two, volume_of([0, 5, 6], {5: " left atrium ", 6: "AORTA"}), ()) == {0: 5, 1: 6}
-    assert match_structures(two, volume_of([0, 2, 1], {}), ()) == {0: 1, 1: 2}
-    assert match_structures(two, volume_of([0, 2, 9], {9: "left atrium"}), ()) == {0: 9, 1: 2}
-    assert match_structures(two, volume_of([0, 1], {1: "aorta"}), ()) == {1: 1}  # a value is given to one only
-    assert match_structures(ONE, volume_of([0, 42], {}), ()) == {0: 42}
-    assert match_structures(two, volume_of([0, 1, 2], {}), ["aorta "]) == {1: 2}
-
-
-@pytest.mark.parametrize(
-    ("array", "names", "asked", "why"),
-    [
-        ([0, 0], {}, (), "empty"),
-        ([0, 3, 4], {3: "liver", 4: "spleen"}, (), "no segment fits"),
-        ([0, 1, 2], {}, ["liver"], "no segment fits"),
-    ],
-)
-def test_rough_masks_that_fit_nothing_are_refused(array: list[int], names: dict, asked: list[str], why: str) -> None:
-    two = structures_of({1: "left atrium", 2: "aorta"})
-    with pytest.raises(InputError, match=why) as caught:
-        match_structures(two, volume_of(array, names), asked)
-    assert "rough.seg.nrrd" in caught.value.what
-
-
-# Errors leave the folder as it was.
-
-
-def listing(folder: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
-
-
-def test_an_existing_output_is_kept_unless_overwriting_is_asked(tmp_path: Path) -> None:
-    geometry = GRIDS["as_trained"]
-    image, rough = files(tmp_path, geometry, block(geometry))
-    model, output = model_that(tmp_path, ENHANCE), tmp_path / "mine.nrrd"
-    output.write_text("precious")
-    with pytest.raises(InputError, match=r"mine\.nrrd.*exists"):
-        refine(image, rough, model=model, output=output, device="cpu")
-    assert output.read_text() == "precious"
-    refine(image, rough, model=model, output=output, device="cpu", overwrite=True)
-    assert read_label(output).array.any()
-
-
-@pytest.mark.parametrize(
-    ("change", "names"),
-    [
-        ({"trust": 1.5}, "trust"),
-        ({"policy_steps": -1}, "policy_steps"),
-        ({"smallest_island_ml": -0.5}, "smallest_island_ml"),
-        ({"learn_from_this_case": True}, "both were given"),
-        ({"model": None}, "none was given"),
-        ({"model": None, "rough": None, "learn_from_this_case": True}, "no rough mask to learn from"),
-        ({"keep_model": "kept"}, "keep_model"),
-        (
-            {"model": None, "rough": "void.seg.nrrd", "structures": ["organ"], "learn_from_this_case": True},
-            "no segment",
-        ),
-        ({"overlap": 1.0}, "overlap"),
-        ({"structures": ["spleen"]}, "no segment fits"),
-        ({"output": "out.txt"}, "out.txt"),
-        ({"device": "toaster"}, "toaster"),
-        ({"model": "nowhere"}, "nowhere"),
-        ({"image": "nowhere.nrrd"}, "nowhere.nrrd"),
-        ({"rough": "elsewhere.nrrd"}, "elsewhere.nrrd"),
-        ({"rough": "void.seg.nrrd"}, "hold no voxel"),
-    ],
-    ids=lambda value: str(value)[:30],
-)
-def test_mistakes_are_named_and_nothing_is_written(tmp_path: Path, change: dict[str, Any], names: str) -> None:
-    geometry = GRIDS["as_trained"]
-    image, rough = files(tmp_path, geometry, block(geometry))
-    moved = replace(geometry, origin_xyz=(90.0, 0.0, 0.0))
-    write_label(tmp_path / "elsewhere.nrrd", block(geometry), moved)
-    write_label(tmp_path / "void.seg.nrrd", block(geometry, 4), geometry, [Segment(1, "organ"), Segment(4, "other")])
-    model = model_that(tmp_path, ENHANCE)
-    given: dict[str, Any] = {"image": image, "rough": rough, "model": model, "output": "out.nrrd", "device": "cpu"}
-    given |= change
-    for key in ("image", "rough", "model", "output"):
-        given[key] = given[key] and tmp_path / given[key]
-    before, seen = listing(tmp_path), []
-    with pytest.raises(InputError, match=names):
-        refine(given.pop("image"), given.pop("rough"), **given, listeners=[seen.append])
-    assert listing(tmp_path) == before
-    assert seen[-1]["event"] == "failed"
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_nothing_is_half_written(tmp_path: Path, monkeypatch, overwrite: bool) -> None:
-    geometry = GRIDS["as_trained"]
-    image, rough = files(tmp_path, geometry, block(geometry))
-    model, output = model_that(tmp_path, ENHANCE), tmp_path / "out.nrrd"
-    if overwrite:
-        output.write_text("the old one")
-    before = listing(tmp_path)
-
-    def torn(image: sitk.Image, path: str, **how: Any) -> None:
-        Path(path).write_bytes(b"half")
-        raise RuntimeError("disk full")
-
-    given = {"model": model, "output": output, "device": "cpu", "overwrite": overwrite}
-    with monkeypatch.context() as patch:
-        patch.setattr(sitk, "WriteImage", torn)
-        with pytest.raises((RuntimeError, InputError), match="disk full"):
-            refine(image, rough, **given)
-    assert listing(tmp_path) == before
-    control = JobControl()
-    stop = [lambda event: control.cancel("enough") if event.get("stage") == "refining" else None]
-    with pytest.raises(Cancelled, match="enough"):
-        refine(image, rough, **given, listeners=stop, control=control)
-    assert listing(tmp_path) == before
 
 
 def test_far_pieces_that_nobody_drew_go_back_to_the_mask() -> None:

@@ -7,44 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from shifted_balls import SHIFTED, SHIFTS, SPACING, bright_ball, cues_of, training_cases
 
 from SVLDRLCore.config import ReliabilityConfig, load_config, with_values
-from SVLDRLCore.data.cases import TrainingCase, in_memory
 from SVLDRLCore.data.mask_alignment import edge_positions
 from SVLDRLCore.data.noise import shift_border
 from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.training_run import RunInput, run_training
-from SVLDRLCore.methods.label_cues import Cues, common_edge, edge_deviation, label_cues, label_edges
+from SVLDRLCore.methods.label_cues import Cues, common_edge, edge_deviation
 from SVLDRLCore.methods.reliability import judge, judge_unseen
 
-SPACING = (2.0, 2.0, 2.0)
 CONFIG = ReliabilityConfig(enabled=True)
-SHIFTS = (0.0, 0.0, 4.0, 0.0, -4.0, 0.0, 5.0, 0.0, 0.0, -5.0)
-"""mm by which the border of each case's label was moved."""
-SHIFTED = np.array([shift != 0 for shift in SHIFTS])
-
-
-def bright_ball(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A noisy image (1, 24, 24, 24) with a bright ball of 12 to 16 mm, and its mask."""
-    rng = np.random.default_rng(seed)
-    grid = np.indices((24, 24, 24)) * 2.0
-    radius, centre = rng.uniform(12, 16), rng.uniform(20, 27, (3, 1, 1, 1))
-    mask = np.sqrt(((grid - centre) ** 2).sum(axis=0)) <= radius
-    return (0.3 + 0.3 * mask + 0.05 * rng.standard_normal(mask.shape))[None].astype(np.float32), mask
-
-
-def cues_of(shifts: tuple[float, ...] = SHIFTS, **kind: bool) -> list[Cues]:
-    """Cues without a network; `blank` images have no ball."""
-    found = []
-    for seed, shift in enumerate(shifts):
-        image, mask = bright_ball(seed)
-        if kind.get("blank"):
-            image = np.random.default_rng(seed).standard_normal(image.shape).astype(np.float32)
-        label = shift_border(mask, SPACING, shift)[None]
-        found.append(label_cues(None, label, SPACING, label_edges(label, image, SPACING)))
-    return found
 
 
 def unverified(cues: list[Cues]) -> list[bool]:
@@ -151,15 +126,6 @@ def test_under_the_inversion_guard_the_edge_is_not_heard() -> None:
     assert verdict.inverted
     assert np.array(verdict.weights)[SHIFTED].mean() > 0.4
     assert np.array(verdict.weights)[~SHIFTED].max() < 0.1
-
-
-def training_cases() -> list[TrainingCase]:
-    cases = []
-    for seed, shift in enumerate(SHIFTS):
-        image, mask = bright_ball(seed)
-        label = shift_border(mask, SPACING, shift)[None].astype(np.uint8)
-        cases.append(in_memory(f"case_{seed}", image, label, SPACING, (16, 16, 16)))
-    return cases
 
 
 @pytest.mark.parametrize("edge", [True, False])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,73 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_trainings import ONE, all_finite, given_run, phantom_cases, run, same_weights
 
-from SVLDRLCore.commands.train import choose_device, split_cases, train
-from SVLDRLCore.config import Config, load_config, with_values
-from SVLDRLCore.data.cases import TrainingCase, in_memory
-from SVLDRLCore.data.datalist import Case
-from SVLDRLCore.data.phantoms import make_phantom, write_phantom_dataset
+from SVLDRLCore.config import with_values
+from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.structures import Structures, structures_of
-from SVLDRLCore.errors import Cancelled, InputError
-from SVLDRLCore.events import EventLog
+from SVLDRLCore.errors import InputError
 from SVLDRLCore.exchange.run_folder import RunFolder
-from SVLDRLCore.exchange.trained_model import build_networks, load_model
-from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.training_run import RunInput, RunResult, run_training
-
-PATCH = (8, 16, 16)
-TINY: dict[str, Any] = {
-    "data": {"patch_size": list(PATCH), "spacing_mm": [4.0, 4.0, 4.0]},
-    "network": {"feature_size": 8, "levels": 3},
-    "agents": {"rollout_steps": 2},
-    "mask_agents": {"opinion_steps": 2, "reinforcement_steps": 2, "rollout_steps": 2, "feature_size": 8},
-    "stages": {"warm_up": 0.4, "transition": 0.2, "full_rl": 0.4},
-    "train": {
-        "steps": 10, "batch_size": 1, "steps_per_epoch": 2, "validate_every": 4, "device": "cpu", "threads": 1,
-    },
-}  # fmt: skip
-CPU = torch.device("cpu")
-ONE = structures_of({1: "organ"})
-
-
-def phantom_cases(count: int, parts: Structures = ONE, **kind: Any) -> list[TrainingCase]:
-    """Phantoms of 4 mm, in memory."""
-    cases = []
-    for seed in range(count):
-        image, label = make_phantom(seed, (10, 20, 20), (4.0, 4.0, 4.0), **kind)
-        cases.append(in_memory(f"case_{seed}", image, parts.masks(label), (4.0, 4.0, 4.0), PATCH))
-    return cases
-
-
-def given_run(
-    reading: str = "corrected",
-    method: str = "svl_drl",
-    cases: list[TrainingCase] | None = None,
-    structures: Structures = ONE,
-    held_out: int = 0,
-    **overrides: dict[str, Any],
-) -> RunInput:
-    config = with_values(load_config("general", reading, TINY), **overrides)
-    cases = phantom_cases(3 + held_out, structures) if cases is None else cases
-    return RunInput(config, method, structures, cases[: len(cases) - held_out], cases[len(cases) - held_out :], CPU)
-
-
-def run(given: RunInput, folder: Path | None = None, resume: bool = False) -> tuple[RunResult, list[dict[str, Any]]]:
-    seen: list[dict[str, Any]] = []
-    result = run_training(given, folder and RunFolder(folder), EventLog(None, [seen.append]), JobControl(), resume)
-    return result, seen
-
-
-def same_weights(a: dict[str, torch.Tensor] | None, b: dict[str, torch.Tensor] | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
-def all_finite(result: RunResult) -> bool:
-    weights = [*result.network.values(), *(result.mask_network or {}).values()]
-    return all(bool(torch.isfinite(w).all()) for w in weights)
-
+from SVLDRLCore.exchange.trained_model import build_networks
 
 STAGES = ["warm_up", "transition", "full_rl"]
 
@@ -299,156 +239,3 @@ def test_a_shared_warm_up_is_taken_over(tmp_path: Path) -> None:
     other = given_run(network={"feature_size": 16})
     with pytest.raises(InputError, match="another network"):
         run(replace(other, initial_weights=warm))
-
-
-# Stopping and going on.
-
-
-def cancel_at(control: JobControl, wanted: Callable[[dict[str, Any]], bool]) -> Callable[[dict[str, Any]], None]:
-    return lambda event: control.cancel("enough") if wanted(event) else None
-
-
-@pytest.mark.parametrize(
-    "moment",
-    [
-        lambda e: e["event"] == "progress" and e["stage"] == "warm_up" and e["done"] == 3,
-        lambda e: e["event"] == "progress" and e["stage"] == "reviewing labels" and e["done"] == 2,
-        lambda e: e["event"] == "progress" and e["stage"] == "full_rl" and e["done"] == 7,
-        lambda e: e["event"] == "progress" and e["stage"] == "preparing mask agents",
-        lambda e: e["event"] == "progress" and e["stage"] == "mask_agents" and e["done"] == 3,
-    ],
-    ids=["warm_up", "review", "full_rl", "before_mask_agents", "mask_agents"],
-)
-def test_a_cancelled_run_goes_on_as_if_nothing_had_been(tmp_path: Path, moment) -> None:
-    given = given_run("extended", held_out=1)
-    unbroken, _ = run(given)
-    control = JobControl()
-    with pytest.raises(Cancelled, match="enough"):
-        run_training(given, RunFolder(tmp_path), EventLog(None, [cancel_at(control, moment)]), control)
-    assert RunFolder(tmp_path).checkpoint.is_file()
-    resumed, _ = run(given, tmp_path, resume=True)
-    assert resumed.rows == unbroken.rows
-    assert resumed.reliability == unbroken.reliability
-    assert same_weights(resumed.network, unbroken.network)
-    assert same_weights(resumed.best_network, unbroken.best_network)
-    assert same_weights(resumed.mask_network, unbroken.mask_network)
-    assert resumed.best_score == unbroken.best_score
-
-
-def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
-    run(given_run(), tmp_path)
-    for other, why in (({"train": {"steps": 12}}, "10 steps"), ({"network": {"feature_size": 16}}, "another network")):
-        with pytest.raises(InputError, match=why):
-            run(given_run(**other), tmp_path, resume=True)
-
-
-# The command.
-
-
-def listed(count: int, verified: tuple[int, ...] = ()) -> list[Case]:
-    return [Case(f"case_{i}", (Path(f"{i}.nrrd"),), Path(f"{i}_label.nrrd"), i in verified) for i in range(count)]
-
-
-def config_with(seed: int = 0, fraction: float = 0.2) -> Config:
-    return with_values(Config(), train={"seed": seed}, data={"held_out_fraction": fraction})
-
-
-def test_the_held_out_split_follows_the_seed() -> None:
-    splits = [[c.name for c in split_cases(listed(20), (), config_with(seed))[1]] for seed in (0, 0, 1, 2)]
-    assert splits[0] == splits[1]
-    assert len({tuple(split) for split in splits}) == 3
-    training, held_out = split_cases(listed(20), (), config_with())
-    assert (len(training), len(held_out)) == (16, 4)
-    assert {c.name for c in training} | {c.name for c in held_out} == {c.name for c in listed(20)}
-
-
-def test_verified_cases_are_trained_on() -> None:
-    for seed in range(10):
-        training, held_out = split_cases(listed(6, verified=(0, 1)), ("case_2",), config_with(seed, 0.5))
-        assert [c.name for c in training if c.verified] == ["case_0", "case_1", "case_2"]
-        assert len(held_out) == 2  # of three that are free, one stays
-    assert split_cases(listed(1), (), config_with(0, 0.9))[1] == []  # something is always learned from
-    with pytest.raises(InputError, match="case_9"):
-        split_cases(listed(3), ("case_9",), config_with())
-
-
-def command_settings(**more: Any) -> dict[str, Any]:
-    tree = {key: dict(value) for key, value in TINY.items()}
-    tree["data"] |= {"spacing_mm": None, "held_out_fraction": 0.34}
-    tree["train"] |= {"steps": 4}
-    for section, values in more.items():
-        tree[section] |= values
-    return tree
-
-
-def small_dataset(folder: Path, **kind: Any) -> Path:
-    return write_phantom_dataset(folder, 3, 2, size_dhw=(10, 20, 20), spacing_dhw=(4.0, 4.0, 4.0), **kind)
-
-
-def test_validation_files_are_never_opened_unless_a_clean_list_names_them(tmp_path: Path) -> None:
-    datalist = small_dataset(tmp_path / "data")
-    content = json.loads(datalist.read_text())
-    for case in content["validation"]:
-        for key in ("image", "label"):
-            (datalist.parent / case[key]).write_bytes(b"nobody can read this")
-    model = train(datalist, tmp_path / "run", reading="corrected", overrides=command_settings())
-    assert load_model(model).channels == 1
-    with pytest.raises(InputError, match=r"case_00[45]"):  # it would have shown
-        train(datalist, tmp_path / "run 2", overrides=command_settings(), clean_list=datalist)
-
-
-def test_a_clean_list_chooses_the_best_model_and_frees_the_held_out_cases(tmp_path: Path) -> None:
-    datalist = small_dataset(tmp_path / "data", noise="mt")
-    clean = datalist.with_name("datalist_clean.json")
-    seen: list[dict[str, Any]] = []
-    train(
-        datalist, tmp_path / "run", overrides=command_settings(), clean_list=clean, verified=["case_001"],
-        listeners=[seen.append],
-    )  # fmt: skip
-    reading = [e for e in seen if e["event"] == "progress" and e["stage"] == "reading cases"]
-    assert reading[-1]["total"] == 5  # all three for training, both clean ones for the choice
-    rows = json.loads((tmp_path / "run" / "reliability.json").read_text())["cases"]
-    assert {row["case"]: row["verified"] for row in rows} == {"case_001": True, "case_002": False, "case_003": False}
-    assert (seen[0]["event"], seen[-1]["event"]) == ("started", "finished")
-    assert load_model(tmp_path / "run").mask_network is not None
-    assert load_model(tmp_path / "run" / "model_best").labels[1]["name"] == "part 1"
-
-
-def test_a_folder_is_used_for_one_training(tmp_path: Path) -> None:
-    datalist = small_dataset(tmp_path / "data")
-    train(datalist, tmp_path / "run", method="supervised", overrides=command_settings())
-    weights = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
-    with pytest.raises(InputError, match="resume"):
-        train(datalist, tmp_path / "run", method="supervised", overrides=command_settings())
-    train(datalist, tmp_path / "run", method="supervised", overrides=command_settings(), resume=True)
-    assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == weights
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "holiday.txt").write_text("mine")
-    with pytest.raises(InputError, match="other files"):
-        train(datalist, tmp_path / "other", overrides=command_settings())
-    assert [p.name for p in (tmp_path / "other").iterdir()] == ["holiday.txt"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "names"),
-    [
-        ({"method": "magic"}, "magic"),
-        ({"preset": "nothing"}, "nothing"),
-        ({"overrides": {"train": {"stepz": 1}}}, "stepz"),
-        ({"verified": ["case_077"]}, "case_077"),
-        ({"overrides": {"train": {"device": "gpu"}}}, "gpu"),
-    ],
-)
-def test_mistakes_are_named_before_training_starts(tmp_path: Path, arguments: dict, names: str) -> None:
-    datalist = small_dataset(tmp_path / "data")
-    seen: list[dict[str, Any]] = []
-    with pytest.raises(InputError, match=names):
-        train(datalist, tmp_path / "run", **{"overrides": command_settings(), **arguments}, listeners=[seen.append])
-    assert not any(event["event"] == "stage" for event in seen)
-
-
-def test_devices() -> None:
-    assert choose_device("cpu") == CPU
-    assert choose_device("auto").type in ("cpu", "cuda")
-    with pytest.raises(InputError, match="toaster"):
-        choose_device("toaster")
