@@ -16,6 +16,7 @@ from ..data.structures import Structures
 from ..events import EventLog
 from ..exchange.trained_model import build_networks
 from ..job_control import JobControl
+from ..methods.method import MethodInput
 from ..methods.supervised import Supervised
 from .label_review import predict_case
 from .stages import plan_stages
@@ -71,7 +72,7 @@ def source_model_labels(
         return {"label_dice": dice}
 
     trainer = Trainer(
-        Supervised(network, config, structures.nested),
+        Supervised(MethodInput(network, config, structures.nested)),
         PatchSampler(source, config.data, config.train.batch_size, config.train.seed),
         plan_stages(largest_steps, StageConfig(warm_up=1.0, transition=0.0, full_rl=0.0)),
         config.optimiser,

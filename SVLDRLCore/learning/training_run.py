@@ -22,7 +22,7 @@ from ..exchange.run_folder import RunFolder
 from ..exchange.trained_model import build_mask_network, build_networks
 from ..job_control import JobControl
 from ..methods.mask_agents import OPINION, REINFORCEMENT, MaskAgents
-from ..methods.method import trained_parts
+from ..methods.method import MethodInput, trained_parts
 from ..methods.registry import make_method
 from .label_review import LabelReview, predict_case
 from .stages import TRAINED_PARTS, Stage, plan_stages
@@ -117,7 +117,7 @@ def _train_network(
     generator = torch.Generator().manual_seed(config.train.seed + 1)
     nested = given.structures.nested
     verified = [case.verified for case in given.training]
-    method = make_method(given.method, network, config, nested, generator, verified)
+    method = make_method(given.method, MethodInput(network, config, nested, generator, verified))
     stages, border = method_stages(given.method, method.network, config)
     second = round(config.reliability.second_look * config.train.steps)
     # At step 0 there is something to judge with only where the network comes from another run.

@@ -31,12 +31,9 @@ from scipy.optimize import curve_fit
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..config import Config
-from ..config_building import build
 from ..data.sampler import Batch
-from ..networks.actor_critic_unetr import ActorCriticUNETR
 from .class_maps import class_log_probabilities, class_maps, mean_where, structure_maps
-from .method import StepResult
+from .method import MethodInput, StepResult
 from .supervised import Supervised
 
 FEWEST_EPOCHS = 4
@@ -64,16 +61,9 @@ class ADELESettings:
 class ADELE(Supervised):
     """Warm-up -> watch each class's learning curve -> correct the classes that have turned to memorising."""
 
-    def __init__(
-        self,
-        network: ActorCriticUNETR,
-        config: Config,
-        nested: bool,
-        generator: torch.Generator | None = None,
-        verified: Sequence[bool] = (),
-    ) -> None:
-        super().__init__(network, config, nested, generator, verified)
-        self.settings = build(ADELESettings, dict(config.method_settings), "method_settings.")
+    def __init__(self, given: MethodInput) -> None:
+        super().__init__(given)
+        self.settings = given.settings(ADELESettings)
         self.steps_seen = 0
         self.overlap: list[list[float]] = []
         """Intersection and union of each structure, summed over the running epoch."""

@@ -28,13 +28,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..agents.losses import segmentation_loss
-from ..config import Config
-from ..config_building import build
 from ..data.sampler import Batch
-from ..networks.actor_critic_unetr import ActorCriticUNETR, Decoder
+from ..networks.actor_critic_unetr import Decoder
 from ..networks.backbones import upsample_to
 from .class_maps import class_log_probabilities, class_maps, mean_where, problems_and_classes
-from .method import Companions, StepResult
+from .method import Companions, MethodInput, StepResult
 from .supervised import Supervised
 
 LOG_ZERO = -4.0
@@ -60,19 +58,13 @@ class CLCSSettings:
 class CLCS(Supervised):
     """Collaborative learning with curriculum selection."""
 
-    def __init__(
-        self,
-        network: ActorCriticUNETR,
-        config: Config,
-        nested: bool,
-        generator: torch.Generator | None = None,
-        verified: Sequence[bool] = (),
-    ) -> None:
-        super().__init__(network, config, nested, generator, verified)
-        self.settings = build(CLCSSettings, dict(config.method_settings), "method_settings.")
-        second = perturbed_copy(network.segmentation_decoder, self.settings.perturbation, self.generator)
-        self.network: Companions = Companions(network, second_decoder=second)
-        self.status = torch.full(problems_and_classes(second.head.out_channels, nested), torch.nan)  # not seen yet
+    def __init__(self, given: MethodInput) -> None:
+        super().__init__(given)
+        self.settings = given.settings(CLCSSettings)
+        second = perturbed_copy(given.network.segmentation_decoder, self.settings.perturbation, self.generator)
+        self.network: Companions = Companions(given.network, second_decoder=second)
+        not_seen_yet = torch.nan
+        self.status = torch.full(problems_and_classes(second.head.out_channels, given.nested), not_seen_yet)
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """Both branches on all labels in the warm-up, then on what their vote calls clean."""

@@ -20,7 +20,7 @@ patch around a large organ). Voxels of verified cases are always kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -30,13 +30,10 @@ import torch
 from torch import Tensor
 
 from ..agents.losses import segmentation_loss
-from ..config import Config
-from ..config_building import build
 from ..data.cases import TrainingCase
 from ..data.sampler import Batch
-from ..networks.actor_critic_unetr import ActorCriticUNETR
 from .class_maps import class_log_probabilities, class_maps, structure_maps
-from .method import Companions, StepResult
+from .method import Companions, MethodInput, StepResult
 from .supervised import Supervised
 
 UNKNOWN_RATE = 0.2
@@ -60,20 +57,13 @@ class CoTeachingSettings:
 class CoTeaching(Supervised):
     """Warm-up of both -> each learns what the other finds easy."""
 
-    def __init__(
-        self,
-        network: ActorCriticUNETR,
-        config: Config,
-        nested: bool,
-        generator: torch.Generator | None = None,
-        verified: Sequence[bool] = (),
-    ) -> None:
-        super().__init__(network, config, nested, generator, verified)
-        self.settings = build(CoTeachingSettings, dict(config.method_settings), "method_settings.")
-        self.network = self.predictor = Companions(network, peer=deepcopy(network))
-        given = self.settings.forget_rate
-        self.forget_rate = UNKNOWN_RATE if given is None else given
-        self.looks_at_cases = given is None and any(self.verified) and not all(self.verified)
+    def __init__(self, given: MethodInput) -> None:
+        super().__init__(given)
+        self.settings = given.settings(CoTeachingSettings)
+        self.network = self.predictor = Companions(given.network, peer=deepcopy(given.network))
+        known = self.settings.forget_rate
+        self.forget_rate = UNKNOWN_RATE if known is None else known
+        self.looks_at_cases = known is None and any(self.verified) and not all(self.verified)
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """The sum of both networks' losses."""

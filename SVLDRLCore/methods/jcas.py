@@ -32,12 +32,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..agents.losses import probabilities_of
-from ..config import Config
-from ..config_building import build
 from ..data.sampler import Batch
-from ..networks.actor_critic_unetr import ActorCriticUNETR
 from .class_maps import class_log_probabilities, class_maps, mean_where, problems_and_classes
-from .method import Companions, StepResult
+from .method import Companions, MethodInput, StepResult
 from .supervised import Supervised
 
 MOST_TOKENS = 12
@@ -78,20 +75,13 @@ class Transition(nn.Module):
 class JCAS(Supervised):
     """Joint class-affinity loss correction."""
 
-    def __init__(
-        self,
-        network: ActorCriticUNETR,
-        config: Config,
-        nested: bool,
-        generator: torch.Generator | None = None,
-        verified: Sequence[bool] = (),
-    ) -> None:
-        super().__init__(network, config, nested, generator, verified)
-        self.settings = build(JCASSettings, dict(config.method_settings), "method_settings.")
-        problems, classes = problems_and_classes(network.segmentation_decoder.head.out_channels, nested)
+    def __init__(self, given: MethodInput) -> None:
+        super().__init__(given)
+        self.settings = given.settings(JCASSettings)
+        problems, classes = problems_and_classes(given.network.segmentation_decoder.head.out_channels, given.nested)
         speed = self.settings.matrix_speed
         self.network: Companions = Companions(
-            network,
+            given.network,
             class_transition=Transition(problems, classes, speed),
             affinity_transition=Transition(problems, 2, speed),
         )

@@ -19,7 +19,7 @@ Train Deep Networks on Labels Corrupted by Severe Noise", NeurIPS 2018). Other r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,13 +28,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..config import Config
-from ..config_building import build
 from ..data.cases import TrainingCase
 from ..data.sampler import Batch
-from ..networks.actor_critic_unetr import ActorCriticUNETR
 from .class_maps import class_log_probabilities, class_maps, mean_where
-from .method import StepResult
+from .method import MethodInput, StepResult
 from .supervised import Supervised
 
 _SMALLEST = 1e-12
@@ -56,16 +53,9 @@ class LossCorrection(Supervised):
 
     looks_at_cases = True
 
-    def __init__(
-        self,
-        network: ActorCriticUNETR,
-        config: Config,
-        nested: bool,
-        generator: torch.Generator | None = None,
-        verified: Sequence[bool] = (),
-    ) -> None:
-        super().__init__(network, config, nested, generator, verified)
-        self.settings = build(LossCorrectionSettings, dict(config.method_settings), "method_settings.")
+    def __init__(self, given: MethodInput) -> None:
+        super().__init__(given)
+        self.settings = given.settings(LossCorrectionSettings)
         self.transition: Tensor | None = None
         """(R, K, K); row i: how the true class i is labelled. None (no correction) before the cases were seen."""
 

@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
+from ..config import Config
+from ..config_building import build
 from ..data.cases import TrainingCase
 from ..data.sampler import Batch
+from ..networks.actor_critic_unetr import ActorCriticUNETR
 
 STUDENT = "student"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class MethodInput:
+    """What a run gives its method.
+
+    Attributes:
+        network: encoder and segmentation decoder, perhaps warmed up elsewhere.
+        nested: structures are nested regions (sigmoids), else exclusive classes (softmax).
+        generator: source of all random draws of the method, kept in checkpoints.
+        verified: whether the user trusts the label, for each case that `Batch.cases` may name.
+    """
+
+    network: ActorCriticUNETR
+    config: Config
+    nested: bool
+    generator: torch.Generator = field(default_factory=torch.Generator)
+    verified: Sequence[bool] = ()
+
+    def settings(self, kind: type[T]) -> T:
+        """The method's own settings.
+
+        Raises:
+            InputError: one that the method does not have.
+        """
+        return build(kind, dict(self.config.method_settings), "method_settings.")
 
 
 @dataclass(frozen=True)

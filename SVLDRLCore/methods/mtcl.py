@@ -23,19 +23,15 @@ have yet.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..config import Config
-from ..config_building import build
 from ..data.sampler import Batch
-from ..networks.actor_critic_unetr import ActorCriticUNETR
 from .class_maps import class_log_probabilities, class_maps, mean_where, structure_maps
-from .method import StepResult
+from .method import MethodInput, StepResult
 from .supervised import Supervised
 
 
@@ -60,16 +56,9 @@ class MTCLSettings:
 class MTCL(Supervised):
     """Warm-up -> clean labels as they are, the others corrected with the teacher's help."""
 
-    def __init__(
-        self,
-        network: ActorCriticUNETR,
-        config: Config,
-        nested: bool,
-        generator: torch.Generator | None = None,
-        verified: Sequence[bool] = (),
-    ) -> None:
-        super().__init__(network, config, nested, generator, verified)
-        self.settings = build(MTCLSettings, dict(config.method_settings), "method_settings.")
+    def __init__(self, given: MethodInput) -> None:
+        super().__init__(given)
+        self.settings = given.settings(MTCLSettings)
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """Plain loss in the warm-up, then the loss above."""

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import torch
-
-from ..config import Config
 from ..errors import InputError
-from ..networks.actor_critic_unetr import ActorCriticUNETR
 from .adele import ADELE
 from .clcs import CLCS
 from .co_teaching import CoTeaching
 from .jcas import JCAS
 from .loss_correction import LossCorrection
-from .method import Method
+from .method import Method, MethodInput
 from .mtcl import MTCL
 from .rsf_assisted import RSFAssisted
 from .supervised import Supervised
 from .svl_drl import SVLDRL
 
-METHODS: dict[str, Callable[..., Method]] = {
+METHODS: dict[str, Callable[[MethodInput], Method]] = {
     "svl_drl": SVLDRL,
     "supervised": Supervised,
     "loss_correction": LossCorrection,
@@ -34,24 +30,17 @@ METHODS: dict[str, Callable[..., Method]] = {
 _WITHOUT_SETTINGS = ("svl_drl", "supervised")
 
 
-def make_method(
-    name: str,
-    network: ActorCriticUNETR,
-    config: Config,
-    nested: bool,
-    generator: torch.Generator,
-    verified: Sequence[bool],
-) -> Method:
-    """The method of that name (for the arguments see `Supervised`).
+def make_method(name: str, given: MethodInput) -> Method:
+    """The method of that name.
 
     Raises:
         InputError: an unknown name, or settings that the method does not have.
     """
     if name not in METHODS:
         raise InputError(f"method {name!r}", "there is none of that name", f"Use one of {', '.join(METHODS)}")
-    if config.method_settings and name in _WITHOUT_SETTINGS:
-        unknown = next(iter(config.method_settings))
+    if given.config.method_settings and name in _WITHOUT_SETTINGS:
+        unknown = next(iter(given.config.method_settings))
         raise InputError(
             f"setting method_settings.{unknown}", f"{name} takes its settings elsewhere", "Remove it, or see agents"
         )
-    return METHODS[name](network, config, nested, generator, verified)
+    return METHODS[name](given)

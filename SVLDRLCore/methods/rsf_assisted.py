@@ -18,7 +18,7 @@ their energies. Nested regions are corrected one by one. Verified labels stay as
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,13 +28,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..agents.losses import probabilities_of, segmentation_loss
-from ..config import Config
-from ..config_building import build
 from ..data.cases import TrainingCase
 from ..data.sampler import Batch
-from ..networks.actor_critic_unetr import ActorCriticUNETR
 from .class_maps import class_maps, mean_where, structure_maps
-from .method import StepResult
+from .method import MethodInput, StepResult
 from .region_scalable_fitting import fits_inside, sigmas
 from .supervised import Supervised
 
@@ -54,17 +51,10 @@ class RSFSettings:
 class RSFAssisted(Supervised):
     """Confident learning with a mean teacher whose corrections the region-scalable fitting energy confirms."""
 
-    def __init__(
-        self,
-        network: ActorCriticUNETR,
-        config: Config,
-        nested: bool,
-        generator: torch.Generator | None = None,
-        verified: Sequence[bool] = (),
-    ) -> None:
-        super().__init__(network, config, nested, generator, verified)
-        self.settings = build(RSFSettings, dict(config.method_settings), "method_settings.")
-        spacing_mm = config.data.spacing_mm
+    def __init__(self, given: MethodInput) -> None:
+        super().__init__(given)
+        self.settings = given.settings(RSFSettings)
+        spacing_mm = given.config.data.spacing_mm
         # Where cases keep their own grids, their median spacing is learned from a look at them.
         self.looks_at_cases = spacing_mm is None
         self.spacing_dhw: tuple[float, ...] = (1.0, 1.0, 1.0) if spacing_mm is None else spacing_mm[::-1]

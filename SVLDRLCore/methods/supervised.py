@@ -2,48 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from ..agents.losses import segmentation_loss
-from ..config import Config
 from ..data.cases import TrainingCase
 from ..data.sampler import Batch
-from ..networks.actor_critic_unetr import ActorCriticUNETR
-from .method import StepResult
+from .method import MethodInput, StepResult
 
 
 class Supervised:
     """Dice and cross entropy against the given label (SVL-DRL eq. 1 when cross_entropy_weight is 0).
 
-    Other methods begin here. They share what a run gives its method:
-
-    Args:
-        network: encoder and segmentation decoder, perhaps warmed up elsewhere.
-        nested: structures are nested regions (sigmoids), else exclusive classes (softmax).
-        generator: source of all random draws of the method, kept in checkpoints.
-        verified: whether the user trusts the label, for each case that `Batch.cases` may name.
+    Other methods begin here.
     """
 
     looks_at_cases = False
 
-    def __init__(
-        self,
-        network: ActorCriticUNETR,
-        config: Config,
-        nested: bool,
-        generator: torch.Generator | None = None,
-        verified: Sequence[bool] = (),
-    ) -> None:
-        self.network: nn.Module = network
-        self.predictor: nn.Module = network
-        self.config, self.nested = config, nested
-        self.generator = torch.Generator() if generator is None else generator
-        self.verified = tuple(verified)
+    def __init__(self, given: MethodInput) -> None:
+        self.network: nn.Module = given.network
+        self.predictor: nn.Module = given.network
+        self.config, self.nested = given.config, given.nested
+        self.generator = given.generator
+        self.verified = tuple(given.verified)
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """One step; the stage makes no difference here."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from SVLDRLCore.config import Config, load_config
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.optimisation import build_average
+from SVLDRLCore.methods.method import MethodInput
 from SVLDRLCore.methods.supervised import Supervised
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
 
@@ -37,7 +38,7 @@ def method(
     verified: tuple[bool, ...] = (),
     **of_config: Any,
 ) -> Any:
-    return kind(network, config(**of_config), nested, torch.Generator().manual_seed(0), verified)
+    return kind(MethodInput(network, config(**of_config), nested, torch.Generator().manual_seed(0), verified))
 
 
 def untrained(channels: int = 2, seed: int = 0) -> ActorCriticUNETR:

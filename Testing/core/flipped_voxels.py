@@ -13,6 +13,7 @@ from SVLDRLCore.config import Config, load_config
 from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.optimisation import build_average
+from SVLDRLCore.methods.method import MethodInput
 from SVLDRLCore.methods.supervised import Supervised
 
 CASES = 12
@@ -101,12 +102,12 @@ def plain_and(
     """Dice on new images of plain training and of a method, after the same warm-up on the same spoiled labels."""
     image, mask = balls(seed)
     label = spoiled(mask, seed)
-    warm = Supervised(small_network(seed), config_of(), False, None, [False] * CASES)
+    warm = Supervised(MethodInput(small_network(seed), config_of(), False, verified=[False] * CASES))
     learn(warm, image, label, "warm_up", seed)
     scores = []
     for trained, own in ((Supervised, {}), (kind, settings)):
         network, generator = copy.deepcopy(warm.network), torch.Generator().manual_seed(seed)
-        method = trained(network, config_of(own), False, generator, [False] * CASES)
+        method = trained(MethodInput(network, config_of(own), False, generator, [False] * CASES))
         learn(method, image, label, "robust", seed + 7)
         scores.append(dice_after(method, *balls(seed + 100)))
     return scores[0], scores[1]

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from SVLDRLCore.methods.adele import ADELE, ADELESettings, corrected_labels, divergence, learning_curve, slope_change
 from SVLDRLCore.methods.class_maps import class_maps
+from SVLDRLCore.methods.method import MethodInput
 
 
 def made(settings: dict[str, float] | None = None, verified: tuple[bool, ...] = (False,) * 12) -> ADELE:
-    return ADELE(small_network(0), config_of(settings), False, torch.Generator().manual_seed(0), verified)
+    return ADELE(MethodInput(small_network(0), config_of(settings), False, torch.Generator().manual_seed(0), verified))
 
 
 def corrected(label: Tensor, p: Tensor, correcting: list[bool], nested: bool = False) -> list[float]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from SVLDRLCore.data.cases import TrainingCase, in_memory
 from SVLDRLCore.methods.co_teaching import UNKNOWN_RATE, CoTeaching, keep_small
+from SVLDRLCore.methods.method import MethodInput
 
 
 class FreeLogits(nn.Module):
@@ -25,7 +26,7 @@ class FreeLogits(nn.Module):
 
 
 def made(settings: dict[str, float], *p: float, verified: tuple[bool, ...] = (False,)) -> CoTeaching:
-    return CoTeaching(FreeLogits(*p), config_of(settings, flip_axes=[]), False, torch.Generator(), verified)
+    return CoTeaching(MethodInput(FreeLogits(*p), config_of(settings, flip_axes=[]), False, verified=verified))
 
 
 def case_of(masks: Tensor, verified: bool) -> TrainingCase:
@@ -86,7 +87,7 @@ def test_a_given_rate_is_kept_and_nothing_is_guessed_without_verified_cases() ->
 
 def test_the_peer_starts_as_a_copy_and_sees_another_view() -> None:
     config = config_of(flip_axes=[0, 1, 2])
-    method = CoTeaching(small_network(0), config, False, torch.Generator().manual_seed(1), [False] * CASES)
+    method = CoTeaching(MethodInput(small_network(0), config, False, torch.Generator().manual_seed(1), [False] * CASES))
     image, mask = balls(0)
     for own, other in zip(method.network.student.parameters(), method.network.peer.parameters()):
         assert own is not other
@@ -98,7 +99,7 @@ def test_the_peer_starts_as_a_copy_and_sees_another_view() -> None:
 
 def test_the_view_is_mirrored_back() -> None:
     config = config_of({"view_jitter": 0.0}, flip_axes=[0, 1, 2])
-    method = CoTeaching(nn.Identity(), config, False, torch.Generator().manual_seed(1), [False])
+    method = CoTeaching(MethodInput(nn.Identity(), config, False, torch.Generator().manual_seed(1), [False]))
     image = torch.rand(1, 2, 3, 4, 5)
     assert all(torch.equal(method._peer_on_its_view(image), image) for _ in range(8))
 

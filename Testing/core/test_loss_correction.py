@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from SVLDRLCore.data.cases import TrainingCase, in_memory
 from SVLDRLCore.methods.loss_correction import LossCorrection, labelled_as, transition_matrix
+from SVLDRLCore.methods.method import MethodInput
 
 
 def case_of(masks: Tensor, verified: bool = False) -> TrainingCase:
@@ -18,7 +19,7 @@ def case_of(masks: Tensor, verified: bool = False) -> TrainingCase:
 
 
 def made(nested: bool = False, verified: tuple[bool, ...] = (False, False)) -> LossCorrection:
-    return LossCorrection(nn.Identity(), config_of(), nested, None, verified)
+    return LossCorrection(MethodInput(nn.Identity(), config_of(), nested, verified=verified))
 
 
 def test_rows_are_normalised_and_diagonals_lifted() -> None:

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from SVLDRLCore.methods.class_maps import class_maps
+from SVLDRLCore.methods.method import MethodInput
 from SVLDRLCore.methods.mtcl import MTCL, confident_learning, ramp_up
 
 
 def made(settings: dict[str, float] | None = None, verified: tuple[bool, ...] = (False,)) -> MTCL:
     """Its "network" takes logits as images."""
-    return MTCL(nn.Identity(), config_of(settings), False, torch.Generator().manual_seed(0), verified)
+    return MTCL(MethodInput(nn.Identity(), config_of(settings), False, torch.Generator().manual_seed(0), verified))
 
 
 def as_logits(p: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from SVLDRLCore.config import with_values
 from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.methods.method import MethodInput
 from SVLDRLCore.methods.region_scalable_fitting import fits_inside, sigmas
 from SVLDRLCore.methods.rsf_assisted import (
     RSFAssisted,
@@ -127,7 +128,7 @@ def test_the_spacing_comes_from_the_settings_or_from_the_cases() -> None:
     trained = method(RSFAssisted, untrained())
     assert not trained.looks_at_cases
     free = config()
-    own = RSFAssisted(untrained(), with_values(free, data={"spacing_mm": None}), False)
+    own = RSFAssisted(MethodInput(untrained(), with_values(free, data={"spacing_mm": None}), False))
     assert own.looks_at_cases
     image = np.zeros((1, 4, 4, 4), np.float32)
     cases = [in_memory("case", image, image, (z, 1.0, 1.0), (4, 4, 4)) for z in (2.0, 3.0, 9.0)]
@@ -135,5 +136,5 @@ def test_the_spacing_comes_from_the_settings_or_from_the_cases() -> None:
     assert own.spacing_dhw == (3.0, 1.0, 1.0)
     trained.restore(own.state())
     assert trained.spacing_dhw == own.spacing_dhw
-    fixed = RSFAssisted(untrained(), with_values(free, data={"spacing_mm": (1.0, 2.0, 5.0)}), False)
+    fixed = RSFAssisted(MethodInput(untrained(), with_values(free, data={"spacing_mm": (1.0, 2.0, 5.0)}), False))
     assert fixed.spacing_dhw == (5.0, 2.0, 1.0)  # (x, y, z) to (d, h, w)

@@ -17,6 +17,7 @@ from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.optimisation import clip_gradients, set_learning_rate
 from SVLDRLCore.learning.stages import TRAINED_PARTS, Stage, open_parts, plan_stages, stage_at
 from SVLDRLCore.learning.trainer import Trainer
+from SVLDRLCore.methods.method import MethodInput
 from SVLDRLCore.methods.svl_drl import SVLDRL
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
 
@@ -95,7 +96,7 @@ def trainer_of(reading: str, stage: str, **optimiser: object) -> Trainer:
     network = ActorCriticUNETR(config.network, 1, 2)
     for decoder in (network.value_decoder, network.policy_decoder):
         torch.nn.init.normal_(decoder.head.weight, std=0.1)
-    method = SVLDRL(network, config, False, torch.Generator().manual_seed(1))
+    method = SVLDRL(MethodInput(network, config, False, torch.Generator().manual_seed(1)))
     return Trainer(
         method,
         PatchSampler([phantom_case()], config.data, 1, 0),
@@ -161,7 +162,7 @@ def test_the_average_of_a_part_that_stands_still_stands_still() -> None:
 
 def method_of(reading: str) -> SVLDRL:
     config = load_config("general", reading, TINY)
-    return SVLDRL(ActorCriticUNETR(config.network, 1, 2), config, False, torch.Generator())
+    return SVLDRL(MethodInput(ActorCriticUNETR(config.network, 1, 2), config, False))
 
 
 def test_the_temperature_falls_over_the_rl_stage() -> None:
