@@ -23,11 +23,9 @@ def compared(study: Study) -> list[tuple[str, str]]:
     """(what, in words) for the block at the top."""
     settings = study.settings
     lines = [("Data", _data(study)), ("Noise", "; ".join(_noises(settings)))]
-    steps = f"{settings.steps} steps a run, after {settings.warm_up_steps} of supervised warm-up that rows with the "
-    steps += f"same labels share; preset {settings.preset}"
     lines += [
         ("Seeds", f"{', '.join(map(str, study.seeds))} (noise, weights and order of the data)"),
-        ("Training", steps),
+        ("Training", _training(study)),
         ("Reference", f"{study.reference}: every p-value is against it" if study.reference else "none: no p-values"),
         ("Baseline", f"{study.baseline}: gains, times and memory are relative to it" if study.baseline else "none"),
         ("Rows", "; ".join(f"{group}: {', '.join(rows)}" for group, rows in study.groups.items())),
@@ -35,6 +33,18 @@ def compared(study: Study) -> list[tuple[str, str]]:
     if any(where.budget == TIME for where in study.conditions):
         lines.append(("Equal time", "a second set of runs, with steps scaled to the training time of the reference"))
     return lines
+
+
+def _training(study: Study) -> str:
+    settings = study.settings
+    first, after = settings.warm_up_steps, settings.steps
+    text = f"{first + after} steps a run: {first} of a supervised warm-up that rows with the same labels share, then "
+    text += f"{after} of their own; preset {settings.preset}"
+    for kind, words in (("own", "With a warm-up of their own"), ("none", "Without a warm-up")):
+        rows = [name for name, row in settings.rows.items() if row.warm_up == kind and name in study.rows]
+        if rows:
+            text += f". {words}, and as many steps in all: {', '.join(rows)}"
+    return text
 
 
 def findings(study: Study) -> list[str]:

@@ -261,6 +261,18 @@ def test_everything_is_there(tmp_path: Path) -> None:
     assert write_report(tmp_path).read_bytes() == first  # the same folder gives the same bytes
 
 
+def test_rows_without_the_shared_warm_up_are_named(tmp_path: Path) -> None:
+    page_of(write_study(tmp_path / "shared"))
+    plain = (tmp_path / "shared" / "tables.md").read_text(encoding="utf-8")
+    assert "75 steps a run: 25 of a supervised warm-up that rows with the same labels share, then 50 of" in plain
+    assert "many steps in all" not in plain
+    of = config(rows=ROWS | {"svl_drl": {"warm_up": "own"}, "w/o WS": {"warm_up": "none"}})
+    page_of(write_study(tmp_path / "own", of))
+    told = (tmp_path / "own" / "tables.md").read_text(encoding="utf-8")
+    assert "With a warm-up of their own, and as many steps in all: svl_drl." in told
+    assert "Without a warm-up, and as many steps in all: w/o WS" in told
+
+
 def test_pictures_show_the_best_the_median_and_the_worst_case(tmp_path: Path) -> None:
     of = config(seeds=[0])
     found = study(tmp_path, of, results(of, cases=5))
