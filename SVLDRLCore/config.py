@@ -33,7 +33,7 @@ class DataConfig:
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Nested regions as unions of label values, e.g. {"whole tumour": [1, 2, 3, 4]}; predicted by sigmoids."""
     foreground_fraction: float = 0.67
-    """Share of patches centred on a foreground voxel."""
+    """Share of patches around a voxel of a structure; each structure as often, however small."""
     flip_axes: tuple[int, ...] = (1, 2)
     """Axes (0 = d, 1 = h, 2 = w) mirrored at random in training."""
     intensity_jitter: float = 0.1

@@ -67,7 +67,7 @@ class CaseOrder:
 
 
 class PatchSampler:
-    """Random patches, `foreground_fraction` of them centred on a foreground voxel.
+    """Random patches, `foreground_fraction` of them around a voxel of a structure, each structure as often.
 
     Args:
         cases: at least as large as the patch (see `in_memory`).
@@ -101,22 +101,29 @@ class PatchSampler:
 
     def _patch(self, index: int) -> tuple[int, list[Tensor]]:
         case = self.cases[index]
-        window = draw_window(case.image.shape[1:], self.config, self._foreground[index], self.rng)
+        window = draw_window(case.image.shape[1:], self.config, self._drawn_structure(index), self.rng)
         tensors = [t[:, *window].float() for t in (case.image, case.masks, case.valid)]
         tensors = flip_at_random(tensors, self.config.flip_axes, self.rng)
         tensors[0] = jitter_intensity(tensors[0], self.config.intensity_jitter, self.rng)
         return index, tensors
 
 
-def foreground_voxels(case: TrainingCase) -> Tensor:
-    """Coordinates (N, 3) of the label's voxels, int16 to stay small."""
-    return torch.nonzero(case.masks.any(0)).to(torch.int16)
+    def _drawn_structure(self, index: int) -> Tensor:
+        """Voxels of one structure; by voxel, a kidney would be looked at ten times less often than a liver."""
+        structures = self._foreground[index]
+        present = [voxels for voxels in structures if len(voxels)] or structures
+        return present[0] if len(present) == 1 else present[int(self.rng.integers(len(present)))]
+
+
+def foreground_voxels(case: TrainingCase) -> list[Tensor]:
+    """Coordinates (N, 3) of each structure's voxels, int16 to stay small."""
+    return [torch.nonzero(mask).to(torch.int16) for mask in case.masks]
 
 
 def draw_window(
     size: Sequence[int], config: DataConfig, foreground: Tensor, rng: np.random.Generator
 ) -> tuple[slice, slice, slice]:
-    """A patch's place: around a foreground voxel or anywhere, always inside the volume."""
+    """A patch's place: around one of the voxels (N, 3) of `foreground` or anywhere, always inside the volume."""
     patch = config.patch_size
     around = rng.random() < config.foreground_fraction
     if around and len(foreground):

@@ -220,6 +220,18 @@ def test_patches_start_from_the_label_or_from_a_worse_one() -> None:
     assert (moved - models).abs().mean() < 0.5 * (torch.cat([b.rough for b in batches]) - models).abs().mean()
 
 
+def test_a_patch_lies_where_the_structure_is_whose_mask_it_shows() -> None:
+    masks = np.zeros((2, 16, 24, 120), np.uint8)
+    masks[0, 2:14, 4:20, 4:40] = 1
+    masks[1, 6:10, 10:14, 110:116] = 1
+    overrides = {"data": {"patch_size": [16, 24, 24], "flip_axes": [], "foreground_fraction": 1.0}}
+    config = load_config("general", "extended", overrides)
+    labels = torch.from_numpy(masks)
+    case = TrainingCase("a", torch.zeros(1, 16, 24, 120), labels, torch.ones_like(labels[:1]), ISO)
+    made = MaskPatchSampler([case], [[masks.astype(np.float32)]], config.data, config.mask_agents, 1, 0, [1.0])
+    assert all(bool(made.next().target.any()) for _ in range(30))
+
+
 def test_an_empty_label_and_an_empty_prediction_still_make_patches() -> None:
     nothing = np.zeros((32, 32, 32), bool)
     batch = sampler(nothing, [nothing.astype(np.float32)]).next()

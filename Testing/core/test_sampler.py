@@ -1,4 +1,4 @@
-"""Whose turn it is: each case once an epoch, trusted ones always, doubtful ones by their weight."""
+"""Whose turn it is: each case once an epoch, doubtful ones by their weight; and where patches are taken."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from SVLDRLCore.data.sampler import CaseOrder
+from SVLDRLCore.config import DataConfig
+from SVLDRLCore.data.cases import in_memory
+from SVLDRLCore.data.sampler import CaseOrder, PatchSampler
 
 
 def turns(order: CaseOrder, count: int) -> Counter[int]:
@@ -38,3 +40,23 @@ def test_it_goes_on_where_it_was() -> None:
     again = CaseOrder(5, np.random.default_rng(99))
     again.restore(saved)
     assert [again.next() for _ in range(50)] == expected
+
+
+def large_and_small(*, small: bool = True) -> PatchSampler:
+    """Patches of a volume with a large structure at one end and perhaps a small one at the other."""
+    masks = np.zeros((2, 8, 8, 64), np.uint8)
+    masks[0, :, :, :24] = 1
+    masks[1, 3:5, 3:5, 60:62] = small  # 8 voxels beside 1536
+    case = in_memory("case", np.zeros((1, 8, 8, 64), np.float32), masks, (1.0, 1.0, 1.0), (8, 8, 8))
+    return PatchSampler([case], DataConfig(patch_size=(8, 8, 8), foreground_fraction=1.0, flip_axes=()), 1, seed=0)
+
+
+def test_a_small_structure_is_looked_at_as_often_as_a_large_one() -> None:
+    sampler = large_and_small()
+    shown = np.array([sampler.next().target.flatten(2).any(2).numpy()[0] for _ in range(400)])
+    assert shown.mean(axis=0) == pytest.approx([0.5, 0.5], abs=0.08)
+
+
+def test_a_structure_that_a_case_lacks_is_not_looked_for() -> None:
+    sampler = large_and_small(small=False)
+    assert all(bool(sampler.next().target[0, 0].any()) for _ in range(50))
