@@ -107,7 +107,6 @@ class PatchSampler:
         tensors[0] = jitter_intensity(tensors[0], self.config.intensity_jitter, self.rng)
         return index, tensors
 
-
     def _drawn_structure(self, index: int) -> Tensor:
         """Voxels of one structure; by voxel, a kidney would be looked at ten times less often than a liver."""
         structures = self._foreground[index]

@@ -16,9 +16,9 @@ from ..data.cases import TrainingCase
 from ..data.overlap import dice_of
 from ..data.sampler import CaseOrder
 from ..events import EventLog
-from ..inference.sliding_window import predict_probabilities
 from ..methods.label_cues import Cues, EdgeOffsets, edge_offsets, label_cues, label_edges
 from ..methods.reliability import Judgement, judge, judge_unseen, reliability_rows
+from .case_predictions import predict_cases
 from .moved_labels import moved_masks, quality_of_moved, shifts_onto_edge
 
 ENOUGH = 20
@@ -126,9 +126,8 @@ class LabelReview:
 
     def _weigh(self, network: nn.Module) -> None:
         cues, drawn = [], []
-        for done, (case, edges) in enumerate(zip(self.cases, self._measured_edges()), start=1):
-            self.between()
-            probabilities = predict_case(network, case, self.config, self.nested, self.device, overlap=0.25)
+        predicted = predict_cases(network, self.cases, self.config, self.nested, self.device, self.between)
+        for done, ((case, probabilities), edges) in enumerate(zip(predicted, self._measured_edges()), start=1):
             cues.append(label_cues(probabilities, case.masks.numpy(), case.spacing_dhw, edges))
             drawn.append(np.mean([dice_of(p > 0.5, m) for p, m in zip(probabilities, case.masks.numpy() > 0)]))
             self.events.progress(done, len(self.cases), "reviewing labels")
@@ -176,17 +175,3 @@ class LabelReview:
         self.warnings, self.snapshots = list(state["warnings"]), list(state["snapshots"])
         self.moved_quality = state.get("moved_quality", 0.0)
         self._learn_moved(dict(state.get("moved", {})))
-
-
-def predict_case(
-    network: nn.Module,
-    case: TrainingCase,
-    config: Config,
-    nested: bool,
-    device: torch.device,
-    overlap: float = 0.5,
-) -> np.ndarray:
-    """Probabilities (C, D, H, W) of a case on its training grid."""
-    return predict_probabilities(
-        network, case.image, config.data.patch_size, nested, overlap, batch_size=8, device=device
-    )

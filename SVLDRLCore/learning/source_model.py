@@ -18,7 +18,7 @@ from ..exchange.trained_model import build_networks
 from ..job_control import JobControl
 from ..methods.method import MethodInput
 from ..methods.supervised import Supervised
-from .label_review import predict_case
+from .case_predictions import predict_cases
 from .stages import plan_stages
 from .trainer import Hooks, Trainer
 
@@ -61,9 +61,8 @@ def source_model_labels(
         pass
 
     def validate(net: torch.nn.Module) -> dict[str, float]:
-        dice = mean_dice(
-            [_hard(predict_case(net, c, config, structures.nested, device, 0.25)) for c in checked], checked
-        )
+        predicted = predict_cases(net, checked, config, structures.nested, device, control.check)
+        dice = mean_dice([maps > 0.5 for _, maps in predicted], checked)
         if abs(dice - wanted) < best["distance"]:
             best.update(distance=abs(dice - wanted), step=trainer.step)
             kept.update({k: v.detach().clone() for k, v in net.state_dict().items()})
@@ -86,15 +85,11 @@ def source_model_labels(
         trainer.run()
     trainer.predictor.load_state_dict(kept)
     made = []
-    for done, case in enumerate(target, start=1):
-        control.check()
-        made.append(predict_case(trainer.predictor, case, config, structures.nested, device))
+    predicted = predict_cases(trainer.predictor, target, config, structures.nested, device, control.check, overlap=0.5)
+    for done, (_, maps) in enumerate(predicted, start=1):
+        made.append(maps)
         events.progress(done, len(target), "labelling")
     return made, int(best["step"])
-
-
-def _hard(probabilities: np.ndarray) -> np.ndarray:
-    return probabilities > 0.5
 
 
 def mean_dice(masks: Sequence[np.ndarray], cases: Sequence[TrainingCase]) -> float:

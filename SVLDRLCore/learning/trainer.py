@@ -115,6 +115,7 @@ class Trainer:
         """
         left = TimeLeft()
         try:
+            self._catch_up()
             while self.step < self.steps:
                 self.control.wait_while_paused()
                 self.control.check()
@@ -175,27 +176,37 @@ class Trainer:
 
     def _account(self, stage: Stage, seconds: float, left: TimeLeft) -> None:
         self.stage_seconds[stage.name] = self.stage_seconds.get(stage.name, 0.0) + seconds
-        at_border = self.step == stage.last
-        validate = self.step % self.config.validate_every == 0 or at_border
-        if self.step % self.config.steps_per_epoch == 0 or at_border:
-            self._metrics(stage, validate)
+        if self._ends_epoch(stage):
+            self._metrics(stage)
         self.events.progress(self.step, self.steps, stage.name, left(self.step, self.steps, stage.name))
-        if validate:
+        if self._validates(stage):
             self.save()
 
-    def _metrics(self, stage: Stage, validate: bool) -> None:
+    def _catch_up(self) -> None:
+        """Metrics of the last step, where a cancel came while it was validated."""
+        stage = stage_at(self.stages, max(self.step - 1, 0))
+        if self._recent and self._ends_epoch(stage):
+            self._metrics(stage)
+
+    def _ends_epoch(self, stage: Stage) -> bool:
+        return self.step % self.config.steps_per_epoch == 0 or self.step == stage.last
+
+    def _validates(self, stage: Stage) -> bool:
+        return self.step % self.config.validate_every == 0 or self.step == stage.last
+
+    def _metrics(self, stage: Stage) -> None:
+        found = self.hooks.validate(self.predictor) if self._validates(stage) and self.hooks.validate else {}
         row: dict[str, Any] = {"stage": stage.name, "step": self.step, "epoch": len(self.rows) + 1}
         keys = {key for entry in self._recent for key in entry}
         for key in sorted(keys):
             values = torch.tensor([entry[key] for entry in self._recent if key in entry], dtype=torch.float64)
             row[key] = values.mean(0).tolist()
         self._recent.clear()
-        if validate and self.hooks.validate is not None:
-            row |= self.hooks.validate(self.predictor)
-            score = row.get("validation_dice", -math.inf)
-            if score > self.best_score:
-                self.best_score = score
-                self.best_weights = self.predicting_weights()
+        row |= found
+        score = found.get("validation_dice", -math.inf)
+        if score > self.best_score:
+            self.best_score = score
+            self.best_weights = self.predicting_weights()
         self.rows.append(row)
         self.events.emit("metrics", **row)
 

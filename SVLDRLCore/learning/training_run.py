@@ -24,7 +24,8 @@ from ..job_control import JobControl
 from ..methods.mask_agents import OPINION, REINFORCEMENT, MaskAgents
 from ..methods.method import MethodInput, trained_parts
 from ..methods.registry import make_method
-from .label_review import LabelReview, predict_case
+from .case_predictions import predict_cases
+from .label_review import LabelReview
 from .stages import TRAINED_PARTS, Stage, plan_stages
 from .trainer import Hooks, Trainer
 
@@ -129,7 +130,7 @@ def _train_network(
     )
 
     def look(predictor: nn.Module) -> None:
-        method.look((case, predict_case(predictor, case, config, nested, device, 0.25)) for case in given.training)
+        method.look(predict_cases(predictor, given.training, config, nested, device, control.check))
         review(predictor)
 
     def restore(state: dict[str, Any]) -> None:
@@ -141,7 +142,7 @@ def _train_network(
         reviews=unseen | dict.fromkeys(sorted(looks), review) | ({border: look} if method.looks_at_cases else {}),
         review_state=lambda: {"labels": review.state(), "method": method.state()},
         restore_review=restore,
-        validate=_validation(given),
+        validate=_validation(given, control),
         generators={"agents": generator},
     )
     trainer = Trainer(
@@ -235,9 +236,10 @@ def _snapshots_predictions(
     try:
         for index, weights in enumerate(networks):
             predictor.load_state_dict(weights)
-            for n, case in enumerate(cases):
-                control.check()
-                maps = predict_case(predictor, case, given.config, given.structures.nested, given.device, 0.25)
+            predicted = predict_cases(
+                predictor, cases, given.config, given.structures.nested, given.device, control.check
+            )
+            for n, (_, maps) in enumerate(predicted):
                 made[n].append(maps.astype(np.float16))
                 events.progress(index * len(cases) + n + 1, len(networks) * len(cases), "preparing mask agents")
     finally:
@@ -260,14 +262,14 @@ def start_from(network: nn.Module, weights: dict[str, torch.Tensor]) -> None:
         raise InputError("initial weights", "they belong to another network", "Use the same settings")
 
 
-def _validation(given: RunInput) -> Callable[[nn.Module], dict[str, float]] | None:
+def _validation(given: RunInput, control: JobControl) -> Callable[[nn.Module], dict[str, float]] | None:
     if not given.held_out:
         return None
 
     def validate(network: nn.Module) -> dict[str, float]:
         scores = []
-        for case in given.held_out:
-            maps = predict_case(network, case, given.config, given.structures.nested, given.device, 0.25)
+        nested = given.structures.nested
+        for case, maps in predict_cases(network, given.held_out, given.config, nested, given.device, control.check):
             hard = torch.from_numpy(maps > 0.5).float()[None]
             scores.append(float(soft_dice(hard * case.valid, case.masks.float()[None])))
         return {"validation_dice": float(np.mean(scores))}

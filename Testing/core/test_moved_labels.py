@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from shifted_balls import SHIFTED, SHIFTS, SPACING, bright_ball, cues_of, training_cases
 
 from SVLDRLCore.config import ReliabilityConfig, load_config
+from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.noise import shift_border
 from SVLDRLCore.data.overlap import dice_of
 from SVLDRLCore.data.sampler import CaseOrder, PatchSampler
@@ -76,13 +78,13 @@ def review_of(monkeypatch: Any, shift_mm: float) -> tuple[LabelReview, dict[int,
         cases, order, config, False, torch.device("cpu"), EventLog(None), relabel=learned.__setitem__
     )  # fmt: skip
     names = [case.name for case in cases]
-    monkeypatch.setattr(
-        label_review,
-        "predict_case",
-        lambda network, case, *rest, **more: shift_border(
-            truth_of(names.index(case.name)), SPACING, network.shift_mm
-        ).astype(np.float32)[None],
-    )
+
+    def drawn(network: Any, of: list[TrainingCase], *rest: Any) -> Iterator[tuple[TrainingCase, np.ndarray]]:
+        for case in of:
+            mask = shift_border(truth_of(names.index(case.name)), SPACING, network.shift_mm)
+            yield case, mask.astype(np.float32)[None]
+
+    monkeypatch.setattr(label_review, "predict_cases", drawn)
     review.before_training()
     assert sorted(learned) == DOUBTED
     assert order.weights == [1.0] * len(cases)  # all take part,
