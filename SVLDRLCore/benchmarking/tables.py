@@ -87,7 +87,7 @@ def structure_tables(study: Study, where: Condition) -> list[ResultTable]:
 
 def label_table(study: Study) -> tuple[list[str], list[list[str]]]:
     """(header, cells): how far the training labels are from the truth, for each noise and ratio."""
-    header = ["Noise", "Ratio", "Mean Dice of the training labels (± SD over seeds)", "Seeds"]
+    header = ["Noise", "Ratio", "Mean Dice of the corrupted labels (± SD over seeds)", "Seeds"]
     cells: dict[tuple[str, float], list[str]] = {}
     for where in study.conditions:
         here = [r for r in study.results if (r.noise, r.ratio) == (where.noise, where.ratio)]
