@@ -15,6 +15,7 @@ import torch
 
 from ..data.cases import intensity_of
 from ..data.cropped_segmentations import on_image_grid
+from ..data.overlap import dice_of
 from ..data.prepare import prepare_image, prepare_label, to_native
 from ..data.volumes import read_image, read_label, require_same_geometry, write_image, write_label
 from ..errors import InputError
@@ -241,13 +242,12 @@ def _changes(
     changes = []
     for name, values in rows.items():
         old, new = np.isin(before, values), np.isin(after, values)
-        total = int(old.sum() + new.sum())
         changes.append(
             {
                 "structure": name,
                 "before_ml": float(old.sum() * voxel_ml),
                 "after_ml": float(new.sum() * voxel_ml),
-                "dice": 2.0 * float((old & new).sum()) / total if total else 1.0,
+                "dice": dice_of(old, new),
                 "added_ml": float((new & ~old).sum() * voxel_ml),
                 "removed_ml": float((old & ~new).sum() * voxel_ml),
             }

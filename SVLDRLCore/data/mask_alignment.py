@@ -146,8 +146,8 @@ def calibrate(
     edges = [_centre([m.edges_mm[c] for m, _ in known], trust) for c in range(len(known[0][0].edges_mm))]
     channel = int(np.argmin([sd for _, sd in edges]))
     sizes = [(f, w) for f, w in zip(faults, weights) if f is not None and w > 0]
-    trust = np.asarray([w for _, w in sizes])
-    largest = [_quantiles(kind, trust, [0.9])[0] for kind in zip(*(f for f, _ in sizes))]
+    trust_in_sizes = np.asarray([w for _, w in sizes])
+    largest = [_quantiles(kind, trust_in_sizes, [0.9])[0] for kind in zip(*(f for f, _ in sizes))]
     return Calibration(channel, *edges[channel], model, model_sd, max(scatter, 1e-3), *largest)
 
 

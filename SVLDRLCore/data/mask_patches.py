@@ -99,9 +99,10 @@ class MaskPatchSampler:
 
     def _patch(self, index: int) -> tuple[int, list[Tensor]]:
         case, rng = self.cases[index], self.rng
-        present = [c for c, mask in enumerate(case.masks) if bool(mask.any())] or [0]
+        foreground = self._foreground[index]
+        present = [c for c, voxels in enumerate(foreground) if len(voxels)] or [0]
         structure = present[int(rng.integers(len(present)))]
-        window = draw_window(case.image.shape[1:], self.data, self._foreground[index][structure], rng)
+        window = draw_window(case.image.shape[1:], self.data, foreground[structure], rng)
         shown = self.predictions[index]
         final = rng.random() < 0.7
         prediction = shown[-1 if final else int(rng.integers(len(shown)))][structure]

@@ -20,6 +20,7 @@ from scipy import ndimage
 from ..config import ReliabilityConfig
 from ..data.mask_alignment import bounding_box, measure_border
 from ..data.noise import shift_border
+from ..data.overlap import dice_of
 from ..methods.label_cues import Cues, label_cues, smallest_bias_mm
 from ..methods.reliability import ISLAND_SHARE, judge
 
@@ -102,7 +103,7 @@ def compare(label: np.ndarray, probability: np.ndarray, spacing_dhw: Sequence[fl
         "leak": _largest(_opened(moved & label & ~found), offset),
     }
     share = {kind: region.voxels / n_label for kind, region in regions.items()}
-    dice = 2.0 * int((label & found).sum()) / (n_label + n_found)
+    dice = dice_of(label, found)
     return Findings(
         shift_mm, share["missing part"], share["leak"], cues.fit, cues.islands, dice, regions, False, n_found, n_label
     )  # fmt: skip

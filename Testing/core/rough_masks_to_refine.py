@@ -23,7 +23,6 @@ TINY: dict[str, Any] = {
     "mask_agents": {"opinion_steps": 6, "reinforcement_steps": 2, "rollout_steps": 2, "step_size": 0.4},
     "train": {"steps": 12, "batch_size": 1, "device": "cpu"},
 }
-KEEP, ENHANCE, WEAKEN = range(3)
 ONE = structures_of({1: "organ"})
 NESTED = structures_of({1: "rim", 2: "core"}, {"whole": (1, 2), "core": (2,)})
 

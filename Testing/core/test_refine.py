@@ -7,20 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rough_masks_to_refine import (
-    ENHANCE,
-    GRIDS,
-    KEEP,
-    NESTED,
-    TINY,
-    WEAKEN,
-    block,
-    files,
-    model_that,
-    refined,
-    with_islands,
-)
+from rough_masks_to_refine import GRIDS, NESTED, TINY, block, files, model_that, refined, with_islands
 
+from SVLDRLCore.agents.actions import ENHANCE, KEEP, WEAKEN
 from SVLDRLCore.commands.refine import refine
 from SVLDRLCore.commands.train import train
 from SVLDRLCore.data.phantoms import make_phantom, write_phantom_dataset

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import SimpleITK as sitk
-from rough_masks_to_refine import ENHANCE, GRIDS, block, files, model_that
+from rough_masks_to_refine import GRIDS, block, files, model_that
 
+from SVLDRLCore.agents.actions import ENHANCE
 from SVLDRLCore.commands.refine import refine
 from SVLDRLCore.data.volumes import Segment, read_label, write_label
 from SVLDRLCore.errors import Cancelled, InputError
