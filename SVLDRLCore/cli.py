@@ -269,7 +269,8 @@ def _define_corrupt(sub: ArgumentParser) -> None:
     """Make a copy of a data list whose labels are wrong in a known way."""
     sub.add_argument("datalist", type=str)
     sub.add_argument("--output", type=str, required=True)
-    sub.add_argument("--noise", type=str, required=True, help="mt (erosion, dilation) or sfda (a weak model's labels)")
+    kinds = "mt (eroded, dilated), sloppy (irregular borders, slices left out), sfda (a weak model's labels)"
+    sub.add_argument("--noise", type=str, required=True, help=kinds)
     sub.add_argument("--ratio", type=float, default=0.5, help="share of the cases")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--strength", type=str, default="strong", help="of mt noise: mild or strong")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..config import Config, load_config, with_values
 from ..data.cases import in_memory, load_image, load_training_case
 from ..data.cropped_segmentations import on_image_grid
 from ..data.datalist import Case, DataList, load_datalist, save_datalist
-from ..data.noise import MT_STRENGTHS_MM, morphological_noise
+from ..data.noise import MT_STRENGTHS_MM, morphological_noise, sloppy_noise
 from ..data.overlap import dice_of
 from ..data.prepare import prepare_label, to_native
 from ..data.spacing import median_spacing
@@ -25,7 +26,7 @@ from ..job_control import JobControl
 from ..learning.source_model import source_model_labels
 from .train import choose_device
 
-NOISES = ("mt", "sfda")
+NOISES = ("mt", "sloppy", "sfda")
 
 
 def corrupt(
@@ -45,10 +46,11 @@ def corrupt(
 ) -> Path:
     """Write `output`/datalist.json with noisy training labels; the originals stay where they are.
 
-    `mt`: each chosen case is eroded or dilated (`strength` mild 0.6 to 4.4 mm, strong 3 to 8 mm). `sfda`: a
-    model trained on `source_cases` of the other cases until its labels reach Dice 0.70 to 0.75 labels the chosen
-    ones. `corruption.json` holds the Dice of each corrupted label against the original. The new list has no
-    validation list: nothing clean is within a training's reach.
+    `mt`: each chosen case is eroded or dilated (`strength` mild 0.6 to 4.4 mm, strong 3 to 8 mm). `sloppy`: each has
+    an irregular border and lacks a fifth of its slices (`data.noise.sloppy_noise`). `sfda`: a model trained on
+    `source_cases` of the other cases until its labels reach Dice 0.70 to 0.75 labels the chosen ones.
+    `corruption.json` holds the Dice of each corrupted label against the original. The new list has no validation
+    list: nothing clean is within a training's reach.
 
     Raises:
         InputError: an unknown noise or strength, a ratio outside 0 to 1, or an output folder in use.
@@ -90,8 +92,9 @@ def _corrupt(
     order = rng.permutation(len(listed.training)).tolist()
     chosen = sorted(order[: round(ratio * len(order))])
     events.emit("started", job="corrupt", output=str(output))
-    if noise == "mt":
-        noisy = _morphological(listed, chosen, strength, rng, events, control)
+    if noise != "sfda":
+        change = sloppy_noise if noise == "sloppy" else partial(morphological_noise, strength=strength)
+        noisy = _redrawn(listed, chosen, change, rng, events, control)
         steps = None
     else:
         source = [listed.training[i] for i in order[len(chosen) :][:source_cases]]
@@ -121,10 +124,10 @@ def _corrupt(
     return path
 
 
-def _morphological(
+def _redrawn(
     listed: DataList,
     chosen: Sequence[int],
-    strength: str,
+    change: Callable[..., np.ndarray],
     rng: np.random.Generator,
     events: EventLog,
     control: JobControl,
@@ -133,7 +136,7 @@ def _morphological(
     for done, index in enumerate(chosen, start=1):
         control.check()
         label = _label(listed.training[index])
-        array = morphological_noise(label.array, label.geometry.spacing_dhw, strength, rng)
+        array = change(label.array, label.geometry.spacing_dhw, rng=rng)
         made[index] = (replace(label, array=array), _dice(array, label.array, listed.labels))
         events.progress(done, len(chosen), "corrupting")
     return made

@@ -12,6 +12,10 @@ from scipy import ndimage
 MT_STRENGTHS_MM = {"mild": (0.6, 4.4), "strong": (3.0, 8.0)}
 """Magnitude of the border shift: `mild` is MTCL's published left-atrium noise, `strong` is harder."""
 
+SLOPPY_AMPLITUDE_MM = (1.5, 4.0)
+SLOPPY_SMOOTHNESS_MM = 10.0
+SLOPPY_SLICES_LEFT_OUT = 0.2
+
 
 def signed_distance(mask: np.ndarray, spacing_dhw: tuple[float, ...]) -> np.ndarray:
     """Distance of each voxel centre to the mask's surface in mm (D, H, W), negative inside.
@@ -78,4 +82,27 @@ def morphological_noise(
             shift *= 0.7
             changed = shift_border(label == value, spacing_dhw, shift)
         noisy[changed & (noisy == 0) & ((label == value) | (label == 0))] = value
+    return noisy
+
+
+def sloppy_noise(label: np.ndarray, spacing_dhw: tuple[float, ...], rng: np.random.Generator) -> np.ndarray:
+    """What a hurried reader leaves, on a label map (D, H, W) of integers: irregular borders, slices left out.
+
+    Each structure's border goes in and out by `SLOPPY_AMPLITUDE_MM` (SD, one draw a case), varying over
+    `SLOPPY_SMOOTHNESS_MM`; then each slice is left empty with probability `SLOPPY_SLICES_LEFT_OUT` (slices lie
+    across the axis of largest spacing, the first one of equals). Structures never take voxels from each other; one
+    of which nothing would be left is roughened less, and keeps the slices that hold it alone.
+    """
+    amplitude = rng.uniform(*SLOPPY_AMPLITUDE_MM)
+    axis = int(np.argmax(spacing_dhw))
+    left_out = rng.random(label.shape[axis]) < SLOPPY_SLICES_LEFT_OUT
+    left_out = left_out.reshape([-1 if a == axis else 1 for a in range(label.ndim)])
+    field = smooth_field(label.shape, spacing_dhw, SLOPPY_SMOOTHNESS_MM, rng)
+    noisy = np.zeros_like(label)
+    for value in np.unique(label[label > 0]):
+        free = ((label == value) | (label == 0)) & (noisy == 0)
+        distance, limit = signed_distance(label == value, spacing_dhw), amplitude
+        while not (drawn := free & (distance < limit * field)).any():
+            limit *= 0.7
+        noisy[drawn & ~left_out if (drawn & ~left_out).any() else drawn] = value
     return noisy

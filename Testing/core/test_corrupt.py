@@ -73,6 +73,15 @@ def test_strong_noise_is_stronger(datalist: Path, tmp_path: Path) -> None:
     assert told(tmp_path / "strong")["mean_label_dice"] < told(tmp_path / "mild")["mean_label_dice"] - 0.1
 
 
+def test_sloppy_readers_leave_slices_out_and_wander_about_the_border(datalist: Path, tmp_path: Path) -> None:
+    made = corrupt(datalist, tmp_path / "noisy", noise="sloppy", ratio=1.0, seed=2)
+    clean, wrong, report = labels_of(load_datalist(datalist)), labels_of(load_datalist(made)), told(tmp_path / "noisy")
+    assert (report["noise"], report["strength"]) == ("sloppy", None)
+    for row in report["cases"]:
+        assert row["label_dice"] == pytest.approx(dice(wrong[row["case"]], clean[row["case"]]))
+        assert row["label_dice"] < 0.95
+
+
 @pytest.mark.parametrize(("ratio", "count"), [(0.0, 0), (0.34, 2), (1.0, 6)])
 def test_the_ratio_is_that_of_the_cases(datalist: Path, tmp_path: Path, ratio: float, count: int) -> None:
     corrupt(datalist, tmp_path / "noisy", noise="mt", ratio=ratio)

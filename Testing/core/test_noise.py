@@ -11,6 +11,7 @@ from SVLDRLCore.data.noise import (
     roughen_border,
     shift_border,
     signed_distance,
+    sloppy_noise,
     smooth_field,
 )
 
@@ -169,3 +170,35 @@ def test_the_label_given_is_left_alone():
     before = label.copy()
     morphological_noise(label, SPACING, "strong", np.random.default_rng(0))
     np.testing.assert_array_equal(label, before)
+
+
+def test_a_sloppy_label_lacks_slices_and_its_border_goes_in_and_out() -> None:
+    label = np.zeros((40, 64, 64), np.uint8)
+    label[6:34, 12:52, 12:34] = 1
+    label[6:34, 12:52, 34:52] = 2
+    noisy = sloppy_noise(label, (2.0, 1.0, 1.0), np.random.default_rng(3))
+    held, left = (label > 0).any((1, 2)), (noisy > 0).any((1, 2))
+    assert 0.05 < (held & ~left).sum() / held.sum() < 0.4  # a fifth, and sharp: the others are drawn
+    drawn = noisy[held & left] > 0
+    there = label[held & left] > 0
+    assert (drawn & ~there).any()
+    assert (there & ~drawn).any()
+    assert not ((noisy == 1) & (label == 2)).any()
+    assert not ((noisy == 2) & (label == 1)).any()
+    assert np.array_equal(noisy, sloppy_noise(label, (2.0, 1.0, 1.0), np.random.default_rng(3)))
+
+
+def test_slices_lie_across_the_largest_spacing() -> None:
+    label = np.zeros((48, 48, 30), np.uint8)
+    label[8:40, 8:40, 3:27] = 1
+    noisy = sloppy_noise(label, (1.0, 1.0, 3.0), np.random.default_rng(0))
+    assert (label.any((0, 1)) & ~noisy.any((0, 1))).any()
+    assert noisy[10:38].any((1, 2)).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_sloppy_noise_never_wipes_a_structure_out(seed: int) -> None:
+    label = np.zeros((12, 12, 12), np.uint8)
+    label[6, 6, 6] = 3
+    label[2, 2, 2:4] = 1
+    assert set(np.unique(sloppy_noise(label, (1.0, 1.0, 1.0), np.random.default_rng(seed)))) == {0, 1, 3}
