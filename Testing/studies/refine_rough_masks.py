@@ -29,25 +29,35 @@ from SVLDRLCore.learning.source_model import source_model_labels
 
 TRUSTS = (0.0, 0.5, 0.9)
 LARGEST_NUMBER_OF_CASES = 10
+NETWORK_MADE = "network's (SFDA)"
 SOURCE_CASES = 2
 """Training cases (clean) that the network learns from whose masks are refined."""
 
 
-def refine_rows(model: TrainedModel, listed: DataList, seed: int) -> list[dict[str, Any]]:
-    """A row a case, structure and kind: Dice and ASD before, of the prediction alone, and after at each trust."""
+def refine_rows(
+    model: TrainedModel, listed: DataList, seed: int, wanted: Sequence[str] = ()
+) -> list[dict[str, Any]]:  # fmt: skip
+    """A row a case, structure and kind: Dice and ASD before, of the prediction alone, and after at each trust.
+
+    Args:
+        wanted: kinds of error; all where it is empty.
+    """
     assert DEFAULT_TRUST in TRUSTS
     if model.mask_network is None:
         raise SystemExit("the model has no mask agents")
     cases = load_training_cases(listed.validation[:LARGEST_NUMBER_OF_CASES], model.config.data, model.structures)
-    weak = network_made(model, listed, cases)
+    weak = network_made(model, listed, cases) if not wanted or NETWORK_MADE in wanted else None
     rng = np.random.default_rng([seed, 5])
     rows = []
-    for case, made in zip(cases, weak):
+    for number, case in enumerate(cases):
         prediction = predict(model, case.image.numpy(), batch_size=8)
         for structure, name in enumerate(model.structures.names):
             truth = case.masks[structure].numpy() > 0
             if truth.any():
-                kinds = rough_masks(truth, case.spacing_dhw, rng) | {"network's (SFDA)": made[structure] > 0.5}
+                kinds = rough_masks(truth, case.spacing_dhw, rng)
+                if weak is not None:
+                    kinds[NETWORK_MADE] = weak[number][structure] > 0.5
+                kinds = {kind: rough for kind, rough in kinds.items() if not wanted or kind in wanted}
                 place = {"case": case.name, "structure": name}
                 rows += [place | row for row in structure_rows(model, case, structure, prediction, truth, kinds)]
     return rows
