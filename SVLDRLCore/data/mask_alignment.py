@@ -8,6 +8,7 @@ each of them says about trusted labels (on average, and how surely) is learned b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
@@ -19,6 +20,10 @@ ALIGNMENT_CHANNELS = 4
 UNIT_MM = 3.0
 """Shifts are told to the network in these units."""
 LARGEST_SHIFT_MM = 10.0
+VERY_UNEVEN = 2.0
+"""Unevenness of a mask that cannot be measured (empty, or the prediction is), 1 is usual."""
+FLAT_PER_MM = 1e-4
+"""Gradients (of intensities in [0, 1]) that tell nothing."""
 MOST_VOXELS = 60_000
 """Measured on every n-th voxel of larger boxes; averages over a border hardly feel it."""
 
@@ -31,11 +36,20 @@ class BorderMeasure:
         model_mm: the model's border, on average over both borders (interquartile means: leaks do not count).
         scatter_mm: quartile range of that distance along the borders.
         edges_mm: for each image channel, where its mean intensity changes most across the border.
+        steepness: for each channel, how much it changes along the border, once moved onto the model's on average,
+            relative to how much it changes along the model's. A border drawn beside the edge lies on flatter ground.
     """
 
     model_mm: float
     scatter_mm: float
     edges_mm: tuple[float, ...]
+    steepness: tuple[float, ...]
+
+    def unevenness(self, channel: int) -> float:
+        """How unlike the model's the border runs, whatever its mean: by its scatter, and by what it misses of the
+        edge.
+        """
+        return math.sqrt(self.scatter_mm) / self.steepness[channel]
 
 
 @dataclass(frozen=True)
@@ -50,7 +64,7 @@ class Calibration:
     edge_sd_mm: float = 1e3
     model_mm: float = 0.0
     model_sd_mm: float = 1.0
-    scatter_mm: float = 3.0
+    unevenness: float = 1.7
     missing_mm: float = 1e3
     leak_mm: float = 1e3
 
@@ -59,6 +73,10 @@ class Calibration:
         told = (measure.model_mm - self.model_mm, measure.edges_mm[self.channel] - self.edge_mm)
         weights = (self.model_sd_mm**-2, self.edge_sd_mm**-2)
         return float(np.average(told, weights=weights))
+
+    def relative_unevenness(self, measure: BorderMeasure) -> float:
+        """How unevenly a mask lies to the model; 1 is usual for trusted labels."""
+        return measure.unevenness(self.channel) / self.unevenness
 
 
 CALIBRATION_VALUES = len(astuple(Calibration()))
@@ -87,7 +105,10 @@ def measure_border(
     inward = np.clip(to_model[np.abs(to_mask) < near], -LARGEST_SHIFT_MM, LARGEST_SHIFT_MM)
     (a, spread_a), (b, spread_b) = _middle(outward), _middle(inward)
     edges = tuple(edge_position(channel[thinned], to_mask, float(np.mean(spacing))) for channel in image)
-    return BorderMeasure((a - b) / 2, (spread_a + spread_b) / 2, edges)
+    shift = (a - b) / 2
+    borders = np.abs(to_mask - shift) < near, np.abs(to_model) < near
+    steepness = tuple(relative_steepness(channel[thinned], *borders, spacing) for channel in image)
+    return BorderMeasure(shift, (spread_a + spread_b) / 2, edges, steepness)
 
 
 def edge_positions(mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[float]) -> tuple[float, ...] | None:
@@ -127,6 +148,22 @@ def edge_position(channel: np.ndarray, distance: np.ndarray, voxel_mm: float) ->
     return float(np.average(position[1:-1], weights=weight)) if weight.any() else 0.0
 
 
+def relative_steepness(
+    channel: np.ndarray, border: np.ndarray, other: np.ndarray, spacing_dhw: Sequence[float]
+) -> float:
+    """Mean size of an image channel's gradient on a border over that on another; 1 in a flat image.
+
+    Args:
+        channel: (D, H, W); border, other: boolean (D, H, W).
+    """
+    axes = [axis for axis, n in enumerate(channel.shape) if n > 1]
+    slopes = [np.gradient(channel.astype(np.float32), spacing_dhw[axis], axis=axis) for axis in axes]
+    size = np.sqrt(sum(slope**2 for slope in slopes))
+    if not border.any() or not other.any():
+        return 1.0
+    return float((size[border].mean() + FLAT_PER_MM) / (size[other].mean() + FLAT_PER_MM))
+
+
 def calibrate(
     measures: Sequence[BorderMeasure | None],
     weights: Sequence[float],
@@ -142,13 +179,13 @@ def calibrate(
         return Calibration()
     trust = np.asarray([w for _, w in known])
     model, model_sd = _centre([m.model_mm for m, _ in known], trust)
-    scatter, _ = _centre([m.scatter_mm for m, _ in known], trust)
     edges = [_centre([m.edges_mm[c] for m, _ in known], trust) for c in range(len(known[0][0].edges_mm))]
     channel = int(np.argmin([sd for _, sd in edges]))
+    uneven, _ = _centre([m.unevenness(channel) for m, _ in known], trust)
     sizes = [(f, w) for f, w in zip(faults, weights) if f is not None and w > 0]
     trust_in_sizes = np.asarray([w for _, w in sizes])
     largest = [_quantiles(kind, trust_in_sizes, [0.9])[0] for kind in zip(*(f for f, _ in sizes))]
-    return Calibration(channel, *edges[channel], model, model_sd, max(scatter, 1e-3), *largest)
+    return Calibration(channel, *edges[channel], model, model_sd, max(uneven, 1e-3), *largest)
 
 
 def _centre(values: Sequence[float], weights: np.ndarray) -> tuple[float, float]:
@@ -180,14 +217,14 @@ def alignment_maps(
     """What the mask agents see of it (4, D, H, W), float32.
 
     Depth in the rough mask with its border moved by the case's shift, depth in the prediction with its own border
-    moved by what is usual, then the case's shift (in `UNIT_MM`) and scatter (1 is usual), the same everywhere.
+    moved by what is usual, then the case's shift (in `UNIT_MM`) and unevenness (1 is usual), the same everywhere.
     """
     maps = np.empty((ALIGNMENT_CHANNELS, *rough.shape), np.float32)
     shift = calibration.shift(measure) if measure is not None else 0.0
-    scatter = measure.scatter_mm if measure is not None else LARGEST_SHIFT_MM
+    uneven = calibration.relative_unevenness(measure) if measure is not None else VERY_UNEVEN
     maps[0] = depth_map(rough, spacing_dhw, shift)
     maps[1] = depth_map(prediction, spacing_dhw, -calibration.model_mm)
-    maps[2], maps[3] = shift / UNIT_MM, scatter / calibration.scatter_mm
+    maps[2], maps[3] = shift / UNIT_MM, uneven
     return maps
 
 

@@ -86,11 +86,11 @@ class MaskAgentNetwork(nn.Module):
         """
         voters = torch.cat([2 * rough - 1, 2 * prediction - 1, alignment[:, :2]], dim=1)
         features = self.decoder(self.encoder(torch.cat([image, voters / 2], dim=1)))
-        shift, scatter = alignment[:, 2:, *(n // 2 for n in rough.shape[2:])].unbind(1)  # the same everywhere
-        weights = self.votes(torch.stack([shift, shift.abs(), scatter], dim=1))[:, :, None, None, None]
+        shift, uneven = alignment[:, 2:, *(n // 2 for n in rough.shape[2:])].unbind(1)  # the same everywhere
+        weights = self.votes(torch.stack([shift, shift.abs(), uneven], dim=1))[:, :, None, None, None]
         seen = self.opinion_head(features)
         vote = seen[:, :1] + 4 * ((weights + seen[:, 1:]) * voters).sum(1, keepdim=True)
-        share = belief_in_mask(scatter)[:, None, None, None, None]
+        share = belief_in_mask(uneven)[:, None, None, None, None]
         opinion = share * vote + (1 - share) * 4 * voters[:, 1:2]
         return Reading(self.agent_features(features.detach()), opinion)
 
@@ -104,10 +104,10 @@ class MaskAgentNetwork(nn.Module):
         return (self.policy_head(hidden) + self.decisiveness * rule).unsqueeze(1), self.value_head(hidden)
 
 
-def belief_in_mask(scatter: Tensor) -> Tensor:
-    """How far a mask is believed at all (B,), from the scatter of the distance between both borders (B,), 1 = usual.
+def belief_in_mask(uneven: Tensor) -> Tensor:
+    """How far a mask is believed at all (B,), from how unevenly it lies to the model (B,), 1 = usual.
 
-    Scatters add up as variances, so what exceeds that of the trusted labels is the rough mask's own. A mask that is
-    half as uneven again has less to tell than the model, whose word then stands alone.
+    What exceeds the unevenness of trusted labels is the rough mask's own. A mask that is a third as uneven again
+    has less to tell than the model, whose word then stands alone.
     """
-    return torch.sigmoid(24 * (math.log(1.3) - scatter.clamp(min=1e-3).log()))
+    return torch.sigmoid(24 * (math.log(1.3) - uneven.clamp(min=1e-3).log()))

@@ -75,11 +75,11 @@ def test_thickness_and_differences_by_hand() -> None:
     assert not leak.any()
     assert not differences(slab, wider, 5.0, ISO)[0].any()
     assert fault_sizes(slab, wider, None, ISO) is None
-    assert fault_sizes(slab, wider, BorderMeasure(0.0, 1.0, ()), ISO) == (2.0, 0.0)
+    assert fault_sizes(slab, wider, BorderMeasure(0.0, 1.0, (), ()), ISO) == (2.0, 0.0)
 
 
 def test_nine_of_ten_trusted_labels_lie_below_the_limits() -> None:
-    measures = [BorderMeasure(0.0, 1.0, (0.0,))] * 21
+    measures = [BorderMeasure(0.0, 1.0, (0.0,), (1.0,))] * 21
     faults = [(float(k), 2.0 * k) for k in range(20)] + [(1e6, 1e6)]
     made = calibrate(measures, [1.0] * 20 + [0.0], faults)
     assert made.missing_mm == pytest.approx(17.0, abs=0.1)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from SVLDRLCore.config import load_config
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.mask_alignment import (
-    LARGEST_SHIFT_MM,
     MOST_VOXELS,
     UNIT_MM,
+    VERY_UNEVEN,
     BorderMeasure,
     Calibration,
     alignment_maps,
@@ -70,17 +71,19 @@ def test_calibration_learns_what_is_usual_and_whom_to_believe() -> None:
     rng = np.random.default_rng(0)
     truth = rng.uniform(-1, 1, 40)
     measures = [
-        BorderMeasure(1.0 + 1.5 * rng.standard_normal(), 2.5, (6 * rng.standard_normal(), 2.0 + 0.2 * t)) for t in truth
+        BorderMeasure(1.0 + 1.5 * rng.standard_normal(), 2.25, (6 * rng.standard_normal(), 2.0 + 0.2 * t), (1.0, 0.5))
+        for t in truth
     ]
-    wrong = [BorderMeasure(9.0, 9.0, (9.0, 9.0))] * 30
+    wrong = [BorderMeasure(9.0, 9.0, (9.0, 9.0), (1.0, 0.1))] * 30
     made = calibrate([*measures, *wrong, None], [1.0] * 40 + [0.02] * 31)
     assert made.channel == 1
     assert made.edge_mm == pytest.approx(2.0, abs=0.1)
     assert made.model_mm == pytest.approx(1.0, abs=0.8)
     assert made.model_sd_mm == pytest.approx(1.5, abs=0.6)
-    assert made.scatter_mm == pytest.approx(2.5)
+    assert made.unevenness == pytest.approx(1.5 / 0.5)  # by the channel that is looked at
+    assert made.relative_unevenness(BorderMeasure(0.0, 9.0, (0.0, 0.0), (0.1, 1.0))) == pytest.approx(3 / 3)
     # A mask 2 mm inside what is usual by a sure edge, and anywhere by an unsure model:
-    assert made.shift(BorderMeasure(-3.0, 2.5, (0.0, 4.0))) == pytest.approx(2.0, abs=0.3)
+    assert made.shift(BorderMeasure(-3.0, 2.5, (0.0, 4.0), (1.0, 1.0))) == pytest.approx(2.0, abs=0.3)
     assert calibrate(measures[:3], [1.0] * 3) == Calibration()  # too few to say
 
 
@@ -105,6 +108,29 @@ def test_the_scatter_tells_an_irregular_border_from_a_smooth_one() -> None:
     assert measure.scatter_mm > 2.0 > measured(shift_border(model, ISO, 2.0), model).scatter_mm
 
 
+@pytest.mark.parametrize("spacing", [ISO, FLAT])
+def test_a_border_beside_the_edge_lies_on_flatter_ground(spacing: tuple[float, ...]) -> None:
+    """A cube of equal volume, as a network might draw a ball: the borders lie apart no more than a reader's may."""
+    model = ball(12.0, spacing)
+    blurred = ndimage.gaussian_filter(0.5 * model, [1.5 / s for s in spacing], output=np.float32)
+    image = blurred[None] + 0.02 * np.random.default_rng(0).standard_normal((1, *model.shape)).astype(np.float32)
+    grid = np.indices(model.shape) - (model.shape[0] - 1) / 2
+    cube = (np.abs(grid) * np.reshape(spacing, (3, 1, 1, 1)) <= 12.0 * (np.pi / 6) ** (1 / 3)).all(axis=0)
+    right, beside = (measure_border(mask, model, image, spacing) for mask in (model, cube))
+    assert right.steepness[0] == pytest.approx(1.0)
+    assert beside.steepness[0] < 0.8
+    assert beside.unevenness(0) > 1.3 * right.unevenness(0)
+    # A mask that is too wide all around is moved onto the edge first.
+    wide = measure_border(shift_border(model, spacing, 2.0), model, image, spacing)
+    assert wide.steepness[0] > 0.9
+
+
+def test_one_slice_has_no_gradient_across() -> None:
+    model = ball(9.0, ISO)[24:25]
+    measure = measure_border(model, model, model[None].astype(np.float32), ISO)
+    assert measure.steepness == (1.0,)
+
+
 def test_an_empty_or_full_mask_cannot_be_measured() -> None:
     full, empty, image = ball(5.0, ISO), np.zeros((48, 48, 48), bool), np.zeros((1, 48, 48, 48), np.float32)
     for rough, model in ((empty, full), (full, empty), (~empty, full), (full, ~empty)):
@@ -113,7 +139,7 @@ def test_an_empty_or_full_mask_cannot_be_measured() -> None:
     assert np.isfinite(maps).all()
     assert (maps[0] < -0.9).all()
     assert (maps[2] == 0).all()
-    assert maps[3, 0, 0, 0] == pytest.approx(LARGEST_SHIFT_MM / Calibration().scatter_mm)
+    assert maps[3, 0, 0, 0] == VERY_UNEVEN
     assert measured(full, full).edges_mm[0] == pytest.approx(0.0, abs=0.6)
     assert measure_border(full, full, image, ISO).edges_mm == (0.0,)  # nothing to see in a flat image
 
@@ -128,7 +154,7 @@ def test_the_moved_mask_is_the_mask_of_the_other_reader() -> None:
     assert maps.shape == (4, 48, 48, 48)
     np.testing.assert_array_equal(maps[1] > 0, model)
     assert np.all(maps[2] == np.float32(usual.shift(measure) / UNIT_MM))
-    assert np.all(maps[3] == np.float32(measure.scatter_mm))
+    assert np.all(maps[3] == np.float32(usual.relative_unevenness(measure)))
     assert np.abs(maps[:2]).max() <= 1
     # A model that is known to draw 2 mm too wide is moved back by that.
     wide = alignment_maps(rough, model, measure, Calibration(model_mm=2.0), ISO)
