@@ -274,6 +274,7 @@ def _define_corrupt(sub: ArgumentParser) -> None:
     sub.add_argument("--ratio", type=float, default=0.5, help="share of the cases")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--strength", type=str, default="strong", help="of mt noise: mild or strong")
+    sub.add_argument("--left-out", type=float, default=0.2, help="share of the slices that sloppy labels lack")
     sub.add_argument("--source-cases", type=int, default=2, help="cases that the sfda source model is trained on")
     sub.add_argument("--preset", type=str, default="general", help="of the sfda source model")
     _job_options(sub)

@@ -37,6 +37,7 @@ def corrupt(
     ratio: float = 0.5,
     seed: int = 0,
     strength: str = "strong",
+    left_out: float = 0.2,
     source_cases: int = 2,
     preset: str = "general",
     lowest_dice: float = 0.70,
@@ -47,7 +48,7 @@ def corrupt(
     """Write `output`/datalist.json with noisy training labels; the originals stay where they are.
 
     `mt`: each chosen case is eroded or dilated (`strength` mild 0.6 to 4.4 mm, strong 3 to 8 mm). `sloppy`: each has
-    an irregular border and lacks a fifth of its slices (`data.noise.sloppy_noise`). `sfda`: a model trained on
+    an irregular border and lacks `left_out` of its slices (`data.noise.sloppy_noise`). `sfda`: a model trained on
     `source_cases` of the other cases until its labels reach Dice 0.70 to 0.75 labels the chosen ones.
     `corruption.json` holds the Dice of each corrupted label against the original. The new list has no validation
     list: nothing clean is within a training's reach.
@@ -57,7 +58,7 @@ def corrupt(
     """
     with EventLog(None, listeners) as events, failures_told(events):
         return _corrupt(
-            Path(datalist), Path(output), noise, ratio, seed, strength, source_cases, preset,
+            Path(datalist), Path(output), noise, ratio, seed, strength, left_out, source_cases, preset,
             (lowest_dice, highest_dice), events, control or JobControl(),
         )  # fmt: skip
 
@@ -72,6 +73,7 @@ def _corrupt(
     ratio: float,
     seed: int,
     strength: str,
+    left_out: float,
     source_cases: int,
     preset: str,
     dice_range: tuple[float, float],
@@ -83,6 +85,8 @@ def _corrupt(
             f"noise {noise!r} of strength {strength!r}", "there is none of that name",
             f"Use one of {NOISES} and of {tuple(MT_STRENGTHS_MM)}",
         )  # fmt: skip
+    if not 0 <= left_out <= 1:
+        raise InputError("left_out", f"{left_out} lies outside 0 to 1", "Give the share of slices, e.g. 0.2")
     if not 0 <= ratio <= 1:
         raise InputError("ratio", f"{ratio} lies outside 0 to 1", "Give the share of cases to corrupt, e.g. 0.5")
     if output.exists() and any(output.iterdir()):
@@ -93,7 +97,8 @@ def _corrupt(
     chosen = sorted(order[: round(ratio * len(order))])
     events.emit("started", job="corrupt", output=str(output))
     if noise != "sfda":
-        change = sloppy_noise if noise == "sloppy" else partial(morphological_noise, strength=strength)
+        sloppy, eroded = partial(sloppy_noise, left_out=left_out), partial(morphological_noise, strength=strength)
+        change = sloppy if noise == "sloppy" else eroded
         noisy = _redrawn(listed, chosen, change, rng, events, control)
         steps = None
     else:
@@ -115,7 +120,8 @@ def _corrupt(
     write_json_atomically(
         output / "corruption.json",
         {
-            "noise": noise, "strength": strength if noise == "mt" else None, "ratio": ratio, "seed": seed,
+            "noise": noise, "strength": strength if noise == "mt" else None,
+            "left_out": left_out if noise == "sloppy" else None, "ratio": ratio, "seed": seed,
             "source_cases": [c.name for c in source] if noise == "sfda" else [], "source_steps": steps,
             "mean_label_dice": float(np.mean(dice)) if dice else 1.0, "cases": rows,
         },

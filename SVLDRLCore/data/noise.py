@@ -14,7 +14,6 @@ MT_STRENGTHS_MM = {"mild": (0.6, 4.4), "strong": (3.0, 8.0)}
 
 SLOPPY_AMPLITUDE_MM = (1.5, 4.0)
 SLOPPY_SMOOTHNESS_MM = 10.0
-SLOPPY_SLICES_LEFT_OUT = 0.2
 
 
 def signed_distance(mask: np.ndarray, spacing_dhw: tuple[float, ...]) -> np.ndarray:
@@ -85,18 +84,20 @@ def morphological_noise(
     return noisy
 
 
-def sloppy_noise(label: np.ndarray, spacing_dhw: tuple[float, ...], rng: np.random.Generator) -> np.ndarray:
+def sloppy_noise(
+    label: np.ndarray, spacing_dhw: tuple[float, ...], rng: np.random.Generator, left_out: float = 0.2
+) -> np.ndarray:
     """What a hurried reader leaves, on a label map (D, H, W) of integers: irregular borders, slices left out.
 
     Each structure's border goes in and out by `SLOPPY_AMPLITUDE_MM` (SD, one draw a case), varying over
-    `SLOPPY_SMOOTHNESS_MM`; then each slice is left empty with probability `SLOPPY_SLICES_LEFT_OUT` (slices lie
+    `SLOPPY_SMOOTHNESS_MM`; then each slice is left empty with probability `left_out` (slices lie
     across the axis of largest spacing, the first one of equals). Structures never take voxels from each other; one
     of which nothing would be left is roughened less, and keeps the slices that hold it alone.
     """
     amplitude = rng.uniform(*SLOPPY_AMPLITUDE_MM)
     axis = int(np.argmax(spacing_dhw))
-    left_out = rng.random(label.shape[axis]) < SLOPPY_SLICES_LEFT_OUT
-    left_out = left_out.reshape([-1 if a == axis else 1 for a in range(label.ndim)])
+    missing = rng.random(label.shape[axis]) < left_out
+    missing = missing.reshape([-1 if a == axis else 1 for a in range(label.ndim)])
     field = smooth_field(label.shape, spacing_dhw, SLOPPY_SMOOTHNESS_MM, rng)
     noisy = np.zeros_like(label)
     for value in np.unique(label[label > 0]):
@@ -104,5 +105,5 @@ def sloppy_noise(label: np.ndarray, spacing_dhw: tuple[float, ...], rng: np.rand
         distance, limit = signed_distance(label == value, spacing_dhw), amplitude
         while not (drawn := free & (distance < limit * field)).any():
             limit *= 0.7
-        noisy[drawn & ~left_out if (drawn & ~left_out).any() else drawn] = value
+        noisy[drawn & ~missing if (drawn & ~missing).any() else drawn] = value
     return noisy

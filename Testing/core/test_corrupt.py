@@ -143,6 +143,7 @@ def test_labels_that_slicer_cropped_are_corrupted_on_their_images_grid(tmp_path:
         ({"noise": "salt"}, "salt"),
         ({"noise": "mt", "strength": "brutal"}, "brutal"),
         ({"noise": "mt", "ratio": 1.5}, "ratio"),
+        ({"noise": "sloppy", "left_out": 20}, "left_out"),
         ({"noise": "mt", "ratio": float("nan")}, "ratio"),
         ({"noise": "sfda", "ratio": 1.0}, "no case is left"),
     ],

@@ -186,6 +186,9 @@ def test_a_sloppy_label_lacks_slices_and_its_border_goes_in_and_out() -> None:
     assert not ((noisy == 1) & (label == 2)).any()
     assert not ((noisy == 2) & (label == 1)).any()
     assert np.array_equal(noisy, sloppy_noise(label, (2.0, 1.0, 1.0), np.random.default_rng(3)))
+    rough = sloppy_noise(label, (2.0, 1.0, 1.0), np.random.default_rng(3), left_out=0.0)
+    assert np.array_equal(rough[held & left], noisy[held & left])
+    assert rough[held].any((1, 2)).mean() > 0.9
 
 
 def test_slices_lie_across_the_largest_spacing() -> None:
