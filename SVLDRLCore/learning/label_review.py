@@ -16,7 +16,7 @@ from ..data.cases import TrainingCase
 from ..data.overlap import dice_of
 from ..data.sampler import CaseOrder
 from ..events import EventLog
-from ..methods.label_cues import Cues, EdgeOffsets, edge_offsets, label_cues, label_edges
+from ..methods.label_cues import Cues, EdgeOffsets, PerStructure, edge_offsets, label_cues, label_edges, label_sharpness
 from ..methods.reliability import Judgement, judge, judge_unseen, reliability_rows
 from .case_predictions import predict_cases
 from .moved_labels import moved_masks, quality_of_moved, shifts_onto_edge
@@ -60,7 +60,7 @@ class LabelReview:
         self.relabel = relabel
         self.moved: dict[int, list[float]] = {}
         self.moved_quality = 0.0
-        self._edges: list[tuple[tuple[float, ...] | None, ...]] = []
+        self._seen: list[tuple[PerStructure, PerStructure]] = []
 
     def __call__(self, network: nn.Module) -> None:
         """Predict, compare, weigh; pure reading of the network, so that training goes on as if nothing was."""
@@ -72,28 +72,31 @@ class LabelReview:
     def before_training(self) -> None:
         """Weigh the labels by what needs no network."""
         config = self.config.reliability
-        if not (config.enabled and config.edge):
+        if not (config.enabled and (config.edge or config.sharpness)):
             return
         cues = [
-            label_cues(None, case.masks.numpy(), case.spacing_dhw, edges)
-            for case, edges in zip(self.cases, self._measured_edges())
+            label_cues(None, case.masks.numpy(), case.spacing_dhw, *seen)
+            for case, seen in zip(self.cases, self._seen_in_images())
         ]
         self._take(cues, judge_unseen(cues, self._verified, self._spacing_mm, config))
-        if config.move_borders:
+        if config.edge and config.move_borders:
             self._move_borders(edge_offsets(cues, self._spacing_mm, config))
 
-    def _measured_edges(self) -> list[tuple[tuple[float, ...] | None, ...]]:
-        """`label_edges` of each case, measured once: neither labels nor images change."""
-        if not self.config.reliability.edge:
-            return [()] * len(self.cases)
-        if not self._edges:
+    def _seen_in_images(self) -> list[tuple[PerStructure, PerStructure]]:
+        """`label_edges` and `label_sharpness` of each case, measured once: neither labels nor images change."""
+        config = self.config.reliability
+        if not (config.edge or config.sharpness):
+            return [((), ())] * len(self.cases)
+        if not self._seen:
             found = []
             for done, case in enumerate(self.cases, start=1):
                 self.between()
-                found.append(label_edges(case.masks.numpy(), case.image.numpy(), case.spacing_dhw))
+                given = case.masks.numpy(), case.image.numpy(), case.spacing_dhw
+                edges = label_edges(*given) if config.edge else ()
+                found.append((edges, label_sharpness(*given) if config.sharpness else ()))
                 self.events.progress(done, len(self.cases), "reviewing labels")
-            self._edges = found
-        return self._edges
+            self._seen = found
+        return self._seen
 
     def _move_borders(self, edges: EdgeOffsets) -> None:
         """Learn from the doubted labels with their borders on the edge."""
@@ -127,8 +130,8 @@ class LabelReview:
     def _weigh(self, network: nn.Module) -> None:
         cues, drawn = [], []
         predicted = predict_cases(network, self.cases, self.config, self.nested, self.device, self.between)
-        for done, ((case, probabilities), edges) in enumerate(zip(predicted, self._measured_edges()), start=1):
-            cues.append(label_cues(probabilities, case.masks.numpy(), case.spacing_dhw, edges))
+        for done, ((case, probabilities), seen) in enumerate(zip(predicted, self._seen_in_images()), start=1):
+            cues.append(label_cues(probabilities, case.masks.numpy(), case.spacing_dhw, *seen))
             drawn.append(np.mean([dice_of(p > 0.5, m) for p, m in zip(probabilities, case.masks.numpy() > 0)]))
             self.events.progress(done, len(self.cases), "reviewing labels")
         earlier = self.weights if self.inverted else None

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..config import ReliabilityConfig
+from ..data.edge_sharpness import edge_sharpness
 from ..data.mask_alignment import edge_positions
 from ..data.noise import signed_distance
 
@@ -18,33 +19,48 @@ COMMON_EDGE_SHARE = 0.2
 """Share of the labels that must follow it; more may be wrong than right, if they are not all wrong alike."""
 FEWEST_CASES = 6
 """Fewer labels share no edge that could tell which of them is off it."""
+SHARP_LABELS = (0.7, 0.9)
+"""Quantiles of the sharpness between which labels are right if only a third of them are."""
+SDS_BETWEEN = 0.68
+"""SDs of right labels between those, where half of all are right."""
+LEAST_SPREAD = 0.1
+"""SD of the log sharpness of right labels, at least."""
+USUAL_BLUR = 1.4
+"""SDs below the upper quantile that right labels still have, as far as many labels tell."""
+UNSURE_CASES = 10
+"""Of so few labels quantiles are known by half: twice as much blur is usual, and each right label is dear."""
+
+PerStructure = tuple[tuple[float, ...] | None, ...]
+"""A value for each image channel; None for a structure that the case lacks."""
 
 
 @dataclass(frozen=True)
 class Cues:
     """What one label looks like from the network's side (the mean over its structures), and from the image's.
 
-    `edges_mm`: per structure, per image channel; None for a structure that the case lacks.
+    `edges_mm`: where the image's edge lies to the border; `sharpness`: how sharp it is there (`edge_sharpness`).
     """
 
     bias_mm: float
     fit: float
     islands: float
-    edges_mm: tuple[tuple[float, ...] | None, ...] = ()
+    edges_mm: PerStructure = ()
+    sharpness: PerStructure = ()
 
 
 def label_cues(
     probabilities: np.ndarray | None,
     masks: np.ndarray,
     spacing_dhw: tuple[float, ...],
-    edges_mm: tuple[tuple[float, ...] | None, ...] = (),
+    edges_mm: PerStructure = (),
+    sharpness: PerStructure = (),
 ) -> Cues:
     """Cues of one case.
 
     Args:
         probabilities: predicted, (C, D, H, W); without them bias and fit are 0.
         masks: the label's, (C, D, H, W).
-        edges_mm: from `label_edges`, the same at every look.
+        edges_mm, sharpness: from `label_edges` and `label_sharpness`, the same at every look.
     """
     drawn = [(c, m) for c, m in enumerate(masks.astype(bool)) if m.any()]
     if not drawn:
@@ -52,14 +68,17 @@ def label_cues(
     fitted = [(0.0, 0.0) if probabilities is None else _fit(probabilities[c], m, spacing_dhw) for c, m in drawn]
     bias, fit = np.mean(fitted, axis=0).tolist()
     islands = float(np.mean([_off_largest(m) for _, m in drawn]))
-    return Cues(bias, fit, islands, edges_mm)
+    return Cues(bias, fit, islands, edges_mm, sharpness)
 
 
-def label_edges(
-    masks: np.ndarray, image: np.ndarray, spacing_dhw: tuple[float, ...]
-) -> tuple[tuple[float, ...] | None, ...]:
+def label_edges(masks: np.ndarray, image: np.ndarray, spacing_dhw: tuple[float, ...]) -> PerStructure:
     """Where the image's edge lies to each border of a label, see `Cues`; masks (C, D, H, W), image (M, D, H, W)."""
     return tuple(edge_positions(m.astype(bool), image, spacing_dhw) for m in masks)
+
+
+def label_sharpness(masks: np.ndarray, image: np.ndarray, spacing_dhw: tuple[float, ...]) -> PerStructure:
+    """How sharp the image's edge is along each border of a label; masks (C, D, H, W), image (M, D, H, W)."""
+    return tuple(edge_sharpness(m.astype(bool), image, spacing_dhw) for m in masks)
 
 
 def _fit(probability: np.ndarray, mask: np.ndarray, spacing_dhw: tuple[float, ...]) -> tuple[float, float]:
@@ -120,6 +139,29 @@ def edge_deviation(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityC
     known = ~np.isnan(edges.off_mm)
     squares = np.where(known, edges.off_mm / edges.usual_mm, 0.0) ** 2
     return np.sqrt(squares.sum(axis=1) / np.maximum(known.sum(axis=1), 1))
+
+
+def blur_deviation(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityConfig) -> np.ndarray:
+    """How blurred the image's edge is along each label's border, beside the sharpest labels: RMS over its structures.
+
+    1 is as blurred as right labels may be. A third of the labels must be right, and wrong ones not sharper. Image
+    channels are chosen as by `edge_offsets`.
+    """
+    channels = edge_offsets(cues, spacing_mm, config).channels
+    structures = max((len(c.sharpness) for c in cues), default=0)
+    squares, known = np.zeros(len(cues)), np.zeros(len(cues))
+    for structure in range(structures):
+        has = [i for i, c in enumerate(cues) if c.sharpness and c.sharpness[structure] is not None]
+        if len(has) < FEWEST_CASES:
+            continue
+        channel = channels[structure] if structure < len(channels) else 0
+        sharpness = np.array([cues[i].sharpness[structure][channel] for i in has])
+        low, high = np.quantile(sharpness, SHARP_LABELS)
+        spread = max((high - low) / SDS_BETWEEN, LEAST_SPREAD)
+        usual = USUAL_BLUR * (1 + UNSURE_CASES / len(has)) * spread
+        squares[has] += np.maximum(0.0, (high - sharpness) / usual) ** 2
+        known[has] += 1
+    return np.sqrt(squares / np.maximum(known, 1))
 
 
 def common_edge(positions: np.ndarray, floor_mm: float, reach_mm: float) -> tuple[float, float, int] | None:

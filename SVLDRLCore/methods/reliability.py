@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..config import ReliabilityConfig
-from .label_cues import Cues, edge_deviation, smallest_bias_mm
+from .label_cues import Cues, blur_deviation, edge_deviation, smallest_bias_mm
 
 ISLAND_SHARE = 0.004
 """Share of a label off its largest piece from which on it counts as having islands."""
@@ -52,6 +52,7 @@ def judge_unseen(
     """
     edge, trusted = edge_deviation(cues, spacing_mm, config), np.asarray(verified, bool)
     weights = _falling(edge) if _heard(edge, trusted) else np.ones(len(cues))
+    weights = _less_where_blurred(weights, cues, trusted, spacing_mm, config)
     weights[trusted] = 1.0
     return _judgement(weights, "the image's edge; no network yet", edge)
 
@@ -85,6 +86,7 @@ def judge(
         if inverted and hard[trusted].mean() > 0.5:
             weights = 0.5 * (weights + hard)
             rule += ", which confirm that the easily fitted labels with islands are a network's"
+        weights = _less_where_blurred(weights, cues, trusted, spacing_mm, config)
         weights[trusted] = 1.0
         return _judgement(weights, rule, edge)
     warnings: list[str] = []
@@ -104,6 +106,7 @@ def judge(
                 "The labels fall into an easily and a hardly fitted group, and nothing in them tells which one "
                 "to trust: direction undetermined. Mark 4 or more cases as verified."
             )
+    weights = _less_where_blurred(weights, cues, trusted, spacing_mm, config)
     weights[trusted] = 1.0
     return _judgement(weights, rule, edge, warnings, inverted)
 
@@ -121,7 +124,7 @@ def _second_look(
     if believed.sum() < 2:
         return _judgement(earlier, "the first look's weights", edge, (), True)
     weights = _weights_from_verified(bias, fit, islands, believed, smallest_bias_mm(spacing_mm, config), certain=False)
-    weights = 0.5 * (weights + earlier)
+    weights = _less_where_blurred(0.5 * (weights + earlier), cues, sure, spacing_mm, config)
     weights[sure] = 1.0
     rule = "second look: mean of the first look's weights and the distance from the cases it trusted"
     return _judgement(weights, rule, edge, (), True)
@@ -137,6 +140,14 @@ def _weights_from_bias(bias: np.ndarray, islands: np.ndarray, edge: np.ndarray, 
 def _heard(edge: np.ndarray, trusted: np.ndarray) -> bool:
     """Whether the verified labels, if there are any, follow the edge that most labels share."""
     return bool(edge[trusted].max(initial=0.0) <= TOLERANCE)
+
+
+def _less_where_blurred(
+    weights: np.ndarray, cues: Sequence[Cues], trusted: np.ndarray, spacing_mm: float, config: ReliabilityConfig
+) -> np.ndarray:
+    """At most what the sharpness of the image's edge along the label's border allows (`reliability.sharpness`)."""
+    blur = blur_deviation(cues, spacing_mm, config)
+    return np.minimum(weights, _falling(blur)) if _heard(blur, trusted) else weights
 
 
 def _falling(deviation: np.ndarray) -> np.ndarray:

@@ -1,0 +1,102 @@
+"""How sharp the image's edge is along a label's border tells rough borders and a weak network's, not shifted ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from SVLDRLCore.config import ReliabilityConfig
+from SVLDRLCore.data.edge_sharpness import edge_sharpness
+from SVLDRLCore.data.noise import roughen_border, shift_border
+from SVLDRLCore.methods.label_cues import Cues, blur_deviation, label_sharpness
+from SVLDRLCore.methods.reliability import judge, judge_unseen
+
+CONFIG = ReliabilityConfig(enabled=True, sharpness=True)
+ISO, FLAT = (2.0, 2.0, 2.0), (4.0, 1.5, 1.5)
+
+
+def bright_ball(spacing: tuple[float, ...], seed: int = 0, size: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """Image (1, D, H, W) and mask of a ball of 14 mm, with the scanner's blur and noise."""
+    grid = (np.indices([size] * 3) - (size - 1) / 2) * np.reshape(spacing, (3, 1, 1, 1))
+    mask = np.sqrt((grid**2).sum(0)) < 14.0 + 0.5 * seed
+    blurred = ndimage.gaussian_filter(0.3 + 0.4 * mask, [1.5 / s for s in spacing], output=np.float32)
+    noise = 0.04 * np.random.default_rng(seed).standard_normal((size,) * 3).astype(np.float32)
+    return (blurred + noise)[None], mask
+
+
+@pytest.mark.parametrize("spacing", [ISO, FLAT])
+@pytest.mark.parametrize("contrast", [1.0, -1.0])
+def test_rough_borders_are_blurred_and_shifted_ones_are_not(spacing: tuple[float, ...], contrast: float) -> None:
+    image, mask = bright_ball(spacing)
+    (right,) = edge_sharpness(mask, contrast * image, spacing)
+    for shift in (-5.0, -3.0, 3.0, 5.0):
+        (moved,) = edge_sharpness(shift_border(mask, spacing, shift), contrast * image, spacing)
+        assert moved == pytest.approx(right, abs=0.3)
+    for seed in range(3):
+        rough = roughen_border(mask, spacing, 3.0, 10.0, np.random.default_rng(seed))
+        assert edge_sharpness(rough, contrast * image, spacing)[0] < right - 0.35
+
+
+def test_it_does_not_depend_on_the_brightness_of_the_image() -> None:
+    image, mask = bright_ball(ISO)
+    found = [edge_sharpness(mask, scale * image + offset, ISO)[0] for scale, offset in ((1, 0), (0.2, 0), (1, 0.3))]
+    np.testing.assert_allclose(found, found[0], atol=0.01)
+
+
+def test_where_there_is_nothing_to_see() -> None:
+    image, mask = bright_ball(ISO)
+    for empty in (np.zeros_like(mask), np.ones_like(mask)):
+        assert edge_sharpness(empty, image, ISO) is None
+    assert edge_sharpness(mask, np.zeros_like(image), ISO) == (0.0,)
+    assert edge_sharpness(mask, np.concatenate([0 * image, image]), ISO)[1] == edge_sharpness(mask, image, ISO)[0]
+    one = mask[20:21]
+    assert np.isfinite(edge_sharpness(one, image[:, 20:21], ISO)).all()
+
+
+def cues_with(sharpness: list[float]) -> list[Cues]:
+    return [Cues(0.0, 0.0, 0.0, sharpness=((value,),)) for value in sharpness]
+
+
+def test_blur_by_hand() -> None:
+    # 0.9 and 0.7 quantiles of 0, 0.1, ..., 1.0: 0.9 and 0.7; spread 0.2 / 0.68; eleven labels are few: 1 + 10 / 11.
+    sharpness = np.linspace(0, 1, 11)
+    blur = blur_deviation(cues_with(sharpness.tolist()), 2.0, CONFIG)
+    np.testing.assert_allclose(blur, np.maximum(0, (0.9 - sharpness) / (1.4 * 21 / 11 * 0.2 / 0.68)))
+    # Equal ones but for one: the spread is at least 0.1; ten labels: twice.
+    blur = blur_deviation(cues_with([1.0] * 9 + [0.44]), 2.0, CONFIG)
+    np.testing.assert_allclose(blur, [0.0] * 9 + [2.0])
+    assert not blur_deviation(cues_with([1.0] * 4 + [0.0]), 2.0, CONFIG).any()  # five cases tell nothing
+    assert not blur_deviation([Cues(0.0, 0.0, 0.0)] * 9, 2.0, CONFIG).any()
+    # RMS over the structures that a case has.
+    two = [replace(cue, sharpness=(*cue.sharpness, (1.0,))) for cue in cues_with([1.0] * 9 + [0.44])]
+    two[0] = replace(two[0], sharpness=((1.0,), None))
+    np.testing.assert_allclose(blur_deviation(two, 2.0, CONFIG), [0.0] * 9 + [np.sqrt(2.0)])
+
+
+def rough_and_right() -> tuple[list[Cues], np.ndarray]:
+    """Twenty balls, half of them with a rough border: cues that need no network."""
+    cues, rough = [], np.arange(20) % 2 == 1
+    for seed in range(20):
+        image, mask = bright_ball(ISO, seed % 7)
+        if rough[seed]:
+            mask = roughen_border(mask, ISO, 3.0, 10.0, np.random.default_rng(seed))
+        cues.append(Cues(0.0, 0.0, 0.0, sharpness=label_sharpness(mask[None], image, ISO)))
+    return cues, rough
+
+
+def test_rough_labels_are_told_before_there_is_a_network_and_after() -> None:
+    cues, rough = rough_and_right()
+    nobody = [False] * 20
+    for judged in (judge_unseen(cues, nobody, 2.0, CONFIG), judge(cues, nobody, 2.0, CONFIG)):
+        weights = np.array(judged.weights)
+        assert weights[~rough].mean() > 0.8
+        assert weights[rough].mean() < 0.2
+    # A verified case keeps its weight, and where verified ones are blurred, blur is no fault.
+    verified = [bool(index == 1) for index in range(20)]
+    assert set(judge_unseen(cues, verified, 2.0, CONFIG).weights) == {1.0}
+    sharp = [bool(index == 2) for index in range(20)]
+    assert judge_unseen(cues, sharp, 2.0, CONFIG).weights[2] == 1.0
+    assert np.array(judge_unseen(cues, sharp, 2.0, CONFIG).weights)[rough].mean() < 0.2
