@@ -3,8 +3,8 @@
 Four cues a case: `bias` (mm by which the prediction lies outside the label: eroded labels are positive),
 `fit` (log cross entropy per surface voxel: how hard the label was to learn), `islands` (share of the label off
 its largest piece: a network's mark, hardly ever a reader's) and `edge` (mm by which the image's edge lies outside
-the label's border). No cue sees a clean label; the last two need no network, so that labels which lie off the
-edge that the others share are told before the first step.
+the label's border). With `reliability.sharpness` a fifth: how sharp that edge is. No cue sees a clean label; all but
+the first two need no network, so that labels which lie off the edge that the others share are told before the first step.
 
 Small loss does not mean clean: labels that a network made are easier to fit than a reader's, so trusting the
 best-fitting cases picks the wrong half under such noise (AUC 0.03 to 0.3 on the left atrium). Hence the
@@ -46,7 +46,7 @@ class Judgement:
 def judge_unseen(
     cues: Sequence[Cues], verified: Sequence[bool], spacing_mm: float, config: ReliabilityConfig
 ) -> Judgement:
-    """Weights before there is a network: from the image's edge alone.
+    """Weights before there is a network: from the image's edge alone, where it lies and (if asked) how sharp it is.
 
     Labels with islands stay: the inversion guard tells a network's labels by how it learns them.
     """

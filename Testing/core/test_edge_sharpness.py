@@ -6,11 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
-from SVLDRLCore.config import ReliabilityConfig
+from SVLDRLCore.config import ReliabilityConfig, load_config
+from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.data.edge_sharpness import edge_sharpness
 from SVLDRLCore.data.noise import roughen_border, shift_border
+from SVLDRLCore.data.structures import structures_of
+from SVLDRLCore.events import EventLog
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning.training_run import RunInput, run_training
 from SVLDRLCore.methods.label_cues import Cues, blur_deviation, label_sharpness
 from SVLDRLCore.methods.reliability import judge, judge_unseen
 
@@ -100,3 +106,30 @@ def test_rough_labels_are_told_before_there_is_a_network_and_after() -> None:
     sharp = [bool(index == 2) for index in range(20)]
     assert judge_unseen(cues, sharp, 2.0, CONFIG).weights[2] == 1.0
     assert np.array(judge_unseen(cues, sharp, 2.0, CONFIG).weights)[rough].mean() < 0.2
+
+
+@pytest.mark.parametrize("sharpness", [True, False])
+def test_the_first_steps_go_to_the_labels_along_whose_border_the_edge_is_sharp(sharpness: bool) -> None:
+    tiny = {
+        "data": {"patch_size": [16, 16, 16], "spacing_mm": list(ISO)},
+        "network": {"feature_size": 8, "levels": 3},
+        "mask_agents": {"enabled": False},
+        "reliability": {"edge": False, "sharpness": sharpness, "second_look": 1.0},
+        "stages": {"warm_up": 1.0, "transition": 0.0, "full_rl": 0.0},
+        "train": {"steps": 2, "batch_size": 1, "steps_per_epoch": 2, "device": "cpu", "threads": 1},
+    }
+    cases, rough = [], np.arange(20) % 2 == 1
+    for seed in range(20):
+        image, mask = bright_ball(ISO, seed % 7)
+        if rough[seed]:
+            mask = roughen_border(mask, ISO, 3.0, 10.0, np.random.default_rng(seed))
+        cases.append(in_memory(f"case_{seed}", image, mask[None].astype(np.uint8), ISO, (16, 16, 16)))
+    config = load_config("general", "extended", tiny)
+    given = RunInput(config, "supervised", structures_of({1: "ball"}), cases, [], torch.device("cpu"))
+    result = run_training(given, None, EventLog(None), JobControl())
+    weights = np.array([row["weight"] for row in result.reliability])
+    if sharpness:
+        assert weights[~rough].mean() > 0.8
+        assert weights[rough].mean() < 0.2
+    else:
+        assert not len(weights)
