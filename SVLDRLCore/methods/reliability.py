@@ -4,7 +4,7 @@ Four cues a case: `bias` (mm by which the prediction lies outside the label: ero
 `fit` (log cross entropy per surface voxel: how hard the label was to learn), `islands` (share of the label off
 its largest piece: a network's mark, hardly ever a reader's) and `edge` (mm by which the image's edge lies outside
 the label's border). With `reliability.sharpness` a fifth: how sharp that edge is. No cue sees a clean label; all but
-the first two need no network, so that labels which lie off the edge that the others share are told before the first step.
+the first two need no network, so that labels off the edge that the others share are told before the first step.
 
 Small loss does not mean clean: labels that a network made are easier to fit than a reader's, so trusting the
 best-fitting cases picks the wrong half under such noise (AUC 0.03 to 0.3 on the left atrium). Hence the
