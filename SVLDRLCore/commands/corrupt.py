@@ -54,7 +54,7 @@ def corrupt(
     list: nothing clean is within a training's reach.
 
     Raises:
-        InputError: an unknown noise or strength, a ratio outside 0 to 1, or an output folder in use.
+        InputError: an unknown noise or strength, a ratio or `left_out` outside 0 to 1, or an output folder in use.
     """
     with EventLog(None, listeners) as events, failures_told(events):
         return _corrupt(
@@ -97,8 +97,9 @@ def _corrupt(
     chosen = sorted(order[: round(ratio * len(order))])
     events.emit("started", job="corrupt", output=str(output))
     if noise != "sfda":
-        sloppy, eroded = partial(sloppy_noise, left_out=left_out), partial(morphological_noise, strength=strength)
-        change = sloppy if noise == "sloppy" else eroded
+        change = partial(morphological_noise, strength=strength)
+        if noise == "sloppy":
+            change = partial(sloppy_noise, left_out=left_out)
         noisy = _redrawn(listed, chosen, change, rng, events, control)
         steps = None
     else:

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .mask_alignment import LARGEST_SHIFT_MM, bounding_box, edge_position
+from .mask_alignment import LARGEST_SHIFT_MM, bounding_box, edge_position, gradient_size, shell_means
 from .noise import signed_distance
 
 REACH_VOXELS = 4
 """The edge is compared with what lies within so many voxels on either side."""
-FEWEST_VOXELS = 20
-"""Thinner shells say nothing."""
 
 
 def edge_sharpness(mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[float]) -> tuple[float, ...] | None:
@@ -39,30 +37,10 @@ def edge_sharpness(mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[fl
 
 def _sharpness(channel: np.ndarray, distance: np.ndarray, voxel: float, spacing_dhw: Sequence[float]) -> float:
     from_edge = distance - edge_position(channel, distance, voxel)
-    axes = [axis for axis, n in enumerate(channel.shape) if n > 1]
-    gradient = np.sqrt(sum(np.gradient(channel, spacing_dhw[axis], axis=axis) ** 2 for axis in axes))
-    where, mean, steepness, voxels = _shells(channel, gradient, from_edge, voxel / 2)
+    gradient = gradient_size(channel, spacing_dhw)
+    where, voxels, mean, steepness = shell_means(from_edge, voxel / 2, 2 * REACH_VOXELS, channel, gradient)
     if len(mean) < 5 or np.ptp(mean) < 1e-6 or not steepness.any():
         return 0.0
     slope = np.abs(mean[2:] - mean[:-2]).max() / (2 * np.ptp(mean))
     on_edge = steepness[np.abs(where) < 0.6 * voxel].mean() / np.average(steepness, weights=voxels)
     return float(np.log(slope * on_edge + 1e-6))
-
-
-def _shells(
-    channel: np.ndarray, gradient: np.ndarray, distance: np.ndarray, step: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Position (mm), mean intensity, mean gradient and voxels of shells two steps thick, one step apart."""
-    reach = 2 * REACH_VOXELS
-    index = np.floor(distance / step).astype(int).ravel() + reach
-    near = (index >= 0) & (index < 2 * reach)
-
-    def counted(values: np.ndarray | None) -> np.ndarray:
-        weights = None if values is None else values.ravel()[near]
-        counts = np.bincount(index[near], weights=weights, minlength=2 * reach).astype(float)
-        return counts[:-1] + counts[1:]
-
-    voxels = counted(None)
-    full = voxels > FEWEST_VOXELS
-    where = (np.arange(2 * reach - 1) + 1 - reach) * step
-    return where[full], counted(channel)[full] / voxels[full], counted(gradient)[full] / voxels[full], voxels[full]

@@ -24,6 +24,8 @@ VERY_UNEVEN = 2.0
 """Unevenness of a mask that cannot be measured (empty, or the prediction is), 1 is usual."""
 FLAT_PER_MM = 1e-4
 """Gradients (of intensities in [0, 1]) that tell nothing."""
+FEWEST_VOXELS = 20
+"""Shells of so few voxels say nothing."""
 MOST_VOXELS = 60_000
 """Measured on every n-th voxel of larger boxes; averages over a border hardly feel it."""
 
@@ -132,20 +134,41 @@ def edge_position(channel: np.ndarray, distance: np.ndarray, voxel_mm: float) ->
     Shells of one voxel's thickness, half a voxel apart; the centre of the steepest stretch above half its height.
     """
     step = voxel_mm / 2
-    reach = int(np.ceil(LARGEST_SHIFT_MM / step))
-    index = np.floor(distance / step).astype(int).ravel() + reach
-    inside = (index >= 0) & (index < 2 * reach)
-    counts = np.bincount(index[inside], minlength=2 * reach).astype(float)
-    sums = np.bincount(index[inside], weights=channel.ravel()[inside], minlength=2 * reach)
-    shells, totals = counts[:-1] + counts[1:], sums[:-1] + sums[1:]
-    position = (np.arange(2 * reach - 1) + 1 - reach) * step
-    full = shells > 20
-    position, mean = position[full], totals[full] / shells[full]
+    position, _, mean = shell_means(distance, step, int(np.ceil(LARGEST_SHIFT_MM / step)), channel)
     if len(mean) < 3:
         return 0.0
     slope = np.abs(mean[2:] - mean[:-2])
     weight = np.clip(slope - 0.5 * slope.max(), 0.0, None)
     return float(np.average(position[1:-1], weights=weight)) if weight.any() else 0.0
+
+
+def shell_means(distance: np.ndarray, step: float, reach: int, *maps: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Position (mm), voxels and the mean of each map in shells two `step` (mm) thick, one `step` apart.
+
+    Shells of few voxels are left out.
+
+    Args:
+        distance: signed, mm (D, H, W); maps: (D, H, W) each.
+        reach: steps to either side.
+    """
+    index = np.floor(distance / step).astype(int).ravel() + reach
+    inside = (index >= 0) & (index < 2 * reach)
+
+    def summed(values: np.ndarray | None) -> np.ndarray:
+        weights = None if values is None else values.ravel()[inside]
+        counts = np.bincount(index[inside], weights=weights, minlength=2 * reach).astype(float)
+        return counts[:-1] + counts[1:]
+
+    voxels, position = summed(None), (np.arange(2 * reach - 1) + 1 - reach) * step
+    full = voxels > FEWEST_VOXELS
+    return position[full], voxels[full], *(summed(values)[full] / voxels[full] for values in maps)
+
+
+def gradient_size(channel: np.ndarray, spacing_dhw: Sequence[float]) -> np.ndarray:
+    """Size of an image channel's gradient (D, H, W), per mm; along an axis of one voxel there is none."""
+    axes = [axis for axis, n in enumerate(channel.shape) if n > 1]
+    slopes = [np.gradient(channel.astype(np.float32), spacing_dhw[axis], axis=axis) for axis in axes]
+    return np.sqrt(sum(slope**2 for slope in slopes))
 
 
 def relative_steepness(
@@ -156,11 +179,9 @@ def relative_steepness(
     Args:
         channel: (D, H, W); border, other: boolean (D, H, W).
     """
-    axes = [axis for axis, n in enumerate(channel.shape) if n > 1]
-    slopes = [np.gradient(channel.astype(np.float32), spacing_dhw[axis], axis=axis) for axis in axes]
-    size = np.sqrt(sum(slope**2 for slope in slopes))
     if not border.any() or not other.any():
         return 1.0
+    size = gradient_size(channel, spacing_dhw)
     return float((size[border].mean() + FLAT_PER_MM) / (size[other].mean() + FLAT_PER_MM))
 
 

@@ -90,9 +90,9 @@ def sloppy_noise(
     """What a hurried reader leaves, on a label map (D, H, W) of integers: irregular borders, slices left out.
 
     Each structure's border goes in and out by `SLOPPY_AMPLITUDE_MM` (SD, one draw a case), varying over
-    `SLOPPY_SMOOTHNESS_MM`; then each slice is left empty with probability `left_out` (slices lie
-    across the axis of largest spacing, the first one of equals). Structures never take voxels from each other; one
-    of which nothing would be left is roughened less, and keeps the slices that hold it alone.
+    `SLOPPY_SMOOTHNESS_MM`; then each slice is left empty with probability `left_out` (slices lie across
+    the axis of largest spacing, the first one of equals). Structures never take voxels from each other; one of which
+    nothing would be left is roughened less, and keeps its slices.
     """
     amplitude = rng.uniform(*SLOPPY_AMPLITUDE_MM)
     axis = int(np.argmax(spacing_dhw))

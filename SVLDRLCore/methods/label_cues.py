@@ -136,8 +136,13 @@ def edge_deviation(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityC
     1 is as far as labels that follow the edge well may lie off it; 0 where too few labels share one (`common_edge`).
     """
     edges = edge_offsets(cues, spacing_mm, config)
-    known = ~np.isnan(edges.off_mm)
-    squares = np.where(known, edges.off_mm / edges.usual_mm, 0.0) ** 2
+    return _rms_over_structures(edges.off_mm / edges.usual_mm)
+
+
+def _rms_over_structures(deviation: np.ndarray) -> np.ndarray:
+    """(cases,) from (cases, structures), NaN where a case lacks the structure; 0 where it has none."""
+    known = ~np.isnan(deviation)
+    squares = np.where(known, deviation, 0.0) ** 2
     return np.sqrt(squares.sum(axis=1) / np.maximum(known.sum(axis=1), 1))
 
 
@@ -149,7 +154,7 @@ def blur_deviation(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityC
     """
     channels = edge_offsets(cues, spacing_mm, config).channels
     structures = max((len(c.sharpness) for c in cues), default=0)
-    squares, known = np.zeros(len(cues)), np.zeros(len(cues))
+    blur = np.full((len(cues), structures), np.nan)
     for structure in range(structures):
         has = [i for i, c in enumerate(cues) if c.sharpness and c.sharpness[structure] is not None]
         if len(has) < FEWEST_CASES:
@@ -159,9 +164,8 @@ def blur_deviation(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityC
         low, high = np.quantile(sharpness, SHARP_LABELS)
         spread = max((high - low) / SDS_BETWEEN, LEAST_SPREAD)
         usual = USUAL_BLUR * (1 + UNSURE_CASES / len(has)) * spread
-        squares[has] += np.maximum(0.0, (high - sharpness) / usual) ** 2
-        known[has] += 1
-    return np.sqrt(squares / np.maximum(known, 1))
+        blur[has, structure] = np.maximum(0.0, (high - sharpness) / usual)
+    return _rms_over_structures(blur)
 
 
 def common_edge(positions: np.ndarray, floor_mm: float, reach_mm: float) -> tuple[float, float, int] | None:

@@ -52,8 +52,7 @@ def judge_unseen(
     """
     edge, trusted = edge_deviation(cues, spacing_mm, config), np.asarray(verified, bool)
     weights = _falling(edge) if _heard(edge, trusted) else np.ones(len(cues))
-    weights = _less_where_blurred(weights, cues, trusted, spacing_mm, config)
-    weights[trusted] = 1.0
+    weights = _settled(weights, cues, trusted, spacing_mm, config)
     return _judgement(weights, "the image's edge; no network yet", edge)
 
 
@@ -86,8 +85,7 @@ def judge(
         if inverted and hard[trusted].mean() > 0.5:
             weights = 0.5 * (weights + hard)
             rule += ", which confirm that the easily fitted labels with islands are a network's"
-        weights = _less_where_blurred(weights, cues, trusted, spacing_mm, config)
-        weights[trusted] = 1.0
+        weights = _settled(weights, cues, trusted, spacing_mm, config)
         return _judgement(weights, rule, edge)
     warnings: list[str] = []
     direction = _fit_direction(bias, fit, floor_mm)
@@ -106,8 +104,7 @@ def judge(
                 "The labels fall into an easily and a hardly fitted group, and nothing in them tells which one "
                 "to trust: direction undetermined. Mark 4 or more cases as verified."
             )
-    weights = _less_where_blurred(weights, cues, trusted, spacing_mm, config)
-    weights[trusted] = 1.0
+    weights = _settled(weights, cues, trusted, spacing_mm, config)
     return _judgement(weights, rule, edge, warnings, inverted)
 
 
@@ -124,8 +121,7 @@ def _second_look(
     if believed.sum() < 2:
         return _judgement(earlier, "the first look's weights", edge, (), True)
     weights = _weights_from_verified(bias, fit, islands, believed, smallest_bias_mm(spacing_mm, config), certain=False)
-    weights = _less_where_blurred(0.5 * (weights + earlier), cues, sure, spacing_mm, config)
-    weights[sure] = 1.0
+    weights = _settled(0.5 * (weights + earlier), cues, sure, spacing_mm, config)
     rule = "second look: mean of the first look's weights and the distance from the cases it trusted"
     return _judgement(weights, rule, edge, (), True)
 
@@ -142,12 +138,13 @@ def _heard(edge: np.ndarray, trusted: np.ndarray) -> bool:
     return bool(edge[trusted].max(initial=0.0) <= TOLERANCE)
 
 
-def _less_where_blurred(
+def _settled(
     weights: np.ndarray, cues: Sequence[Cues], trusted: np.ndarray, spacing_mm: float, config: ReliabilityConfig
 ) -> np.ndarray:
-    """At most what the sharpness of the image's edge along the label's border allows (`reliability.sharpness`)."""
+    """At most what the sharpness of the image's edge allows (`reliability.sharpness`); 1 for verified labels."""
     blur = blur_deviation(cues, spacing_mm, config)
-    return np.minimum(weights, _falling(blur)) if _heard(blur, trusted) else weights
+    allowed = _falling(blur) if _heard(blur, trusted) else np.ones(len(cues))
+    return np.where(trusted, 1.0, np.minimum(weights, allowed))
 
 
 def _falling(deviation: np.ndarray) -> np.ndarray:

@@ -23,8 +23,8 @@ from .cpu_convolutions import quick_for_one
 
 VOTERS = 4
 MOST_UNEVEN = 1.4
-"""Clean masks of six models had 1.0 to 1.2, irregular borders and weak networks' masks 1.2 to 2.1; to throw a good mask
-away costs more than to keep a bad one."""
+"""Clean masks of five models had 1.0 to 1.2, irregular borders and weak networks' masks 1.2 to 2.1; to throw a good
+mask away costs more than to keep a bad one."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from SVLDRLCore.config import Config, load_config
 from SVLDRLCore.data.cases import TrainingCase, in_memory
 from SVLDRLCore.data.noise import shift_border
 from SVLDRLCore.methods.label_cues import Cues, label_cues, label_edges
@@ -42,3 +43,16 @@ def training_cases() -> list[TrainingCase]:
         label = shift_border(mask, SPACING, shift)[None].astype(np.uint8)
         cases.append(in_memory(f"case_{seed}", image, label, SPACING, (16, 16, 16)))
     return cases
+
+
+def reviewing(steps: int, **reliability: float) -> Config:
+    """A training of nothing but a warm-up on patches of 16 x 16 x 16, with these settings of the label review."""
+    tiny = {
+        "data": {"patch_size": [16, 16, 16], "spacing_mm": list(SPACING)},
+        "network": {"feature_size": 8, "levels": 3},
+        "mask_agents": {"enabled": False},
+        "reliability": {"second_look": 1.0, **reliability},
+        "stages": {"warm_up": 1.0, "transition": 0.0, "full_rl": 0.0},
+        "train": {"steps": steps, "batch_size": 1, "steps_per_epoch": steps, "device": "cpu", "threads": 1},
+    }
+    return load_config("general", "extended", tiny)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from shifted_balls import reviewing
 
-from SVLDRLCore.config import ReliabilityConfig, load_config
+from SVLDRLCore.config import ReliabilityConfig
 from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.data.edge_sharpness import edge_sharpness
 from SVLDRLCore.data.noise import roughen_border, shift_border
@@ -82,54 +84,43 @@ def test_blur_by_hand() -> None:
     np.testing.assert_allclose(blur_deviation(two, 2.0, CONFIG), [0.0] * 9 + [np.sqrt(2.0)])
 
 
-def rough_and_right() -> tuple[list[Cues], np.ndarray]:
-    """Twenty balls, half of them with a rough border: cues that need no network."""
-    cues, rough = [], np.arange(20) % 2 == 1
-    for seed in range(20):
+ROUGH = np.arange(20) % 2 == 1
+
+
+def rough_and_right() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Image and label of twenty balls; those of `ROUGH` have a rough border."""
+    for seed, rough in enumerate(ROUGH):
         image, mask = bright_ball(ISO, seed % 7)
-        if rough[seed]:
-            mask = roughen_border(mask, ISO, 3.0, 10.0, np.random.default_rng(seed))
-        cues.append(Cues(0.0, 0.0, 0.0, sharpness=label_sharpness(mask[None], image, ISO)))
-    return cues, rough
+        yield image, roughen_border(mask, ISO, 3.0, 10.0, np.random.default_rng(seed)) if rough else mask
 
 
 def test_rough_labels_are_told_before_there_is_a_network_and_after() -> None:
-    cues, rough = rough_and_right()
+    cues = [Cues(0.0, 0.0, 0.0, sharpness=label_sharpness(m[None], image, ISO)) for image, m in rough_and_right()]
     nobody = [False] * 20
     for judged in (judge_unseen(cues, nobody, 2.0, CONFIG), judge(cues, nobody, 2.0, CONFIG)):
         weights = np.array(judged.weights)
-        assert weights[~rough].mean() > 0.8
-        assert weights[rough].mean() < 0.2
+        assert weights[~ROUGH].mean() > 0.8
+        assert weights[ROUGH].mean() < 0.2
     # A verified case keeps its weight, and where verified ones are blurred, blur is no fault.
     verified = [bool(index == 1) for index in range(20)]
     assert set(judge_unseen(cues, verified, 2.0, CONFIG).weights) == {1.0}
     sharp = [bool(index == 2) for index in range(20)]
     assert judge_unseen(cues, sharp, 2.0, CONFIG).weights[2] == 1.0
-    assert np.array(judge_unseen(cues, sharp, 2.0, CONFIG).weights)[rough].mean() < 0.2
+    assert np.array(judge_unseen(cues, sharp, 2.0, CONFIG).weights)[ROUGH].mean() < 0.2
 
 
 @pytest.mark.parametrize("sharpness", [True, False])
 def test_the_first_steps_go_to_the_labels_along_whose_border_the_edge_is_sharp(sharpness: bool) -> None:
-    tiny = {
-        "data": {"patch_size": [16, 16, 16], "spacing_mm": list(ISO)},
-        "network": {"feature_size": 8, "levels": 3},
-        "mask_agents": {"enabled": False},
-        "reliability": {"edge": False, "sharpness": sharpness, "second_look": 1.0},
-        "stages": {"warm_up": 1.0, "transition": 0.0, "full_rl": 0.0},
-        "train": {"steps": 2, "batch_size": 1, "steps_per_epoch": 2, "device": "cpu", "threads": 1},
-    }
-    cases, rough = [], np.arange(20) % 2 == 1
-    for seed in range(20):
-        image, mask = bright_ball(ISO, seed % 7)
-        if rough[seed]:
-            mask = roughen_border(mask, ISO, 3.0, 10.0, np.random.default_rng(seed))
-        cases.append(in_memory(f"case_{seed}", image, mask[None].astype(np.uint8), ISO, (16, 16, 16)))
-    config = load_config("general", "extended", tiny)
+    cases = [
+        in_memory(f"case_{index}", image, mask[None].astype(np.uint8), ISO, (16, 16, 16))
+        for index, (image, mask) in enumerate(rough_and_right())
+    ]
+    config = reviewing(2, edge=False, sharpness=sharpness)
     given = RunInput(config, "supervised", structures_of({1: "ball"}), cases, [], torch.device("cpu"))
     result = run_training(given, None, EventLog(None), JobControl())
     weights = np.array([row["weight"] for row in result.reliability])
     if sharpness:
-        assert weights[~rough].mean() > 0.8
-        assert weights[rough].mean() < 0.2
+        assert weights[~ROUGH].mean() > 0.8
+        assert weights[ROUGH].mean() < 0.2
     else:
         assert not len(weights)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from shifted_balls import SHIFTED, SHIFTS, SPACING, bright_ball, cues_of, training_cases
+from shifted_balls import SHIFTED, SHIFTS, SPACING, bright_ball, cues_of, reviewing, training_cases
 
-from SVLDRLCore.config import ReliabilityConfig, load_config, with_values
+from SVLDRLCore.config import ReliabilityConfig, with_values
 from SVLDRLCore.data.mask_alignment import edge_positions
 from SVLDRLCore.data.noise import shift_border
 from SVLDRLCore.data.structures import structures_of
@@ -130,15 +130,7 @@ def test_under_the_inversion_guard_the_edge_is_not_heard() -> None:
 
 @pytest.mark.parametrize("edge", [True, False])
 def test_the_first_steps_go_to_the_labels_on_the_edge(edge: bool) -> None:
-    tiny = {
-        "data": {"patch_size": [16, 16, 16], "spacing_mm": list(SPACING)},
-        "network": {"feature_size": 8, "levels": 3},
-        "mask_agents": {"enabled": False},
-        "reliability": {"edge": edge, "second_look": 1.0},
-        "stages": {"warm_up": 1.0, "transition": 0.0, "full_rl": 0.0},
-        "train": {"steps": 20, "batch_size": 1, "steps_per_epoch": 20, "device": "cpu", "threads": 1},
-    }
-    config = load_config("general", "extended", tiny)
+    config = reviewing(20, edge=edge)
     told: list[dict] = []
     given = RunInput(config, "supervised", structures_of({1: "ball"}), training_cases(), [], torch.device("cpu"))
     run_training(given, None, EventLog(None, [told.append]), JobControl())

@@ -9,7 +9,6 @@ other shares of opinion and reinforcement. What is done is not done again. Resul
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import shutil
 from collections.abc import Sequence
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from refine_rough_masks import NETWORK_MADE, TRUSTS, refine_rows
-from refinement_study import NOISES, STUDIES, rounded
+from refine_rough_masks import NETWORK_MADE, TRUSTS, refine_rows, write_rows
+from refinement_study import NOISES, STUDIES
 from scipy.stats import wilcoxon
 
 from SVLDRLCore.benchmarking.settings import datalist_path, read_settings
@@ -86,10 +85,7 @@ def main() -> None:
         for variant in VARIANTS:
             print(given.data, noise, variant, flush=True)
             rows += variant_rows(given.study, given.data, noise, variant)
-    with (given.study / "ablation.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rounded(row) for row in rows)
+    write_rows(given.study / "ablation.csv", rows)
     text = "\n\n".join(f"## Trust {trust:g}\n\n{table(rows, trust)}" for trust in TRUSTS)
     (given.study / "ablation.md").write_text(f"# Mask agents with and without reinforcement\n\n{text}\n", "utf-8")
 

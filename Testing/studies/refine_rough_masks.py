@@ -117,6 +117,14 @@ def network_made(model: TrainedModel, listed: DataList, cases: Sequence[Training
     return weak
 
 
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """A CSV of rows with the same keys, numbers to four places."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+
+
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Means over cases and structures, Dice in points, as markdown."""
     head = ["error", "before", "prediction alone", *(f"trust {t:g}" for t in TRUSTS), "worse than before"]
@@ -137,10 +145,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     rows = refine_rows(load_model(given.model), load_datalist(given.datalist), given.seed)
-    with given.output.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    write_rows(given.output, rows)
     print(table(rows))
 
 

@@ -13,7 +13,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from refine_rough_masks import refine_rows, table
+from refine_rough_masks import refine_rows, table, write_rows
 
 from SVLDRLCore.benchmarking.plan import steps_of
 from SVLDRLCore.benchmarking.settings import datalist_path, read_settings, row_overrides
@@ -56,17 +56,10 @@ def written(data: str, noise: str, output: Path) -> list[dict[str, Any]]:
     path = output / "rows.csv"
     if not path.is_file():
         rows = refined_rows(data, noise, output)
-        with path.with_suffix(".part").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["data", "noise", *rows[0]])
-            writer.writeheader()
-            writer.writerows({"data": data, "noise": noise} | rounded(row) for row in rows)
+        write_rows(path.with_suffix(".part"), [{"data": data, "noise": noise} | row for row in rows])
         path.with_suffix(".part").replace(path)
     with path.open(newline="", encoding="utf-8") as file:
         return [as_numbers(row) for row in csv.DictReader(file)]
-
-
-def rounded(row: dict[str, Any]) -> dict[str, Any]:
-    return {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()}
 
 
 def as_numbers(row: dict[str, str]) -> dict[str, Any]:
@@ -86,10 +79,7 @@ def main() -> None:
                 print(name, flush=True)
                 parts[name] = written(data, noise, place)
     rows = [row for part in parts.values() for row in part]
-    with (given.output / "results.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rounded(row) for row in rows)
+    write_rows(given.output / "results.csv", rows)
     text = "\n\n".join(f"## {name}\n\n{table(part)}" for name, part in parts.items())
     (given.output / "tables.md").write_text(f"# Refinement of rough masks, Dice in points\n\n{text}\n", "utf-8")
 
