@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from .mask_alignment import BorderMeasure, Calibration, bounding_box
+from .bounding_box import bounding_box
+from .mask_alignment import BorderMeasure, Calibration
 from .noise import signed_distance
 
 

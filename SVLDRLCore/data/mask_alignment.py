@@ -14,18 +14,15 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
+from .bounding_box import bounding_box
+from .image_edge import LARGEST_SHIFT_MM, edge_position, relative_steepness
 from .noise import signed_distance
 
 ALIGNMENT_CHANNELS = 4
 UNIT_MM = 3.0
 """Shifts are told to the network in these units."""
-LARGEST_SHIFT_MM = 10.0
 VERY_UNEVEN = 2.0
 """Unevenness of a mask that cannot be measured (empty, or the prediction is), 1 is usual."""
-FLAT_PER_MM = 1e-4
-"""Gradients (of intensities in [0, 1]) that tell nothing."""
-FEWEST_VOXELS = 20
-"""Shells of so few voxels say nothing."""
 MOST_VOXELS = 60_000
 """Measured on every n-th voxel of larger boxes; averages over a border hardly feel it."""
 
@@ -113,78 +110,6 @@ def measure_border(
     return BorderMeasure(shift, (spread_a + spread_b) / 2, edges, steepness)
 
 
-def edge_positions(mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[float]) -> tuple[float, ...] | None:
-    """Where each image channel's mean intensity changes most across a mask's border (mm; outside is positive).
-
-    No network takes part. None where the mask is empty or fills the image.
-
-    Args:
-        mask: boolean (D, H, W); image: (M, D, H, W).
-    """
-    if not mask.any() or mask.all():
-        return None
-    box = bounding_box(mask, [LARGEST_SHIFT_MM / s for s in spacing_dhw])
-    distance = signed_distance(mask[box], tuple(spacing_dhw))
-    return tuple(edge_position(channel[box], distance, float(np.mean(spacing_dhw))) for channel in image)
-
-
-def edge_position(channel: np.ndarray, distance: np.ndarray, voxel_mm: float) -> float:
-    """Signed distance (mm) from a border at which an image channel's mean intensity changes most.
-
-    Shells of one voxel's thickness, half a voxel apart; the centre of the steepest stretch above half its height.
-    """
-    step = voxel_mm / 2
-    position, _, mean = shell_means(distance, step, int(np.ceil(LARGEST_SHIFT_MM / step)), channel)
-    if len(mean) < 3:
-        return 0.0
-    slope = np.abs(mean[2:] - mean[:-2])
-    weight = np.clip(slope - 0.5 * slope.max(), 0.0, None)
-    return float(np.average(position[1:-1], weights=weight)) if weight.any() else 0.0
-
-
-def shell_means(distance: np.ndarray, step: float, reach: int, *maps: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Position (mm), voxels and the mean of each map in shells two `step` (mm) thick, one `step` apart.
-
-    Shells of few voxels are left out.
-
-    Args:
-        distance: signed, mm (D, H, W); maps: (D, H, W) each.
-        reach: steps to either side.
-    """
-    index = np.floor(distance / step).astype(int).ravel() + reach
-    inside = (index >= 0) & (index < 2 * reach)
-
-    def summed(values: np.ndarray | None) -> np.ndarray:
-        weights = None if values is None else values.ravel()[inside]
-        counts = np.bincount(index[inside], weights=weights, minlength=2 * reach).astype(float)
-        return counts[:-1] + counts[1:]
-
-    voxels, position = summed(None), (np.arange(2 * reach - 1) + 1 - reach) * step
-    full = voxels > FEWEST_VOXELS
-    return position[full], voxels[full], *(summed(values)[full] / voxels[full] for values in maps)
-
-
-def gradient_size(channel: np.ndarray, spacing_dhw: Sequence[float]) -> np.ndarray:
-    """Size of an image channel's gradient (D, H, W), per mm; along an axis of one voxel there is none."""
-    axes = [axis for axis, n in enumerate(channel.shape) if n > 1]
-    slopes = [np.gradient(channel.astype(np.float32), spacing_dhw[axis], axis=axis) for axis in axes]
-    return np.sqrt(sum(slope**2 for slope in slopes))
-
-
-def relative_steepness(
-    channel: np.ndarray, border: np.ndarray, other: np.ndarray, spacing_dhw: Sequence[float]
-) -> float:
-    """Mean size of an image channel's gradient on a border over that on another; 1 in a flat image.
-
-    Args:
-        channel: (D, H, W); border, other: boolean (D, H, W).
-    """
-    if not border.any() or not other.any():
-        return 1.0
-    size = gradient_size(channel, spacing_dhw)
-    return float((size[border].mean() + FLAT_PER_MM) / (size[other].mean() + FLAT_PER_MM))
-
-
 def calibrate(
     measures: Sequence[BorderMeasure | None],
     weights: Sequence[float],
@@ -264,14 +189,3 @@ def _middle(values: np.ndarray) -> tuple[float, float]:
     n = len(ordered)
     low, high = np.percentile(ordered, [25, 75])
     return float(ordered[n // 4 : max(n // 4 + 1, 3 * n // 4)].mean()), float(high - low)
-
-
-def bounding_box(mask: np.ndarray, margin: Sequence[float]) -> tuple[slice, ...]:
-    """Where a mask lies, and `margin` voxels around it; everything for an empty mask."""
-    box = []
-    for axis, more in enumerate(margin):
-        inside = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        low, high = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, mask.shape[axis])
-        pad = int(np.ceil(more))
-        box.append(slice(max(0, low - pad), min(mask.shape[axis], high + pad)))
-    return tuple(box)

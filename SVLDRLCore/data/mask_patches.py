@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ..config import DataConfig, MaskAgentConfig
+from .bounding_box import bounding_box
 from .cases import TrainingCase
 from .local_faults import fault_sizes
 from .mask_alignment import (
     BorderMeasure,
     Calibration,
     alignment_maps,
-    bounding_box,
     calibrate,
     measure_border,
 )

@@ -18,7 +18,8 @@ import numpy as np
 from scipy import ndimage
 
 from ..config import ReliabilityConfig
-from ..data.mask_alignment import bounding_box, measure_border
+from ..data.bounding_box import bounding_box
+from ..data.mask_alignment import measure_border
 from ..data.noise import shift_border
 from ..data.overlap import dice_of
 from ..methods.label_cues import Cues, label_cues, smallest_bias_mm

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..data.cases import TrainingCase
-from ..data.mask_alignment import edge_positions
+from ..data.image_edge import edge_positions
 from ..data.noise import shift_border
 from ..data.overlap import dice_of
 from ..methods.label_cues import EdgeOffsets

@@ -9,8 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..config import ReliabilityConfig
-from ..data.edge_sharpness import edge_sharpness
-from ..data.mask_alignment import edge_positions
+from ..data.image_edge import edge_positions, edge_sharpness
 from ..data.noise import signed_distance
 
 COMMON_EDGE_VOXELS = 1.5

@@ -10,7 +10,7 @@ import torch
 from shifted_balls import SHIFTED, SHIFTS, SPACING, bright_ball, cues_of, reviewing, training_cases
 
 from SVLDRLCore.config import ReliabilityConfig, with_values
-from SVLDRLCore.data.mask_alignment import edge_positions
+from SVLDRLCore.data.image_edge import edge_positions
 from SVLDRLCore.data.noise import shift_border
 from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.events import EventLog

@@ -13,7 +13,7 @@ from shifted_balls import reviewing
 
 from SVLDRLCore.config import ReliabilityConfig
 from SVLDRLCore.data.cases import in_memory
-from SVLDRLCore.data.edge_sharpness import edge_sharpness
+from SVLDRLCore.data.image_edge import edge_sharpness
 from SVLDRLCore.data.noise import roughen_border, shift_border
 from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.events import EventLog
