@@ -38,6 +38,8 @@ class Judgement:
     rule: str
     edge: tuple[float, ...]
     """Each label's `edge_deviation`."""
+    blur: tuple[float, ...]
+    """Each label's `blur_deviation`."""
     warnings: tuple[str, ...] = ()
     inverted: bool = False
     """Whether the well-fitted labels are the suspects; the next look must then be told these weights."""
@@ -50,10 +52,11 @@ def judge_unseen(
 
     Labels with islands stay: the inversion guard tells a network's labels by how it learns them.
     """
-    edge, trusted = edge_deviation(cues, spacing_mm, config), np.asarray(verified, bool)
+    edge, blur = edge_deviation(cues, spacing_mm, config), blur_deviation(cues, spacing_mm, config)
+    trusted = np.asarray(verified, bool)
     weights = _falling(edge) if _heard(edge, trusted) else np.ones(len(cues))
-    weights = _settled(weights, cues, trusted, spacing_mm, config)
-    return _judgement(weights, "the image's edge; no network yet", edge)
+    weights = _settled(weights, blur, trusted)
+    return _judgement(weights, "the image's edge; no network yet", edge, blur)
 
 
 def judge(
@@ -74,7 +77,7 @@ def judge(
     bias, fit, islands = (np.array([getattr(c, name) for c in cues]) for name in ("bias_mm", "fit", "islands"))
     trusted = np.asarray(verified, bool)
     floor_mm = smallest_bias_mm(spacing_mm, config)
-    edge = edge_deviation(cues, spacing_mm, config)
+    edge, blur = edge_deviation(cues, spacing_mm, config), blur_deviation(cues, spacing_mm, config)
     inverted = _looks_network_made(fit, islands)
     if trusted.sum() >= 2:
         weights = _weights_from_verified(bias, fit, islands, trusted, floor_mm)
@@ -85,8 +88,8 @@ def judge(
         if inverted and hard[trusted].mean() > 0.5:
             weights = 0.5 * (weights + hard)
             rule += ", which confirm that the easily fitted labels with islands are a network's"
-        weights = _settled(weights, cues, trusted, spacing_mm, config)
-        return _judgement(weights, rule, edge)
+        weights = _settled(weights, blur, trusted)
+        return _judgement(weights, rule, edge, blur)
     warnings: list[str] = []
     direction = _fit_direction(bias, fit, floor_mm)
     if inverted:
@@ -104,8 +107,8 @@ def judge(
                 "The labels fall into an easily and a hardly fitted group, and nothing in them tells which one "
                 "to trust: direction undetermined. Mark 4 or more cases as verified."
             )
-    weights = _settled(weights, cues, trusted, spacing_mm, config)
-    return _judgement(weights, rule, edge, warnings, inverted)
+    weights = _settled(weights, blur, trusted)
+    return _judgement(weights, rule, edge, blur, warnings, inverted)
 
 
 def _second_look(
@@ -117,13 +120,13 @@ def _second_look(
 ) -> Judgement:
     bias, fit, islands = (np.array([getattr(c, name) for c in cues]) for name in ("bias_mm", "fit", "islands"))
     believed, sure = earlier > 0.5, np.asarray(verified, bool)
-    edge = edge_deviation(cues, spacing_mm, config)
+    edge, blur = edge_deviation(cues, spacing_mm, config), blur_deviation(cues, spacing_mm, config)
     if believed.sum() < 2:
-        return _judgement(earlier, "the first look's weights", edge, (), True)
+        return _judgement(earlier, "the first look's weights", edge, blur, (), True)
     weights = _weights_from_verified(bias, fit, islands, believed, smallest_bias_mm(spacing_mm, config), certain=False)
-    weights = _settled(0.5 * (weights + earlier), cues, sure, spacing_mm, config)
+    weights = _settled(0.5 * (weights + earlier), blur, sure)
     rule = "second look: mean of the first look's weights and the distance from the cases it trusted"
-    return _judgement(weights, rule, edge, (), True)
+    return _judgement(weights, rule, edge, blur, (), True)
 
 
 def _weights_from_bias(bias: np.ndarray, islands: np.ndarray, edge: np.ndarray, floor_mm: float) -> np.ndarray:
@@ -138,12 +141,9 @@ def _heard(edge: np.ndarray, trusted: np.ndarray) -> bool:
     return bool(edge[trusted].max(initial=0.0) <= TOLERANCE)
 
 
-def _settled(
-    weights: np.ndarray, cues: Sequence[Cues], trusted: np.ndarray, spacing_mm: float, config: ReliabilityConfig
-) -> np.ndarray:
+def _settled(weights: np.ndarray, blur: np.ndarray, trusted: np.ndarray) -> np.ndarray:
     """At most what the sharpness of the image's edge allows (`reliability.sharpness`); 1 for verified labels."""
-    blur = blur_deviation(cues, spacing_mm, config)
-    allowed = _falling(blur) if _heard(blur, trusted) else np.ones(len(cues))
+    allowed = _falling(blur) if _heard(blur, trusted) else np.ones(len(blur))
     return np.where(trusted, 1.0, np.minimum(weights, allowed))
 
 
@@ -223,10 +223,15 @@ def _fit_direction(bias: np.ndarray, fit: np.ndarray, floor_mm: float) -> str:
 
 
 def _judgement(
-    weights: np.ndarray, rule: str, edge: np.ndarray, warnings: Sequence[str] = (), inverted: bool = False
+    weights: np.ndarray,
+    rule: str,
+    edge: np.ndarray,
+    blur: np.ndarray,
+    warnings: Sequence[str] = (),
+    inverted: bool = False,
 ) -> Judgement:
-    told = tuple(np.clip(weights, 0, 1).tolist()), rule, tuple(edge.tolist()), tuple(warnings), inverted
-    return Judgement(*told)
+    seen = tuple(edge.tolist()), tuple(blur.tolist())
+    return Judgement(tuple(np.clip(weights, 0, 1).tolist()), rule, *seen, tuple(warnings), inverted)
 
 
 def reliability_rows(
@@ -241,7 +246,10 @@ def reliability_rows(
             "fit": cue.fit,
             "islands": cue.islands,
             "edge": edge,
+            "blur": blur,
             "verified": bool(trusted),
         }
-        for name, weight, cue, edge, trusted in zip(names, judgement.weights, cues, judgement.edge, verified)
+        for name, weight, cue, edge, blur, trusted in zip(
+            names, judgement.weights, cues, judgement.edge, judgement.blur, verified
+        )
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,18 @@ def test_a_recipe_tells_what_changes_a_result_and_nothing_else() -> None:
     assert longer == "warm_up.train.steps: 250 -> 251"
     weaker = planned(noises={"mt strong": {"kind": "mt", "strength": "mild"}})
     assert first_difference(before, recipe(weaker, job, "data")) == 'noise.strength: "strong" -> "mild"'
+
+
+def test_a_recipe_holds_the_defaults_too_so_that_a_later_version_with_others_is_noticed() -> None:
+    extended = planned(**with_row(reading="extended", warm_up="own"))
+    made = recipe(extended, Job("train", Place("mt strong", 0.5, 0), row="other"), "data")["settings"]
+    assert made["reliability"] == asdict(load_config("general", "extended").reliability)
+    other = {**made, "reliability": {**made["reliability"], "floor": 0.5}}
+    assert first_difference(other, made) == "reliability.floor: 0.5 -> 0.02"
+    supervised = recipe(extended, Job("train", Place("mt strong", 0.5, 0), row="supervised"), "data")
+    assert supervised["settings"]["reliability"] == {"enabled": False}  # what is not used changes nothing
+    assert supervised["warm_up"]["optimiser"]["poly_power"] == 0.0
+    assert "about" not in supervised["settings"]
 
 
 def test_the_share_of_the_warm_up_goes_to_the_stages_after_it() -> None:

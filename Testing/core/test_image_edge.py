@@ -101,6 +101,7 @@ def test_rough_labels_are_told_before_there_is_a_network_and_after() -> None:
         weights = np.array(judged.weights)
         assert weights[~ROUGH].mean() > 0.8
         assert weights[ROUGH].mean() < 0.2
+        np.testing.assert_allclose(judged.blur, blur_deviation(cues, 2.0, CONFIG))
     # A verified case keeps its weight, and where verified ones are blurred, blur is no fault.
     verified = [bool(index == 1) for index in range(20)]
     assert set(judge_unseen(cues, verified, 2.0, CONFIG).weights) == {1.0}
@@ -122,5 +123,7 @@ def test_the_first_steps_go_to_the_labels_along_whose_border_the_edge_is_sharp(s
     if sharpness:
         assert weights[~ROUGH].mean() > 0.8
         assert weights[ROUGH].mean() < 0.2
+        blur = np.array([row["blur"] for row in result.reliability])
+        assert blur[ROUGH].mean() > 1.5 > blur[~ROUGH].max()
     else:
         assert not len(weights)
