@@ -6,7 +6,7 @@ Jobs whose outcome cannot differ are one job: training on the clean labels is th
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from ..config import load_config
@@ -105,12 +105,29 @@ def needs(settings: BenchmarkSettings, job: Job) -> tuple[Job, ...]:
         return ()
     if job.kind == "warm_up":
         return corrupted
+    twin = same_training(settings, job)
+    if twin:
+        return (twin,)
     warmed = job.kind == "warm_up" or settings.rows[job.row].warm_up == "shared"
     first = (*corrupted, Job("warm_up", job.place, job.labels)) if warmed else corrupted
     if job.match is None:
         return first
     equal_steps = Job("train", job.place, job.labels, job.row)
     return (*first, equal_steps, _train_job(settings, settings.reference, job.match))
+
+
+def same_training(settings: BenchmarkSettings, job: Job) -> Job | None:
+    """The job of a row that differs in `keep_largest` alone: its training serves, only the masks are other ones."""
+    own = settings.rows.get(job.row)
+    if own is None or not own.keep_largest or job.budget != "steps":
+        return None
+    for name, row in settings.rows.items():
+        everywhere = row.noises in (None, own.noises) and row.ratios in (None, own.ratios)
+        if everywhere and row == replace(
+            own, keep_largest=False, group=row.group, noises=row.noises, ratios=row.ratios
+        ):
+            return replace(job, row=name)
+    return None
 
 
 def reference_job(settings: BenchmarkSettings, job: Job) -> Job:

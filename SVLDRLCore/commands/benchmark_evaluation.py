@@ -27,10 +27,10 @@ from .train import choose_device
 
 
 def evaluate_job(
-    folder: BenchmarkFolder, job: Job, datalist: Path, keep_largest: bool, control: JobControl
+    folder: BenchmarkFolder, job: Job, run: Path, datalist: Path, keep_largest: bool, control: JobControl
 ) -> list[dict[str, Any]]:
-    """Metrics of the last model on the clean validation cases; its masks and, once, the references are saved."""
-    model = load_model(folder.run(job).path)
+    """Metrics of a run's last model on the clean validation cases; its masks and, once, the references are saved."""
+    model = load_model(run)
     device = choose_device(model.config.train.device)
     model.network.to(device)
     rows: list[dict[str, Any]] = []

@@ -15,7 +15,7 @@ from typing import Any
 import filelock
 
 from ..atomic_files import write_json_atomically
-from ..benchmarking.plan import Job, needs, plan_jobs, recipe, reference_job, steps_of
+from ..benchmarking.plan import Job, needs, plan_jobs, recipe, reference_job, same_training, steps_of
 from ..benchmarking.settings import BenchmarkSettings, read_settings, row_overrides, warm_up_overrides
 from ..config import load_config
 from ..config_building import merge
@@ -84,7 +84,13 @@ def run_job(
             place, noisy, control, preset=settings.preset, method="supervised", reading="corrected", overrides=overrides
         )
         return {"train_seconds": seconds}
-    row = settings.rows[job.row]
+    row, twin = settings.rows[job.row], same_training(settings, job)
+    if twin:
+        rows = evaluate_job(folder, job, folder.run(twin).path, datalist, row.keep_largest, control)
+        about_it = folder.result(twin)
+        return {key: about_it[key] for key in ("steps", "train_seconds", "peak_memory_mb", "weight_auc")} | {
+            "rows": rows
+        }
     steps = _steps(folder, settings, job)
     seconds = _train(
         place,
@@ -97,7 +103,7 @@ def run_job(
         verified=_truly_clean(folder, job, datalist)[: row.verified],
         initial_model=folder.run(_warm_up_of(settings, job)).model if row.warm_up == "shared" else None,
     )
-    rows = evaluate_job(folder, job, datalist, row.keep_largest, control)
+    rows = evaluate_job(folder, job, folder.run(job).path, datalist, row.keep_largest, control)
     return {
         "steps": steps,
         "train_seconds": seconds,

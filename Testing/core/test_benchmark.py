@@ -282,6 +282,26 @@ def test_the_same_time_means_as_many_steps_as_the_reference_takes(study: Path, t
     }  # fmt: skip
 
 
+def test_a_row_that_keeps_the_largest_component_takes_the_training_of_its_twin(study: Path, tmp_path: Path) -> None:
+    rows = {"supervised": CONFIG["rows"]["supervised"], "largest": {"method": "supervised", "keep_largest": True}}
+    config = config_with(study, "largest.json", seeds=[0], rows=rows, reference="largest")
+    folder, place = done_here(config, study, tmp_path), Place("mt", 0.5, 0)
+    own, twin = (Job("train", place, row=row) for row in ("largest", "supervised"))
+    assert not folder.run(own).path.exists()
+    kept, trained = folder.result(own), folder.result(twin)
+    for name in ("steps", "train_seconds", "peak_memory_mb", "weight_auc"):
+        assert kept[name] == trained[name]
+    with (
+        np.load(folder.masks / f"{own.name}.npz") as ours,
+        np.load(folder.masks / f"{twin.name}.npz") as theirs,
+        np.load(folder.reference_masks) as truth,
+    ):
+        for case in theirs:
+            shape = truth[f"{case}/shape"]
+            whole = largest_components(unpack_masks(theirs[case], shape))
+            np.testing.assert_array_equal(unpack_masks(ours[case], shape), whole)
+
+
 def test_masks_are_saved_with_their_references(undisturbed: BenchmarkFolder) -> None:
     job = Job("train", Place("mt", 0.5, 1), row="svl_drl")
     rows = {(row.seed, row.row, row.case): row for row in read_results(undisturbed.results)}

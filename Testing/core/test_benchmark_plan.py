@@ -198,6 +198,29 @@ def test_a_row_may_be_limited_to_some_noises_and_ratios() -> None:
     assert {run.place for run in runs if run.row == "other"} == {Place("sfda", 0.5, 0), Place("sfda", 0.5, 1)}
 
 
+def test_a_row_with_other_masks_of_the_same_training_needs_only_that() -> None:
+    rows = {**tree()["rows"], "largest": {"method": "supervised", "keep_largest": True, "group": "controls"}}
+    place = Place("sfda", 0.5, 1)
+    largest, supervised = Job("train", place, row="largest"), Job("train", place, row="supervised")
+    assert needs(planned(rows=rows), largest) == (supervised,)
+    clean = Place("clean", 0.0, 1)
+    assert needs(planned(rows=rows), Job("train", clean, "clean", "largest")) == (
+        Job("train", clean, "clean", "supervised"),
+    )
+    trained_otherwise = (
+        {"overrides": {"optimiser": {"learning_rate": 1e-4}}},
+        {"verified": 1},
+        {"labels": "only_clean"},
+        {"warm_up": "own"},
+    )
+    for other in trained_otherwise:
+        assert supervised not in needs(planned(rows={**rows, "largest": {**rows["largest"], **other}}), largest)
+    elsewhere = planned(rows={**rows, "supervised": {**rows["supervised"], "noises": ["mt strong"]}})
+    assert supervised not in needs(elsewhere, largest)
+    timed = Job("train", place, row="largest", budget="time", match=place)
+    assert Job("train", place, row="supervised", budget="time", match=place) not in needs(planned(rows=rows), timed)
+
+
 def test_the_same_time_is_a_second_run_of_all_but_the_reference() -> None:
     runs = [run for run in plan_runs(planned(same_time=True)) if run.budget == "time"]
     assert len(runs) == 8
