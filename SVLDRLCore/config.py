@@ -174,9 +174,9 @@ class ReliabilityConfig:
     and as long as labels that were moved so are better than what the network draws itself."""
     edge: bool = True
     """Whether labels off the edge that the others follow in the image are suspects, from the first step on."""
-    sharpness: bool = False
+    sharpness: bool = True
     """Whether labels along whose border the image's edge is blurred (rough ones, a weak network's) are suspects, from
-    the first step on. Off until every study has been run with it."""
+    the first step on: where there are twenty labels or more."""
 
 
 @dataclass(frozen=True, kw_only=True)

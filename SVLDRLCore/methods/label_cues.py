@@ -18,6 +18,8 @@ COMMON_EDGE_SHARE = 0.2
 """Share of the labels that must follow it; more may be wrong than right, if they are not all wrong alike."""
 FEWEST_CASES = 6
 """Fewer labels share no edge that could tell which of them is off it."""
+FEWEST_SHARP = 20
+"""Of fewer labels, four or less would tell how sharp right ones are, and leaving out some costs more than they harm."""
 SHARP_LABELS = (0.7, 0.9)
 """Quantiles of the sharpness between which labels are right if only a third of them are."""
 SDS_BETWEEN = 0.68
@@ -27,7 +29,7 @@ LEAST_SPREAD = 0.1
 USUAL_BLUR = 1.4
 """SDs below the upper quantile that right labels still have, as far as many labels tell."""
 UNSURE_CASES = 10
-"""Of so few labels quantiles are known by half: twice as much blur is usual, and each right label is dear."""
+"""The fewer labels, the less is known of their quantiles: of twice as many as these, half more blur is usual."""
 
 PerStructure = tuple[tuple[float, ...] | None, ...]
 """A value for each image channel; None for a structure that the case lacks."""
@@ -156,7 +158,7 @@ def blur_deviation(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityC
     blur = np.full((len(cues), structures), np.nan)
     for structure in range(structures):
         has = [i for i, c in enumerate(cues) if c.sharpness and c.sharpness[structure] is not None]
-        if len(has) < FEWEST_CASES:
+        if len(has) < FEWEST_SHARP:
             continue
         channel = channels[structure] if structure < len(channels) else 0
         sharpness = np.array([cues[i].sharpness[structure][channel] for i in has])

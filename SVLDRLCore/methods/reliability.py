@@ -1,10 +1,11 @@
 """Which labels to believe: every case's own label against what the network, trained on all, makes of it.
 
-Four cues a case: `bias` (mm by which the prediction lies outside the label: eroded labels are positive),
+Five cues a case: `bias` (mm by which the prediction lies outside the label: eroded labels are positive),
 `fit` (log cross entropy per surface voxel: how hard the label was to learn), `islands` (share of the label off
-its largest piece: a network's mark, hardly ever a reader's) and `edge` (mm by which the image's edge lies outside
-the label's border). With `reliability.sharpness` a fifth: how sharp that edge is. No cue sees a clean label; all but
-the first two need no network, so that labels off the edge that the others share are told before the first step.
+its largest piece: a network's mark, hardly ever a reader's), `edge` (mm by which the image's edge lies outside
+the label's border) and `sharpness` (of that edge: a rough border blurs it, and one that a weak network drew). No cue
+sees a clean label; all but the first two need no network, so that labels off the edge that the others share, or along
+which it is blurred, are told before the first step.
 
 Small loss does not mean clean: labels that a network made are easier to fit than a reader's, so trusting the
 best-fitting cases picks the wrong half under such noise (AUC 0.03 to 0.3 on the left atrium). Hence the
@@ -48,7 +49,7 @@ class Judgement:
 def judge_unseen(
     cues: Sequence[Cues], verified: Sequence[bool], spacing_mm: float, config: ReliabilityConfig
 ) -> Judgement:
-    """Weights before there is a network: from the image's edge alone, where it lies and (if asked) how sharp it is.
+    """Weights before there is a network: from the image's edge alone, where it lies and how sharp it is.
 
     Labels with islands stay: the inversion guard tells a network's labels by how it learns them.
     """
@@ -142,7 +143,7 @@ def _heard(edge: np.ndarray, trusted: np.ndarray) -> bool:
 
 
 def _settled(weights: np.ndarray, blur: np.ndarray, trusted: np.ndarray) -> np.ndarray:
-    """At most what the sharpness of the image's edge allows (`reliability.sharpness`); 1 for verified labels."""
+    """At most what the sharpness of the image's edge allows; 1 for verified labels."""
     allowed = _falling(blur) if _heard(blur, trusted) else np.ones(len(blur))
     return np.where(trusted, 1.0, np.minimum(weights, allowed))
 

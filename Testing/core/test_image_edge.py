@@ -69,19 +69,20 @@ def cues_with(sharpness: list[float]) -> list[Cues]:
 
 
 def test_blur_by_hand() -> None:
-    # 0.9 and 0.7 quantiles of 0, 0.1, ..., 1.0: 0.9 and 0.7; spread 0.2 / 0.68; eleven labels are few: 1 + 10 / 11.
-    sharpness = np.linspace(0, 1, 11)
+    # 0.9 and 0.7 quantiles of 0, 0.1, ..., 2.0: 1.8 and 1.4; spread 0.4 / 0.68; 21 labels are few: 1 + 10 / 21.
+    sharpness = np.linspace(0, 2, 21)
     blur = blur_deviation(cues_with(sharpness.tolist()), 2.0, CONFIG)
-    np.testing.assert_allclose(blur, np.maximum(0, (0.9 - sharpness) / (1.4 * 21 / 11 * 0.2 / 0.68)))
-    # Equal ones but for one: the spread is at least 0.1; ten labels: twice.
-    blur = blur_deviation(cues_with([1.0] * 9 + [0.44]), 2.0, CONFIG)
-    np.testing.assert_allclose(blur, [0.0] * 9 + [2.0])
-    assert not blur_deviation(cues_with([1.0] * 4 + [0.0]), 2.0, CONFIG).any()  # five cases tell nothing
-    assert not blur_deviation([Cues(0.0, 0.0, 0.0)] * 9, 2.0, CONFIG).any()
+    np.testing.assert_allclose(blur, np.maximum(0, (1.8 - sharpness) / (1.4 * 31 / 21 * 0.4 / 0.68)))
+    # Equal ones but for one: the spread is at least 0.1; twenty labels: half more.
+    blur = blur_deviation(cues_with([1.0] * 19 + [0.58]), 2.0, CONFIG)
+    np.testing.assert_allclose(blur, [0.0] * 19 + [2.0])
+    assert not blur_deviation(cues_with([1.0] * 18 + [0.0]), 2.0, CONFIG).any()  # nineteen labels tell nothing
+    assert not blur_deviation([Cues(0.0, 0.0, 0.0)] * 30, 2.0, CONFIG).any()
     # RMS over the structures that a case has.
-    two = [replace(cue, sharpness=(*cue.sharpness, (1.0,))) for cue in cues_with([1.0] * 9 + [0.44])]
+    two = [replace(cue, sharpness=(*cue.sharpness, (1.0,))) for cue in cues_with([1.0] * 20 + [0.58])]
     two[0] = replace(two[0], sharpness=((1.0,), None))
-    np.testing.assert_allclose(blur_deviation(two, 2.0, CONFIG), [0.0] * 9 + [np.sqrt(2.0)])
+    usual = 1.4 * 31 / 21 * 0.1
+    np.testing.assert_allclose(blur_deviation(two, 2.0, CONFIG), [0.0] * 20 + [0.42 / usual / np.sqrt(2.0)])
 
 
 ROUGH = np.arange(20) % 2 == 1

@@ -130,7 +130,7 @@ def test_under_the_inversion_guard_the_edge_is_not_heard() -> None:
 
 @pytest.mark.parametrize("edge", [True, False])
 def test_the_first_steps_go_to_the_labels_on_the_edge(edge: bool) -> None:
-    config = reviewing(20, edge=edge)
+    config = reviewing(20, edge=edge, sharpness=False)
     told: list[dict] = []
     given = RunInput(config, "supervised", structures_of({1: "ball"}), training_cases(), [], torch.device("cpu"))
     run_training(given, None, EventLog(None, [told.append]), JobControl())
