@@ -23,11 +23,11 @@ FEWEST_SHARP = 20
 SHARP_LABELS = (0.7, 0.9)
 """Quantiles of the sharpness between which labels are right if only a third of them are."""
 SDS_BETWEEN = 0.68
-"""SDs of right labels between those, where half of all are right."""
+"""The distance of both quantiles in spreads; it is 1.1 SD of right labels if half of all are, 0.76 if all are."""
 LEAST_SPREAD = 0.1
-"""SD of the log sharpness of right labels, at least."""
+"""Spread of the log sharpness, at least."""
 USUAL_BLUR = 1.4
-"""SDs below the upper quantile that right labels still have, as far as many labels tell."""
+"""Spreads below the upper quantile that right labels still have, as far as many labels tell."""
 UNSURE_CASES = 10
 """The fewer labels, the less is known of their quantiles: of twice as many as these, half more blur is usual."""
 
