@@ -35,14 +35,13 @@ SOURCE_CASES = 2
 
 
 def refine_rows(
-    model: TrainedModel, listed: DataList, seed: int, wanted: Sequence[str] = ()
-) -> list[dict[str, Any]]:  # fmt: skip
+    model: TrainedModel, listed: DataList, seed: int, wanted: Sequence[str] = (), trusts: Sequence[float] = TRUSTS
+) -> list[dict[str, Any]]:
     """A row a case, structure and kind: Dice and ASD before, of the prediction alone, and after at each trust.
 
     Args:
         wanted: kinds of error; all where it is empty.
     """
-    assert DEFAULT_TRUST in TRUSTS
     if model.mask_network is None:
         raise SystemExit("the model has no mask agents")
     cases = load_training_cases(listed.validation[:LARGEST_NUMBER_OF_CASES], model.config.data, model.structures)
@@ -59,7 +58,9 @@ def refine_rows(
                     kinds[NETWORK_MADE] = weak[number][structure] > 0.5
                 kinds = {kind: rough for kind, rough in kinds.items() if not wanted or kind in wanted}
                 place = {"case": case.name, "structure": name}
-                rows += [place | row for row in structure_rows(model, case, structure, prediction, truth, kinds)]
+                rows += [
+                    place | row for row in structure_rows(model, case, structure, prediction, truth, kinds, trusts)
+                ]
     return rows
 
 
@@ -70,6 +71,7 @@ def structure_rows(
     prediction: np.ndarray,
     truth: np.ndarray,
     kinds: dict[str, np.ndarray],
+    trusts: Sequence[float],
 ) -> list[dict[str, Any]]:
     """Rows of one structure of a case."""
     rows = []
@@ -78,7 +80,8 @@ def structure_rows(
         before = mask_metrics(rough, truth, case.spacing_dhw)
         row = {"kind": kind, "before": before.dice, "before_asd": before.asd_mm,
                "prediction": alone.dice, "prediction_asd": alone.asd_mm}  # fmt: skip
-        for trust, belief in beliefs(model, case, structure, rough.astype(np.float32), prediction[structure]).items():
+        drawn = rough.astype(np.float32)
+        for trust, belief in beliefs(model, case, structure, drawn, prediction[structure], trusts).items():
             after = mask_metrics(belief > 0.5, truth, case.spacing_dhw)
             row |= {f"after {trust}": after.dice, f"after_asd {trust}": after.asd_mm}
         rows.append(row)
@@ -86,22 +89,27 @@ def structure_rows(
 
 
 def beliefs(
-    model: TrainedModel, case: TrainingCase, structure: int, rough: np.ndarray, prediction: np.ndarray
+    model: TrainedModel,
+    case: TrainingCase,
+    structure: int,
+    rough: np.ndarray,
+    prediction: np.ndarray,
+    trusts: Sequence[float],
 ) -> dict[float, np.ndarray]:
     """What `refine` makes of a rough mask at each trust; trusts whose agents see the same go together."""
     seen: list[tuple[np.ndarray, list[float]]] = []
-    for trust in TRUSTS:
+    for trust in trusts:
         given = (case.image.numpy(), rough, prediction, case.spacing_dhw)
         inputs = agent_inputs(model, structure, *given, trust)
-        same = next((trusts for other, trusts in seen if np.array_equal(other, inputs)), None)
+        same = next((alike for other, alike in seen if np.array_equal(other, inputs)), None)
         if same is None:
             seen.append((inputs, [trust]))
         else:
             same.append(trust)
     made = {}
-    for inputs, trusts in seen:
-        maps = edited(model, inputs, [threshold_of(trust) for trust in trusts], batch_size=8)
-        for trust, belief in zip(trusts, maps):
+    for inputs, alike in seen:
+        maps = edited(model, inputs, [threshold_of(trust) for trust in alike], batch_size=8)
+        for trust, belief in zip(alike, maps):
             made[trust] = without_far_pieces(belief, rough, case.spacing_dhw) if trust > 0 else belief
     return made
 
