@@ -123,9 +123,8 @@ def same_training(settings: BenchmarkSettings, job: Job) -> Job | None:
         return None
     for name, row in settings.rows.items():
         everywhere = row.noises in (None, own.noises) and row.ratios in (None, own.ratios)
-        if everywhere and row == replace(
-            own, keep_largest=False, group=row.group, noises=row.noises, ratios=row.ratios
-        ):
+        alike = replace(own, keep_largest=False, group=row.group, noises=row.noises, ratios=row.ratios)
+        if everywhere and row == alike:
             return replace(job, row=name)
     return None
 

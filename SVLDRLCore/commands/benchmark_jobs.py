@@ -87,10 +87,9 @@ def run_job(
     row, twin = settings.rows[job.row], same_training(settings, job)
     if twin:
         rows = evaluate_job(folder, job, folder.run(twin).path, datalist, row.keep_largest, control)
-        about_it = folder.result(twin)
-        return {key: about_it[key] for key in ("steps", "train_seconds", "peak_memory_mb", "weight_auc")} | {
-            "rows": rows
-        }
+        trained = folder.result(twin)
+        measured = ("steps", "train_seconds", "peak_memory_mb", "weight_auc")
+        return {**{name: trained[name] for name in measured}, "rows": rows}
     steps = _steps(folder, settings, job)
     seconds = _train(
         place,
