@@ -117,9 +117,9 @@ def needs(settings: BenchmarkSettings, job: Job) -> tuple[Job, ...]:
 
 
 def same_training(settings: BenchmarkSettings, job: Job) -> Job | None:
-    """The job of a row that differs in `keep_largest` alone: its training serves, only the masks are other ones."""
-    own = settings.rows.get(job.row)
-    if own is None or not own.keep_largest or job.budget != "steps":
+    """Of a `train` job, the one whose row differs in `keep_largest` alone: its training serves, its masks do not."""
+    own = settings.rows[job.row]
+    if not own.keep_largest or job.budget != "steps":
         return None
     for name, row in settings.rows.items():
         everywhere = row.noises in (None, own.noises) and row.ratios in (None, own.ratios)

@@ -27,7 +27,7 @@ ISLAND_SHARE = 0.004
 """Share of a label off its largest piece from which on it counts as having islands."""
 TOLERANCE = 1.1
 """Deviation, in units of its spread, up to which a case keeps its full weight."""
-SHARPNESS = 5.0
+FALL = 5.0
 """How fast the weight falls beyond that."""
 
 
@@ -137,9 +137,9 @@ def _weights_from_bias(bias: np.ndarray, islands: np.ndarray, edge: np.ndarray, 
     return _falling(np.maximum.reduce([deviation, edge, islands / ISLAND_SHARE]))
 
 
-def _heard(edge: np.ndarray, trusted: np.ndarray) -> bool:
-    """Whether the verified labels, if there are any, follow the edge that most labels share."""
-    return bool(edge[trusted].max(initial=0.0) <= TOLERANCE)
+def _heard(deviation: np.ndarray, trusted: np.ndarray) -> bool:
+    """Whether the verified labels, if there are any, lie on the edge (that most labels share; as sharp as theirs)."""
+    return bool(deviation[trusted].max(initial=0.0) <= TOLERANCE)
 
 
 def _settled(weights: np.ndarray, blur: np.ndarray, trusted: np.ndarray) -> np.ndarray:
@@ -150,7 +150,7 @@ def _settled(weights: np.ndarray, blur: np.ndarray, trusted: np.ndarray) -> np.n
 
 def _falling(deviation: np.ndarray) -> np.ndarray:
     """w = exp(-5 max(0, d - 1.1)^2)."""
-    return np.exp(-SHARPNESS * np.maximum(0.0, deviation - TOLERANCE) ** 2)
+    return np.exp(-FALL * np.maximum(0.0, deviation - TOLERANCE) ** 2)
 
 
 def _weights_from_inversion(fit: np.ndarray, islands: np.ndarray) -> np.ndarray:

@@ -135,6 +135,7 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Means over cases and structures, Dice in points, as markdown."""
+    assert DEFAULT_TRUST in TRUSTS
     head = ["error", "before", "prediction alone", *(f"trust {t:g}" for t in TRUSTS), "worse than before"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for kind in dict.fromkeys(row["kind"] for row in rows):
