@@ -57,7 +57,8 @@ def edge_sharpness(mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[fl
     """Log sharpness of each image channel's edge along a mask's border; larger is sharper.
 
     The steepest change of the mean intensity over shells around the border, relative to its range, times the mean
-    gradient on the edge relative to the mean gradient around it. None where the mask is empty or fills the image.
+    gradient on the edge relative to the mean gradient around it; NaN where too little of the edge lies in the image.
+    None where the mask is empty or fills the image.
 
     Args:
         mask: boolean (D, H, W); image: (M, D, H, W).
@@ -74,10 +75,11 @@ def _sharpness(channel: np.ndarray, distance: np.ndarray, voxel: float, spacing_
     from_edge = distance - edge_position(channel, distance, voxel)
     gradient = gradient_size(channel, spacing_dhw)
     where, voxels, mean, steepness = shell_means(from_edge, voxel / 2, 2 * REACH_VOXELS, channel, gradient)
-    if len(mean) < 5 or np.ptp(mean) < 1e-6 or not steepness.any():
-        return 0.0
+    near = np.abs(where) < 0.6 * voxel
+    if len(mean) < 5 or np.ptp(mean) < 1e-6 or not steepness.any() or not near.any():
+        return float("nan")
     slope = np.abs(mean[2:] - mean[:-2]).max() / (2 * np.ptp(mean))
-    on_edge = steepness[np.abs(where) < 0.6 * voxel].mean() / np.average(steepness, weights=voxels)
+    on_edge = steepness[near].mean() / np.average(steepness, weights=voxels)
     return float(np.log(slope * on_edge + 1e-6))
 
 

@@ -23,7 +23,8 @@ from ..data.mask_alignment import measure_border
 from ..data.noise import shift_border
 from ..data.overlap import dice_of
 from ..methods.label_cues import Cues, label_cues, smallest_bias_mm
-from ..methods.reliability import ISLAND_SHARE, judge
+from ..methods.label_pieces import ISLAND_SHARE
+from ..methods.reliability import judge
 
 KINDS = ("border shift", "missing part", "leak", "empty")
 EVEN_ODDS = 2.5

@@ -17,6 +17,7 @@ from ..data.overlap import dice_of
 from ..data.sampler import CaseOrder
 from ..events import EventLog
 from ..methods.label_cues import Cues, EdgeOffsets, PerStructure, edge_offsets, label_cues, label_edges, label_sharpness
+from ..methods.label_pieces import movable
 from ..methods.reliability import Judgement, judge, judge_unseen, reliability_rows
 from .case_predictions import predict_cases
 from .moved_labels import moved_masks, quality_of_moved, shifts_onto_edge
@@ -80,7 +81,7 @@ class LabelReview:
         ]
         self._take(cues, judge_unseen(cues, self._verified, self._spacing_mm, config))
         if config.edge and config.move_borders:
-            self._move_borders(edge_offsets(cues, self._spacing_mm, config))
+            self._move_borders(cues, edge_offsets(cues, self._spacing_mm, config))
 
     def _seen_in_images(self) -> list[tuple[PerStructure, PerStructure]]:
         """`label_edges` and `label_sharpness` of each case, measured once: neither labels nor images change."""
@@ -98,9 +99,10 @@ class LabelReview:
             self._seen = found
         return self._seen
 
-    def _move_borders(self, edges: EdgeOffsets) -> None:
+    def _move_borders(self, cues: Sequence[Cues], edges: EdgeOffsets) -> None:
         """Learn from the doubted labels with their borders on the edge."""
-        doubted = [i for i, weight in enumerate(self.weights) if weight < 0.5]
+        can_be = movable(cues, edges)
+        doubted = [i for i, weight in enumerate(self.weights) if weight < 0.5 and can_be[i]]
         believed = [i for i, weight in enumerate(self.weights) if weight >= 0.5]
         if not doubted or not 0 < len(believed) < ENOUGH:
             return

@@ -157,11 +157,13 @@ def blur_deviation(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityC
     structures = max((len(c.sharpness) for c in cues), default=0)
     blur = np.full((len(cues), structures), np.nan)
     for structure in range(structures):
-        has = [i for i, c in enumerate(cues) if c.sharpness and c.sharpness[structure] is not None]
+        channel = channels[structure] if structure < len(channels) else 0
+        found = [c.sharpness[structure] if c.sharpness else None for c in cues]
+        each = np.array([np.nan if sharp is None else sharp[channel] for sharp in found])
+        has = np.flatnonzero(np.isfinite(each))
         if len(has) < FEWEST_SHARP:
             continue
-        channel = channels[structure] if structure < len(channels) else 0
-        sharpness = np.array([cues[i].sharpness[structure][channel] for i in has])
+        sharpness = each[has]
         low, high = np.quantile(sharpness, SHARP_LABELS)
         spread = max((high - low) / SDS_BETWEEN, LEAST_SPREAD)
         usual = USUAL_BLUR * (1 + UNSURE_CASES / len(has)) * spread

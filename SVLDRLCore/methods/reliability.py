@@ -21,12 +21,14 @@ from typing import Any
 import numpy as np
 
 from ..config import ReliabilityConfig
-from .label_cues import Cues, blur_deviation, edge_deviation, smallest_bias_mm
+from .label_cues import FEWEST_SHARP, Cues, blur_deviation, edge_deviation, smallest_bias_mm
+from .label_pieces import ISLAND_SHARE, MOST_IN_PIECES, grossly_in_pieces, unusual_islands
+from .robust_centres import shortest_half, two_means
 
-ISLAND_SHARE = 0.004
-"""Share of a label off its largest piece from which on it counts as having islands."""
 TOLERANCE = 1.1
 """Deviation, in units of its spread, up to which a case keeps its full weight."""
+FEWEST_CLEAR = 3
+"""So many labels that neither edge nor islands speak against can have a normal bias of their own."""
 FALL = 5.0
 """How fast the weight falls beyond that."""
 
@@ -49,13 +51,17 @@ class Judgement:
 def judge_unseen(
     cues: Sequence[Cues], verified: Sequence[bool], spacing_mm: float, config: ReliabilityConfig
 ) -> Judgement:
-    """Weights before there is a network: from the image's edge alone, where it lies and how sharp it is.
+    """Weights before there is a network: from the image's edge, where it lies and how sharp it is.
 
-    Labels with islands stay: the inversion guard tells a network's labels by how it learns them.
+    Labels with islands stay: the inversion guard tells a network's labels by how it learns them. Of few labels, whose
+    sharpness says nothing and of which each wrong one costs much, those that are grossly in pieces do not.
     """
     edge, blur = edge_deviation(cues, spacing_mm, config), blur_deviation(cues, spacing_mm, config)
     trusted = np.asarray(verified, bool)
     weights = _falling(edge) if _heard(edge, trusted) else np.ones(len(cues))
+    gross = grossly_in_pieces(cues)
+    if len(cues) < FEWEST_SHARP and not gross[trusted].any():
+        weights = np.where(gross, 0.0, weights)
     weights = _settled(weights, blur, trusted)
     return _judgement(weights, "the image's edge; no network yet", edge, blur)
 
@@ -75,7 +81,7 @@ def judge(
     """
     if earlier is not None:
         return _second_look(cues, verified, spacing_mm, config, np.asarray(earlier))
-    bias, fit, islands = (np.array([getattr(c, name) for c in cues]) for name in ("bias_mm", "fit", "islands"))
+    bias, fit, islands = _seen_by_network(cues)
     trusted = np.asarray(verified, bool)
     floor_mm = smallest_bias_mm(spacing_mm, config)
     edge, blur = edge_deviation(cues, spacing_mm, config), blur_deviation(cues, spacing_mm, config)
@@ -92,7 +98,6 @@ def judge(
         weights = _settled(weights, blur, trusted)
         return _judgement(weights, rule, edge, blur)
     warnings: list[str] = []
-    direction = _fit_direction(bias, fit, floor_mm)
     if inverted:
         weights = _weights_from_inversion(fit, islands)
         rule = "inversion guard: labels with islands are the better fitted ones, so the harder half is trusted"
@@ -103,7 +108,13 @@ def judge(
     else:
         weights = _weights_from_bias(bias, islands, edge, floor_mm)
         rule = "shortest half of the border biases, the image's edge, and islands"
-        if direction == "undetermined":
+        believed = weights > 0.5
+        if np.mean(islands > ISLAND_SHARE) > MOST_IN_PIECES:
+            warnings.append(
+                "Most labels are in several pieces, and are doubted for it. If the structure is like that, "
+                "mark 4 or more cases as verified."
+            )
+        elif _fit_direction(bias[believed], fit[believed], floor_mm) == "undetermined":
             warnings.append(
                 "The labels fall into an easily and a hardly fitted group, and nothing in them tells which one "
                 "to trust: direction undetermined. Mark 4 or more cases as verified."
@@ -119,7 +130,7 @@ def _second_look(
     config: ReliabilityConfig,
     earlier: np.ndarray,
 ) -> Judgement:
-    bias, fit, islands = (np.array([getattr(c, name) for c in cues]) for name in ("bias_mm", "fit", "islands"))
+    bias, fit, islands = _seen_by_network(cues)
     believed, sure = earlier > 0.5, np.asarray(verified, bool)
     edge, blur = edge_deviation(cues, spacing_mm, config), blur_deviation(cues, spacing_mm, config)
     if believed.sum() < 2:
@@ -130,11 +141,28 @@ def _second_look(
     return _judgement(weights, rule, edge, blur, (), True)
 
 
+def _seen_by_network(cues: Sequence[Cues]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bias and fit, and how unusual the islands are; (cases,) each."""
+    return np.array([c.bias_mm for c in cues]), np.array([c.fit for c in cues]), unusual_islands(cues)
+
+
 def _weights_from_bias(bias: np.ndarray, islands: np.ndarray, edge: np.ndarray, floor_mm: float) -> np.ndarray:
-    """The largest of three deviations: of the biases from their shortest half (50 % breakdown), edge and islands."""
-    centre, half_length = shortest_half(bias)
-    deviation = np.abs(bias - centre) / max(half_length, 2 * floor_mm)
-    return _falling(np.maximum.reduce([deviation, edge, islands / ISLAND_SHARE]))
+    """The largest of three deviations: of the biases from their shortest half (50 % breakdown), edge and islands.
+
+    A normal bias that few of the labels have on whose edge and islands there is nothing to say is that of wrong ones;
+    then it is looked for among the former.
+    """
+    seen = np.maximum(edge, islands / ISLAND_SHARE)
+    clear = seen <= TOLERANCE
+    deviation = _bias_deviation(bias, bias, floor_mm)
+    if clear.sum() >= FEWEST_CLEAR and np.mean(deviation[clear] <= TOLERANCE) < 0.5:
+        deviation = _bias_deviation(bias, bias[clear], floor_mm)
+    return _falling(np.maximum(deviation, seen))
+
+
+def _bias_deviation(bias: np.ndarray, usual: np.ndarray, floor_mm: float) -> np.ndarray:
+    centre, half_length = shortest_half(usual)
+    return np.abs(bias - centre) / max(half_length, 2 * floor_mm)
 
 
 def _heard(deviation: np.ndarray, trusted: np.ndarray) -> bool:
@@ -181,26 +209,6 @@ def _weights_from_verified(
     return weights
 
 
-def shortest_half(values: np.ndarray) -> tuple[float, float]:
-    """Centre and half length of the shortest interval that holds half of the values."""
-    ordered = np.sort(values)
-    size = max(2, len(ordered) // 2 + 1) if len(ordered) > 1 else 1
-    lengths = ordered[size - 1 :] - ordered[: len(ordered) - size + 1]
-    start = int(lengths.argmin())
-    low, high = ordered[start], ordered[start + size - 1]
-    return float((low + high) / 2), float((high - low) / 2)
-
-
-def two_means(values: np.ndarray) -> tuple[float, float]:
-    """Centres of two clusters on a line, lower first (the split of least squared error, tried everywhere)."""
-    ordered = np.sort(values)
-    splits = range(1, len(ordered))
-    best = min(splits, key=lambda k: ordered[:k].var() * k + ordered[k:].var() * (len(ordered) - k), default=0)
-    if best == 0:
-        return float(ordered.mean()), float(ordered.mean())
-    return float(ordered[:best].mean()), float(ordered[best:].mean())
-
-
 def _looks_network_made(fit: np.ndarray, islands: np.ndarray) -> bool:
     """At least 5 labels with islands, and these fitted better than the rest (Welch t < -2)."""
     marked = islands > ISLAND_SHARE
@@ -213,6 +221,8 @@ def _looks_network_made(fit: np.ndarray, islands: np.ndarray) -> bool:
 
 def _fit_direction(bias: np.ndarray, fit: np.ndarray, floor_mm: float) -> str:
     """`undetermined` where fits fall into two clear groups that the border bias does not explain."""
+    if len(fit) < 6:
+        return "none"
     low, high = two_means(fit)
     near_low = np.abs(fit - low) < np.abs(fit - high)
     if near_low.sum() < 3 or (~near_low).sum() < 3:

@@ -58,7 +58,7 @@ def test_where_there_is_nothing_to_see() -> None:
     image, mask = bright_ball(ISO)
     for empty in (np.zeros_like(mask), np.ones_like(mask)):
         assert edge_sharpness(empty, image, ISO) is None
-    assert edge_sharpness(mask, np.zeros_like(image), ISO) == (0.0,)
+    assert np.isnan(edge_sharpness(mask, np.zeros_like(image), ISO))
     assert edge_sharpness(mask, np.concatenate([0 * image, image]), ISO)[1] == edge_sharpness(mask, image, ISO)[0]
     one = mask[20:21]
     assert np.isfinite(edge_sharpness(one, image[:, 20:21], ISO)).all()
@@ -73,6 +73,8 @@ def test_blur_by_hand() -> None:
     sharpness = np.linspace(0, 2, 21)
     blur = blur_deviation(cues_with(sharpness.tolist()), 2.0, CONFIG)
     np.testing.assert_allclose(blur, np.maximum(0, (1.8 - sharpness) / (1.4 * 31 / 21 * 0.4 / 0.68)))
+    unknown = blur_deviation(cues_with([*sharpness.tolist(), float("nan")]), 2.0, CONFIG)
+    np.testing.assert_array_equal(unknown, [*blur, 0.0])  # an edge that cannot be measured tells nothing
     # Equal ones but for one: the spread is at least 0.1; twenty labels: half more.
     blur = blur_deviation(cues_with([1.0] * 19 + [0.58]), 2.0, CONFIG)
     np.testing.assert_allclose(blur, [0.0] * 19 + [2.0])
