@@ -5,7 +5,7 @@ Five cues a case: `bias` (mm by which the prediction lies outside the label: ero
 its largest piece: a network's mark, hardly ever a reader's), `edge` (mm by which the image's edge lies outside
 the label's border) and `sharpness` (of that edge: a rough border blurs it, and one that a weak network drew). No cue
 sees a clean label; all but the first two need no network, so that labels off the edge that the others share, or along
-which it is blurred, are told before the first step.
+which it is blurred, are told before the first step, and of few labels the ones grossly in pieces.
 
 Small loss does not mean clean: labels that a network made are easier to fit than a reader's, so trusting the
 best-fitting cases picks the wrong half under such noise (AUC 0.03 to 0.3 on the left atrium). Hence the
