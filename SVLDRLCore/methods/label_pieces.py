@@ -19,6 +19,8 @@ GROSS = 0.05
 """Share off the largest piece that neither a slip of the hand nor a shallow border leaves."""
 MOST_IN_PIECES = 2 / 3
 """Where more labels than this are in pieces, it is not known whose doing it is."""
+MANY_IN_PIECES = 0.4
+"""Where more labels than this are in pieces, the user is asked."""
 
 
 def unusual_islands(cues: Sequence[Cues]) -> np.ndarray:

@@ -22,7 +22,7 @@ import numpy as np
 
 from ..config import ReliabilityConfig
 from .label_cues import FEWEST_SHARP, Cues, blur_deviation, edge_deviation, smallest_bias_mm
-from .label_pieces import ISLAND_SHARE, MOST_IN_PIECES, grossly_in_pieces, unusual_islands
+from .label_pieces import ISLAND_SHARE, MANY_IN_PIECES, grossly_in_pieces, unusual_islands
 from .robust_centres import shortest_half, two_means
 
 TOLERANCE = 1.1
@@ -106,15 +106,16 @@ def judge(
             "Mark 4 or more cases as verified to make sure that the right half is trusted."
         )
     else:
-        weights = _weights_from_bias(bias, islands, edge, floor_mm)
+        heard = _heard(islands / ISLAND_SHARE, trusted)
+        weights = _weights_from_bias(bias, islands if heard else np.zeros(len(cues)), edge, floor_mm)
         rule = "shortest half of the border biases, the image's edge, and islands"
         believed = weights > 0.5
-        if np.mean(islands > ISLAND_SHARE) > MOST_IN_PIECES:
+        if heard and np.mean(islands > ISLAND_SHARE) > MANY_IN_PIECES:
             warnings.append(
-                "Most labels are in several pieces, and are doubted for it. If the structure is like that, "
-                "mark 4 or more cases as verified."
+                "Many labels are in several pieces, and are doubted for it. If the structure can be like that, "
+                "mark 4 or more cases as verified, some in pieces among them."
             )
-        elif _fit_direction(bias[believed], fit[believed], floor_mm) == "undetermined":
+        if _fit_direction(bias[believed], fit[believed], floor_mm) == "undetermined":
             warnings.append(
                 "The labels fall into an easily and a hardly fitted group, and nothing in them tells which one "
                 "to trust: direction undetermined. Mark 4 or more cases as verified."
