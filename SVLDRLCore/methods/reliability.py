@@ -27,10 +27,10 @@ from .robust_centres import shortest_half, two_means
 
 TOLERANCE = 1.1
 """Deviation, in units of its spread, up to which a case keeps its full weight."""
-FEWEST_CLEAR = 3
-"""So many labels that neither edge nor islands speak against can have a normal bias of their own."""
 FALL = 5.0
 """How fast the weight falls beyond that."""
+FEWEST_CLEAR = 3
+"""So many labels that neither edge nor islands speak against can have a normal bias of their own."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _bias_deviation(bias: np.ndarray, usual: np.ndarray, floor_mm: float) -> np.
 
 
 def _heard(deviation: np.ndarray, trusted: np.ndarray) -> bool:
-    """Whether the verified labels, if there are any, lie on the edge (that most labels share; as sharp as theirs)."""
+    """Whether a cue is to be listened to: it speaks against none of the verified labels, if there are any."""
     return bool(deviation[trusted].max(initial=0.0) <= TOLERANCE)
 
 
