@@ -227,6 +227,10 @@ def _define_benchmark(sub: ArgumentParser) -> None:
     sub.add_argument("settings", type=str, help="JSON file that tells rows, noises, ratios and seeds")
     sub.add_argument("--output", type=str, required=True, help="new folder, or one where this was stopped")
     sub.add_argument("--workers", type=int, default=1, help="jobs at a time; with more than one, of a thread each")
+    sub.add_argument(
+        "--known", type=str, nargs="+", action="extend", default=[], metavar="FOLDER",
+        help="other benchmarks on the same data, whose runs with the same settings are taken over",
+    )  # fmt: skip
     _job_options(sub)
 
 

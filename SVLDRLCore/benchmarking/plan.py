@@ -49,6 +49,11 @@ class Job:
         own = {"corrupt": (), "warm_up": (slug(self.labels),), "train": (slug(self.row),)}[self.kind]
         return "_".join((slug(self.kind), *own, *place, *(["time"] if self.budget == "time" else [])))
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What its result tells of it, as JSON holds it."""
+        return {**asdict(self.place), "kind": self.kind, "labels": self.labels, "row": self.row, "budget": self.budget}
+
 
 @dataclass(frozen=True)
 class Run:

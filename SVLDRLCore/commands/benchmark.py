@@ -30,6 +30,7 @@ from ..learning.checkpoints import FolderLock
 from ..methods.registry import METHODS
 from .benchmark_folder import BenchmarkFolder, result_rows
 from .benchmark_jobs import on_one_grid
+from .benchmark_known import read_known, take_over
 from .benchmark_processes import JobQueue
 from .corrupt import NOISES, corrupt
 
@@ -41,6 +42,7 @@ def benchmark(
     output: str | Path,
     *,
     workers: int = 1,
+    known: Sequence[str | Path] = (),
     listeners: Sequence[Listener] = (),
     control: JobControl | None = None,
 ) -> Path:
@@ -54,17 +56,25 @@ def benchmark(
         config: CONFIG.json (see docs/benchmark.md).
         output: a new folder, or that of the same benchmark.
         workers: jobs at a time; with more than one, each has one thread.
+        known: folders with results.csv and benchmark.json of other benchmarks on the same data: runs there whose
+            settings are the same are taken over. They keep the times of where they were measured.
         listeners: called with each event; also written to `output`/events.jsonl.
         control: to pause or cancel from another thread.
 
     Raises:
-        InputError: a mistake in the settings by name, jobs done with other settings, or not one run succeeded.
+        InputError: a mistake in the settings by name, jobs done with other settings, known runs of other data or
+            versions, or not one run succeeded.
         Cancelled: stopped; the same call goes on from there.
     """
     with EventLog(None, listeners) as events, failures_told(events):
         plan = _prepare(Path(config), Path(output), workers)
+        others = [read_known(Path(folder), plan.datalist, plan.data, installed_versions()) for folder in known]
+        plan.folder.jobs.mkdir(parents=True, exist_ok=True)
     with FolderLock(plan.folder.path), EventLog(plan.folder.events, listeners) as events:
         events.emit("started", job="benchmark", output=str(plan.folder.path), jobs=len(plan.jobs))
+        for other in others:
+            taken = take_over(plan.folder, plan.settings, plan.jobs, plan.data, other)
+            events.emit("message", text=f"{len(taken)} runs taken over, measured on {other.origin.get('date')}")
         with failures_told(events, "; run it again to go on"):
             report, failed = _run(plan, workers, events, control or JobControl())
         events.emit("finished", report=str(report), failed=[job.name for job in failed])
@@ -112,7 +122,6 @@ def _prepare(config: Path, output: Path, workers: int) -> _Plan:
                 f"it was done with other settings ({changed})",
                 "Take the change back, choose another output folder, or delete the file: the job is done again",
             )
-    folder.jobs.mkdir(parents=True, exist_ok=True)
     tree = json.loads(config.read_text("utf-8-sig"))
     return _Plan(settings, tree, folder, datalist, checksums, data, jobs)
 
@@ -189,18 +198,31 @@ def _earlier(folder: BenchmarkFolder) -> dict[str, Any]:
 def _about(plan: _Plan, date: str, seconds: float, workers: int, failed: list[dict[str, str]]) -> dict[str, Any]:
     return {
         "config": plan.tree,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "monai", "numpy")},
-            "SVLDRLCore": __version__,
-        },
+        "versions": installed_versions(),
         "machine": machine(),
         "workers": workers,
         "data": {"sha256": plan.data, "files": plan.checksums},
         "date": date,
         "seconds": seconds,
         "failed": failed,
+        "taken_over": _taken_over(plan),
     }
+
+
+def _taken_over(plan: _Plan) -> dict[str, list[str]]:
+    """{date of another benchmark: jobs whose results are its}."""
+    found: dict[str, list[str]] = {}
+    for job in plan.jobs:
+        origin = (plan.folder.result(job) or {}).get("taken_over")
+        if origin:
+            found.setdefault(str(origin["date"]), []).append(job.name)
+    return found
+
+
+def installed_versions() -> dict[str, str]:
+    """Of Python, and of all that a run's numbers may hang on."""
+    libraries = {name: version(name) for name in ("torch", "monai", "numpy")}
+    return {"python": platform.python_version(), **libraries, "SVLDRLCore": __version__}
 
 
 def _runs(settings: BenchmarkSettings) -> list[dict[str, Any]]:
@@ -211,6 +233,8 @@ def _runs(settings: BenchmarkSettings) -> list[dict[str, Any]]:
 
 
 def machine() -> dict[str, Any]:
-    """Cores, GPU and system; no name of the machine."""
+    """Cores, GPU, system and the vector instructions that torch uses; no name of the machine."""
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
-    return {"cores": os.cpu_count(), "gpu": gpu, "system": platform.system(), "processor": platform.machine()}
+    # Sums are taken in another order with other instructions, so that the last bits of every number hang on them.
+    processor = f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    return {"cores": os.cpu_count(), "gpu": gpu, "system": platform.system(), "processor": processor}

@@ -8,7 +8,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,8 +181,7 @@ def do_job(
         place.mkdir(parents=True)
         write_json_atomically(begun, wanted)
     measured = run_job(folder, settings, job, datalist, control)
-    about = {**asdict(job.place), "kind": job.kind, "labels": job.labels, "row": job.row, "budget": job.budget}
-    result = {"job": about, "recipe": wanted, "peak_memory_mb": peak_memory_mb(), **measured}
+    result = {"job": job.about, "recipe": wanted, "peak_memory_mb": peak_memory_mb(), **measured}
     write_json_atomically(folder.result_path(job), result)
     for checkpoint in (folder.run(job).checkpoint, folder.run(job).mask_checkpoint):
         checkpoint.unlink(missing_ok=True)  # large, and of no use once the model is there

@@ -1,0 +1,107 @@
+"""Runs that another benchmark has measured are taken over from its results.csv and benchmark.json, not run again."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..atomic_files import write_json_atomically
+from ..benchmarking.plan import Job, needs, plan_runs, recipe
+from ..benchmarking.results import ResultRow, read_results
+from ..benchmarking.settings import BenchmarkSettings, settings_from_dict
+from ..errors import InputError
+from .benchmark_folder import BenchmarkFolder
+from .benchmark_jobs import on_one_grid
+
+_OF_A_CASE = ("case", "structure", "dice", "iou", "hd95_mm", "asd_mm", "volume_ratio", "predict_seconds")
+
+
+@dataclass(frozen=True)
+class KnownRuns:
+    """What a benchmark measured.
+
+    Attributes:
+        origin: {"date", "machine", "workers"} of `benchmark.json`.
+        measured: {recipe as text: a result as `BenchmarkFolder.result` tells it, without "job" and "recipe"}.
+    """
+
+    origin: Mapping[str, Any]
+    measured: Mapping[str, dict[str, Any]]
+
+
+def read_known(source: Path, datalist: Path, data: str, versions: Mapping[str, str]) -> KnownRuns:
+    """The runs in `source`/results.csv, by all that their outcome depends on.
+
+    Args:
+        source: a benchmark's output folder, or one with its results.csv and benchmark.json alone.
+        datalist: the data list of the new benchmark.
+        data: its checksum.
+        versions: those that are installed here.
+
+    Raises:
+        InputError: a file cannot be read, or it was another data set or other versions.
+    """
+    path = source / "benchmark.json"
+    try:
+        told = dict(json.loads(path.read_text("utf-8")))
+        tree, theirs, their_data = dict(told.pop("config")), dict(told["versions"]), told["data"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(str(path), f"it cannot be read ({error!r})", "Name the folder of a benchmark") from error
+    if their_data != data:
+        raise InputError(str(path), f"it is of other data than {datalist}", "Leave it out: nothing there is comparable")
+    other = [name for name in dict.fromkeys([*versions, *theirs]) if versions.get(name) != theirs.get(name)]
+    if other:
+        why = ", ".join(f"{name} {theirs.get(name, 'none')}, here {versions.get(name, 'none')}" for name in other)
+        raise InputError(str(path), f"it was run with other versions ({why})", "Install those, or leave it out")
+    settings = on_one_grid(settings_from_dict(tree), datalist)
+    found: dict[tuple[Any, ...], list[ResultRow]] = {}
+    for row in read_results(source / "results.csv"):
+        found.setdefault((row.noise, row.ratio, row.seed, row.row, row.budget), []).append(row)
+    measured = {}
+    for run in plan_runs(settings):
+        rows = found.get((run.place.noise, run.place.ratio, run.place.seed, run.row, run.budget))
+        if rows:
+            measured[_as_text(recipe(settings, run.job, data))] = _result(rows)
+    return KnownRuns({name: told.get(name) for name in ("date", "machine", "workers")}, measured)
+
+
+def take_over(
+    folder: BenchmarkFolder, settings: BenchmarkSettings, jobs: Sequence[Job], data: str, known: KnownRuns
+) -> list[Job]:
+    """Write the results of the trainings that `known` tells; returns their jobs.
+
+    A training whose weights or whose time another one needs that is still to be done is not taken over: it has no
+    weights here, and times compare on one machine only. What is done here stays.
+    """
+    undone = {job for job in jobs if folder.result(job) is None}
+    taken: list[Job] = []
+    for job in reversed(jobs):  # each comes after all that it needs
+        if job not in undone or job.kind != "train":
+            continue
+        wanted = recipe(settings, job, data)
+        measured = known.measured.get(_as_text(wanted))
+        if measured is None or any(job in needs(settings, other) for other in undone):
+            continue
+        undone.remove(job)
+        taken.append(job)
+        result = {"job": job.about, "recipe": wanted, "taken_over": dict(known.origin), **measured}
+        write_json_atomically(folder.result_path(job), result)
+    return taken[::-1]
+
+
+def _result(rows: Sequence[ResultRow]) -> dict[str, Any]:
+    first = rows[0]
+    run = {name: getattr(first, name) for name in ("steps", "train_seconds", "weight_auc", "peak_memory_mb")}
+    return run | {"rows": [{name: _finite(getattr(row, name)) for name in _OF_A_CASE} for row in rows]}
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isinf(value) else value
+
+
+def _as_text(made: Mapping[str, Any]) -> str:
+    return json.dumps(made, sort_keys=True)

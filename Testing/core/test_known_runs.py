@@ -1,0 +1,172 @@
+"""Runs that another benchmark has measured: taken over where nothing that they depend on differs, and only there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from finished_benchmark import result
+
+from SVLDRLCore.benchmarking.plan import plan_jobs, plan_runs
+from SVLDRLCore.benchmarking.results import ResultRow, read_results, write_results
+from SVLDRLCore.benchmarking.settings import settings_from_dict
+from SVLDRLCore.commands.benchmark import benchmark, data_checksums, installed_versions
+from SVLDRLCore.commands.benchmark_folder import BenchmarkFolder
+from SVLDRLCore.commands.benchmark_jobs import on_one_grid
+from SVLDRLCore.commands.benchmark_known import read_known, take_over
+from SVLDRLCore.data.phantoms import write_phantom_dataset
+from SVLDRLCore.errors import InputError
+
+CONFIG: dict[str, Any] = {
+    "datalist": "data/datalist.json",
+    "overrides": {
+        "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0]},
+        "network": {"levels": 3},
+        "train": {"batch_size": 1, "steps_per_epoch": 2, "device": "cpu", "threads": 1},
+    },
+    "noises": {"mt": {"kind": "mt"}},
+    "ratios": [0.5],
+    "seeds": [0],
+    "warm_up_steps": 2,
+    "steps": 4,
+    "rows": {"supervised": {"method": "supervised"}, "svl_drl": {"warm_up": "own"}},
+}
+LARGEST = {"method": "supervised", "keep_largest": True}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    """A folder with data, config.json, and results/ of a benchmark of that config, with made-up numbers."""
+    folder = tmp_path_factory.mktemp("study")
+    write_phantom_dataset(folder / "data", 4, 2, size_dhw=(10, 20, 20), spacing_dhw=(4.0, 4.0, 4.0))
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    write_known(folder, folder / "results")
+    return folder
+
+
+def write_known(study: Path, place: Path, **told: Any) -> list[ResultRow]:
+    place.mkdir(exist_ok=True)
+    rows = [
+        result(
+            noise="mt", row=run.row, case=case, structure="ball", steps=4 if run.row == "supervised" else 6,
+            dice=0.5 + 0.1 * number + 0.01 * len(run.row), weight_auc=None if run.row == "supervised" else 0.9,
+            volume_ratio=float("inf") if number else 1.1,
+        )
+        for run in plan_runs(settings_from_dict(CONFIG))
+        for number, case in enumerate(("case_04", "case_05"))
+    ]  # fmt: skip
+    write_results(place / "results.csv", rows)
+    about = {
+        "config": CONFIG,
+        "versions": installed_versions(),
+        "machine": {"cores": 2},
+        "workers": 1,
+        "data": {"sha256": checksum(study)},
+        "date": "2026-01-31",
+    }
+    (place / "benchmark.json").write_text(json.dumps(about | told))
+    return rows
+
+
+def checksum(study: Path) -> str:
+    checksums = data_checksums(study / "data" / "datalist.json")
+    return hashlib.sha256(json.dumps(checksums, sort_keys=True).encode()).hexdigest()
+
+
+def taken(study: Path, output: Path, **changes: Any) -> list[str]:
+    """Names of the jobs that a benchmark with other settings takes over."""
+    datalist, data = study / "data" / "datalist.json", checksum(study)
+    settings = on_one_grid(settings_from_dict(CONFIG | changes), datalist)
+    folder = BenchmarkFolder(output)
+    folder.jobs.mkdir(parents=True)
+    known = read_known(study / "results", datalist, data, installed_versions())
+    jobs = take_over(folder, settings, plan_jobs(settings), data, known)
+    assert [job.name for job in jobs] == sorted(path.stem for path in folder.jobs.iterdir())[::-1]
+    return sorted(job.name for job in jobs)
+
+
+SUPERVISED, SVL_DRL = "train_supervised_mt_0.5_0", "train_svl-drl_mt_0.5_0"
+
+
+def test_what_is_the_same_is_taken_over(study: Path, tmp_path: Path) -> None:
+    assert taken(study, tmp_path / "same") == [SUPERVISED, SVL_DRL]
+    more = {"seeds": [0, 1], "ratios": [0.5, 0.25], "noises": {"mt": {"kind": "mt"}, "sfda": {"kind": "sfda"}}}
+    assert taken(study, tmp_path / "more", **more) == [SUPERVISED, SVL_DRL]
+
+
+@pytest.mark.parametrize(
+    ("changes", "still"),
+    [
+        ({"warm_up_steps": 3}, []),
+        ({"noises": {"mt": {"kind": "mt", "strength": "mild"}}}, []),
+        ({"overrides": {**CONFIG["overrides"], "optimiser": {"poly_power": 0.5}}}, []),
+        ({"rows": {**CONFIG["rows"], "svl_drl": {"warm_up": "own", "verified": 1}}}, [SUPERVISED]),
+        ({"rows": {**CONFIG["rows"], "svl_drl": {"warm_up": "own", "group": "another"}}}, [SUPERVISED, SVL_DRL]),
+    ],
+)
+def test_what_differs_is_not(study: Path, tmp_path: Path, changes: dict[str, Any], still: list[str]) -> None:
+    assert taken(study, tmp_path / "new", **changes) == still
+
+
+def test_what_another_run_builds_on_is_done_here(study: Path, tmp_path: Path) -> None:
+    """Its weights, for a row that evaluates them otherwise; its time, for runs of equal time."""
+    assert taken(study, tmp_path / "weights", rows={**CONFIG["rows"], "largest": LARGEST}) == [SVL_DRL]
+    assert taken(study, tmp_path / "time", same_time=True) == []
+
+
+def test_what_is_done_here_stays(study: Path, tmp_path: Path) -> None:
+    assert taken(study, tmp_path / "new") == [SUPERVISED, SVL_DRL]
+    ours = tmp_path / "new" / "jobs" / f"{SUPERVISED}.json"
+    ours.write_text('{"done": "here"}')
+    settings = on_one_grid(settings_from_dict(CONFIG), study / "data" / "datalist.json")
+    known = read_known(study / "results", study / "data" / "datalist.json", checksum(study), installed_versions())
+    assert take_over(BenchmarkFolder(tmp_path / "new"), settings, plan_jobs(settings), checksum(study), known) == []
+    assert ours.read_text() == '{"done": "here"}'
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"data": {"sha256": "another"}}, "other data"),
+        ({"versions": {**installed_versions(), "torch": "1.0"}}, "torch 1.0, here 2."),
+        ({"versions": {"torch": "1.0"}}, "other versions"),
+        ({"config": None}, ""),
+    ],
+)
+def test_incomparable_runs_are_refused(study: Path, tmp_path: Path, told: dict[str, Any], said: str) -> None:
+    write_known(study, tmp_path / "known", **told)
+    with pytest.raises(InputError, match=r"benchmark\.json") as refused:
+        benchmark(study / "config.json", tmp_path / "output", known=[tmp_path / "known"])
+    assert said in refused.value.why
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_folder_without_a_benchmark_is_refused(study: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"benchmark\.json"):
+        benchmark(study / "config.json", tmp_path / "output", known=[tmp_path])
+
+
+def test_a_benchmark_ends_with_the_known_numbers(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = SimpleNamespace(write_report=lambda folder: folder / "report.html")
+    monkeypatch.setitem(sys.modules, "SVLDRLCore.benchmarking.report", report)
+    expected = write_known(study, tmp_path / "known")
+    events: list[dict[str, Any]] = []
+    output = tmp_path / "output"
+    benchmark(study / "config.json", output, known=[tmp_path / "known"], listeners=[events.append])
+    rows = read_results(output / "results.csv")
+    here = {"label_dice": rows[0].label_dice, "group": "compared"}  # of the labels that were corrupted here
+    assert sorted(map(repr, (replace(row, warm_up_seconds=None) for row in rows))) == sorted(
+        repr(replace(row, warm_up_seconds=None, **here)) for row in expected
+    )
+    assert 0 < rows[0].label_dice < 1
+    told = json.loads((output / "benchmark.json").read_text())
+    assert told["taken_over"] == {"2026-01-31": [SVL_DRL, SUPERVISED]}
+    assert any("2 runs taken over, measured on 2026-01-31" in event.get("text", "") for event in events)
+    trained = {path.name.split("_")[0] for path in (output / "work").iterdir()}
+    assert trained == {"corrupt", "warm-up"}
