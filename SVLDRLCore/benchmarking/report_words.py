@@ -96,7 +96,7 @@ def unknowns(study: Study) -> list[str]:
     lines.append("One data set, one training length. Times and memory are those of the machine below, under its load.")
     taken = sum(map(len, (study.facts.get("taken_over") or {}).values()))
     if taken:
-        told = f"{counted(taken, 'run')} taken over from another benchmark"
+        told = f"{counted(taken, 'job')} taken over from another benchmark"
         lines.append(f"{told}: their times are from there, perhaps from another machine, and their masks are not here.")
     if study.missing():
         lines.append(f"Planned rows without any result: {', '.join(study.missing())}.")

@@ -30,7 +30,7 @@ from ..learning.checkpoints import FolderLock
 from ..methods.registry import METHODS
 from .benchmark_folder import BenchmarkFolder, result_rows
 from .benchmark_jobs import on_one_grid
-from .benchmark_known import read_known, take_over
+from .benchmark_known import TAKEN_OVER, give_up_needed, read_known, take_over
 from .benchmark_processes import JobQueue
 from .corrupt import NOISES, corrupt
 
@@ -72,9 +72,10 @@ def benchmark(
         plan.folder.jobs.mkdir(parents=True, exist_ok=True)
     with FolderLock(plan.folder.path), EventLog(plan.folder.events, listeners) as events:
         events.emit("started", job="benchmark", output=str(plan.folder.path), jobs=len(plan.jobs))
+        give_up_needed(plan.folder, plan.settings, plan.jobs)
         for other in others:
             taken = take_over(plan.folder, plan.settings, plan.jobs, plan.data, other)
-            events.emit("message", text=f"{len(taken)} runs taken over, measured on {other.origin.get('date')}")
+            events.emit("message", text=f"{len(taken)} jobs taken over, done on {other.origin.get('date')}")
         with failures_told(events, "; run it again to go on"):
             report, failed = _run(plan, workers, events, control or JobControl())
         events.emit("finished", report=str(report), failed=[job.name for job in failed])
@@ -205,7 +206,7 @@ def _about(plan: _Plan, date: str, seconds: float, workers: int, failed: list[di
         "date": date,
         "seconds": seconds,
         "failed": failed,
-        "taken_over": _taken_over(plan),
+        TAKEN_OVER: _taken_over(plan),
     }
 
 
@@ -213,7 +214,7 @@ def _taken_over(plan: _Plan) -> dict[str, list[str]]:
     """{date of another benchmark: jobs whose results are its}."""
     found: dict[str, list[str]] = {}
     for job in plan.jobs:
-        origin = (plan.folder.result(job) or {}).get("taken_over")
+        origin = (plan.folder.result(job) or {}).get(TAKEN_OVER)
         if origin:
             found.setdefault(str(origin["date"]), []).append(job.name)
     return found

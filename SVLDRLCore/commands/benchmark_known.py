@@ -1,4 +1,4 @@
-"""Runs that another benchmark has measured are taken over from its results.csv and benchmark.json, not run again."""
+"""Jobs that another benchmark has done are taken over from its results.csv and benchmark.json, not done again."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic_files import write_json_atomically
-from ..benchmarking.plan import Job, needs, plan_runs, recipe
+from ..benchmarking.plan import Job, Run, needs, plan_runs, recipe
 from ..benchmarking.results import ResultRow, read_results
 from ..benchmarking.settings import BenchmarkSettings, settings_from_dict
 from ..errors import InputError
 from .benchmark_folder import BenchmarkFolder
 from .benchmark_jobs import on_one_grid
 
+TAKEN_OVER = "taken_over"
+"""Key of a result that was measured elsewhere, with where that was."""
 _OF_A_CASE = ("case", "structure", "dice", "iou", "hd95_mm", "asd_mm", "volume_ratio", "predict_seconds")
 
 
@@ -26,7 +28,7 @@ class KnownRuns:
 
     Attributes:
         origin: {"date", "machine", "workers"} of `benchmark.json`.
-        measured: {recipe as text: a result as `BenchmarkFolder.result` tells it, without "job" and "recipe"}.
+        measured: {recipe of a job as text: what `BenchmarkFolder.result` tells of it, but for "job" and "recipe"}.
     """
 
     origin: Mapping[str, Any]
@@ -61,42 +63,61 @@ def read_known(source: Path, datalist: Path, data: str, versions: Mapping[str, s
     found: dict[tuple[Any, ...], list[ResultRow]] = {}
     for row in read_results(source / "results.csv"):
         found.setdefault((row.noise, row.ratio, row.seed, row.row, row.budget), []).append(row)
-    measured = {}
+    measured: dict[str, dict[str, Any]] = {}
     for run in plan_runs(settings):
         rows = found.get((run.place.noise, run.place.ratio, run.place.seed, run.row, run.budget))
-        if rows:
-            measured[_as_text(recipe(settings, run.job, data))] = _result(rows)
+        for job, result in _results(run, rows).items() if rows else ():
+            measured[_as_text(recipe(settings, job, data))] = result
     return KnownRuns({name: told.get(name) for name in ("date", "machine", "workers")}, measured)
 
 
 def take_over(
     folder: BenchmarkFolder, settings: BenchmarkSettings, jobs: Sequence[Job], data: str, known: KnownRuns
 ) -> list[Job]:
-    """Write the results of the trainings that `known` tells; returns their jobs.
+    """Write the results that `known` tells of jobs that are not done; returns these.
 
-    A training whose weights or whose time another one needs that is still to be done is not taken over: it has no
-    weights here, and times compare on one machine only. What is done here stays.
+    A job that one still to be done needs is not taken over: its labels or weights are not here, and times compare on
+    one machine only.
     """
-    undone = {job for job in jobs if folder.result(job) is None}
+    undone = _undone(folder, jobs)
     taken: list[Job] = []
     for job in reversed(jobs):  # each comes after all that it needs
-        if job not in undone or job.kind != "train":
-            continue
         wanted = recipe(settings, job, data)
         measured = known.measured.get(_as_text(wanted))
-        if measured is None or any(job in needs(settings, other) for other in undone):
+        if job not in undone or measured is None or any(job in needs(settings, other) for other in undone):
             continue
         undone.remove(job)
         taken.append(job)
-        result = {"job": job.about, "recipe": wanted, "taken_over": dict(known.origin), **measured}
+        result = {"job": job.about, "recipe": wanted, TAKEN_OVER: dict(known.origin), **measured}
         write_json_atomically(folder.result_path(job), result)
     return taken[::-1]
 
 
-def _result(rows: Sequence[ResultRow]) -> dict[str, Any]:
+def give_up_needed(folder: BenchmarkFolder, settings: BenchmarkSettings, jobs: Sequence[Job]) -> None:
+    """Delete those results that were taken over earlier whose labels, weights or time a job needs that came later."""
+    undone = _undone(folder, jobs)
+    for job in reversed(jobs):
+        done = folder.result(job)
+        if done and TAKEN_OVER in done and any(job in needs(settings, other) for other in undone):
+            folder.result_path(job).unlink()
+            undone.add(job)
+
+
+def _undone(folder: BenchmarkFolder, jobs: Sequence[Job]) -> set[Job]:
+    return {job for job in jobs if folder.result(job) is None}
+
+
+def _results(run: Run, rows: Sequence[ResultRow]) -> dict[Job, dict[str, Any]]:
+    """What the rows of a run tell of its training and of what went before it."""
     first = rows[0]
-    run = {name: getattr(first, name) for name in ("steps", "train_seconds", "weight_auc", "peak_memory_mb")}
-    return run | {"rows": [{name: _finite(getattr(row, name)) for name in _OF_A_CASE} for row in rows]}
+    trained = {name: getattr(first, name) for name in ("steps", "train_seconds", "weight_auc", "peak_memory_mb")}
+    cases = [{name: _finite(getattr(row, name)) for name in _OF_A_CASE} for row in rows]
+    results = {run.job: trained | {"rows": cases}}
+    if run.place.ratio > 0 and first.label_dice is not None:
+        results[Job("corrupt", run.place)] = {"mean_label_dice": first.label_dice}
+    if first.warm_up_seconds is not None:
+        results[Job("warm_up", run.job.place, run.job.labels)] = {"train_seconds": first.warm_up_seconds}
+    return results
 
 
 def _finite(value: Any) -> Any:
