@@ -72,11 +72,11 @@ def benchmark(
         plan.folder.jobs.mkdir(parents=True, exist_ok=True)
     with FolderLock(plan.folder.path), EventLog(plan.folder.events, listeners) as events:
         events.emit("started", job="benchmark", output=str(plan.folder.path), jobs=len(plan.jobs))
-        give_up_needed(plan.folder, plan.settings, plan.jobs)
-        for other in others:
-            taken = take_over(plan.folder, plan.settings, plan.jobs, plan.data, other)
-            events.emit("message", text=f"{len(taken)} jobs taken over, done on {other.origin.get('date')}")
         with failures_told(events, "; run it again to go on"):
+            give_up_needed(plan.folder, plan.settings, plan.jobs)
+            for other in others:
+                taken = take_over(plan.folder, plan.settings, plan.jobs, plan.data, other)
+                events.emit("message", text=f"{len(taken)} jobs taken over, done on {other.origin.get('date')}")
             report, failed = _run(plan, workers, events, control or JobControl())
         events.emit("finished", report=str(report), failed=[job.name for job in failed])
     return report
@@ -109,7 +109,7 @@ def _prepare(config: Path, output: Path, workers: int) -> _Plan:
     if not listed.validation or any(case.label is None for case in listed.validation):
         raise InputError(str(datalist), "it lists no validation cases with labels", "List the clean cases there")
     checksums = data_checksums(datalist)
-    data = hashlib.sha256(json.dumps(checksums, sort_keys=True).encode()).hexdigest()
+    data = data_checksum(checksums)
     folder = BenchmarkFolder(output)
     if output.exists() and any(output.iterdir()) and not folder.config.is_file():
         raise InputError(str(output), "the folder holds other files and no benchmark", "Choose a new or empty folder")
@@ -155,6 +155,11 @@ def data_checksums(datalist: Path) -> dict[str, str]:
     return own | {f"{kind}/{case.name}": _case_checksum(case) for kind, cases in lists.items() for case in cases}
 
 
+def data_checksum(checksums: dict[str, str]) -> str:
+    """SHA-256 of all of `data_checksums` together."""
+    return hashlib.sha256(json.dumps(checksums, sort_keys=True).encode()).hexdigest()
+
+
 def _case_checksum(case: Case) -> str:
     digest = hashlib.sha256()
     for path in (*case.images, *([case.label] if case.label else [])):
@@ -165,6 +170,7 @@ def _case_checksum(case: Case) -> str:
 
 def _run(plan: _Plan, workers: int, events: EventLog, control: JobControl) -> tuple[Path, list[Job]]:
     folder, began, earlier = plan.folder, time.monotonic(), _earlier(plan.folder)
+    taken_over = _taken_over(plan)
     write_json_atomically(folder.config, plan.tree)  # what the jobs read
 
     def keep(failed: dict[Job, dict[str, str]]) -> int:
@@ -174,7 +180,7 @@ def _run(plan: _Plan, workers: int, events: EventLog, control: JobControl) -> tu
         date = earlier.get("date") or datetime.now(UTC).isoformat(timespec="seconds")
         failures = [{"job": job.name, **told} for job, told in failed.items()]
         write_json_atomically(folder.runs, _runs(plan.settings))
-        write_json_atomically(folder.about, _about(plan, date, seconds, workers, failures))
+        write_json_atomically(folder.about, _about(plan, date, seconds, workers, failures) | {TAKEN_OVER: taken_over})
         return len(rows)
 
     keep({})
@@ -206,7 +212,6 @@ def _about(plan: _Plan, date: str, seconds: float, workers: int, failed: list[di
         "date": date,
         "seconds": seconds,
         "failed": failed,
-        TAKEN_OVER: _taken_over(plan),
     }
 
 

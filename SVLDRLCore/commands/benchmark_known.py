@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,17 +110,13 @@ def _results(run: Run, rows: Sequence[ResultRow]) -> dict[Job, dict[str, Any]]:
     """What the rows of a run tell of its training and of what went before it."""
     first = rows[0]
     trained = {name: getattr(first, name) for name in ("steps", "train_seconds", "weight_auc", "peak_memory_mb")}
-    cases = [{name: _finite(getattr(row, name)) for name in _OF_A_CASE} for row in rows]
+    cases = [{name: getattr(row, name) for name in _OF_A_CASE} for row in rows]
     results = {run.job: trained | {"rows": cases}}
     if run.place.ratio > 0 and first.label_dice is not None:
         results[Job("corrupt", run.place)] = {"mean_label_dice": first.label_dice}
     if first.warm_up_seconds is not None:
         results[Job("warm_up", run.job.place, run.job.labels)] = {"train_seconds": first.warm_up_seconds}
     return results
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isinf(value) else value
 
 
 def _as_text(made: Mapping[str, Any]) -> str:

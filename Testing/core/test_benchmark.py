@@ -21,7 +21,7 @@ import pytest
 from SVLDRLCore.benchmarking.plan import Job, Place, plan_jobs, plan_runs
 from SVLDRLCore.benchmarking.results import MEASURED_ANEW, ResultRow, read_results, unpack_masks, write_results
 from SVLDRLCore.benchmarking.settings import read_settings
-from SVLDRLCore.commands.benchmark import benchmark, data_checksums, failed_jobs
+from SVLDRLCore.commands.benchmark import benchmark, data_checksum, data_checksums, failed_jobs
 from SVLDRLCore.commands.benchmark_evaluation import largest_components, weight_auc
 from SVLDRLCore.commands.benchmark_folder import BenchmarkFolder, result_rows
 from SVLDRLCore.commands.benchmark_jobs import do_job, on_one_grid
@@ -62,10 +62,7 @@ def study(tmp_path_factory) -> Path:
 
 
 def checksum(study: Path) -> str:
-    import hashlib
-
-    checksums = data_checksums(study / "data" / "datalist.json")
-    return hashlib.sha256(json.dumps(checksums, sort_keys=True).encode()).hexdigest()
+    return data_checksum(data_checksums(study / "data" / "datalist.json"))
 
 
 def done_here(config: Path, study: Path, output: Path) -> BenchmarkFolder:

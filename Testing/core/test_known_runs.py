@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from finished_benchmark import result
 from SVLDRLCore.benchmarking.plan import plan_jobs, plan_runs
 from SVLDRLCore.benchmarking.results import ResultRow, read_results, write_results
 from SVLDRLCore.benchmarking.settings import settings_from_dict
-from SVLDRLCore.commands.benchmark import benchmark, data_checksums, installed_versions
+from SVLDRLCore.commands.benchmark import benchmark, data_checksum, data_checksums, installed_versions
 from SVLDRLCore.commands.benchmark_folder import BenchmarkFolder
 from SVLDRLCore.commands.benchmark_jobs import on_one_grid
 from SVLDRLCore.commands.benchmark_known import give_up_needed, read_known, take_over
@@ -75,8 +74,7 @@ def write_known(study: Path, place: Path, **told: Any) -> list[ResultRow]:
 
 
 def checksum(study: Path) -> str:
-    checksums = data_checksums(study / "data" / "datalist.json")
-    return hashlib.sha256(json.dumps(checksums, sort_keys=True).encode()).hexdigest()
+    return data_checksum(data_checksums(study / "data" / "datalist.json"))
 
 
 def taken(study: Path, output: Path, **changes: Any) -> list[str]:
