@@ -12,7 +12,7 @@ from .report_data import STEPS, TIME, Study
 from .report_numbers import counted, p_text, percent, signed
 from .settings import BenchmarkSettings
 from .statistics import FEWEST_FOR_INTERVAL, compare, mean_sd
-from .tables import LEAST_GAP
+from .table_columns import LEAST_GAP
 
 FEW_CASES, FEW_SEEDS = 20, 3
 _FEWEST_PAIRS = 6  # the smallest p of the exact two-sided test is 2 / 2**n: 0.06 for five pairs
@@ -115,7 +115,8 @@ def how_to_read() -> list[str]:
         definition_text(),
         "A case's value is the mean over its structures. Gain: mean paired difference of Dice, with the 95% interval "
         f"from resampled cases (from {FEWEST_FOR_INTERVAL} cases on).",
-        "p: two-sided Wilcoxon signed-rank test of Dice; Holm: corrected for the rows of one table.",
+        "p: two-sided Wilcoxon signed-rank test over case × seed; Holm: corrected for the rows of one table; "
+        "cases: over the cases, each the mean of its seeds.",
         "Gap to clean closed: (row − baseline) / (clean − baseline) in mean Dice, where training on clean labels "
         f"gains more than {100 * LEAST_GAP:g} points.",
         "Training: the warm-up included, mean of the runs. Prediction: a case. Memory: the highest of a run's process. "

@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ..evaluation.tables import markdown_table
-from .report_data import METRICS, TIME, Condition, Study
-from .report_numbers import DASH, TIMES, counted, duration, p_text, percent, signed
+from .report_data import TIME, Condition, Study
+from .report_numbers import DASH, TIMES, counted, percent, signed
 from .results import ResultRow
-from .statistics import Comparison, compare, gap_closed, holm, mean_sd, seed_means
-
-LEAST_GAP = 0.005
-"""Below half a point of Dice between clean and noisy training there is no gap to close."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One entry: its text, a second smaller line, and the number that decides which is the best one."""
-
-    text: str
-    small: str = ""
-    number: float = math.nan
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column; ``better`` is "higher", "lower" or "" where no entry is the best one."""
-
-    title: str
-    small: str = ""
-    better: str = ""
+from .statistics import mean_sd
+from .table_columns import Cell, Column, accuracy, costs, gains, p_values, says_more, with_best
 
 
 @dataclass(frozen=True)
@@ -53,22 +32,6 @@ class ResultTable:
     columns: tuple[Column, ...]
     rows: tuple[TableRow, ...]
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Measure:
-    title: str
-    scale: float
-    decimals: int
-    better: str
-
-
-_MEASURES = {
-    "dice": _Measure("Dice [%] ↑", 100, 2, "higher"),
-    "iou": _Measure("IoU [%] ↑", 100, 2, "higher"),
-    "hd95_mm": _Measure("HD95 [mm] ↓", 1, 2, "lower"),
-    "asd_mm": _Measure("ASD [mm] ↓", 1, 2, "lower"),
-}
 
 
 def group_tables(study: Study, where: Condition) -> list[ResultTable]:
@@ -110,7 +73,7 @@ def markdown(table: ResultTable) -> str:
         lines.append([f"{name} ({row.note})" if row.note else name])
         for cell in row.cells:
             text = f"**{cell.text}**" if cell.best else cell.text
-            lines[-1].append(f"{text} ({cell.small})" if cell.small else text)
+            lines[-1].append(f"{text} ({cell.small})".replace("\n", ", ") if cell.small else text)
     notes = "\n".join(f"- {note}" for note in table.notes)
     return f"**{table.title}**\n\n{markdown_table(header, lines)}\n\n{notes}"
 
@@ -125,10 +88,11 @@ def _table(
     first = [row for row in (study.baseline,) if row and row not in rows and study.at(where, row)]
     last = [row for row in (study.reference,) if row and row not in [*rows, *first] and study.at(where, row)]
     shown = [*first, *own, *last]
-    columns: dict[Column, list[Cell]] = _accuracy(study, where, shown, structure)
+    columns: dict[Column, list[Cell]] = accuracy(study, where, shown, structure)
     if structure is None:
-        columns |= _comparisons(study, where, shown, own) | _costs(study, where, shown)
-    columns = {column: _with_best(cells, column.better) for column, cells in columns.items() if _says_more(cells)}
+        columns |= gains(study, where, shown) | p_values(study, where, shown, own)
+        columns |= costs(study, where, shown)
+    columns = {column: with_best(cells, column.better) for column, cells in columns.items() if says_more(cells)}
     common, notes_n = _sizes(study, where, shown, structure)
     table_rows = [
         TableRow(row, notes_n[row], tuple(cells[i] for cells in columns.values()), row in [*first, *last])
@@ -148,121 +112,6 @@ def _table(
 
 def _own_runs(study: Study, where: Condition, row: str) -> bool:
     return any(result.budget == where.budget for result in study.at(where, row))
-
-
-def _accuracy(study: Study, where: Condition, rows: Sequence[str], structure: str | None) -> dict[Column, list[Cell]]:
-    columns: dict[Column, list[Cell]] = {}
-    for metric in METRICS:
-        measure = _MEASURES[metric]
-        cells = []
-        for row in rows:
-            values = study.values(where, row, metric, structure)
-            mean, seeds = mean_sd(values.values()), mean_sd(seed_means(values).values())
-            text, of_seeds = (
-                [f"{measure.scale * number:.{measure.decimals}f}" for number in (m.mean, m.sd) if math.isfinite(number)]
-                for m in (mean, seeds)
-            )
-            small = f"seeds ± {of_seeds[1]}" if len(of_seeds) > 1 else ""
-            cells.append(Cell(" ± ".join(text) or DASH, small, mean.mean))
-        columns[Column(measure.title, better=measure.better)] = cells
-    dice = [seed_means(study.values(where, row, "dice", structure)) for row in rows]
-    each = [" / ".join(f"{100 * mean:.1f}" for mean in means.values()) or DASH for means in dice]
-    columns[Column("Dice per seed [%]")] = [Cell(text) for text in each]
-    return columns
-
-
-def _comparisons(study: Study, where: Condition, rows: Sequence[str], own: Sequence[str]) -> dict[Column, list[Cell]]:
-    dice = {row: study.values(where, row, "dice") for row in rows}
-    full = max(len(values) for values in dice.values())
-    most = max(len({case for _, case in values}) for values in dice.values())
-    baseline, reference = study.baseline, study.reference
-    gains, gaps, raw, cases = [], [], [], []
-    baseline_dice, reference_dice = (
-        study.values(where, baseline, "dice"),
-        study.values(where, reference, "dice"),
-    )
-    against = {row: compare(dice[row], reference_dice) for row in rows if row != reference and row in own and reference}
-    corrected = dict(zip(against, holm([found.p if found else math.nan for found in against.values()])))
-    for row in rows:
-        gains.append(Cell("baseline") if row == baseline else _gain(compare(dice[row], baseline_dice), full))
-        closed = math.nan
-        if row != baseline:
-            closed = gap_closed(dice[row], baseline_dice, study.clean_values(where), LEAST_GAP)
-        gaps.append(Cell(signed(100 * closed, 0) + ("%" if math.isfinite(closed) else ""), number=closed))
-        found = compare(dice[row], reference_dice) if reference else None
-        if row == reference or found is None:
-            text = "reference" if row == reference else DASH
-            raw.append(Cell(text))
-            cases.append(Cell(DASH))
-            continue
-        small = [f"Holm {p_text(corrected[row])}"] if row in corrected else []
-        small += [f"n {found.n}"] if found.n != full else []
-        raw.append(Cell(p_text(found.p), ", ".join(small), found.p))
-        cases.append(
-            Cell(p_text(found.p_cases), f"n {len(found.cases)}" if len(found.cases) != most else "", found.p_cases)
-        )
-    return {
-        Column(f"Gain over {baseline}", "points of Dice, 95% interval", "higher"): gains,
-        Column("Gap to clean closed", better="higher"): gaps,
-        Column(f"p against {reference}", "Wilcoxon, case × seed"): raw,
-        Column("p, case means", "Wilcoxon, seeds averaged"): cases,
-    }
-
-
-def _gain(found: Comparison | None, full: int) -> Cell:
-    if found is None:
-        return Cell(DASH)
-    small = []
-    if found.interval:
-        small.append(f"[{', '.join(signed(100 * end, 1) for end in found.interval)}]")
-    if found.n != full:
-        small.append(f"n {found.n}")
-    return Cell(signed(100 * found.gain, 2, plus=True), " ".join(small), found.gain)
-
-
-def _costs(study: Study, where: Condition, rows: Sequence[str]) -> dict[Column, list[Cell]]:
-    auc = {row: study.of_runs(where, row, lambda r: r.weight_auc) for row in rows}
-    columns = {Column("Weight AUC", better="higher"): [_auc(values) for values in auc.values()]}
-    quantities = {
-        "Training": (lambda r: r.train_seconds + (0 if math.isnan(r.warm_up_seconds) else r.warm_up_seconds), duration),
-        "Prediction": (lambda r: r.predict_seconds, duration),
-        "Memory": (lambda r: r.peak_memory_mb, lambda mb: f"{mb:.0f} MB"),
-    }
-    for title, (quantity, text) in quantities.items():
-        base = study.of_runs(where, study.baseline, quantity)
-        cells = [_ratio(study.of_runs(where, row, quantity), base, text) for row in rows]
-        columns[Column(title, f"{TIMES} {study.baseline}" if base else "", "lower")] = cells
-    return columns
-
-
-def _auc(values: Mapping[int, float]) -> Cell:
-    mean = mean_sd(values.values())
-    return Cell(signed(mean.mean, 2), f"seeds ± {mean.sd:.2f}" if mean.n > 1 else "", mean.mean)
-
-
-def _ratio(values: Mapping[int, float], base: Mapping[int, float], text: Callable[[float], str]) -> Cell:
-    if not values:
-        return Cell(DASH)
-    mean = mean_sd(values.values()).mean
-    both = [seed for seed in values if base.get(seed, 0) > 0]
-    if not both:
-        return Cell(text(mean), number=mean)
-    ratio = sum(values[seed] for seed in both) / sum(base[seed] for seed in both)
-    return Cell(f"{ratio:.2f}{TIMES}", text(mean), ratio)
-
-
-def _with_best(cells: Sequence[Cell], better: str) -> list[Cell]:
-    """The best entries marked, ties as printed included; none where a single row has a number."""
-    numbers = [cell.number for cell in cells if math.isfinite(cell.number)]
-    if not better or len(numbers) < 2:
-        return list(cells)
-    best = max(numbers) if better == "higher" else min(numbers)
-    head = next(cell.text for cell in cells if cell.number == best).split(" ± ")[0]
-    return [replace(cell, best=math.isfinite(cell.number) and cell.text.split(" ± ")[0] == head) for cell in cells]
-
-
-def _says_more(cells: Sequence[Cell]) -> bool:
-    return any(cell.text not in (DASH, "baseline", "reference") for cell in cells)
 
 
 def _sizes(study: Study, where: Condition, rows: Sequence[str], structure: str | None) -> tuple[str, dict[str, str]]:

@@ -71,12 +71,12 @@ def page_of(folder: Path) -> Page:
 
 def test_table_holds_the_numbers_of_the_results(tmp_path: Path) -> None:
     lines = [
-        result(row=row, seed=seed, case=case, dice=dice, train_seconds=seconds, group="compared")
-        for row, seconds, values in (
-            ("supervised", 90.0, (0.70, 0.72, 0.74, 0.76)),
-            ("svl_drl", 190.0, (0.75, 0.78, 0.81, 0.82)),
+        result(row=row, seed=seed, case=case, dice=dice, asd_mm=asd, train_seconds=seconds, group="compared")
+        for row, seconds, values, distances in (
+            ("supervised", 90.0, (0.70, 0.72, 0.74, 0.76), (2.0, 2.0, 2.0, 2.0)),
+            ("svl_drl", 190.0, (0.75, 0.78, 0.81, 0.82), (1.9, 1.8, 1.7, 2.4)),
         )
-        for (seed, case), dice in zip([(0, "a"), (0, "b"), (1, "a"), (1, "b")], values)
+        for (seed, case), dice, asd in zip([(0, "a"), (0, "b"), (1, "a"), (1, "b")], values, distances)
     ]
     (table,) = group_tables(study(tmp_path, None, lines), AT)
     assert [row.name for row in table.rows] == ["supervised", "svl_drl"]
@@ -84,8 +84,11 @@ def test_table_holds_the_numbers_of_the_results(tmp_path: Path) -> None:
     assert entry(table, "svl_drl", "Dice [%]") == ("79.00 ± 3.16", "seeds ± 3.54")
     assert entry(table, "svl_drl", "Dice per seed") == ("76.5 / 81.5", "")
     assert entry(table, "svl_drl", "Gain") == ("+6.00", "")  # two cases: no interval
-    assert entry(table, "supervised", "p against")[0] == f"{stats.wilcoxon([5, 6, 7, 6]).pvalue:.3f}"
-    assert entry(table, "svl_drl", "p against")[0] == "reference"
+    assert entry(table, "supervised", "p of Dice")[0] == f"{stats.wilcoxon([5, 6, 7, 6]).pvalue:.3f}"
+    assert entry(table, "supervised", "p of ASD")[0] == f"{stats.wilcoxon([1, 2, 3, -4]).pvalue:.3f}"
+    of_cases = stats.wilcoxon([0.2, -0.1]).pvalue  # case a: 0.1 and 0.3, case b: 0.2 and -0.4
+    assert entry(table, "supervised", "p of ASD")[1].endswith(f"cases {of_cases:.3f}")
+    assert entry(table, "svl_drl", "p of Dice")[0] == "reference"
     assert entry(table, "svl_drl", "Training") == ("2.00×", "3.3 min")  # 200 s against 100 s, warm-up included
     assert entry(table, "svl_drl", "Prediction") == ("1.00×", "2 s")
     assert entry(table, "svl_drl", "Memory") == ("1.00×", "500 MB")
@@ -105,8 +108,7 @@ def test_best_entries_are_marked_in_the_right_direction(tmp_path: Path) -> None:
     assert "Dice [%] ↑" in best["svl_drl"]
     assert "Dice [%] ↑" not in best["supervised"]
     assert {"IoU [%] ↑", "ASD [mm] ↓"} <= best["supervised"] & best["svl_drl"]  # a tie marks both
-    (column,) = [c for c in table.columns if c.title.startswith("p against")]
-    assert all(column.title not in titles for titles in best.values())
+    assert not any(title.startswith("p ") for titles in best.values() for title in titles)
 
 
 def test_groups_are_tables_with_the_baseline_and_the_reference_repeated(tmp_path: Path) -> None:
@@ -117,8 +119,8 @@ def test_groups_are_tables_with_the_baseline_and_the_reference_repeated(tmp_path
         ("clean", False),
         ("svl_drl", True),
     ]
-    assert "Holm" in entry(ends, "clean", "p against")[1]
-    assert "Holm" not in entry(ends, "supervised", "p against")[1]  # its test belongs to its own table
+    assert "Holm" in entry(ends, "clean", "p of Dice")[1]
+    assert "Holm" not in entry(ends, "supervised", "p of Dice")[1]  # its test belongs to its own table
     assert entry(ends, "clean", "Gap")[0] == "100%"
     assert entry(compared, "svl_drl", "Gap")[0] not in ("–", "100%")
 
@@ -147,7 +149,7 @@ def test_rows_that_lack_a_seed_are_compared_on_what_both_have(tmp_path: Path) ->
     (row,) = [row for row in compared.rows if row.name == "svl_drl"]
     assert row.note == "n = 4 (4 cases × 1 seed)"
     assert "n 4" in entry(compared, "svl_drl", "Gain")[1]
-    assert "n 4" in entry(compared, "supervised", "p against")[1]
+    assert "n 4" in entry(compared, "supervised", "p of Dice")[1]
     assert "svl_drl lacks seed 1" in page_of(tmp_path).text
 
 
