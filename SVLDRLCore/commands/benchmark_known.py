@@ -58,7 +58,10 @@ def read_known(source: Path, datalist: Path, data: str, versions: Mapping[str, s
     if other:
         why = ", ".join(f"{name} {theirs.get(name, 'none')}, here {versions.get(name, 'none')}" for name in other)
         raise InputError(str(path), f"it was run with other versions ({why})", "Install those, or leave it out")
-    settings = on_one_grid(settings_from_dict(tree), datalist)
+    try:
+        settings = on_one_grid(settings_from_dict(tree), datalist)
+    except InputError as error:
+        raise InputError(f"{path}, {error.what}", error.why, error.do) from error
     found: dict[tuple[Any, ...], list[ResultRow]] = {}
     for row in read_results(source / "results.csv"):
         found.setdefault((row.noise, row.ratio, row.seed, row.row, row.budget), []).append(row)

@@ -152,6 +152,8 @@ def test_what_a_later_row_builds_on_is_done_again(study: Path, tmp_path: Path) -
         ({"versions": {**installed_versions(), "torch": "1.0"}}, "torch 1.0, here 2."),
         ({"versions": {"torch": "1.0"}}, "other versions"),
         ({"config": None}, ""),
+        ({"config": {**CONFIG, "rows": {}}}, ""),
+        ({"config": {**CONFIG, "stride": 3}}, "none of that name"),
     ],
 )
 def test_incomparable_runs_are_refused(study: Path, tmp_path: Path, told: dict[str, Any], said: str) -> None:
