@@ -296,7 +296,7 @@ READINGS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "corrected": {"reliability": {"enabled": False}, "mask_agents": {"enabled": False}},
     "extended": {
-        "agents": {"segmentation_state": "first", "beside": True, "episode_share": 0.5},
+        "agents": {"segmentation_state": "first", "beside": True, "episode_share": 0.25},
         "reliability": {"enabled": True},
         "mask_agents": {"enabled": True},
     },

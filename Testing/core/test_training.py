@@ -89,6 +89,7 @@ def test_by_default_the_agents_cannot_spoil_the_segmentation() -> None:
 
     without = segmentation("supervised")
     assert same_weights(segmentation("svl_drl"), without)
+    assert same_weights(segmentation("svl_drl", episode_share=0.5), without)
     assert not same_weights(segmentation("svl_drl", beside=False), without)
     assert not same_weights(segmentation("svl_drl", segmentation_state="both"), without)
 
