@@ -26,7 +26,8 @@ from ..exchange.run_folder import RunFolder, open_run
 from ..exchange.trained_model import load_model, package_config, package_tensors
 from ..job_control import JobControl
 from ..learning.checkpoints import FolderLock
-from ..learning.training_run import RunInput, RunResult, run_training
+from ..learning.run_input import RunInput
+from ..learning.training_run import RunResult, run_training
 from ..methods.registry import METHODS
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
@@ -56,6 +56,7 @@ class Calibration:
     """What the two witnesses say about labels that are trusted: the image channel to look at, median and SD.
 
     `missing_mm` and `leak_mm`: how thick the pieces are, at most times, that the model adds to such labels and misses.
+    `caution`: how many times larger the model's error is on cases that it has not learned from.
     """
 
     channel: int = 0
@@ -66,6 +67,14 @@ class Calibration:
     unevenness: float = 1.7
     missing_mm: float = 1e3
     leak_mm: float = 1e3
+    caution: float = 1.0
+
+    def for_new_cases(self) -> Calibration:
+        """What is usual for right masks of cases that were not learned from: `caution` times larger pieces and
+        scatter of the borders, whose root is half of the unevenness's.
+        """
+        sizes = {"missing_mm": self.caution * self.missing_mm, "leak_mm": self.caution * self.leak_mm}
+        return replace(self, unevenness=self.caution**0.25 * self.unevenness, **sizes)
 
     def shift(self, measure: BorderMeasure) -> float:
         """How far to move the border (mm): both witnesses' words, weighed by how sure they are."""

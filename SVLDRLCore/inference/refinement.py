@@ -20,9 +20,13 @@ DEFAULT_TRUST = 0.5
 """How far the user's mask is believed: 1 returns it unchanged, 0 follows the agents' policy."""
 
 
-def threshold_of(trust: float) -> float:
-    """Probability that an action needs: 0.5 at trust 0 (follow the policy), 0.81 at 0.5, 0.98 at 0.9, none at 1."""
-    return 2.0 if trust >= 1 else 1.0 / (1.0 + math.exp(-2.9 * trust - 3.0 * trust**8))
+def threshold_of(trust: float, caution: float = 1.0) -> float:
+    """Probability that an action needs: 0.5 at trust 0 (follow the policy), 0.81 at 0.5, 0.98 at 0.9, none at 1.
+
+    Args:
+        caution: factor on the log odds, see `Calibration`; 2 makes of trust 0.5 what 0.83 is without it.
+    """
+    return 2.0 if trust >= 1 else 1.0 / (1.0 + math.exp(-caution * (2.9 * trust + 3.0 * trust**8)))
 
 
 def predict(
@@ -80,7 +84,7 @@ def refine(
         else:
             inputs = agent_inputs(model, index, image, rough[index], prediction[index], spacing_dhw, trust)
             options = {"overlap": overlap, "batch_size": batch_size, "device": device, "progress": progress}
-            belief = edited(model, inputs, [threshold_of(trust)], **options)[0]
+            belief = edited(model, index, inputs, [trust], **options)[0]
         refined[index] = without_far_pieces(belief, rough[index], spacing_dhw) if trust > 0 else belief
     return refined
 
@@ -99,7 +103,7 @@ def agent_inputs(
     They start from the rough mask without its missing parts and leaks, if it has any that are beyond doubt; the higher
     `trust` above one half, the thicker these must be.
     """
-    mask, found, usual = rough > 0.5, prediction > 0.5, model.mask_network.calibration_of(structure)
+    mask, found, usual = rough > 0.5, prediction > 0.5, model.mask_network.calibration_of(structure).for_new_cases()
     measure = measure_border(mask, found, image, spacing_dhw)
     whole = without_local_faults(mask, found, measure, usual, spacing_dhw, caution=max(1.0, 2.0 * trust))
     start = np.where(whole == mask, rough, whole)
@@ -111,16 +115,18 @@ def agent_inputs(
 
 def edited(
     model: TrainedModel,
+    structure: int,
     inputs: np.ndarray,
-    thresholds: Sequence[float],
+    trusts: Sequence[float],
     *,
     overlap: float = 0.5,
     batch_size: int = 4,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
-    """Beliefs (T, D, H, W) of the mask agents, one map a threshold, from `agent_inputs`."""
-    m = model.channels
+    """Beliefs (T, D, H, W) of the mask agents, one map a trust, from `agent_inputs`."""
+    m, caution = model.channels, model.mask_network.calibration_of(structure).caution
+    thresholds = [threshold_of(trust, caution) for trust in trusts]
 
     def agents(x: Tensor) -> Tensor:
         maps = (x[:, :m], x[:, m : m + 1], x[:, m + 1 : m + 2], x[:, m + 2 :])

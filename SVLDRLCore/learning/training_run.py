@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,47 +11,25 @@ import torch
 from torch import nn
 
 from ..agents.rewards import UNIFORM_ENTROPY, soft_dice
-from ..config import Config, MaskAgentConfig, OptimiserConfig, StageConfig
-from ..data.cases import TrainingCase
-from ..data.mask_patches import MaskPatchSampler
+from ..config import Config, StageConfig
 from ..data.sampler import PatchSampler
-from ..data.structures import Structures
 from ..errors import InputError
 from ..events import EventLog
 from ..exchange.run_folder import RunFolder
-from ..exchange.trained_model import build_mask_network, build_networks
+from ..exchange.trained_model import build_networks
 from ..job_control import JobControl
-from ..methods.mask_agents import OPINION, REINFORCEMENT, MaskAgents
 from ..methods.method import MethodInput, trained_parts
 from ..methods.registry import make_method
 from .case_predictions import predict_cases
 from .label_review import LabelReview
+from .mask_agent_training import train_mask_agents
+from .run_input import RunInput
 from .stages import TRAINED_PARTS, Stage, plan_stages
 from .trainer import Hooks, Trainer
 
 ROBUST = "robust"
 """The stage of a compared method after its supervised warm-up."""
 NOT_LEARNED = 0.98 * UNIFORM_ENTROPY
-MOST_MASK_CASES = 200
-"""Cases that the mask agents learn from at most: their predictions are kept in memory."""
-
-
-@dataclass(frozen=True)
-class RunInput:
-    """What a run works on.
-
-    Attributes:
-        training: cases that are learned from.
-        held_out: cases that choose the best model; noisy like the rest, or the clean list the user named.
-    """
-
-    config: Config
-    method: str
-    structures: Structures
-    training: list[TrainingCase]
-    held_out: list[TrainingCase]
-    device: torch.device
-    initial_weights: dict[str, torch.Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +62,7 @@ def run_training(
     mask_network = None
     settings = given.config.mask_agents
     if settings.enabled and settings.opinion_steps + settings.reinforcement_steps and given.method == "svl_drl":
-        agents = _train_mask_agents(given, trainer.predictor, review, folder, events, control, resume)
+        agents = train_mask_agents(given, trainer.predictor, review, folder, events, control, resume)
         mask_network = agents.predicting_weights()
         rows += [
             {**row, "step": row["step"] + trainer.steps, "epoch": row["epoch"] + len(trainer.rows)}
@@ -170,81 +148,6 @@ def method_stages(name: str, network: nn.Module, config: Config) -> tuple[tuple[
     parts = trained_parts(network, TRAINED_PARTS["warm_up"])
     stages = (Stage("warm_up", 0, border, parts), Stage(ROBUST, border, steps, parts))
     return tuple(stage for stage in stages if stage.last > stage.first), border
-
-
-def _train_mask_agents(
-    given: RunInput,
-    predictor: nn.Module,
-    review: LabelReview,
-    folder: RunFolder | None,
-    events: EventLog,
-    control: JobControl,
-    resume: bool,
-) -> Trainer:
-    config, agents = given.config, given.config.mask_agents
-    weights = review.weights
-    chosen = [i for i in np.argsort([-w for w in weights], kind="stable").tolist() if weights[i] >= 0.1]
-    chosen = sorted(chosen[:MOST_MASK_CASES]) or list(range(min(len(weights), MOST_MASK_CASES)))
-    cases = [given.training[i] for i in chosen]
-    predictions = _snapshots_predictions(given, predictor, review, cases, events, control)
-    torch.manual_seed(config.train.seed + 2)
-    network = build_mask_network(config, cases[0].image.shape[0], given.structures)
-    generator = torch.Generator().manual_seed(config.train.seed + 3)
-    method = MaskAgents(network, agents, generator)
-    trust = [weights[i] for i in chosen]
-    sampler = MaskPatchSampler(
-        cases, predictions, config.data, agents, config.train.batch_size, config.train.seed, trust
-    )
-    sampler.order.weigh(trust, config.reliability.floor)
-    network.calibrate(sampler.calibrations)
-    trainer = Trainer(
-        method, sampler, mask_stages(network, agents), mask_optimiser(config), config.train,
-        device=given.device, events=events, control=control,
-        checkpoint=folder and folder.mask_checkpoint, hooks=Hooks(generators={"agents": generator}),
-    )  # fmt: skip
-    if resume and folder is not None and folder.mask_checkpoint.is_file():
-        trainer.resume()
-    trainer.run()
-    return trainer
-
-
-def mask_optimiser(config: Config) -> OptimiserConfig:
-    """The run's optimiser settings, whatever the reading: AdamW with clipping and averaging."""
-    return replace(config.optimiser, name="adamw")
-
-
-def mask_stages(network: nn.Module, config: MaskAgentConfig) -> tuple[Stage, ...]:
-    """Opinion, then reinforcement; all parts of the network learn in both."""
-    parts = tuple(name for name, _ in network.named_children())
-    border, last = config.opinion_steps, config.opinion_steps + config.reinforcement_steps
-    stages = (Stage(OPINION, 0, border, parts), Stage(REINFORCEMENT, border, last, parts))
-    return tuple(stage for stage in stages if stage.last > stage.first)
-
-
-def _snapshots_predictions(
-    given: RunInput,
-    predictor: nn.Module,
-    review: LabelReview,
-    cases: list[TrainingCase],
-    events: EventLog,
-    control: JobControl,
-) -> list[list[np.ndarray]]:
-    """For each case the predictions of the models at the reviews and of the final one (last)."""
-    final = {k: v.detach().clone() for k, v in predictor.state_dict().items()}
-    networks = [*review.snapshots, final]
-    made: list[list[np.ndarray]] = [[] for _ in cases]
-    try:
-        for index, weights in enumerate(networks):
-            predictor.load_state_dict(weights)
-            predicted = predict_cases(
-                predictor, cases, given.config, given.structures.nested, given.device, control.check
-            )
-            for n, (_, maps) in enumerate(predicted):
-                made[n].append(maps.astype(np.float16))
-                events.progress(index * len(cases) + n + 1, len(networks) * len(cases), "preparing mask agents")
-    finally:
-        predictor.load_state_dict(final)
-    return made
 
 
 def start_from(network: nn.Module, weights: dict[str, torch.Tensor]) -> None:

@@ -18,7 +18,8 @@ from SVLDRLCore.events import EventLog
 from SVLDRLCore.exchange.model_card import METHOD_NAMES, NOISE_HANDLING
 from SVLDRLCore.exchange.run_folder import RunFolder
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.training_run import RunInput, RunResult, run_training
+from SVLDRLCore.learning.run_input import RunInput
+from SVLDRLCore.learning.training_run import RunResult, run_training
 from SVLDRLCore.methods.registry import METHODS
 
 SHOWN: dict[str, set[str]] = {

@@ -18,7 +18,8 @@ from SVLDRLCore.data.noise import roughen_border, shift_border
 from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.training_run import RunInput, run_training
+from SVLDRLCore.learning.run_input import RunInput
+from SVLDRLCore.learning.training_run import run_training
 from SVLDRLCore.methods.label_cues import Cues, blur_deviation, label_sharpness
 from SVLDRLCore.methods.reliability import judge, judge_unseen
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -101,3 +102,16 @@ def test_refinement_starts_without_local_faults() -> None:
     soft = np.where(rough > 0, 0.7, 0.2).astype(np.float32)
     kept = agent_inputs(model, 0, rough[None], soft, prediction, ISO)[1]
     assert np.array_equal(kept[~part], soft[~part])  # a belief stays one where nothing was wrong
+
+
+def test_a_model_that_errs_more_on_new_cases_repairs_less() -> None:
+    truth, part = ball(15.0, (0, 0, 0), ISO), ball(8.0, (0, 14.0, 0), ISO)
+    mask, prediction = truth.astype(np.float32), (truth & ~part).astype(np.float32)
+
+    def start(caution: float) -> np.ndarray:
+        usual = replace(USUAL, caution=caution)
+        model = SimpleNamespace(mask_network=SimpleNamespace(calibration_of=lambda structure: usual))
+        return agent_inputs(model, 0, mask[None], mask, prediction, ISO)[1]
+
+    assert start(1.0).sum() < mask.sum()  # what the model lacks would pass for a leak
+    assert np.array_equal(start(4.0), mask)

@@ -24,7 +24,8 @@ from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning import label_review
 from SVLDRLCore.learning.label_review import LabelReview
 from SVLDRLCore.learning.moved_labels import moved_masks, quality_of_moved, shifts_onto_edge
-from SVLDRLCore.learning.training_run import RunInput, run_training
+from SVLDRLCore.learning.run_input import RunInput
+from SVLDRLCore.learning.training_run import run_training
 from SVLDRLCore.methods.label_cues import edge_offsets
 
 CONFIG = ReliabilityConfig(enabled=True)

@@ -14,7 +14,8 @@ from SVLDRLCore.data.structures import Structures, structures_of
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.exchange.run_folder import RunFolder
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.training_run import RunInput, RunResult, run_training
+from SVLDRLCore.learning.run_input import RunInput
+from SVLDRLCore.learning.training_run import RunResult, run_training
 
 PATCH = (8, 16, 16)
 TINY: dict[str, Any] = {

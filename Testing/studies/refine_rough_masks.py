@@ -23,7 +23,7 @@ from SVLDRLCore.evaluation.metrics import mask_metrics
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.exchange.trained_model import TrainedModel, load_model
 from SVLDRLCore.inference.islands import without_far_pieces
-from SVLDRLCore.inference.refinement import DEFAULT_TRUST, agent_inputs, edited, predict, threshold_of
+from SVLDRLCore.inference.refinement import DEFAULT_TRUST, agent_inputs, edited, predict
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.source_model import source_model_labels
 
@@ -108,7 +108,7 @@ def beliefs(
             same.append(trust)
     made = {}
     for inputs, alike in seen:
-        maps = edited(model, inputs, [threshold_of(trust) for trust in alike], batch_size=8)
+        maps = edited(model, structure, inputs, alike, batch_size=8)
         for trust, belief in zip(alike, maps):
             made[trust] = without_far_pieces(belief, rough, case.spacing_dhw) if trust > 0 else belief
     return made

@@ -1,0 +1,136 @@
+"""Training of the mask agents behind a trained network, on its predictions of the labels that are believed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..config import Config, MaskAgentConfig, OptimiserConfig
+from ..data.cases import TrainingCase
+from ..data.mask_patches import MaskPatchSampler
+from ..events import EventLog
+from ..exchange.run_folder import RunFolder
+from ..exchange.trained_model import build_mask_network
+from ..job_control import JobControl
+from ..methods.mask_agents import OPINION, REINFORCEMENT, MaskAgents
+from .case_predictions import predict_cases
+from .label_review import LabelReview
+from .run_input import RunInput
+from .stages import Stage
+from .trainer import Hooks, Trainer
+from .unseen_cases import caution_on_unseen, overlap
+
+MOST_MASK_CASES = 200
+"""Cases that the mask agents learn from at most: their predictions are kept in memory."""
+WORTH_TELLING = 1.5
+"""How many times larger the error on held-out cases is, at least, that the log tells so."""
+
+
+def train_mask_agents(
+    given: RunInput,
+    predictor: nn.Module,
+    review: LabelReview,
+    folder: RunFolder | None,
+    events: EventLog,
+    control: JobControl,
+    resume: bool,
+) -> Trainer:
+    """Train them behind `predictor`; their weights are the trainer's.
+
+    Raises:
+        Cancelled: the user stopped it; a checkpoint is written.
+    """
+    config, agents = given.config, given.config.mask_agents
+    weights = review.weights
+    chosen = [i for i in np.argsort([-w for w in weights], kind="stable").tolist() if weights[i] >= 0.1]
+    chosen = sorted(chosen[:MOST_MASK_CASES]) or list(range(min(len(weights), MOST_MASK_CASES)))
+    cases = [given.training[i] for i in chosen]
+    predictions = _snapshots_predictions(given, predictor, review, cases, events, control)
+    torch.manual_seed(config.train.seed + 2)
+    network = build_mask_network(config, cases[0].image.shape[0], given.structures)
+    generator = torch.Generator().manual_seed(config.train.seed + 3)
+    method = MaskAgents(network, agents, generator)
+    trust = [weights[i] for i in chosen]
+    sampler = MaskPatchSampler(
+        cases, predictions, config.data, agents, config.train.batch_size, config.train.seed, trust
+    )
+    sampler.order.weigh(trust, config.reliability.floor)
+    cautions = _cautions(given, predictor, cases, predictions, trust, events, control)
+    network.calibrate([replace(usual, caution=each) for usual, each in zip(sampler.calibrations, cautions)])
+    trainer = Trainer(
+        method, sampler, mask_stages(network, agents), mask_optimiser(config), config.train,
+        device=given.device, events=events, control=control,
+        checkpoint=folder and folder.mask_checkpoint, hooks=Hooks(generators={"agents": generator}),
+    )  # fmt: skip
+    if resume and folder is not None and folder.mask_checkpoint.is_file():
+        trainer.resume()
+    trainer.run()
+    return trainer
+
+
+def _cautions(
+    given: RunInput,
+    predictor: nn.Module,
+    cases: list[TrainingCase],
+    predictions: list[list[np.ndarray]],
+    weights: list[float],
+    events: EventLog,
+    control: JobControl,
+) -> list[float]:
+    """How careful the agents must be on new cases, a structure at a time, from the final predictions."""
+    learned = [
+        overlap(case.masks.numpy(), shown[-1])
+        for case, shown, weight in zip(cases, predictions, weights)
+        if weight >= 0.5
+    ]
+    new = predict_cases(predictor, given.held_out, given.config, given.structures.nested, given.device, control.check)
+    unseen = [overlap(case.masks.numpy(), maps) for case, maps in new]
+    names = given.structures.names
+    cautions = caution_on_unseen(*(np.reshape(dice, (-1, len(names))) for dice in (learned, unseen)))
+    for name, caution in zip(names, cautions):
+        if unseen and caution > WORTH_TELLING:
+            text = f"{name}: on held-out cases the model errs {caution:.1f} times as much as on learned ones"
+            events.emit("message", text=f"{text}; so much more careful will the mask agents be")
+    return cautions
+
+
+def mask_optimiser(config: Config) -> OptimiserConfig:
+    """The run's optimiser settings, whatever the reading: AdamW with clipping and averaging."""
+    return replace(config.optimiser, name="adamw")
+
+
+def mask_stages(network: nn.Module, config: MaskAgentConfig) -> tuple[Stage, ...]:
+    """Opinion, then reinforcement; all parts of the network learn in both."""
+    parts = tuple(name for name, _ in network.named_children())
+    border, last = config.opinion_steps, config.opinion_steps + config.reinforcement_steps
+    stages = (Stage(OPINION, 0, border, parts), Stage(REINFORCEMENT, border, last, parts))
+    return tuple(stage for stage in stages if stage.last > stage.first)
+
+
+def _snapshots_predictions(
+    given: RunInput,
+    predictor: nn.Module,
+    review: LabelReview,
+    cases: list[TrainingCase],
+    events: EventLog,
+    control: JobControl,
+) -> list[list[np.ndarray]]:
+    """For each case the predictions of the models at the reviews and of the final one (last)."""
+    final = {k: v.detach().clone() for k, v in predictor.state_dict().items()}
+    networks = [*review.snapshots, final]
+    made: list[list[np.ndarray]] = [[] for _ in cases]
+    try:
+        for index, weights in enumerate(networks):
+            predictor.load_state_dict(weights)
+            predicted = predict_cases(
+                predictor, cases, given.config, given.structures.nested, given.device, control.check
+            )
+            for n, (_, maps) in enumerate(predicted):
+                made[n].append(maps.astype(np.float16))
+                events.progress(index * len(cases) + n + 1, len(networks) * len(cases), "preparing mask agents")
+    finally:
+        predictor.load_state_dict(final)
+    return made

@@ -1,0 +1,43 @@
+"""How much more a network errs on cases that it has not learned from; so much more careful must its mask agents be.
+
+Predictions of learned cases are better than those of new ones, and few cases are learned by heart: what disagrees with
+the prediction is then more often the network's fault than the mask's, and nothing in the learned cases tells so.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..data.overlap import dice_of
+
+RIGHT_HALF = 0.75
+"""Half of the held-out labels may be wrong; this quantile of their Dice is the median of the right half."""
+UNKNOWN = 2.0
+"""Caution where no case was held out."""
+MOST = 5.0
+"""No more than this; few corrections are left then, those beyond doubt."""
+LEAST_ERROR = 0.02
+"""Dice errors of learned cases below this are no surer."""
+
+
+def overlap(masks: np.ndarray, probabilities: np.ndarray) -> list[float]:
+    """Dice of each structure of a label and a prediction, (C, D, H, W) both; NaN where the label lacks it."""
+    return [dice_of(p > 0.5, m > 0) if (m > 0).any() else np.nan for m, p in zip(masks, probabilities)]
+
+
+def caution_on_unseen(learned: np.ndarray, unseen: np.ndarray) -> list[float]:
+    """The Dice error on held-out cases in units of that on learned ones, one number a structure, 1 to `MOST`.
+
+    Args:
+        learned: Dice (cases, C) with the trusted labels that were learned from.
+        unseen: Dice (cases, C) with labels that were not; some may be wrong, none may be there (0, C).
+    """
+    found = []
+    for of_learned, of_unseen in zip(learned.T, unseen.T):
+        known, new = of_learned[np.isfinite(of_learned)], of_unseen[np.isfinite(of_unseen)]
+        if not len(known) or not len(new):
+            found.append(UNKNOWN)
+            continue
+        error = 1.0 - float(np.quantile(new, RIGHT_HALF))
+        found.append(float(np.clip(error / max(1.0 - float(np.median(known)), LEAST_ERROR), 1.0, MOST)))
+    return found

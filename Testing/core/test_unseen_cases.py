@@ -1,0 +1,67 @@
+"""Mask agents are as careful on new cases as the network is worse there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_trainings import given_run, phantom_cases, run
+
+from SVLDRLCore.data.cases import in_memory
+from SVLDRLCore.data.mask_alignment import Calibration
+from SVLDRLCore.inference.refinement import threshold_of
+from SVLDRLCore.learning.unseen_cases import MOST, UNKNOWN, caution_on_unseen, overlap
+
+
+def test_caution_is_the_ratio_of_both_errors() -> None:
+    learned = np.array([[0.9, 0.8], [0.8, 0.8], [0.95, 0.8]])
+    assert caution_on_unseen(learned, np.array([[0.7, 0.8]])) == pytest.approx([0.3 / 0.1, 1.0])
+    assert caution_on_unseen(learned, np.array([[0.95, 0.1]])) == pytest.approx([1.0, 0.9 / 0.2])  # never bolder
+    assert caution_on_unseen(np.ones((3, 1)), np.array([[0.96]])) == pytest.approx([0.04 / 0.02])
+    assert caution_on_unseen(learned, np.array([[0.1, np.nan]])) == pytest.approx([MOST, UNKNOWN])
+
+
+def test_wrong_held_out_labels_are_not_the_networks_errors() -> None:
+    unseen = np.array([[0.1], [0.7], [0.2], [0.7]])
+    assert caution_on_unseen(np.full((5, 1), 0.9), unseen) == pytest.approx([3.0])
+
+
+def test_where_nothing_is_known_the_agents_are_careful() -> None:
+    none, some = np.empty((0, 2)), np.full((4, 2), 0.9)
+    assert caution_on_unseen(some, none) == caution_on_unseen(none, some) == [UNKNOWN, UNKNOWN]
+
+
+def test_structures_that_a_label_lacks_have_no_overlap() -> None:
+    masks, drawn = np.zeros((2, 4, 4, 4)), np.zeros((2, 4, 4, 4))
+    masks[0, :2] = 1
+    drawn[:, :1] = 0.8
+    assert overlap(masks, drawn) == pytest.approx([2 * 16 / (32 + 16), np.nan], nan_ok=True)
+
+
+def test_what_is_usual_grows_with_caution() -> None:
+    usual = Calibration(unevenness=1.5, missing_mm=4.0, leak_mm=3.0, caution=4.0)
+    for_new = usual.for_new_cases()
+    assert (for_new.missing_mm, for_new.leak_mm) == (16.0, 12.0)
+    assert for_new.unevenness == pytest.approx(1.5 * 2**0.5)  # the scatter, under its root, is twice as large
+    assert Calibration(missing_mm=4.0).for_new_cases() == Calibration(missing_mm=4.0)
+
+
+def test_caution_raises_the_odds_that_an_action_needs() -> None:
+    odds = [threshold_of(0.5, caution) / (1 - threshold_of(0.5, caution)) for caution in (1.0, 2.0)]
+    assert odds[1] == pytest.approx(odds[0] ** 2)
+    assert threshold_of(0.0, 4.0) == threshold_of(0.0) == 0.5  # who trusts no mask follows the policy
+    assert threshold_of(1.0, 2.0) > 1
+
+
+def test_training_measures_it_on_its_held_out_cases() -> None:
+    cases = phantom_cases(5)
+    elsewhere = np.roll(cases[4].masks.numpy(), (5, 10, 10), (1, 2, 3))
+    wrong = in_memory("wrong", cases[4].image.numpy(), elsewhere, cases[4].spacing_dhw, (8, 16, 16))
+    for held_out, at_least in ((cases[3:], 1.0), ([wrong], 1.2)):
+        given = given_run("extended", cases=[*cases[:3], *held_out], held_out=len(held_out), train={"steps": 60})
+        result, seen = run(given)
+        found = result.mask_network["calibrations"][:, -1].tolist()
+        assert all(at_least <= caution <= MOST for caution in found)
+        told = [e["text"] for e in seen if e["event"] == "message" and "held-out cases the model errs" in e["text"]]
+        assert bool(told) == (max(found) > 1.5)
+    alone, seen = run(given_run("extended"))
+    assert alone.mask_network["calibrations"][:, -1].tolist() == [UNKNOWN]
