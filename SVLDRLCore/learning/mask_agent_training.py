@@ -26,7 +26,7 @@ from .unseen_cases import caution_on_unseen, overlap
 MOST_MASK_CASES = 200
 """Cases that the mask agents learn from at most: their predictions are kept in memory."""
 WORTH_TELLING = 1.5
-"""How many times larger the error on held-out cases is, at least, that the log tells so."""
+"""From this caution on the log tells so."""
 
 
 def train_mask_agents(
@@ -92,8 +92,8 @@ def _cautions(
     cautions = caution_on_unseen(*(np.reshape(dice, (-1, len(names))) for dice in (learned, unseen)))
     for name, caution in zip(names, cautions):
         if unseen and caution > WORTH_TELLING:
-            text = f"{name}: on held-out cases the model errs {caution:.1f} times as much as on learned ones"
-            events.emit("message", text=f"{text}; so much more careful will the mask agents be")
+            text = f"{name}: the model errs more on held-out cases than on learned ones"
+            events.emit("message", text=f"{text}; the mask agents will be {caution:.1f} times as careful")
     return cautions
 
 

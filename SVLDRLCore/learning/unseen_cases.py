@@ -14,6 +14,8 @@ RIGHT_HALF = 0.75
 """Half of the held-out labels may be wrong; this quantile of their Dice is the median of the right half."""
 UNKNOWN = 2.0
 """Caution where no case was held out."""
+UNSURE_CASES = 2
+"""What few held-out cases tell may be half of the truth: of so many, the excess counts twice."""
 MOST = 5.0
 """No more than this; few corrections are left then, those beyond doubt."""
 LEAST_ERROR = 0.02
@@ -28,6 +30,8 @@ def overlap(masks: np.ndarray, probabilities: np.ndarray) -> list[float]:
 def caution_on_unseen(learned: np.ndarray, unseen: np.ndarray) -> list[float]:
     """The Dice error on held-out cases in units of that on learned ones, one number a structure, 1 to `MOST`.
 
+    What exceeds 1 counts the more, the fewer cases were held out.
+
     Args:
         learned: Dice (cases, C) with the trusted labels that were learned from.
         unseen: Dice (cases, C) with labels that were not; some may be wrong, none may be there (0, C).
@@ -39,5 +43,6 @@ def caution_on_unseen(learned: np.ndarray, unseen: np.ndarray) -> list[float]:
             found.append(UNKNOWN)
             continue
         error = 1.0 - float(np.quantile(new, RIGHT_HALF))
-        found.append(float(np.clip(error / max(1.0 - float(np.median(known)), LEAST_ERROR), 1.0, MOST)))
+        ratio = error / max(1.0 - float(np.median(known)), LEAST_ERROR)
+        found.append(float(np.clip(1.0 + (ratio - 1.0) * (1.0 + UNSURE_CASES / len(new)), 1.0, MOST)))
     return found

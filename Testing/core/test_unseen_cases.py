@@ -14,15 +14,15 @@ from SVLDRLCore.learning.unseen_cases import MOST, UNKNOWN, caution_on_unseen, o
 
 def test_caution_is_the_ratio_of_both_errors() -> None:
     learned = np.array([[0.9, 0.8], [0.8, 0.8], [0.95, 0.8]])
-    assert caution_on_unseen(learned, np.array([[0.7, 0.8]])) == pytest.approx([0.3 / 0.1, 1.0])
-    assert caution_on_unseen(learned, np.array([[0.95, 0.1]])) == pytest.approx([1.0, 0.9 / 0.2])  # never bolder
-    assert caution_on_unseen(np.ones((3, 1)), np.array([[0.96]])) == pytest.approx([0.04 / 0.02])
+    assert caution_on_unseen(learned, np.array([[0.8, 0.8]] * 8)) == pytest.approx([1 + (0.2 / 0.1 - 1) * 1.25, 1.0])
+    assert caution_on_unseen(learned, np.array([[0.95, 0.7]])) == pytest.approx([1.0, 1 + (0.3 / 0.2 - 1) * 3])
+    assert caution_on_unseen(np.ones((3, 1)), np.array([[0.97]] * 2)) == pytest.approx([1 + (0.03 / 0.02 - 1) * 2])
     assert caution_on_unseen(learned, np.array([[0.1, np.nan]])) == pytest.approx([MOST, UNKNOWN])
 
 
 def test_wrong_held_out_labels_are_not_the_networks_errors() -> None:
     unseen = np.array([[0.1], [0.7], [0.2], [0.7]])
-    assert caution_on_unseen(np.full((5, 1), 0.9), unseen) == pytest.approx([3.0])
+    assert caution_on_unseen(np.full((5, 1), 0.8), unseen) == pytest.approx([1 + (0.3 / 0.2 - 1) * 1.5])
 
 
 def test_where_nothing_is_known_the_agents_are_careful() -> None:
@@ -61,7 +61,7 @@ def test_training_measures_it_on_its_held_out_cases() -> None:
         result, seen = run(given)
         found = result.mask_network["calibrations"][:, -1].tolist()
         assert all(at_least <= caution <= MOST for caution in found)
-        told = [e["text"] for e in seen if e["event"] == "message" and "held-out cases the model errs" in e["text"]]
+        told = [e["text"] for e in seen if e["event"] == "message" and "the mask agents will be" in e["text"]]
         assert bool(told) == (max(found) > 1.5)
     alone, seen = run(given_run("extended"))
     assert alone.mask_network["calibrations"][:, -1].tolist() == [UNKNOWN]

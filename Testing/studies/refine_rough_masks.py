@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from rough_masks import rough_masks
 
+from SVLDRLCore.data.bounding_box import bounding_box
 from SVLDRLCore.data.cases import TrainingCase, load_training_cases
 from SVLDRLCore.data.datalist import DataList, load_datalist
 from SVLDRLCore.evaluation.metrics import mask_metrics
@@ -30,6 +31,8 @@ from SVLDRLCore.learning.source_model import source_model_labels
 TRUSTS = (0.0, 0.5, 0.9)
 LARGEST_NUMBER_OF_CASES = 10
 NETWORK_MADE = "network's (SFDA)"
+MARGIN_MM = 20.0
+"""The agents look at both masks and so much around them, as `svldrl refine` does."""
 SOURCE_CASES = 2
 """Training cases (clean) that the network learns from whose masks are refined."""
 
@@ -107,9 +110,12 @@ def beliefs(
         else:
             same.append(trust)
     made = {}
+    near = bounding_box((rough > 0.5) | (prediction > 0.5), [MARGIN_MM / s for s in case.spacing_dhw])
     for inputs, alike in seen:
-        maps = edited(model, structure, inputs, alike, batch_size=8)
-        for trust, belief in zip(alike, maps):
+        maps = edited(model, structure, np.ascontiguousarray(inputs[:, *near]), alike, batch_size=8)
+        for trust, inside in zip(alike, maps):
+            belief = rough.copy()
+            belief[near] = inside
             made[trust] = without_far_pieces(belief, rough, case.spacing_dhw) if trust > 0 else belief
     return made
 
