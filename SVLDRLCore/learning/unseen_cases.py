@@ -17,7 +17,7 @@ UNKNOWN = 2.0
 UNSURE_CASES = 2
 """What few held-out cases tell may be half of the truth: of so many, the excess counts twice."""
 MOST = 4.0
-"""No more than this; few corrections are left then, those beyond doubt. At 5 agents of a weak model did nothing at all."""
+"""No more than this; few corrections are left then, those beyond doubt. At 5 a weak model's agents did nothing."""
 LEAST_ERROR = 0.02
 """Dice errors of learned cases below this are no surer."""
 
