@@ -69,12 +69,16 @@ class Calibration:
     leak_mm: float = 1e3
     caution: float = 1.0
 
-    def for_new_cases(self) -> Calibration:
-        """What is usual for right masks of cases that were not learned from: `caution` times larger pieces and
-        scatter of the borders, whose root is half of the unevenness's.
+    def for_new_cases(self, share: float = 1.0) -> Calibration:
+        """What is usual for right masks of cases that were not learned from: pieces `caution` times as large, and
+        borders that scatter by its root more, of which unevenness has the root again.
+
+        Args:
+            share: of the caution; 0 is none.
         """
-        sizes = {"missing_mm": self.caution * self.missing_mm, "leak_mm": self.caution * self.leak_mm}
-        return replace(self, unevenness=self.caution**0.25 * self.unevenness, **sizes)
+        caution = 1.0 + share * (self.caution - 1.0)
+        sizes = {"missing_mm": caution * self.missing_mm, "leak_mm": caution * self.leak_mm}
+        return replace(self, unevenness=caution**0.25 * self.unevenness, **sizes)
 
     def shift(self, measure: BorderMeasure) -> float:
         """How far to move the border (mm): both witnesses' words, weighed by how sure they are."""

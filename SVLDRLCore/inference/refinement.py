@@ -101,9 +101,11 @@ def agent_inputs(
     """What the mask agents see of one structure (M + 6, D, H, W): image, rough mask, prediction, alignment.
 
     They start from the rough mask without its missing parts and leaks, if it has any that are beyond doubt; the higher
-    `trust` above one half, the thicker these must be.
+    `trust` above one half, the thicker these must be. Below one half the model's caution on new cases fades: who
+    trusts no mask believes the model.
     """
-    mask, found, usual = rough > 0.5, prediction > 0.5, model.mask_network.calibration_of(structure).for_new_cases()
+    mask, found = rough > 0.5, prediction > 0.5
+    usual = model.mask_network.calibration_of(structure).for_new_cases(share=min(1.0, 2.0 * trust))
     measure = measure_border(mask, found, image, spacing_dhw)
     whole = without_local_faults(mask, found, measure, usual, spacing_dhw, caution=max(1.0, 2.0 * trust))
     start = np.where(whole == mask, rough, whole)

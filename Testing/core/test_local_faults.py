@@ -108,10 +108,11 @@ def test_a_model_that_errs_more_on_new_cases_repairs_less() -> None:
     truth, part = ball(15.0, (0, 0, 0), ISO), ball(8.0, (0, 14.0, 0), ISO)
     mask, prediction = truth.astype(np.float32), (truth & ~part).astype(np.float32)
 
-    def start(caution: float) -> np.ndarray:
+    def start(caution: float, trust: float = 0.5) -> np.ndarray:
         usual = replace(USUAL, caution=caution)
         model = SimpleNamespace(mask_network=SimpleNamespace(calibration_of=lambda structure: usual))
-        return agent_inputs(model, 0, mask[None], mask, prediction, ISO)[1]
+        return agent_inputs(model, 0, mask[None], mask, prediction, ISO, trust)[1]
 
     assert start(1.0).sum() < mask.sum()  # what the model lacks would pass for a leak
     assert np.array_equal(start(4.0), mask)
+    assert np.array_equal(start(4.0, trust=0.0), start(1.0))  # who trusts no mask believes the model

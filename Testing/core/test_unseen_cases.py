@@ -42,6 +42,8 @@ def test_what_is_usual_grows_with_caution() -> None:
     for_new = usual.for_new_cases()
     assert (for_new.missing_mm, for_new.leak_mm) == (16.0, 12.0)
     assert for_new.unevenness == pytest.approx(1.5 * 2**0.5)  # the scatter, under its root, is twice as large
+    assert usual.for_new_cases(share=0.5).leak_mm == 3.0 * 2.5
+    assert usual.for_new_cases(share=0.0) == usual
     assert Calibration(missing_mm=4.0).for_new_cases() == Calibration(missing_mm=4.0)
 
 
