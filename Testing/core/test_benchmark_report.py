@@ -108,7 +108,9 @@ def test_best_entries_are_marked_in_the_right_direction(tmp_path: Path) -> None:
     assert "Dice [%] ↑" in best["svl_drl"]
     assert "Dice [%] ↑" not in best["supervised"]
     assert {"IoU [%] ↑", "ASD [mm] ↓"} <= best["supervised"] & best["svl_drl"]  # a tie marks both
-    assert not any(title.startswith("p ") for titles in best.values() for title in titles)
+    tested = {column.title for column in table.columns if column.title.startswith("p of ")}
+    assert tested == {"p of Dice against svl_drl", "p of ASD against svl_drl"}
+    assert not any(tested & titles for titles in best.values())
 
 
 def test_groups_are_tables_with_the_baseline_and_the_reference_repeated(tmp_path: Path) -> None:

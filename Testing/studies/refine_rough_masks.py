@@ -32,7 +32,7 @@ TRUSTS = (0.0, 0.5, 0.9)
 LARGEST_NUMBER_OF_CASES = 10
 NETWORK_MADE = "network's (SFDA)"
 MARGIN_MM = 20.0
-"""The agents look at both masks and so much around them, as `svldrl refine` does."""
+"""The agents look at both masks and so much around them; `svldrl refine` looks so far around the rough mask."""
 SOURCE_CASES = 2
 """Training cases (clean) that the network learns from whose masks are refined."""
 
