@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,10 +20,11 @@ from ..data.prepare import prepare_image, prepare_label, to_native
 from ..data.volumes import read_image, read_label, require_same_geometry, write_image, write_label
 from ..errors import InputError
 from ..events import EventLog, Listener, failures_told
-from ..exchange.trained_model import load_model
+from ..exchange.trained_model import TrainedModel, load_model
 from ..inference.islands import without_islands
 from ..inference.refinement import DEFAULT_TRUST, predict
 from ..job_control import JobControl
+from ..learning.unseen_cases import WORTH_TELLING
 from .label_editing import box_around, edit_label, window_count
 from .learn_from_case import keep_package, learn_from_case
 from .segment_matching import draw_structures, match_structures, members_of, segments_of, structure_masks
@@ -225,15 +226,30 @@ def _refine(
     if options.smallest_island_ml or options.keep_largest:
         smallest_voxels = options.smallest_island_ml / voxel_ml
         result = without_islands(result, members, list(matched), smallest_voxels, options.keep_largest)
-    warnings = [
-        f"{structures.names[index]}: nothing is left after refinement; look at the image."
-        for index, value in matched.items()
-        if label is not None and not (result == value).any()
-    ]
     segments = segments_of(trained, label, matched)
     write_label(output, result, images[0].geometry, segments, overwrite=overwrite)
     rows = {structures.names[i]: members[i] for i in sorted(matched)}
-    return Refinement(output, _changes(rows, before, result, voxel_ml), 2 * np.abs(native - 0.5).min(0), warnings)
+    changes = _changes(rows, before, result, voxel_ml)
+    warnings = [] if label is None else _warnings(changes, trained, sorted(matched), options.trust)
+    return Refinement(output, changes, 2 * np.abs(native - 0.5).min(0), warnings)
+
+
+def _warnings(
+    changes: Sequence[Mapping[str, Any]], trained: TrainedModel, indices: Sequence[int], trust: float
+) -> list[str]:
+    """What a user would wonder about: nothing left, or nothing changed by agents that are careful."""
+    told = []
+    for row, index in zip(changes, indices):
+        caution = trained.mask_network.cautions[index] if trained.mask_network is not None else 1.0
+        if not row["after_ml"]:
+            told.append(f"{row['structure']}: nothing is left after refinement; look at the image.")
+        elif caution > WORTH_TELLING and trust < 1 and not row["added_ml"] and not row["removed_ml"]:
+            told.append(
+                f"{row['structure']}: nothing was changed. How this model does on new cases is worse than on those it "
+                f"has learned from, or not known, so it is {caution:.1f} times as careful; less trust in the mask lets "
+                "it change more."
+            )
+    return told
 
 
 def _changes(

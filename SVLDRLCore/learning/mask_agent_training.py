@@ -25,8 +25,6 @@ from .unseen_cases import caution_on_unseen, overlap
 
 MOST_MASK_CASES = 200
 """Cases that the mask agents learn from at most: their predictions are kept in memory."""
-WORTH_TELLING = 1.5
-"""From this caution on the log tells so."""
 
 
 def train_mask_agents(
@@ -88,13 +86,8 @@ def _cautions(
     ]
     new = predict_cases(predictor, given.held_out, given.config, given.structures.nested, given.device, control.check)
     unseen = [overlap(case.masks.numpy(), maps) for case, maps in new]
-    names = given.structures.names
-    cautions = caution_on_unseen(*(np.reshape(dice, (-1, len(names))) for dice in (learned, unseen)))
-    for name, caution in zip(names, cautions):
-        if unseen and caution > WORTH_TELLING:
-            text = f"{name}: the model errs more on held-out cases than on learned ones"
-            events.emit("message", text=f"{text}; the mask agents will be {caution:.1f} times as careful")
-    return cautions
+    count = len(given.structures.names)
+    return caution_on_unseen(*(np.reshape(dice, (-1, count)) for dice in (learned, unseen)))
 
 
 def mask_optimiser(config: Config) -> OptimiserConfig:

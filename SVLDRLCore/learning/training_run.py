@@ -26,6 +26,7 @@ from .mask_agent_training import train_mask_agents
 from .run_input import RunInput
 from .stages import TRAINED_PARTS, Stage, plan_stages
 from .trainer import Hooks, Trainer
+from .unseen_cases import what_to_tell
 
 ROBUST = "robust"
 """The stage of a compared method after its supervised warm-up."""
@@ -58,7 +59,10 @@ def run_training(
     trainer, review = _train_network(given, folder, events, control, resume)
     last = trainer.predicting_weights()
     rows, seconds = list(trainer.rows), dict(trainer.stage_seconds)
-    warnings = [*review.warnings, *_policy_warning(rows, given.config, given.method)]
+    not_learned = _policy_warning(rows, given.config, given.method)
+    for warning in not_learned:
+        events.emit("warning", text=warning)
+    warnings = [*review.warnings, *not_learned]
     mask_network = None
     settings = given.config.mask_agents
     if settings.enabled and settings.opinion_steps + settings.reinforcement_steps and given.method == "svl_drl":
@@ -69,8 +73,10 @@ def run_training(
             for row in agents.rows
         ]
         seconds |= agents.stage_seconds
-    for warning in warnings[len(review.warnings) :]:
-        events.emit("warning", text=warning)
+        careful = what_to_tell(given.structures.names, agents.predictor.cautions, len(given.held_out))
+        for text in careful:
+            events.emit("message", text=text)
+        warnings += careful
     if trainer.skipped:
         warnings.append(f"Non-finite losses were skipped (case: times): {trainer.skipped}")
     return RunResult(

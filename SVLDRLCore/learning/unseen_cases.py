@@ -6,6 +6,8 @@ the prediction is then more often the network's fault than the mask's, and nothi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..data.overlap import dice_of
@@ -20,6 +22,8 @@ MOST = 4.0
 """No more than this; few corrections are left then, those beyond doubt. At 5 a weak model's agents did nothing."""
 LEAST_ERROR = 0.02
 """Dice errors of learned cases below this are no surer."""
+WORTH_TELLING = 1.5
+"""From this caution on the user is told."""
 
 
 def overlap(masks: np.ndarray, probabilities: np.ndarray) -> list[float]:
@@ -46,3 +50,20 @@ def caution_on_unseen(learned: np.ndarray, unseen: np.ndarray) -> list[float]:
         ratio = error / max(1.0 - float(np.median(known)), LEAST_ERROR)
         found.append(float(np.clip(1.0 + (ratio - 1.0) * (1.0 + UNSURE_CASES / len(new)), 1.0, MOST)))
     return found
+
+
+def what_to_tell(names: Sequence[str], cautions: Sequence[float], held_out: int) -> list[str]:
+    """A sentence for each structure whose masks the agents will edit with marked care.
+
+    Args:
+        names: the structures.
+        cautions: one a structure, of `caution_on_unseen`.
+        held_out: cases that these were measured on.
+    """
+    why = "the network errs more on held-out cases than on learned ones" if held_out else "no case was held out"
+    return [
+        f"{name}: {why}; the mask agents are {caution:.1f} times as careful. More training cases, or less trust in the "
+        "mask, let them change more."
+        for name, caution in zip(names, cautions)
+        if caution > WORTH_TELLING
+    ]

@@ -83,6 +83,11 @@ class MaskAgentNetwork(nn.Module):
         channel, *values = self.calibrations[structure].tolist()
         return Calibration(int(channel), *values)
 
+    @property
+    def cautions(self) -> list[float]:
+        """How careful its agents are on new cases, one number a structure; 1: as on learned ones."""
+        return [self.calibration_of(structure).caution for structure in range(len(self.calibrations))]
+
     def read(self, image: Tensor, rough: Tensor, prediction: Tensor, alignment: Tensor) -> Reading:
         """Look once at image (B, M, D, H, W), rough mask and prediction (B, 1, D, H, W) in [0, 1] and alignment
         (B, 4, D, H, W).

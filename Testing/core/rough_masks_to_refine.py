@@ -10,6 +10,7 @@ import torch
 
 from SVLDRLCore.commands.refine import Refinement, refine
 from SVLDRLCore.config import load_config
+from SVLDRLCore.data.mask_alignment import Calibration
 from SVLDRLCore.data.structures import Structures, structures_of
 from SVLDRLCore.data.volumes import Geometry, Segment, Volume, read_label, write_image, write_label
 from SVLDRLCore.exchange.model_package import save_package
@@ -41,7 +42,12 @@ GRIDS = {
 
 
 def model_that(
-    folder: Path, action: int | None, structures: Structures = ONE, channels: int = 1, spacing: list | None = None
+    folder: Path,
+    action: int | None,
+    structures: Structures = ONE,
+    channels: int = 1,
+    spacing: list | None = None,
+    caution: float = 1.0,
 ) -> Path:
     """A model package whose mask agents always want one action; None: a model without mask agents."""
     overrides = TINY | {"data": TINY["data"] | {"spacing_mm": spacing or [4.0, 4.0, 4.0]}}
@@ -54,8 +60,9 @@ def model_that(
         torch.nn.init.zeros_(mask_network.policy_head.bias)
         with torch.no_grad():
             mask_network.policy_head.bias[action] = 50.0
+        mask_network.calibrate([Calibration(caution=caution)] * len(structures.names))
         agents = mask_network.state_dict()
-    path = folder / f"model_{action}_{channels}"
+    path = folder / f"model_{action}_{channels}_{caution}"
     save_package(
         path,
         tensors=package_tensors(network.state_dict(), agents),

@@ -9,7 +9,7 @@ from tiny_trainings import given_run, phantom_cases, run
 from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.data.mask_alignment import Calibration
 from SVLDRLCore.inference.refinement import threshold_of
-from SVLDRLCore.learning.unseen_cases import MOST, UNKNOWN, caution_on_unseen, overlap
+from SVLDRLCore.learning.unseen_cases import MOST, UNKNOWN, WORTH_TELLING, caution_on_unseen, overlap, what_to_tell
 
 
 def test_caution_is_the_ratio_of_both_errors() -> None:
@@ -63,7 +63,17 @@ def test_training_measures_it_on_its_held_out_cases() -> None:
         result, seen = run(given)
         found = result.mask_network["calibrations"][:, -1].tolist()
         assert all(at_least <= caution <= MOST for caution in found)
-        told = [e["text"] for e in seen if e["event"] == "message" and "the mask agents will be" in e["text"]]
-        assert bool(told) == (max(found) > 1.5)
-    alone, seen = run(given_run("extended"))
+        told = [e["text"] for e in seen if e["event"] == "message" and "errs more on held-out cases" in e["text"]]
+        assert bool(told) == (max(found) > WORTH_TELLING)
+        assert result.warnings[len(result.warnings) - len(told) :] == told  # the model card has it, too
+    alone, _ = run(given_run("extended"))
     assert alone.mask_network["calibrations"][:, -1].tolist() == [UNKNOWN]
+    assert "no case was held out" in alone.warnings[-1]
+
+
+def test_the_user_is_told_of_marked_care_only() -> None:
+    assert what_to_tell(["liver", "spleen"], [1.5, 1.0], 3) == []
+    told = what_to_tell(["liver", "spleen"], [1.2, 3.26], 3)
+    assert len(told) == 1
+    assert told[0].startswith("spleen: the network errs more")
+    assert "3.3 times as careful" in told[0]
