@@ -18,6 +18,8 @@ from .sliding_window import predict_maps, predict_probabilities
 
 DEFAULT_TRUST = 0.5
 """How far the user's mask is believed: 1 returns it unchanged, 0 follows the agents' policy."""
+MOST_CAUTIOUS_AGENTS = 4.0
+"""Caution beyond this does not raise the odds that an action needs: no policy is ever that sure."""
 
 
 def threshold_of(trust: float, caution: float = 1.0) -> float:
@@ -26,7 +28,8 @@ def threshold_of(trust: float, caution: float = 1.0) -> float:
     Args:
         caution: factor on the log odds, see `Calibration`; 2 makes of trust 0.5 what 0.83 is without it.
     """
-    return 2.0 if trust >= 1 else 1.0 / (1.0 + math.exp(-caution * (2.9 * trust + 3.0 * trust**8)))
+    factor = min(caution, MOST_CAUTIOUS_AGENTS)
+    return 2.0 if trust >= 1 else 1.0 / (1.0 + math.exp(-factor * (2.9 * trust + 3.0 * trust**8)))
 
 
 def predict(

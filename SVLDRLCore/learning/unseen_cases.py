@@ -18,8 +18,6 @@ UNKNOWN = 2.0
 """Caution where no case was held out."""
 UNSURE_CASES = 2
 """What few held-out cases tell may be half of the truth: of so many, the excess counts twice."""
-MOST = 4.0
-"""No more than this; few corrections are left then, those beyond doubt. At 5 a weak model's agents did nothing."""
 LEAST_ERROR = 0.02
 """Dice errors of learned cases below this are no surer."""
 WORTH_TELLING = 1.5
@@ -32,7 +30,7 @@ def overlap(masks: np.ndarray, probabilities: np.ndarray) -> list[float]:
 
 
 def caution_on_unseen(learned: np.ndarray, unseen: np.ndarray) -> list[float]:
-    """The Dice error on held-out cases in units of that on learned ones, one number a structure, 1 to `MOST`.
+    """The Dice error on held-out cases in units of that on learned ones, one number a structure, at least 1.
 
     What exceeds 1 counts the more, the fewer cases were held out.
 
@@ -48,7 +46,7 @@ def caution_on_unseen(learned: np.ndarray, unseen: np.ndarray) -> list[float]:
             continue
         error = 1.0 - float(np.quantile(new, RIGHT_HALF))
         ratio = error / max(1.0 - float(np.median(known)), LEAST_ERROR)
-        found.append(float(np.clip(1.0 + (ratio - 1.0) * (1.0 + UNSURE_CASES / len(new)), 1.0, MOST)))
+        found.append(max(1.0, 1.0 + (ratio - 1.0) * (1.0 + UNSURE_CASES / len(new))))
     return found
 
 
