@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,21 @@ FALL = 5.0
 """How fast the weight falls beyond that."""
 FEWEST_CLEAR = 3
 """So many labels that neither edge nor islands speak against can have a normal bias of their own."""
+HARDLY_ANY_DOUBT = 0.9
+"""Mean weight from which on a verdict doubts so few that there is nothing for verified cases to confirm."""
+
+NETWORK_MADE = (
+    "Some labels look as if a network had made them (islands, and easier to fit than the rest). "
+    "Mark 4 or more cases as verified to make sure that the right half is trusted."
+)
+IN_PIECES = (
+    "Many labels are in several pieces, and are doubted for it. If the structure can be like that, "
+    "mark 4 or more cases as verified, some in pieces among them."
+)
+UNDETERMINED = (
+    "The labels fall into an easily and a hardly fitted group, and nothing in them tells which one "
+    "to trust: direction undetermined. Mark 4 or more cases as verified."
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +88,11 @@ def judge(
     config: ReliabilityConfig,
     earlier: Sequence[float] | None = None,
 ) -> Judgement:
-    """Weights of all cases: from the verified ones where there are two or more, else from the labels alone.
+    """Weights of all cases, from the labels alone; two or more verified cases confirm that verdict or replace it.
+
+    A few cases tell well whether a verdict goes the right way, and badly how much the right labels scatter: they
+    replace it, by the distance from themselves, only where it believes them no more than the others, or doubts
+    hardly any.
 
     After an inverted judgement the next look needs the `earlier` weights: the network has since learned from the
     cases they trusted, so small loss no longer means the same. Those cases stand in for verified ones, and the two
@@ -85,43 +104,48 @@ def judge(
     trusted = np.asarray(verified, bool)
     floor_mm = smallest_bias_mm(spacing_mm, config)
     edge, blur = edge_deviation(cues, spacing_mm, config), blur_deviation(cues, spacing_mm, config)
-    inverted = _looks_network_made(fit, islands)
-    if trusted.sum() >= 2:
+    heard_edge = edge if _heard(edge, trusted) else np.zeros(len(cues))
+    verdict = _from_labels_alone(bias, fit, islands, heard_edge, trusted, floor_mm)
+    weights, rule, warnings, inverted = verdict
+    count = int(trusted.sum())
+    if count >= 2 and _confirmed(verdict, trusted):
+        rule, warnings = f"{rule}; {count} verified cases confirm it", ()
+    elif count >= 2:
         weights = _weights_from_verified(bias, fit, islands, trusted, floor_mm)
-        if not inverted and _heard(edge, trusted):
-            weights = np.minimum(weights, _falling(edge))
-        hard = _weights_from_inversion(fit, islands)
-        rule = f"{int(trusted.sum())} verified cases"
-        if inverted and hard[trusted].mean() > 0.5:
-            weights = 0.5 * (weights + hard)
-            rule += ", which confirm that the easily fitted labels with islands are a network's"
-        weights = _settled(weights, blur, trusted)
-        return _judgement(weights, rule, edge, blur)
-    warnings: list[str] = []
-    if inverted:
-        weights = _weights_from_inversion(fit, islands)
+        if not _looks_network_made(fit, islands):
+            weights = np.minimum(weights, _falling(heard_edge))
+        rule, warnings, inverted = f"distance from {count} verified cases", (), False
+    return _judgement(_settled(weights, blur, trusted), rule, edge, blur, warnings, inverted)
+
+
+class _Verdict(NamedTuple):
+    weights: np.ndarray
+    rule: str
+    warnings: Sequence[str] = ()
+    inverted: bool = False
+
+
+def _confirmed(verdict: _Verdict, trusted: np.ndarray) -> bool:
+    """Whether a verdict doubts some, believes the verified cases more than the others, and is sure of its direction."""
+    own, others = verdict.weights[trusted].mean(), verdict.weights[~trusted].mean() if not trusted.all() else 1.0
+    return UNDETERMINED not in verdict.warnings and bool(others < HARDLY_ANY_DOUBT and own > others)
+
+
+def _from_labels_alone(
+    bias: np.ndarray, fit: np.ndarray, islands: np.ndarray, edge: np.ndarray, trusted: np.ndarray, floor_mm: float
+) -> _Verdict:
+    if _looks_network_made(fit, islands):
         rule = "inversion guard: labels with islands are the better fitted ones, so the harder half is trusted"
-        warnings.append(
-            "Some labels look as if a network had made them (islands, and easier to fit than the rest). "
-            "Mark 4 or more cases as verified to make sure that the right half is trusted."
-        )
-    else:
-        heard = _heard(islands / ISLAND_SHARE, trusted)
-        weights = _weights_from_bias(bias, islands if heard else np.zeros(len(cues)), edge, floor_mm)
-        rule = "shortest half of the border biases, the image's edge, and islands"
-        believed = weights > 0.5
-        if heard and np.mean(islands > ISLAND_SHARE) > MANY_IN_PIECES:
-            warnings.append(
-                "Many labels are in several pieces, and are doubted for it. If the structure can be like that, "
-                "mark 4 or more cases as verified, some in pieces among them."
-            )
-        if _fit_direction(bias[believed], fit[believed], floor_mm) == "undetermined":
-            warnings.append(
-                "The labels fall into an easily and a hardly fitted group, and nothing in them tells which one "
-                "to trust: direction undetermined. Mark 4 or more cases as verified."
-            )
-    weights = _settled(weights, blur, trusted)
-    return _judgement(weights, rule, edge, blur, warnings, inverted)
+        return _Verdict(_weights_from_inversion(fit, islands), rule, (NETWORK_MADE,), True)
+    heard = _heard(islands / ISLAND_SHARE, trusted)
+    weights = _weights_from_bias(bias, islands if heard else np.zeros(len(islands)), edge, floor_mm)
+    believed = weights > 0.5
+    warnings = []
+    if heard and np.mean(islands > ISLAND_SHARE) > MANY_IN_PIECES:
+        warnings.append(IN_PIECES)
+    if _fit_direction(bias[believed], fit[believed], floor_mm) == "undetermined":
+        warnings.append(UNDETERMINED)
+    return _Verdict(weights, "shortest half of the border biases, the image's edge, and islands", warnings)
 
 
 def _second_look(

@@ -1,0 +1,68 @@
+"""A few verified cases confirm what the labels alone tell, or replace it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from SVLDRLCore.config import ReliabilityConfig
+from SVLDRLCore.methods.label_cues import Cues
+from SVLDRLCore.methods.reliability import Judgement, judge
+
+CONFIG = ReliabilityConfig(enabled=True)
+SPREAD = np.linspace(-0.5, 0.5, 12)
+"""What right labels scatter by: in mm of bias, and of fit."""
+READERS = [Cues(bias_mm=s, fit=1.0 + s, islands=0.0) for s in SPREAD]
+A_NETWORKS = [Cues(bias_mm=s, fit=-2.0 + 0.1 * s, islands=0.1) for s in SPREAD]
+"""Easier to fit than the readers', and in pieces."""
+
+
+def judged(cues: list[Cues], *verified: int) -> Judgement:
+    return judge(cues, [i in verified for i in range(len(cues))], 2.0, CONFIG)
+
+
+def test_verified_cases_that_are_believed_anyway_change_nothing_for_the_others() -> None:
+    cues = READERS + A_NETWORKS
+    alone, with_four = judged(cues), judged(cues, 0, 1, 5, 6)
+    assert alone.inverted
+    assert with_four.inverted  # the second look must know
+    others = [i for i in range(24) if i not in (0, 1, 5, 6)]
+    assert [with_four.weights[i] for i in others] == [alone.weights[i] for i in others]
+    assert [with_four.weights[i] for i in (0, 1, 5, 6)] == [1.0] * 4
+    assert with_four.rule == f"{alone.rule}; 4 verified cases confirm it"
+    assert len(alone.warnings) == 1  # it asks for verified cases
+    assert not with_four.warnings
+
+
+def test_verified_cases_turn_a_verdict_that_goes_the_wrong_way() -> None:
+    cues = READERS + A_NETWORKS
+    told = judged(cues, 13, 15, 18, 20)  # what looks like a network's is right here
+    weights = np.array(told.weights)
+    assert told.rule == "distance from 4 verified cases"
+    assert not told.inverted
+    assert weights[12:].min() > 0.5
+    assert weights[:12].max() < 0.01
+    eroded = [Cues(bias_mm=5.0 + s, fit=1.0 + s, islands=0.0) for s in np.linspace(-0.5, 0.5, 20)]
+    assert np.mean(judged(eroded + READERS).weights[:20]) > 0.8  # the majority is wrong
+    weights = np.array(judged(eroded + READERS, 21, 24, 27, 30).weights)
+    assert weights[:20].max() < 0.01
+    assert weights[20:].mean() > 0.8
+
+
+def test_verified_cases_answer_what_the_labels_leave_open() -> None:
+    hard = [Cues(bias_mm=s, fit=4.0 + 0.2 * s, islands=0.0) for s in SPREAD]
+    easy = [Cues(bias_mm=s, fit=-2.0 + 0.2 * s, islands=0.0) for s in SPREAD]
+    assert "undetermined" in judged(hard + easy).warnings[0]
+    for right, verified in ((slice(0, 12), (0, 4, 8, 11)), (slice(12, 24), (12, 16, 20, 23))):
+        told = judged(hard + easy, *verified)
+        assert not told.warnings
+        weights = np.array(told.weights)
+        assert weights[right].min() > 0.5
+        assert weights.sum() - weights[right].sum() < 0.1
+
+
+def test_where_nothing_is_doubted_there_is_nothing_to_confirm() -> None:
+    alike = [Cues(bias_mm=s, fit=1.0 + s, islands=0.0) for s in SPREAD[2:-2]]
+    assert np.mean(judged(alike).weights) > 0.9
+    assert judged(alike, 0, 7).rule == "distance from 2 verified cases"
+    everything = range(len(alike))
+    assert set(judged(alike, *everything).weights) == {1.0}
