@@ -112,7 +112,7 @@ def judge(
         rule, warnings = f"{rule}; {count} verified cases confirm it", ()
     elif count >= 2:
         weights = _weights_from_verified(bias, fit, islands, trusted, floor_mm)
-        if not _looks_network_made(fit, islands):
+        if not inverted:
             weights = np.minimum(weights, _falling(heard_edge))
         rule, warnings, inverted = f"distance from {count} verified cases", (), False
     return _judgement(_settled(weights, blur, trusted), rule, edge, blur, warnings, inverted)
