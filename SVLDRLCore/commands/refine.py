@@ -245,8 +245,8 @@ def _warnings(
             told.append(f"{row['structure']}: nothing is left after refinement; look at the image.")
         elif caution > WORTH_TELLING and trust < 1 and not row["added_ml"] and not row["removed_ml"]:
             told.append(
-                f"{row['structure']}: nothing was changed. How this model does on new cases is worse than on those it "
-                f"has learned from, or not known, so it is {caution:.1f} times as careful; less trust in the mask lets "
+                f"{row['structure']}: nothing was changed. The model errs more on new cases than on those that it has "
+                f"learned from, or nobody knows, so it is {caution:.1f} times as careful; less trust in the mask lets "
                 "it change more."
             )
     return told
