@@ -240,7 +240,7 @@ def _warnings(
     """What a user would wonder about: nothing left, or nothing changed by agents that are careful."""
     told = []
     for row, index in zip(changes, indices):
-        caution = trained.mask_network.cautions[index] if trained.mask_network is not None else 1.0
+        caution = trained.mask_network.calibration_of(index).caution if trained.mask_network else 1.0
         if not row["after_ml"]:
             told.append(f"{row['structure']}: nothing is left after refinement; look at the image.")
         elif caution > WORTH_TELLING and trust < 1 and not row["added_ml"] and not row["removed_ml"]:

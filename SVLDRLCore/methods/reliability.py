@@ -119,6 +119,8 @@ def judge(
 
 
 class _Verdict(NamedTuple):
+    """What a `Judgement` is before the sharpness of the edge and the verified cases have their say."""
+
     weights: np.ndarray
     rule: str
     warnings: Sequence[str] = ()
@@ -127,13 +129,16 @@ class _Verdict(NamedTuple):
 
 def _confirmed(verdict: _Verdict, trusted: np.ndarray) -> bool:
     """Whether a verdict doubts some, believes the verified cases more than the others, and is sure of its direction."""
-    own, others = verdict.weights[trusted].mean(), verdict.weights[~trusted].mean() if not trusted.all() else 1.0
-    return UNDETERMINED not in verdict.warnings and bool(others < HARDLY_ANY_DOUBT and own > others)
+    if trusted.all() or UNDETERMINED in verdict.warnings:
+        return False
+    own, others = verdict.weights[trusted].mean(), verdict.weights[~trusted].mean()
+    return bool(others < HARDLY_ANY_DOUBT and own > others)
 
 
 def _from_labels_alone(
     bias: np.ndarray, fit: np.ndarray, islands: np.ndarray, edge: np.ndarray, trusted: np.ndarray, floor_mm: float
 ) -> _Verdict:
+    """By how the network fits them where a network seems to have made some, else by bias, edge and islands."""
     if _looks_network_made(fit, islands):
         rule = "inversion guard: labels with islands are the better fitted ones, so the harder half is trusted"
         return _Verdict(_weights_from_inversion(fit, islands), rule, (NETWORK_MADE,), True)
