@@ -169,6 +169,11 @@ class ReliabilityConfig:
     """Smallest share of its turns that a case keeps: none is dropped."""
     second_look: float = 0.6
     """Share of all steps after which the cases are judged again."""
+    label_agents: Literal["reinforced", "closed_form", "none"] = "reinforced"
+    """What four or more verified cases pay: agents whom every label must convince, too, at every look. The other two
+    are controls."""
+    early_look: float = 0.1
+    """Share of all steps after which there is one look more where that many are verified; 0: none."""
     move_borders: bool = True
     """Whether labels off the edge are learned from with their border moved back onto it: where few labels are believed,
     and as long as labels that were moved so are better than what the network draws itself."""

@@ -80,6 +80,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "stages.full_rl": (0, 1),
     "reliability.floor": (0, 1),
     "reliability.second_look": (0, 1),
+    "reliability.early_look": (0, 1),
     "agents.reward_scale": (0, 1e6),
     "agents.entropy_bonus": (0, 10),
     "optimiser.weight_decay": (0, 10),

@@ -10,16 +10,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..agents.label_agents import believe
 from ..atomic_files import write_json_atomically
 from ..config import Config
 from ..data.cases import TrainingCase
 from ..data.overlap import dice_of
 from ..data.sampler import CaseOrder
 from ..events import EventLog
+from ..methods.believed_twice import also_by_agents, enough_verified, policy_cues
 from ..methods.label_cues import Cues, EdgeOffsets, PerStructure, edge_offsets, label_cues, label_edges, label_sharpness
 from ..methods.label_pieces import movable
 from ..methods.reliability import Judgement, judge, judge_unseen, reliability_rows
 from .case_predictions import predict_cases
+from .label_voxels import label_voxels
 from .moved_labels import moved_masks, quality_of_moved, shifts_onto_edge
 
 ENOUGH = 20
@@ -69,6 +72,10 @@ class LabelReview:
             self._weigh(network)
         # Last: a review that is cancelled half way begins anew on resuming, and must not count twice.
         self.snapshots.append({k: v.detach().cpu().clone() for k, v in network.state_dict().items()})
+
+    def look_early(self, network: nn.Module) -> None:
+        """Weigh, and do not remember the network: it has hardly learned anything."""
+        self._weigh(network)
 
     def before_training(self) -> None:
         """Weigh the labels by what needs no network."""
@@ -137,7 +144,10 @@ class LabelReview:
             drawn.append(np.mean([dice_of(p > 0.5, m) for p, m in zip(probabilities, case.masks.numpy() > 0)]))
             self.events.progress(done, len(self.cases), "reviewing labels")
         earlier = self.weights if self.inverted else None
-        self._take(cues, judge(cues, self._verified, self._spacing_mm, self.config.reliability, earlier))
+        verdict = judge(cues, self._verified, self._spacing_mm, self.config.reliability, earlier)
+        if enough_verified(self._verified) and self.config.reliability.label_agents != "none":
+            verdict = self._asked_agents(network, cues, verdict)
+        self._take(cues, verdict)
         if self.moved:
             own = float(np.mean([d for d, w in zip(drawn, self.weights) if w >= 0.5] or [1.0]))
             worth = not self.inverted and self.moved_quality > own + WORTH
@@ -145,6 +155,14 @@ class LabelReview:
             told = f"Dice {self.moved_quality:.2f}, the network {own:.2f}"
             text = f"Moved labels ({told}): {len(self.moved)} learned from"
             self.events.emit("message", text=text)
+
+    def _asked_agents(self, network: nn.Module, cues: Sequence[Cues], verdict: Judgement) -> Judgement:
+        """A verdict that believes no label more than its agent does."""
+        config = self.config
+        voxels = label_voxels(network, self.cases, config.data, self.nested, self.device, self.between)
+        seen = policy_cues(cues, self._spacing_mm, config.reliability)
+        learned = config.reliability.label_agents == "reinforced"
+        return also_by_agents(verdict, believe(seen, voxels, np.asarray(self._verified, bool), learned))
 
     def _take(self, cues: Sequence[Cues], verdict: Judgement) -> None:
         self.weights, self.inverted = list(verdict.weights), verdict.inverted

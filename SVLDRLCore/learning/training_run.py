@@ -18,6 +18,7 @@ from ..events import EventLog
 from ..exchange.run_folder import RunFolder
 from ..exchange.trained_model import build_networks
 from ..job_control import JobControl
+from ..methods.believed_twice import enough_verified
 from ..methods.method import MethodInput, trained_parts
 from ..methods.registry import make_method
 from .case_predictions import predict_cases
@@ -122,6 +123,9 @@ def _train_network(
         method.restore(state["method"])
 
     unseen = {} if given.initial_weights else {0: lambda predictor: review.before_training()}
+    early = round(config.reliability.early_look * config.train.steps)
+    if config.reliability.enabled and enough_verified(verified) and 0 < early < border:
+        unseen[early] = review.look_early
     hooks = Hooks(
         reviews=unseen | dict.fromkeys(sorted(looks), review) | ({border: look} if method.looks_at_cases else {}),
         review_state=lambda: {"labels": review.state(), "method": method.state()},

@@ -95,8 +95,8 @@ def judge(
     hardly any.
 
     After an inverted judgement the next look needs the `earlier` weights: the network has since learned from the
-    cases they trusted, so small loss no longer means the same. Those cases stand in for verified ones, and the two
-    weights are averaged.
+    cases they trusted, so small loss no longer means the same. Those cases stand in for verified ones, and both looks
+    must believe a label (the geometric mean): few of them tell badly how much right labels scatter.
     """
     if earlier is not None:
         return _second_look(cues, verified, spacing_mm, config, np.asarray(earlier))
@@ -166,8 +166,8 @@ def _second_look(
     if believed.sum() < 2:
         return _judgement(earlier, "the first look's weights", edge, blur, (), True)
     weights = _weights_from_verified(bias, fit, islands, believed, smallest_bias_mm(spacing_mm, config), certain=False)
-    weights = _settled(0.5 * (weights + earlier), blur, sure)
-    rule = "second look: mean of the first look's weights and the distance from the cases it trusted"
+    weights = _settled(np.sqrt(weights * earlier), blur, sure)
+    rule = "second look: geometric mean of the first look's weights and the distance from the cases it trusted"
     return _judgement(weights, rule, edge, blur, (), True)
 
 

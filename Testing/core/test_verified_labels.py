@@ -66,3 +66,14 @@ def test_where_nothing_is_doubted_there_is_nothing_to_confirm() -> None:
     assert judged(alike, 0, 7).rule == "distance from 2 verified cases"
     everything = range(len(alike))
     assert set(judged(alike, *everything).weights) == {1.0}
+
+
+def test_a_second_look_lets_no_label_in_that_the_first_one_was_sure_to_doubt() -> None:
+    """By then the network has learned the right ones, and a network's labels no longer look it."""
+    cues = [Cues(bias_mm=s, fit=1.0 + s, islands=0.0) for s in [*SPREAD, *SPREAD]]
+    earlier = np.array([1.0] * 12 + [0.0] * 10 + [0.25] * 2)
+    told = judge(cues, [False] * 24, 2.0, CONFIG, earlier.tolist())
+    alike = np.array(judge(cues, [False] * 24, 2.0, CONFIG, [1.0] * 24).weights)
+    assert np.allclose(told.weights, alike * np.sqrt(earlier), atol=0.02)
+    assert told.inverted
+    assert max(told.weights[12:22]) == 0.0

@@ -1,0 +1,104 @@
+"""Voxels near the border of each case's label, with what a network makes of them: what the label agents' heads need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from ..agents.label_agents import LabelVoxels
+from ..agents.losses import probabilities_of
+from ..config import DataConfig
+from ..data.cases import TrainingCase
+from ..data.sampler import draw_window, foreground_voxels
+from ..networks.actor_critic_unetr import ActorCriticUNETR
+from ..networks.backbones import upsample_to
+
+WINDOWS = 2
+"""Training patches looked at in each case, around voxels of its label: at least one for each structure."""
+PER_WINDOW = 1500
+"""Voxels taken from each, at most."""
+MOST_VALUES = 40_000_000
+"""Features of all voxels together, at most: 160 MB."""
+NEAR_VOXELS = 4
+"""So near the border of the label or of the prediction; elsewhere labels hardly differ."""
+FINEST_LEVELS = 3
+"""Encoder levels among the features, beside the decoder's."""
+
+
+@torch.no_grad()
+def label_voxels(
+    network: ActorCriticUNETR,
+    cases: Sequence[TrainingCase],
+    config: DataConfig,
+    nested: bool,
+    device: torch.device,
+    between: Callable[[], None],
+) -> list[LabelVoxels]:
+    """Features of one network and the given label at voxels of each case; the same ones whenever it is called.
+
+    Args:
+        network: predicts; it is left in the mode it was in.
+        between: called before each case; what it raises (a cancel) ends it.
+    """
+    was_training = network.training
+    network.eval()
+    try:
+        found = []
+        for index, case in enumerate(cases):
+            between()
+            rng = np.random.default_rng(index)
+            found.append(_of_case(network, case, config, nested, device, rng, MOST_VALUES // len(cases)))
+        return found
+    finally:
+        network.train(was_training)
+
+
+def _of_case(
+    network: ActorCriticUNETR,
+    case: TrainingCase,
+    config: DataConfig,
+    nested: bool,
+    device: torch.device,
+    rng: np.random.Generator,
+    most_values: int,
+) -> LabelVoxels:
+    structures = foreground_voxels(case)
+    drawn = [voxels for voxels in structures if len(voxels)] or structures
+    around = [drawn[i % len(drawn)] for i in range(max(WINDOWS, len(drawn)))]
+    close = replace(config, foreground_fraction=1.0)
+    windows = [draw_window(case.image.shape[1:], close, voxels, rng) for voxels in around]
+    images = torch.stack([case.image[:, *window].float() for window in windows]).to(device)
+    features, probabilities = _seen(network, images, nested)
+    share = max(1, min(PER_WINDOW, most_values // (features.shape[1] * len(windows))))
+    taken = []
+    for window, seen, predicted in zip(windows, features, probabilities):
+        masks = case.masks[:, *window].numpy() > 0
+        near = _near_borders(np.concatenate([masks, predicted > 0.5]))
+        chosen = np.flatnonzero(near if near.any() else np.ones_like(near))
+        chosen = rng.choice(chosen, min(share, len(chosen)), replace=False)
+        taken.append((seen.reshape(len(seen), -1)[:, chosen].T, masks.reshape(len(masks), -1)[:, chosen].T))
+    return LabelVoxels(np.concatenate([seen for seen, _ in taken]), np.concatenate([masks for _, masks in taken]))
+
+
+def _seen(network: ActorCriticUNETR, images: Tensor, nested: bool) -> tuple[np.ndarray, np.ndarray]:
+    levels = network.encode(images)
+    body = network.segmentation_decoder.body(levels)
+    logits = network.segment(levels, images)
+    size = images.shape[2:]
+    features = torch.cat([upsample_to(f, size) for f in (body, *levels[:FINEST_LEVELS], logits)], dim=1)
+    return features.float().cpu().numpy(), probabilities_of(logits, nested).float().cpu().numpy()
+
+
+def _near_borders(masks: np.ndarray) -> np.ndarray:
+    """Voxels (D, H, W) near the border of any of the masks (M, D, H, W)."""
+    near = np.zeros(masks.shape[1:], bool)
+    for mask in masks:
+        if mask.any():
+            wide = ndimage.binary_dilation(mask, iterations=NEAR_VOXELS)
+            near |= wide & ~ndimage.binary_erosion(mask, iterations=NEAR_VOXELS, border_value=1)
+    return near

@@ -1,0 +1,158 @@
+"""Label agents in a training: what they are shown, when they are asked, and what it does to the weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from shifted_balls import SPACING, bright_ball, reviewing
+
+from SVLDRLCore.agents.label_agents import believe
+from SVLDRLCore.config import Config, DataConfig
+from SVLDRLCore.data.cases import TrainingCase, in_memory
+from SVLDRLCore.data.noise import shift_border
+from SVLDRLCore.data.structures import structures_of
+from SVLDRLCore.errors import Cancelled
+from SVLDRLCore.events import EventLog
+from SVLDRLCore.exchange.run_folder import RunFolder
+from SVLDRLCore.exchange.trained_model import build_networks
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning.label_voxels import PER_WINDOW, WINDOWS, label_voxels
+from SVLDRLCore.learning.run_input import RunInput
+from SVLDRLCore.learning.training_run import RunResult, run_training
+from SVLDRLCore.methods.believed_twice import FEWEST_JUDGED, enough_verified, policy_cues
+from SVLDRLCore.methods.label_cues import label_cues
+
+CASES = 26
+WRONG = np.arange(CASES) % 2 == 1
+VERIFIED = np.isin(np.arange(CASES), (0, 6, 12, 18))
+BALL = structures_of({1: "ball"})
+CPU = torch.device("cpu")
+
+
+def balls(verified: np.ndarray = VERIFIED) -> list[TrainingCase]:
+    """Balls of which every second label is 4 mm too small."""
+    found = []
+    for index in range(CASES):
+        image, mask = bright_ball(index)
+        label = shift_border(mask, SPACING, -4.0 * WRONG[index])[None].astype(np.uint8)
+        case = in_memory(f"case_{index}", image, label, SPACING, (16, 16, 16))
+        found.append(replace(case, verified=bool(verified[index])))
+    return found
+
+
+def trained(
+    steps: int, cases: list[TrainingCase], folder: Path | None = None, **reliability: Any
+) -> tuple[RunResult, list[str]]:
+    """A plain training with label reviews, and what they said."""
+    said: list[str] = []
+
+    def hear(event: dict[str, Any]) -> None:
+        if event["event"] == "message" and "Label review" in event["text"]:
+            said.append(event["text"])
+
+    given = RunInput(reviewing(steps, **reliability), "supervised", BALL, cases, [], CPU)
+    return run_training(given, folder and RunFolder(folder), EventLog(None, [hear]), JobControl()), said
+
+
+def test_agents_are_asked_at_every_look_if_enough_cases_are_verified() -> None:
+    unseen, early, *later = trained(10, balls(), second_look=0.8)[1]
+    assert "no network yet" in unseen
+    assert [early, *later] == [each for each in (early, *later) if "label agents" in each]
+    assert len(later) == 1
+    three = VERIFIED & (np.arange(CASES) < 18)
+    assert not any("label agents" in each for each in trained(10, balls(three), second_look=0.8)[1])
+
+
+def test_controls() -> None:
+    """Without agents there are as many looks; without the early look one less."""
+    asked, _ = trained(10, balls(), second_look=0.8)
+    none, said = trained(10, balls(), second_look=0.8, label_agents="none")
+    assert len(said) == 3
+    assert not any("label agents" in each for each in said)
+    assert len(trained(10, balls(), second_look=0.8, label_agents="none", early_look=0.0)[1]) == 2
+    closed, _ = trained(10, balls(), second_look=0.8, label_agents="closed_form")
+    weights = [np.array([row["weight"] for row in result.reliability]) for result in (asked, none, closed)]
+    assert not np.allclose(weights[0], weights[1])
+    assert not np.allclose(weights[0], weights[2])
+    assert all((each[VERIFIED] == 1).all() for each in weights)
+
+
+def test_a_stopped_run_goes_on_as_if_nothing_was(tmp_path: Path) -> None:
+    given = RunInput(reviewing(6, second_look=0.8, early_look=0.5), "supervised", BALL, balls(), [], CPU)
+    whole = run_training(given, None, EventLog(None), JobControl())
+    control, folder = JobControl(), RunFolder(tmp_path)
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "message" and "label agents" in event["text"]:
+            control.cancel("enough")
+
+    with pytest.raises(Cancelled):
+        run_training(given, folder, EventLog(None, [stop]), control)
+    resumed = run_training(given, folder, EventLog(None), JobControl(), resume=True)
+    assert resumed.reliability == whole.reliability
+    assert all(torch.equal(resumed.network[key], value) for key, value in whole.network.items())
+
+
+def test_labels_that_are_wrong_alike_are_told_by_what_they_do() -> None:
+    """The rules are blinded: of bias and fit alone, the agents learn which labels are no help to the verified ones."""
+    cases = balls()
+    result, _ = trained(40, cases, enabled=False)
+    config = reviewing(40)
+    network = build_networks(config, 1, BALL)
+    network.load_state_dict(result.network)
+    network.eval()
+    cues = []
+    for case in cases:
+        with torch.no_grad():
+            probabilities = torch.softmax(network(case.image[None].float()), 1)[0, 1:].numpy()
+        cues.append(label_cues(probabilities, case.masks.numpy(), SPACING))
+    voxels = label_voxels(network, cases, config.data, False, CPU, lambda: None)
+    believed = believe(policy_cues(cues, 2.0, config.reliability), voxels, VERIFIED)
+    assert believed[~WRONG].mean() > believed[WRONG].mean() + 0.5
+
+
+def untrained(config: Config, channels: int = 1) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build_networks(config, channels, BALL)
+
+
+def test_voxels_are_the_same_every_time_and_leave_the_network_as_it_was() -> None:
+    config, cases = reviewing(1), balls()[:3]
+    network = untrained(config).train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    first, again = (label_voxels(network, cases, config.data, False, CPU, lambda: None) for _ in range(2))
+    assert network.training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    for one, other in zip(first, again):
+        assert np.array_equal(one.features, other.features)
+        assert one.features.shape[0] == one.drawn.shape[0] <= WINDOWS * PER_WINDOW
+        assert one.drawn.dtype == bool
+        assert 0.1 < one.drawn.mean() < 0.9  # near the border
+        assert np.isfinite(one.features).all()
+
+
+def test_a_case_without_a_label_has_voxels_too() -> None:
+    config = reviewing(1)
+    empty = in_memory("empty", bright_ball(0)[0], np.zeros((1, 24, 24, 24), np.uint8), SPACING, (16, 16, 16))
+    (found,) = label_voxels(untrained(config), [empty], config.data, False, CPU, lambda: None)
+    assert len(found.features)
+    assert not found.drawn.any()
+
+
+def test_a_cancel_ends_it() -> None:
+    def stop() -> None:
+        raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        label_voxels(untrained(reviewing(1)), balls()[:2], DataConfig(patch_size=(16, 16, 16)), False, CPU, stop)
+
+
+def test_how_many_are_enough() -> None:
+    assert enough_verified([True] * 4 + [False] * FEWEST_JUDGED)
+    assert not enough_verified([True] * 3 + [False] * FEWEST_JUDGED)
+    assert not enough_verified([True] * 9 + [False] * (FEWEST_JUDGED - 1))
