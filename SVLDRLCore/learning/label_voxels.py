@@ -73,25 +73,32 @@ def _of_case(
     close = replace(config, foreground_fraction=1.0)
     windows = [draw_window(case.image.shape[1:], close, voxels, rng) for voxels in around]
     images = torch.stack([case.image[:, *window].float() for window in windows]).to(device)
-    features, probabilities = _seen(network, images, nested)
-    share = max(1, min(PER_WINDOW, most_values // (features.shape[1] * len(windows))))
+    maps, probabilities = _seen(network, images, nested)
+    share = max(1, min(PER_WINDOW, most_values // (sum(f.shape[1] for f in maps) * len(windows))))
     taken = []
-    for window, seen, predicted in zip(windows, features, probabilities):
+    for index, (window, predicted) in enumerate(zip(windows, probabilities)):
         masks = case.masks[:, *window].numpy() > 0
         near = _near_borders(np.concatenate([masks, predicted > 0.5]))
         chosen = np.flatnonzero(near if near.any() else np.ones_like(near))
         chosen = rng.choice(chosen, min(share, len(chosen)), replace=False)
-        taken.append((seen.reshape(len(seen), -1)[:, chosen].T, masks.reshape(len(masks), -1)[:, chosen].T))
+        # One map at a time: at full resolution, all maps of a large network together would fill a GPU.
+        seen = [_at(f[index : index + 1], images.shape[2:], chosen) for f in maps]
+        taken.append((np.concatenate(seen, axis=1), masks.reshape(len(masks), -1)[:, chosen].T))
     return LabelVoxels(np.concatenate([seen for seen, _ in taken]), np.concatenate([masks for _, masks in taken]))
 
 
-def _seen(network: ActorCriticUNETR, images: Tensor, nested: bool) -> tuple[np.ndarray, np.ndarray]:
-    levels = network.encode(images)
-    body = network.segmentation_decoder.body(levels)
-    logits = network.segment(levels, images)
-    size = images.shape[2:]
-    features = torch.cat([upsample_to(f, size) for f in (body, *levels[:FINEST_LEVELS], logits)], dim=1)
-    return features.float().cpu().numpy(), probabilities_of(logits, nested).float().cpu().numpy()
+def _seen(network: ActorCriticUNETR, images: Tensor, nested: bool) -> tuple[list[Tensor], np.ndarray]:
+    """Feature maps (windows, features, ...) at their own resolutions, the logits last, and the probabilities."""
+    decoder, levels = network.segmentation_decoder, network.encode(images)
+    body = decoder.body(levels)
+    logits = upsample_to(decoder.head(body), images.shape[2:])
+    return [body, *levels[:FINEST_LEVELS], logits], probabilities_of(logits, nested).float().cpu().numpy()
+
+
+def _at(feature_map: Tensor, size: Sequence[int], voxels: np.ndarray) -> np.ndarray:
+    """(voxels, features) of a map (1, features, ...) brought to the image's `size`, at flat indices."""
+    flat = upsample_to(feature_map, size).flatten(2)[0]
+    return flat[:, torch.from_numpy(voxels).to(flat.device)].T.float().cpu().numpy()
 
 
 def _near_borders(masks: np.ndarray) -> np.ndarray:
