@@ -12,7 +12,7 @@ Dice: with Dice, choices win that suit these four patients (AUC on the left atri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,7 @@ SUREST = 4.0
 """Largest logit of an agent, so that all go on exploring."""
 POLICIES = 3
 """Learned from different draws; their mean decides."""
+ALL_UPDATES = POLICIES * UPDATES
 TEMPERATURE = 0.3
 """Of the mean policy in the end, as full RL ends with."""
 FEWEST_BELIEVED = 3
@@ -82,7 +83,13 @@ class Heads:
         return -np.square(drawn - self._wanted).mean(axis=(1, 2), dtype=float)
 
 
-def believe(cues: np.ndarray, voxels: Sequence[LabelVoxels], verified: np.ndarray, learned: bool = True) -> np.ndarray:
+def believe(
+    cues: np.ndarray,
+    voxels: Sequence[LabelVoxels],
+    verified: np.ndarray,
+    learned: bool = True,
+    between: Callable[[], None] = lambda: None,
+) -> np.ndarray:
     """How far each label is believed, (cases,) in [0, 1]; 1 for verified ones, and for all if nothing was learned.
 
     Verified labels do not act, but a policy that would doubt them more than the others has been misled.
@@ -92,11 +99,13 @@ def believe(cues: np.ndarray, voxels: Sequence[LabelVoxels], verified: np.ndarra
         voxels: of each label, to fit heads on.
         verified: (cases,), booleans: those that pay. Some must be, and some not.
         learned: by reinforcement; else in closed form (the control).
+        between: called before each of `ALL_UPDATES`; what it raises (a cancel) ends it.
     """
     seen = np.c_[(cues - cues.mean(0)) / (cues.std(0) + 1e-9), np.ones(len(cues))]
     heads = Heads(voxels, np.flatnonzero(verified))
     if learned:
-        probability = np.mean([_learned_policy(seen, heads, verified, seed) for seed in range(POLICIES)], axis=0)
+        policies = [_learned_policy(seen, heads, verified, seed, between) for seed in range(POLICIES)]
+        probability = np.mean(policies, axis=0)
     else:
         probability = _closed_form(seen, heads, verified)
     if probability[verified].mean() <= probability[~verified].mean():
@@ -105,11 +114,14 @@ def believe(cues: np.ndarray, voxels: Sequence[LabelVoxels], verified: np.ndarra
     return np.where(verified, 1.0, 1 / (1 + np.exp(-logits)))
 
 
-def _learned_policy(seen: np.ndarray, heads: Heads, verified: np.ndarray, seed: int) -> np.ndarray:
+def _learned_policy(
+    seen: np.ndarray, heads: Heads, verified: np.ndarray, seed: int, between: Callable[[], None]
+) -> np.ndarray:
     """Probability of "believe" for each label, after REINFORCE with the episodes' mean reward as baseline."""
     rng = np.random.default_rng(seed)
     weights = np.zeros(seen.shape[1])
     for _ in range(UPDATES):
+        between()
         probability = _policy(seen, weights)
         actions = (rng.random((EPISODES, len(seen))) < probability) & ~verified
         actions = actions[actions.sum(1) >= FEWEST_BELIEVED]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..agents.label_agents import believe
+from ..agents.label_agents import ALL_UPDATES, believe
 from ..atomic_files import write_json_atomically
 from ..config import Config
 from ..data.cases import TrainingCase
@@ -158,11 +159,17 @@ class LabelReview:
 
     def _asked_agents(self, network: nn.Module, cues: Sequence[Cues], verdict: Judgement) -> Judgement:
         """A verdict that believes no label more than its agent does."""
-        config = self.config
-        voxels = label_voxels(network, self.cases, config.data, self.nested, self.device, self.between)
-        seen = policy_cues(cues, self._spacing_mm, config.reliability)
+        config, done = self.config, count(1)
         learned = config.reliability.label_agents == "reinforced"
-        return also_by_agents(verdict, believe(seen, voxels, np.asarray(self._verified, bool), learned))
+        total = len(self.cases) + ALL_UPDATES * learned
+
+        def between() -> None:
+            self.between()
+            self.events.progress(next(done), total, "asking label agents")
+
+        voxels = label_voxels(network, self.cases, config.data, self.nested, self.device, between)
+        seen = policy_cues(cues, self._spacing_mm, config.reliability)
+        return also_by_agents(verdict, believe(seen, voxels, np.asarray(self._verified, bool), learned, between))
 
     def _take(self, cues: Sequence[Cues], verdict: Judgement) -> None:
         self.weights, self.inverted = list(verdict.weights), verdict.inverted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from shifted_balls import SPACING, bright_ball, reviewing
 
-from SVLDRLCore.agents.label_agents import believe
+from SVLDRLCore.agents.label_agents import ALL_UPDATES, believe
 from SVLDRLCore.config import Config, DataConfig
 from SVLDRLCore.data.cases import TrainingCase, in_memory
 from SVLDRLCore.data.noise import shift_border
@@ -82,17 +83,22 @@ def test_controls() -> None:
     assert all((each[VERIFIED] == 1).all() for each in weights)
 
 
-def test_a_stopped_run_goes_on_as_if_nothing_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", [0.01, 0.5])
+def test_a_stopped_run_goes_on_as_if_nothing_was(tmp_path: Path, at: float) -> None:
+    """Stopped while voxels are gathered, and while the agents learn."""
     given = RunInput(reviewing(6, second_look=0.8, early_look=0.5), "supervised", BALL, balls(), [], CPU)
     whole = run_training(given, None, EventLog(None), JobControl())
-    control, folder = JobControl(), RunFolder(tmp_path)
+    control, folder, asked = JobControl(), RunFolder(tmp_path), list[int]()
 
     def stop(event: dict[str, Any]) -> None:
-        if event["event"] == "message" and "label agents" in event["text"]:
-            control.cancel("enough")
+        if event["event"] == "progress" and event["stage"] == "asking label agents":
+            asked.append(event["done"])
+            if event["done"] >= at * event["total"]:
+                control.cancel("enough")
 
     with pytest.raises(Cancelled):
         run_training(given, folder, EventLog(None, [stop]), control)
+    assert len(asked) == math.ceil(at * (CASES + ALL_UPDATES))
     resumed = run_training(given, folder, EventLog(None), JobControl(), resume=True)
     assert resumed.reliability == whole.reliability
     assert all(torch.equal(resumed.network[key], value) for key, value in whole.network.items())
