@@ -78,7 +78,7 @@ def _of_case(
     taken = []
     for index, (window, predicted) in enumerate(zip(windows, probabilities)):
         masks = case.masks[:, *window].numpy() > 0
-        near = _near_borders(np.concatenate([masks, predicted > 0.5]))
+        near = near_borders(np.concatenate([masks, predicted > 0.5]))
         chosen = np.flatnonzero(near if near.any() else np.ones_like(near))
         chosen = rng.choice(chosen, min(share, len(chosen)), replace=False)
         # One map at a time: at full resolution, all maps of a large network together would fill a GPU.
@@ -101,8 +101,8 @@ def _at(feature_map: Tensor, size: Sequence[int], voxels: np.ndarray) -> np.ndar
     return flat[:, torch.from_numpy(voxels).to(flat.device)].T.float().cpu().numpy()
 
 
-def _near_borders(masks: np.ndarray) -> np.ndarray:
-    """Voxels (D, H, W) near the border of any of the masks (M, D, H, W)."""
+def near_borders(masks: np.ndarray) -> np.ndarray:
+    """Voxels (D, H, W) within `NEAR_VOXELS` of the border of any of the masks (M, D, H, W), booleans."""
     near = np.zeros(masks.shape[1:], bool)
     for mask in masks:
         if mask.any():

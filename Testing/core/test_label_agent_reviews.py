@@ -22,7 +22,7 @@ from SVLDRLCore.events import EventLog
 from SVLDRLCore.exchange.run_folder import RunFolder
 from SVLDRLCore.exchange.trained_model import build_networks
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.label_voxels import PER_WINDOW, WINDOWS, label_voxels
+from SVLDRLCore.learning.label_voxels import NEAR_VOXELS, PER_WINDOW, WINDOWS, label_voxels, near_borders
 from SVLDRLCore.learning.run_input import RunInput
 from SVLDRLCore.learning.training_run import RunResult, run_training
 from SVLDRLCore.methods.believed_twice import FEWEST_JUDGED, enough_verified, policy_cues
@@ -140,6 +140,15 @@ def test_voxels_are_the_same_every_time_and_leave_the_network_as_it_was() -> Non
         assert one.drawn.dtype == bool
         assert 0.1 < one.drawn.mean() < 0.9  # near the border
         assert np.isfinite(one.features).all()
+
+
+def test_near_a_border_is_near_on_both_sides() -> None:
+    mask = np.zeros((1, 8, 40, 8), bool)
+    mask[:, :, 20:] = True
+    near = np.flatnonzero(near_borders(mask).any(axis=(0, 2)))
+    assert near.tolist() == list(range(20 - NEAR_VOXELS, 20 + NEAR_VOXELS))
+    both = near_borders(np.concatenate([mask, np.roll(mask, 12, axis=2)])).any(axis=(0, 2))
+    assert both[[20, 26, 32]].tolist() == [True, False, True]
 
 
 def test_a_case_without_a_label_has_voxels_too() -> None:

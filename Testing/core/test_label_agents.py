@@ -52,6 +52,23 @@ def test_a_policy_that_doubts_the_verified_labels_is_not_heard() -> None:
     assert (believe(cues, voxels, verified) == 1).all()
 
 
+@pytest.mark.parametrize("learned", [True, False])
+def test_who_pays_is_never_fitted_on(monkeypatch: pytest.MonkeyPatch, learned: bool) -> None:
+    cues, voxels = labels()
+    verified = np.isin(np.arange(RIGHT + WRONG), (0, 3, 6, 9))
+    rewards, chosen = Heads.rewards, []
+
+    def remembered(heads: Heads, believed: np.ndarray) -> np.ndarray:
+        chosen.append(believed)
+        return rewards(heads, believed)
+
+    monkeypatch.setattr(Heads, "rewards", remembered)
+    believe(cues, voxels, verified, learned)
+    everything = np.concatenate(chosen)
+    assert len(everything) > 30
+    assert not everything[:, verified].any()
+
+
 def test_labels_that_are_all_alike_are_all_believed() -> None:
     cues, voxels = labels()
     assert (believe(cues, [voxels[0]] * len(voxels), np.arange(len(voxels)) < 4) == 1).all()
