@@ -168,7 +168,7 @@ class LabelReview:
             self.events.progress(next(done), total, "asking label agents")
 
         voxels = label_voxels(network, self.cases, config.data, self.nested, self.device, between)
-        seen = policy_cues(cues, self._spacing_mm, config.reliability)
+        seen = policy_cues(cues, verdict)
         return also_by_agents(verdict, believe(seen, voxels, np.asarray(self._verified, bool), learned, between))
 
     def _take(self, cues: Sequence[Cues], verdict: Judgement) -> None:

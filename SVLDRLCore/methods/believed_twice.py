@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..config import ReliabilityConfig
-from .label_cues import Cues, blur_deviation, edge_deviation
+from .label_cues import Cues
 from .label_pieces import ISLAND_SHARE
 from .reliability import Judgement
 
@@ -25,13 +24,12 @@ def enough_verified(verified: Sequence[bool]) -> bool:
     return sum(verified) >= FEWEST_VERIFIED and len(verified) - sum(verified) >= FEWEST_JUDGED
 
 
-def policy_cues(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityConfig) -> np.ndarray:
-    """What the label agents see of each label, (cases, 6)."""
+def policy_cues(cues: Sequence[Cues], verdict: Judgement) -> np.ndarray:
+    """What the label agents see of each label, (cases, 6): its cues, and how far its edge is off and blurred."""
     bias, fit, islands = (np.array([getattr(c, name) for c in cues]) for name in ("bias_mm", "fit", "islands"))
-    edge, blur = edge_deviation(cues, spacing_mm, config), blur_deviation(cues, spacing_mm, config)
     off_usual = np.abs(bias - np.median(bias))
     pieces = np.minimum(islands / ISLAND_SHARE, FARTHEST)
-    return np.stack([bias, off_usual, fit, np.minimum(edge, FARTHEST), blur, pieces], axis=1)
+    return np.stack([bias, off_usual, fit, np.minimum(verdict.edge, FARTHEST), verdict.blur, pieces], axis=1)
 
 
 def also_by_agents(verdict: Judgement, believed: np.ndarray) -> Judgement:

@@ -27,6 +27,7 @@ from SVLDRLCore.learning.run_input import RunInput
 from SVLDRLCore.learning.training_run import RunResult, run_training
 from SVLDRLCore.methods.believed_twice import FEWEST_JUDGED, enough_verified, policy_cues
 from SVLDRLCore.methods.label_cues import label_cues
+from SVLDRLCore.methods.reliability import judge
 
 CASES = 26
 WRONG = np.arange(CASES) % 2 == 1
@@ -118,7 +119,7 @@ def test_labels_that_are_wrong_alike_are_told_by_what_they_do() -> None:
             probabilities = torch.softmax(network(case.image[None].float()), 1)[0, 1:].numpy()
         cues.append(label_cues(probabilities, case.masks.numpy(), SPACING))
     voxels = label_voxels(network, cases, config.data, False, CPU, lambda: None)
-    believed = believe(policy_cues(cues, 2.0, config.reliability), voxels, VERIFIED)
+    believed = believe(policy_cues(cues, judge(cues, VERIFIED.tolist(), 2.0, config.reliability)), voxels, VERIFIED)
     assert believed[~WRONG].mean() > believed[WRONG].mean() + 0.5
 
 
