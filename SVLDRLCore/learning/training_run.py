@@ -61,8 +61,6 @@ def run_training(
     last = trainer.predicting_weights()
     rows, seconds = list(trainer.rows), dict(trainer.stage_seconds)
     not_learned = _policy_warning(rows, given.config, given.method)
-    for warning in not_learned:
-        events.emit("warning", text=warning)
     warnings = [*review.warnings, *not_learned]
     mask_network = None
     settings = given.config.mask_agents
@@ -74,10 +72,14 @@ def run_training(
             for row in agents.rows
         ]
         seconds |= agents.stage_seconds
-        careful = what_to_tell(given.structures.names, agents.predictor.cautions, len(given.held_out))
+        careful = what_to_tell(
+            given.structures.names, agents.predictor.cautions, [case.masks.numpy() for case in given.held_out]
+        )
         for text in careful:
             events.emit("message", text=text)
         warnings += careful
+    for warning in not_learned:  # told at the end: a run that is stopped in its mask agents and resumed tells it once
+        events.emit("warning", text=warning)
     if trainer.skipped:
         warnings.append(f"Non-finite losses were skipped (case: times): {trainer.skipped}")
     return RunResult(

@@ -50,18 +50,26 @@ def caution_on_unseen(learned: np.ndarray, unseen: np.ndarray) -> list[float]:
     return found
 
 
-def what_to_tell(names: Sequence[str], cautions: Sequence[float], held_out: int) -> list[str]:
+def what_to_tell(names: Sequence[str], cautions: Sequence[float], held_out: Sequence[np.ndarray]) -> list[str]:
     """A sentence for each structure whose masks the agents will edit with marked care.
 
     Args:
         names: the structures.
         cautions: one a structure, of `caution_on_unseen`.
-        held_out: cases that these were measured on.
+        held_out: the labels that these were measured on, (C, D, H, W) each.
     """
-    why = "the network errs more on held-out cases than on learned ones" if held_out else "no case was held out"
-    return [
-        f"{name}: {why}; the mask agents are {caution:.1f} times as careful. More training cases, or less trust in the "
-        "mask, let them change more."
-        for name, caution in zip(names, cautions)
-        if caution > WORTH_TELLING
-    ]
+    told = []
+    for index, (name, caution) in enumerate(zip(names, cautions)):
+        if caution <= WORTH_TELLING:
+            continue
+        if not held_out:
+            why = "no case was held out"
+        elif not any((masks[index] > 0).any() for masks in held_out):
+            why = "no held-out case has it"
+        else:
+            why = "the network errs more on held-out cases than on learned ones"
+        told.append(
+            f"{name}: {why}; the mask agents are {caution:.1f} times as careful. More training cases, or less trust in "
+            "the mask, let them change more."
+        )
+    return told

@@ -44,12 +44,18 @@ def assert_same(resumed: RunResult, unbroken: RunResult) -> None:
 )
 def test_a_cancelled_run_goes_on_as_if_nothing_had_been(tmp_path: Path, moment) -> None:
     given = given_run("extended", held_out=1)
-    unbroken, _ = run(given)
-    control = JobControl()
+    unbroken, told = run(given)
+    control, seen = JobControl(), []
     with pytest.raises(Cancelled, match="enough"):
-        run_training(given, RunFolder(tmp_path), EventLog(None, [cancel_at(control, moment)]), control)
+        run_training(given, RunFolder(tmp_path), EventLog(None, [cancel_at(control, moment), seen.append]), control)
     assert RunFolder(tmp_path).checkpoint.is_file()
-    assert_same(run(given, tmp_path, resume=True)[0], unbroken)
+    resumed, more = run(given, tmp_path, resume=True)
+    assert_same(resumed, unbroken)
+    assert warnings_in([*seen, *more]) == warnings_in(told)
+
+
+def warnings_in(seen: list[dict[str, Any]]) -> list[str]:
+    return [event["text"] for event in seen if event["event"] == "warning"]
 
 
 def test_a_cancel_comes_through_while_it_validates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
