@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..atomic_files import write_atomically, write_text_atomically
+from ..atomic_files import write_bytes_atomically, write_text_atomically
 from ..errors import InputError
 from ..evaluation.tables import csv_text
 
@@ -100,7 +100,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write an .npz, whole or not at all."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    write_atomically(path, lambda file: _write(file, buffer))
+    write_bytes_atomically(path, buffer.getvalue())
 
 
 def reference_arrays(
@@ -117,10 +117,6 @@ def reference_arrays(
         f"{case}/shape": np.asarray(masks.shape, np.int64),
         f"{case}/spacing_dhw": np.asarray(spacing_dhw, np.float64),
     }
-
-
-def _write(file: Any, buffer: io.BytesIO) -> None:
-    file.write(buffer.getbuffer())
 
 
 def _parsed(name: str, text: str) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from SVLDRLCore.atomic_files import write_json_atomically
+from SVLDRLCore.atomic_files import made_folder, write_json_atomically
 from SVLDRLCore.data.volume_headers import SUFFIXES, volume_suffix
 from SVLDRLCore.data.volumes import read_label
 from SVLDRLCore.errors import InputError
@@ -98,9 +98,10 @@ def save_datalist(datalist: DataList, path: str | Path, overwrite: bool = False)
         "training": [_entry(case, path.parent) for case in datalist.training],
         "validation": [_entry(case, path.parent) for case in datalist.validation],
     }
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise InputError(str(path), "the file exists already", "Choose another name, or allow overwriting")
-    write_json_atomically(path, content)
+    with made_folder(path.parent):
+        write_json_atomically(path, content)
     return path
 
 

@@ -132,6 +132,29 @@ def require_finite(path: Path, n_nan: int, n_inf: int) -> None:
         raise InputError(str(path), why, "Replace them, for example by the background's grey value")
 
 
+def require_voxels(path: Path, array: np.ndarray) -> None:
+    """Refuse a file that was just written unless it holds exactly these voxels, checksums included (InputError).
+
+    Reads in blocks: a second copy of a large volume may not fit into the memory.
+    """
+    again = "Write it again"
+    try:
+        data = read_header(path)
+        if data.dtype.newbyteorder("=") != array.dtype:
+            raise InputError(str(path), f"{array.dtype} came back from the disk as {data.dtype}", again)
+        expected = np.ascontiguousarray(array, data.dtype).reshape(-1).view(np.uint8)
+        at = 0
+        for block in _voxel_blocks(data):
+            if not np.array_equal(np.frombuffer(block, np.uint8), expected[at : at + len(block)]):
+                raise InputError(str(path), "other voxels came back from the disk", again)
+            at += len(block)
+    except (ValueError, KeyError, struct.error, EOFError, OSError, zlib.error) as error:
+        raise InputError(str(path), f"what came back from the disk is damaged ({_in_words(error)})", again) from error
+    if at != len(expected) or data.promised_bytes != at:
+        why = f"{at:,} of {len(expected):,} bytes of voxels came back from the disk"
+        raise InputError(str(path), why, again)
+
+
 def _voxel_blocks(data: VoxelData) -> Iterator[bytes]:
     """The voxel bytes in blocks, to the end of the stream, so that trailing checksums are verified."""
     with open(data.path, "rb") as file:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import itertools
 import os
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from SVLDRLCore.data.file_integrity import check_file, require_finite, require_orthogonal_axes
+from SVLDRLCore.atomic_files import made_folder, new_file, not_written
+from SVLDRLCore.data.file_integrity import check_file, require_finite, require_orthogonal_axes, require_voxels
 from SVLDRLCore.data.segment_metadata import Segment, merge_layers, read_segments, segmentation_metadata
 from SVLDRLCore.data.volume_headers import volume_suffix
 from SVLDRLCore.errors import InputError
@@ -28,6 +27,8 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_LABEL = 65535
+HEADER_TOLERANCE_VOXELS = 0.05
+"""How far a grid may move when it is written: NIfTI keeps its place in single precision."""
 
 
 @dataclass(frozen=True)
@@ -157,24 +158,6 @@ def require_same_geometry(image_volume: Volume, label_volume: Volume) -> None:
     raise InputError(label_volume.name, why, do)
 
 
-@contextmanager
-def _new_file(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary name beside `path` that becomes `path` when the block ends well, and vanishes otherwise.
-
-    InputError when `path` exists and may not be overwritten.
-    """
-    if path.exists() and not overwrite:
-        raise InputError(str(path), "the file exists already", "Choose another name, or allow overwriting")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    suffix = "".join(path.suffixes[-2:]) if path.suffix in (".gz", ".nrrd") else path.suffix
-    temporary = path.parent / f".{uuid.uuid4().hex[:12]}{suffix}"
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _read(path: Path) -> sitk.Image:
     check_file(path)
     try:
@@ -229,9 +212,36 @@ def _write(path: Path, array: np.ndarray, geometry: Geometry, metadata: dict[str
     image.SetDirection(geometry.direction)
     for key, value in metadata.items():
         image.SetMetaData(key, value)
-    with _new_file(path, overwrite) as temporary:
-        sitk.WriteImage(image, str(temporary), useCompression=True)
+    if os.path.lexists(path) and not overwrite:
+        raise InputError(str(path), "the file exists already", "Choose another name, or allow overwriting")
+
+    def check(written: Path) -> str | None:
+        return _differs(written, image, geometry, metadata)
+
+    with made_folder(path.parent), new_file(path, check, volume_suffix(path)) as temporary:
+        try:
+            sitk.WriteImage(image, str(temporary), useCompression=True)
+        except RuntimeError as error:  # SimpleITK's word for all that goes wrong; much of it goes untold
+            raise not_written(path, str(error).strip().splitlines()[-1]) from error
     return path
+
+
+def _differs(path: Path, image: sitk.Image, geometry: Geometry, metadata: dict[str, str]) -> str | None:
+    """What is wrong with a file that should hold this image; None where voxels and header came back as they were."""
+    header = sitk.ImageFileReader()
+    try:
+        require_voxels(path, sitk.GetArrayViewFromImage(image))
+        header.SetFileName(str(path))
+        header.ReadImageInformation()
+        found = _geometry(header, path)
+    except InputError as error:
+        return error.why
+    except RuntimeError as error:
+        return str(error).strip().splitlines()[-1]
+    if not same_geometry(found, geometry, HEADER_TOLERANCE_VOXELS):
+        return f"the file's format cannot hold its place: {_difference(found, geometry)}"
+    lost = [key for key, text in metadata.items() if not header.HasMetaDataKey(key) or header.GetMetaData(key) != text]
+    return f"its header came back without {lost[0]}" if lost else None
 
 
 def _corner_distance_mm(a: Geometry, b: Geometry) -> float:

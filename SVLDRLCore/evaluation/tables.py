@@ -6,12 +6,13 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from SVLDRLCore.atomic_files import without_nan, write_text_atomically
+from SVLDRLCore.atomic_files import made_folder, without_nan, write_text_atomically
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.evaluation.metrics import METRIC_NAMES, MeanSD, MetricRow, Summary
 
@@ -89,7 +90,7 @@ def json_text(content: Any) -> str:
 def refuse_existing(*paths: Path) -> None:
     """InputError for the first of the files that exists."""
     for path in paths:
-        if path.exists():
+        if os.path.lexists(path):
             raise InputError(path, "the file exists already", "Choose another name, or allow overwriting")
 
 
@@ -102,8 +103,5 @@ def write_text(path: str | Path, text: str, overwrite: bool = False) -> None:
     path = Path(path)
     if not overwrite:
         refuse_existing(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with made_folder(path.parent):
         write_text_atomically(path, text)
-    except OSError as error:
-        raise InputError(path, f"it cannot be written ({error})", "Check the folder and its free space") from error

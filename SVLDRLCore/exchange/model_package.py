@@ -26,7 +26,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from SVLDRLCore.atomic_files import sync_folder, write_atomically
+from SVLDRLCore.atomic_files import differs_from, made_folder, not_written, sync_folder, write_atomically
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.exchange.package_contents import (
     Labels,
@@ -129,29 +129,14 @@ def save_package(
         "MODEL_CARD.md": card.encode("utf-8"),
         **_checked_extra(extra or {}),
     }
-    final.parent.mkdir(parents=True, exist_ok=True)
-    workplace = Path(tempfile.mkdtemp(dir=final.parent, prefix=".package-"))
-    try:
-        building = workplace / "new"
-        building.mkdir()
-        # clones: safetensors refuses tensors that share memory
-        plain = {name: item.detach().cpu().contiguous().clone() for name, item in tensors.items()}
-        safetensors.torch.save_file(plain, building / WEIGHTS)
-        for name, data in contents.items():
-            (building / name).write_bytes(data)
-        sums = {name: _sha256(building / name) for name in sorted([WEIGHTS, *contents])}
-        (building / SUMS).write_bytes("".join(f"{sums[name]}  {name}\n" for name in sums).encode("ascii"))
-        for path in building.iterdir():
-            _flush(path)
-        sync_folder(building)
-        _swap(building, final, workplace / "old")
-    except (OSError, safetensors.SafetensorError) as error:
-        free = shutil.disk_usage(final.parent).free / 1e6
-        why = f"the model could not be written ({error}); {free:.0f} MB are free there"
-        raise InputError(str(final), why, "Free some space or choose another folder") from error
-    finally:
-        if final.exists() or not (workplace / "old").exists():  # else it is the only copy of the old package
-            shutil.rmtree(workplace, ignore_errors=True)
+    # clones: safetensors refuses tensors that share memory
+    plain = {name: item.detach().cpu().contiguous().clone() for name, item in tensors.items()}
+    contents[WEIGHTS] = safetensors.torch.save(plain)
+    # of the bytes in memory: those of a file that was cut would fit the cut file
+    sums = {name: hashlib.sha256(contents[name]).hexdigest() for name in sorted(contents)}
+    contents[SUMS] = "".join(f"{sums[name]}  {name}\n" for name in sums).encode("ascii")
+    with made_folder(final.parent):
+        _write_beside(final, contents)
     return load_package(final)
 
 
@@ -185,7 +170,7 @@ def zip_package(folder: str | os.PathLike[str], zip_path: str | os.PathLike[str]
         InputError: the folder is no sound package, or the zip exists and is not to be replaced.
     """
     package = load_package(folder)
-    if not overwrite and Path(zip_path).exists():
+    if not overwrite and os.path.lexists(zip_path):
         raise InputError(str(zip_path), "the file exists", "Choose another name, or remove it first")
 
     def write(file: Any) -> None:
@@ -195,7 +180,41 @@ def zip_package(folder: str | os.PathLike[str], zip_path: str | os.PathLike[str]
                 kind = zipfile.ZIP_STORED if name == WEIGHTS else zipfile.ZIP_DEFLATED
                 archive.write(Path(folder) / name, name, compress_type=kind)
 
-    write_atomically(zip_path, write)
+    with made_folder(Path(zip_path).parent):
+        write_atomically(zip_path, write, _damage)
+
+
+def _damage(zip_path: Path) -> str | None:
+    """What is wrong with a zip that was just written; its hashes are verified."""
+    try:
+        load_package(zip_path)
+    except InputError as error:
+        return error.why
+    return None
+
+
+def _write_beside(final: Path, contents: Mapping[str, bytes]) -> None:
+    """Write the files in a hidden folder beside, read them back, and put it at `final`."""
+    workplace = None
+    try:
+        workplace = Path(tempfile.mkdtemp(dir=final.parent, prefix=".package-"))
+        building = workplace / "new"
+        building.mkdir()
+        for name, data in contents.items():
+            with (building / name).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            wrong = differs_from(building / name, data)
+            if wrong:
+                raise not_written(final, f"{name}: {wrong}")
+        sync_folder(building)
+        _swap(building, final, workplace / "old")
+    except OSError as error:
+        raise not_written(final, error) from error
+    finally:
+        if workplace and (final.exists() or not (workplace / "old").exists()):  # else it is the old package's only copy
+            shutil.rmtree(workplace, ignore_errors=True)
 
 
 def _check_place(final: Path, overwrite: bool) -> None:
@@ -257,13 +276,3 @@ def _checked_extra(extra: Mapping[str, bytes]) -> dict[str, bytes]:
 def _first_not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
     broken = (name for name, item in tensors.items() if not bool(torch.isfinite(item).all()))
     return next(broken, None)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

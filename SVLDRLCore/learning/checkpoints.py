@@ -35,11 +35,11 @@ def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> N
 
     Raises:
         TypeError: something else is inside, named by its key path: the safe loading would refuse it later.
-        InputError: the file cannot be written (disk full, no permission).
+        InputError: the file cannot be written whole (disk full, no permission).
     """
     content = {"format": FORMAT, "version": VERSION, "state": _checked(state, "state")}
     try:
-        write_atomically(path, lambda file: torch.save(content, file))
+        write_atomically(path, lambda file: torch.save(content, file), _damage)
     except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
         raise InputError(
             str(path),
@@ -173,6 +173,15 @@ def _checked(value: Any, where: str) -> Any:
         # torch.save writes the whole storage of a view
         return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
     raise TypeError(f"{where} is a {type(value).__module__}.{type(value).__name__}, not a tensor or a plain type")
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint that was just written; the checksums of its parts are verified."""
+    try:
+        _check_archive(path)
+    except InputError as error:
+        return error.why
+    return None
 
 
 def _check_archive(path: Path) -> None:
