@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 
 from .config import Config, config_to_dict, load_config, preset_names, read_overrides
-from .errors import Cancelled, InputError
+from .errors import Cancelled, InputError, in_plain_words
 from .events import Listener, stdout_listener
 from .job_control import JobControl, cancel_on_signals, listen_to_stdin
 from .progress_bar import ProgressBar
+from .standard_streams import fill_closed_streams, flush_or_silence, flush_output, speak_utf8
 
 EXIT_INPUT_ERROR, EXIT_CANCELLED = 2, 130
 
@@ -27,24 +28,46 @@ cores from those that work wherever another program is busy: on 2 cores beside o
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status (0 done, 2 bad input, 130 cancelled)."""
+    """Run a command; returns the exit status (0 done, 2 bad input or nothing could be written, 130 cancelled)."""
+    if arguments is None:
+        speak_utf8()
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before torch is imported
-    parser = build_parser()
-    options = parser.parse_args(arguments)
-    values = {k: v for k, v in options[options.subcommand].items() if k != "config"}
-    control = JobControl()
+    fill_closed_streams()
     try:
-        with cancel_on_signals(control):
-            return COMMANDS[options.subcommand][1](values, control)
+        try:
+            return _run(arguments)
+        finally:  # help and version, too: argparse leaves by SystemExit
+            flush_output()
     except Cancelled as reason:
-        print(f"Stopped: {reason}", file=sys.stderr)
+        _complain(f"Stopped: {reason}")
         return EXIT_CANCELLED
     except InputError as error:
-        print(f"{error.what}\n  why: {error.why}\n  do:  {error.do}", file=sys.stderr)
+        _complain(_told(error))
         return EXIT_INPUT_ERROR
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:  # whatever nobody has foreseen: a drive that went away, a full disk
+        _complain(_told(in_plain_words(error, None if error.filename else "input or output")))
+        return EXIT_INPUT_ERROR
+    finally:
+        flush_or_silence()
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    options = build_parser().parse_args(arguments)
+    values = {k: v for k, v in options[options.subcommand].items() if k != "config"}
+    control = JobControl()
+    with cancel_on_signals(control):
+        return COMMANDS[options.subcommand][1](values, control)
+
+
+def _told(error: InputError) -> str:
+    return f"{error.what}\n  why: {error.why}\n  do:  {error.do}"
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def build_parser() -> ArgumentParser:
@@ -166,7 +189,7 @@ def _refine(values: dict[str, Any], control: JobControl) -> int:
     from .evaluation.tables import text_table
 
     listeners = _listeners(values, control)
-    values["image"] = values["image"].split(",") if not Path(values["image"]).exists() else values["image"]
+    values["image"] = values["image"] if os.path.exists(values["image"]) else values["image"].split(",")
     done = refine(**values, listeners=listeners, control=control)
     head = ["structure", "before mL", "after mL", "added mL", "removed mL", "Dice before/after"]
     keys = ("before_ml", "after_ml", "added_ml", "removed_ml")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -17,7 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from SVLDRLCore.errors import Cancelled, InputError
+from SVLDRLCore.atomic_files import not_written
+from SVLDRLCore.errors import Cancelled, InputError, in_plain_words
+from SVLDRLCore.standard_streams import silence
 
 EVENTS = frozenset({"started", "stage", "progress", "metrics", "message", "warning", "failed", "cancelled", "finished"})
 _OF_A_PART = ("stage", "progress", "metrics", "message", "warning")
@@ -49,26 +52,44 @@ class EventLog:
     ) -> None:
         self._listeners = tuple(listeners)
         self._clock = clock
-        self._file = None if path is None else open(path, "ab")  # noqa: SIM115 (kept open until close)
-        if self._file is not None and not _ends_with_newline(Path(path)):
-            self._file.write(b"\n")
+        self._path, self._file = path, None
+        if path is not None:
+            try:
+                self._file = open(path, "ab")  # noqa: SIM115 (kept open until close)
+                if not _ends_with_newline(Path(path)):
+                    self._file.write(b"\n")
+            except OSError as error:
+                raise not_written(path, error) from error
 
     def emit(self, event: str, **values: Any) -> dict[str, Any]:
         """Write one event and return it as written: plain numbers, None for NaN and infinities.
 
         Raises:
+            NotWritten: the disk is full; the listeners are told all the same, and later events go to them alone.
             ValueError: the event is none of EVENTS.
             TypeError: a value has no plain form (an array, a model).
         """
         if event not in EVENTS:
             raise ValueError(f"unknown event {event!r}; known: {', '.join(sorted(EVENTS))}")
         record = {"event": event, "time": self._clock(), **{key: plain(item) for key, item in values.items()}}
-        if self._file is not None:
-            self._file.write(as_line(record).encode("utf-8"))
-            self._file.flush()
+        failure = self._append(as_line(record).encode("utf-8"))
         for listener in self._listeners:
             listener(record)
+        if failure is not None:
+            raise not_written(self._path, failure) from failure
         return record
+
+    def _append(self, line: bytes) -> OSError | None:
+        """What hindered it; once the disk was full nothing more is written, so that no torn line gets a next one."""
+        if self._file is None:
+            return None
+        try:
+            self._file.write(line)
+            self._file.flush()
+        except OSError as error:
+            self.close()
+            return error
+        return None
 
     def progress(self, done: int, total: int, stage: str, seconds_left: float | None = None) -> dict[str, Any]:
         """`done` of `total` steps of `stage`; None while the time left is unknown."""
@@ -78,6 +99,8 @@ class EventLog:
         """Say what happened, why, and what the user can do."""
         if isinstance(error, InputError):
             return self.emit("failed", what=error.what, why=error.why, do=error.do)
+        if isinstance(error, OSError):
+            return self.failed(in_plain_words(error))
         return self.emit(
             "failed",
             what=f"unexpected {type(error).__name__}",
@@ -86,9 +109,10 @@ class EventLog:
         )
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # each event was flushed; what could not be has been told
+                file.close()
 
     def __enter__(self) -> EventLog:
         return self
@@ -142,16 +166,18 @@ def stdout_listener(record: dict[str, Any]) -> None:
     """
     stream = getattr(sys.stdout, "buffer", None)
     try:
-        if stream is None:  # replaced by a text-only object, as Slicer's console does
-            sys.stdout.write(as_line(record))
-        else:
+        if stream is not None:
             sys.stdout.flush()
             stream.write(as_line(record).encode("utf-8"))
-        sys.stdout.flush()
+        elif sys.stdout is not None:  # replaced by a text-only object, as Slicer's console does
+            sys.stdout.write(as_line(record))
+        if sys.stdout is not None:  # closed by who started this
+            sys.stdout.flush()
     except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        silence(sys.stdout)
+    except OSError as error:
+        silence(sys.stdout)
+        raise in_plain_words(error, "standard output") from error
 
 
 def as_line(record: Mapping[str, Any]) -> str:

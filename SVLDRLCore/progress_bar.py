@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -41,6 +42,10 @@ class ProgressBar:
         self._stage: str | None = None
 
     def __call__(self, record: Mapping[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # a terminal that was closed, a full disk: no reason to lose the work
+            self._show(record)
+
+    def _show(self, record: Mapping[str, Any]) -> None:
         match record["event"]:
             case "progress":
                 self._progress(record)
@@ -96,14 +101,14 @@ class ProgressBar:
     def _line(self, text: str) -> None:
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
-        else:
+        elif self._stream is not None:  # closed by who started this
             print(text, file=self._stream, flush=True)
 
 
 def _is_terminal(stream: TextIO) -> bool:
     """Some containers have a terminal of width 0, on which tqdm shows nothing."""
     try:
-        return stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
+        return stream is not None and stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
     except OSError:
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -13,14 +14,25 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..atomic_files import files_together
 from ..data.cases import intensity_of
 from ..data.cropped_segmentations import on_image_grid
 from ..data.overlap import dice_of
 from ..data.prepare import prepare_image, prepare_label, to_native
-from ..data.volumes import read_image, read_label, require_same_geometry, write_image, write_label
+from ..data.volumes import (
+    files_of,
+    read_image,
+    read_label,
+    require_same_geometry,
+    require_writable_format,
+    write_image,
+    write_label,
+)
 from ..errors import InputError
 from ..events import EventLog, Listener, failures_told
+from ..exchange.run_folder import resolve_model
 from ..exchange.trained_model import TrainedModel, load_model
+from ..file_places import require_output_files, require_output_folder
 from ..inference.islands import without_islands
 from ..inference.refinement import DEFAULT_TRUST, predict
 from ..job_control import JobControl
@@ -112,9 +124,7 @@ def refine(
         with failures_told(events), ExitStack() as temporary:
             _check_numbers(trust, overlap, policy_steps, smallest_island_ml)
             _check_source(model, rough, learn_from_this_case, keep_model)
-            for path in (output, confidence, keep_model):
-                if path is not None and Path(path).exists() and not overwrite:
-                    raise InputError(str(path), "the file exists", "Choose another name, or allow overwriting")
+            _check_places(images, rough, model, output, confidence, keep_model, overwrite)
             options = _Options(
                 trust, tuple(structures), margin_mm, overlap, choose_device(device),
                 policy_steps, smallest_island_ml, keep_largest,
@@ -124,15 +134,40 @@ def refine(
                 model = learn_from_case(
                     images, rough, scratch, structures=structures, device=device, events=events, control=control
                 )
-            done = _refine(images, rough, model, output, options, overwrite, events, control)
+            with files_together():
+                done = _refine(images, rough, model, output, confidence, options, overwrite, events, control)
             if keep_model is not None:
                 keep_package(Path(model), keep_model, overwrite)
-        if confidence is not None:
-            write_image(confidence, done.confidence, read_label(done.output).geometry, overwrite=overwrite)
         for warning in done.warnings:
             events.emit("warning", text=warning)
         events.emit("finished", output=str(done.output), changes=done.changes)
     return done
+
+
+def _check_places(
+    images: Sequence[str | Path],
+    rough: str | Path | None,
+    model: str | Path | None,
+    output: Path,
+    confidence: str | Path | None,
+    keep_model: str | Path | None,
+    overwrite: bool,
+) -> None:
+    """InputError where a result would take the place of an input or of another result, or cannot be written."""
+    files = [output, *([Path(confidence)] if confidence is not None else [])]
+    for file in files:
+        require_writable_format(file)
+    package = [] if model is None else [resolve_model(model)]
+    inputs = [file for given in (*images, *([rough] if rough else [])) for file in files_of(given)]
+    require_output_files(files, inputs, closed=package, overwrite=overwrite)
+    if keep_model is None:
+        return
+    require_output_folder(keep_model, inputs)
+    if any(Path(keep_model).resolve() in (file.resolve(), *file.resolve().parents) for file in files):
+        why = f"{output} would lie in it, and a model may hold nothing else"
+        raise InputError(str(keep_model), why, "Choose another folder for one of them")
+    if os.path.lexists(keep_model) and not overwrite:
+        raise InputError(str(keep_model), "the folder exists", "Choose another name, or allow overwriting")
 
 
 def _check_numbers(trust: float, overlap: float, policy_steps: int, smallest_island_ml: float) -> None:
@@ -164,6 +199,7 @@ def _refine(
     rough: str | Path | None,
     model_path: str | Path,
     output: Path,
+    confidence: str | Path | None,
     options: _Options,
     overwrite: bool,
     events: EventLog,
@@ -228,10 +264,13 @@ def _refine(
         result = without_islands(result, members, list(matched), smallest_voxels, options.keep_largest)
     segments = segments_of(trained, label, matched)
     write_label(output, result, images[0].geometry, segments, overwrite=overwrite)
+    sureness = 2 * np.abs(native - 0.5).min(0)
+    if confidence is not None:
+        write_image(confidence, sureness, images[0].geometry, overwrite=overwrite)
     rows = {structures.names[i]: members[i] for i in sorted(matched)}
     changes = _changes(rows, before, result, voxel_ml)
     warnings = [] if label is None else _warnings(changes, trained, sorted(matched), options.trust)
-    return Refinement(output, changes, 2 * np.abs(native - 0.5).min(0), warnings)
+    return Refinement(output, changes, sureness, warnings)
 
 
 def _warnings(

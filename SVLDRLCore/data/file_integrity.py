@@ -21,6 +21,7 @@ import numpy as np
 
 from SVLDRLCore.data.volume_headers import VoxelData, read_header, volume_suffix
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.file_places import require_readable
 
 MAX_SHEAR = 1e-3
 """Largest |cosine| between two axes that still counts as rounding (0.06 degrees)."""
@@ -36,8 +37,7 @@ def check_file(path: Path) -> None:
     Raises InputError naming the file.
     """
     suffix = volume_suffix(path)
-    if not path.is_file():
-        raise InputError(str(path), "there is no such file", "Check the path, upper and lower case included")
+    require_readable(path)
     if path.stat().st_size == 0:
         raise InputError(str(path), "the file is empty (0 bytes)", _EXPORT)
     try:

@@ -18,12 +18,12 @@ import SimpleITK as sitk
 from SVLDRLCore.atomic_files import made_folder, new_file, not_written
 from SVLDRLCore.data.file_integrity import check_file, require_finite, require_orthogonal_axes, require_voxels
 from SVLDRLCore.data.segment_metadata import Segment, merge_layers, read_segments, segmentation_metadata
-from SVLDRLCore.data.volume_headers import volume_suffix
+from SVLDRLCore.data.volume_headers import read_header, volume_suffix
 from SVLDRLCore.errors import InputError
 
 __all__ = [
-    "Geometry", "Segment", "Volume", "read_image", "read_label", "require_same_geometry",
-    "same_geometry", "write_image", "write_label",
+    "Geometry", "Segment", "Volume", "files_of", "read_image", "read_label", "require_same_geometry",
+    "require_writable_format", "same_geometry", "write_image", "write_label",
 ]  # fmt: skip
 
 MAX_LABEL = 65535
@@ -137,6 +137,21 @@ def write_label(
     return _write(path, array, geometry, metadata, overwrite)
 
 
+def require_writable_format(path: str | Path) -> None:
+    """InputError unless the name ends like a volume that is written as one file."""
+    if volume_suffix(Path(path)) in (".nhdr", ".mhd"):
+        raise InputError(str(path), "it would be two files", "Choose .nrrd, .nii.gz or .mha")
+
+
+def files_of(path: str | Path) -> tuple[Path, ...]:
+    """A volume's file and, where its voxels lie in another one beside it, that one, too."""
+    path = Path(path)
+    try:
+        return (path, read_header(path).path) if volume_suffix(path) in (".nhdr", ".mhd") else (path,)
+    except (InputError, ValueError, KeyError, OSError):  # whoever reads it will tell
+        return (path,)
+
+
 def same_geometry(a: Geometry, b: Geometry, tolerance_voxels: float = 1e-3) -> bool:
     """Whether two grids have one size and no corners further apart than this part of the least spacing."""
     return a.size_dhw == b.size_dhw and _corner_distance_mm(a, b) <= tolerance_voxels * min(
@@ -202,8 +217,7 @@ def _integers(array: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _write(path: Path, array: np.ndarray, geometry: Geometry, metadata: dict[str, str], overwrite: bool) -> Path:
-    if volume_suffix(path) in (".nhdr", ".mhd"):
-        raise InputError(str(path), "it would be two files", "Choose .nrrd, .nii.gz or .mha")
+    require_writable_format(path)
     if array.shape != geometry.size_dhw:
         raise ValueError(f"array {array.shape} does not fit the geometry {geometry.size_dhw}")
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
