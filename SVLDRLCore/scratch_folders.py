@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from SVLDRLCore.atomic_files import made_folder, not_written
+from SVLDRLCore.atomic_files import made_folder, not_written, sync_folder
 
 REPLACED = "replaced"
 """In a scratch folder: what the result takes the place of. A folder that holds it may be the only copy: it stays."""
@@ -22,6 +23,8 @@ _YOUNG_SECONDS = 3600.0
 @contextlib.contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """A new hidden folder in `parent` (made where needed), removed at the end with all that is in it.
+
+    After a failure it stays if it holds `REPLACED`: what could not be put back.
 
     Raises:
         NotWritten: nothing can be written there.
@@ -37,8 +40,32 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         try:
             with filelock.FileLock(place / _LOCK):
                 yield place
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
+        except BaseException:
+            if not (place / REPLACED).exists():
+                shutil.rmtree(place, ignore_errors=True)
+            raise
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def put_folder(made: Path, output: Path) -> None:
+    """Put a folder that was made in a scratch folder in the place of `output`; what stood there goes with that.
+
+    Raises:
+        NotWritten: it cannot take its place; what stood there does.
+    """
+    old = made.parent / REPLACED
+    try:
+        if output.exists():
+            os.replace(output, old)
+        try:
+            os.replace(made, output)
+        except OSError:
+            if old.exists():
+                os.replace(old, output)
+            raise
+    except OSError as error:
+        raise not_written(output, error) from error
+    sync_folder(output.parent)
 
 
 def _sweep(parent: Path) -> None:

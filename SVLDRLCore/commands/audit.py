@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..atomic_files import made_folder, not_written
 from ..data.case_checks import read_case
 from ..data.cases import intensity_of
 from ..data.datalist import Case, DataList, load_datalist
 from ..data.overlap import dice_of
 from ..data.prepare import PreparedImage, prepare_image, prepare_label, to_native
 from ..data.volumes import Segment, Volume, write_label
-from ..errors import Cancelled, InputError
+from ..errors import Cancelled, InputError, NotWritten
 from ..evaluation.audit import compare
 from ..evaluation.audit_rows import AuditRow, Look, audit_rows, error_row, flat
 from ..evaluation.tables import csv_text, json_text, write_text
@@ -27,8 +27,10 @@ from ..events import EventLog, Listener, TimeLeft, failures_told
 from ..exchange.model_package import load_package
 from ..exchange.run_folder import resolve_model
 from ..exchange.trained_model import TrainedModel, load_model
+from ..file_places import require_output_files, require_output_folder
 from ..inference.refinement import DEFAULT_TRUST, predict
 from ..job_control import JobControl
+from ..scratch_folders import REPLACED, scratch_folder
 from .label_editing import box_around, edit_label, window_count
 from .segment_matching import color_of, draw_structures, match_values, members_of, structure_masks
 from .train import choose_device
@@ -101,6 +103,7 @@ def _audit(
     _refuse_folder_in_use(output, overwrite)
     listed = load_datalist(datalist)
     _refuse_originals_there(listed, output / CORRECTED)
+    _check_places(listed, datalist, model, output)
     trained, weights = load_model(model, device), training_weights(model)
     structures = trained.structures
     matched = match_values(structures, listed.labels, set(listed.labels))
@@ -110,10 +113,9 @@ def _audit(
     if not set(weights) <= {case.name for case in listed.cases}:
         weights = {}  # the model comes from other cases
     looks, bad, first = [], [], None
-    output.parent.mkdir(parents=True, exist_ok=True)
     left = TimeLeft()
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-", ignore_cleanup_errors=True) as place:
-        folder = Path(place) / CORRECTED
+    with scratch_folder(output.parent) as place:
+        folder = place / CORRECTED
         folder.mkdir()
         for index, case in enumerate(listed.cases):
             seconds = left(index, len(listed.cases), "auditing")
@@ -125,7 +127,7 @@ def _audit(
             progress(0.0)
             try:
                 looks.append(_look(trained, case, listed.labels, matched, folder, overlap, device, progress))
-            except Cancelled:
+            except (Cancelled, NotWritten):  # a full disk is no fault of a case
                 raise
             except Exception as error:  # of any kind: the other cases are not to blame
                 reason = f"{error.what}: {error.why}" if isinstance(error, InputError) else str(error)
@@ -143,9 +145,9 @@ def _audit(
             "datalist": str(datalist.resolve()), "model": str(Path(model).resolve()), "warnings": warnings,
             "rows": [asdict(row) for row in rows],
         }  # fmt: skip
-        write_text(Path(place) / "audit.csv", csv_text(map(flat, rows)))
-        write_text(Path(place) / "audit.json", json_text(content))
-        _move_into(output, Path(place))
+        write_text(place / "audit.csv", csv_text(map(flat, rows)))
+        write_text(place / "audit.json", json_text(content))
+        _move_into(output, place)
     return Audit(output, tuple(rows), tuple(warnings))
 
 
@@ -226,8 +228,7 @@ def _propose(
 
 
 def _refuse_folder_in_use(output: Path, overwrite: bool) -> None:
-    if output.exists() and not output.is_dir():
-        raise InputError(str(output), "it is a file", "Choose a new folder")
+    require_output_folder(output)
     if not overwrite and output.exists() and any(output.iterdir()):
         raise InputError(str(output), "the folder is not empty", "Choose a new or empty folder, or allow overwriting")
 
@@ -241,11 +242,32 @@ def _refuse_originals_there(listed: DataList, folder: Path) -> None:
                 raise InputError(str(folder), why, "Choose another folder")
 
 
+def _check_places(listed: DataList, datalist: Path, model: str | Path, output: Path) -> None:
+    """InputError where a result would take the place of an input, or cannot be written."""
+    inputs = [datalist, *(file for case in listed.cases for file in (*case.images, case.label) if file)]
+    closed = [resolve_model(model)]
+    require_output_folder(output, inputs, closed=closed)
+    proposals = [output / CORRECTED / f"{case.name}.seg.nrrd" for case in listed.cases]
+    results = [output / name for name in RESULTS if name != CORRECTED]
+    require_output_files(results, inputs, closed=closed, overwrite=True)
+    for proposal in proposals:
+        require_output_files([proposal], overwrite=True)
+
+
 def _move_into(output: Path, made: Path) -> None:
     """Put the results into the output folder; an earlier audit's go with the scratch folder."""
-    output.mkdir(exist_ok=True)
-    (made / "old").mkdir()
-    for name in RESULTS:
-        if (output / name).exists():
-            os.replace(output / name, made / "old" / name)
-        os.replace(made / name, output / name)
+    replaced: list[str] = []
+    with made_folder(output):
+        try:
+            for name in RESULTS:
+                if (output / name).exists():
+                    (made / REPLACED).mkdir(exist_ok=True)
+                    os.replace(output / name, made / REPLACED / name)
+                    replaced.append(name)
+                os.replace(made / name, output / name)
+        except OSError as error:
+            for name in replaced:
+                os.replace(made / REPLACED / name, output / name)
+            if replaced:
+                (made / REPLACED).rmdir()
+            raise not_written(output, error) from error

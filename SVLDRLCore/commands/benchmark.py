@@ -22,9 +22,10 @@ from ..atomic_files import write_json_atomically
 from ..benchmarking.plan import Job, first_difference, plan_jobs, plan_runs, recipe
 from ..benchmarking.results import write_results
 from ..benchmarking.settings import BenchmarkSettings, datalist_path, read_settings
-from ..data.datalist import Case, load_datalist
+from ..data.datalist import Case, DataList, load_datalist
 from ..errors import InputError
 from ..events import EventLog, Listener, failures_told
+from ..file_places import require_output_folder
 from ..job_control import JobControl
 from ..learning.checkpoints import FolderLock
 from ..methods.registry import METHODS
@@ -67,6 +68,7 @@ def benchmark(
         Cancelled: stopped; the same call goes on from there.
     """
     with EventLog(None, listeners) as events, failures_told(events):
+        require_output_folder(output, known)
         plan = _prepare(Path(config), Path(output), workers)
         others = [read_known(Path(folder), plan.datalist, plan.data, installed_versions()) for folder in known]
         plan.folder.jobs.mkdir(parents=True, exist_ok=True)
@@ -108,6 +110,7 @@ def _prepare(config: Path, output: Path, workers: int) -> _Plan:
     settings, listed = on_one_grid(settings, datalist), load_datalist(datalist)
     if not listed.validation or any(case.label is None for case in listed.validation):
         raise InputError(str(datalist), "it lists no validation cases with labels", "List the clean cases there")
+    _refuse_data_there(datalist, listed, output)
     checksums = data_checksums(datalist)
     data = data_checksum(checksums)
     folder = BenchmarkFolder(output)
@@ -125,6 +128,15 @@ def _prepare(config: Path, output: Path, workers: int) -> _Plan:
             )
     tree = json.loads(config.read_text("utf-8-sig"))
     return _Plan(settings, tree, folder, datalist, checksums, data, jobs)
+
+
+def _refuse_data_there(datalist: Path, listed: DataList, output: Path) -> None:
+    """InputError where what is read lies among what is written, and deleted, by the jobs."""
+    require_output_folder(output, [datalist])
+    place = output.resolve()
+    for file in (datalist, *(file for case in listed.cases for file in (*case.images, case.label) if file)):
+        if place in file.resolve().parents:
+            raise InputError(str(output), f"the data's file {file} lies in it", "Choose another folder")
 
 
 def check_noises_and_methods(settings: BenchmarkSettings) -> None:
@@ -171,7 +183,8 @@ def _case_checksum(case: Case) -> str:
 def _run(plan: _Plan, workers: int, events: EventLog, control: JobControl) -> tuple[Path, list[Job]]:
     folder, began, earlier = plan.folder, time.monotonic(), _earlier(plan.folder)
     taken_over = _taken_over(plan)
-    write_json_atomically(folder.config, plan.tree)  # what the jobs read
+    if not folder.config.is_file() or json.loads(folder.config.read_text("utf-8-sig")) != plan.tree:
+        write_json_atomically(folder.config, plan.tree)  # what the jobs read
 
     def keep(failed: dict[Job, dict[str, str]]) -> int:
         rows = result_rows(folder, plan.settings, plan_runs(plan.settings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import sys
@@ -14,14 +15,14 @@ from typing import Any
 
 import filelock
 
-from ..atomic_files import write_json_atomically
+from ..atomic_files import not_written, write_json_atomically
 from ..benchmarking.plan import Job, needs, plan_jobs, recipe, reference_job, same_training, steps_of
 from ..benchmarking.settings import BenchmarkSettings, read_settings, row_overrides, warm_up_overrides
 from ..config import load_config
 from ..config_building import merge
 from ..data.datalist import load_datalist, save_datalist
 from ..data.spacing import median_spacing
-from ..errors import Cancelled, InputError
+from ..errors import Cancelled, InputError, NotWritten
 from ..exchange.run_folder import RunFolder
 from ..job_control import JobControl, cancel_on_signals, listen_to_stdin
 from .benchmark_evaluation import evaluate_job, process_clock, weight_auc
@@ -60,8 +61,11 @@ class TrainingClock:
         if self._before is not None:  # the first step since the checkpoint: the clock goes on as it stood there
             self._offset = self._before.get(step, max(self._before.values())) - (self._clock() - self._began)
             self._before = None
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(f"{step}\t{self.seconds!r}\n")
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(f"{step}\t{self.seconds!r}\n")
+        except OSError as error:
+            raise not_written(self._path, error) from error
 
 
 def run_job(
@@ -159,12 +163,14 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_CANCELLED
     except InputError as error:
         print(f"{error.what}\n  why: {error.why}\n  do:  {error.do}", file=sys.stderr)
-        write_json_atomically(folder.failure(job), {"what": error.what, "why": error.why, "do": error.do})
+        with contextlib.suppress(NotWritten):  # the log must do
+            write_json_atomically(folder.failure(job), {"what": error.what, "why": error.why, "do": error.do})
         return EXIT_FAILED
     except Exception as error:
         traceback.print_exc()
         what, do = f"unexpected {type(error).__name__}", "Look at the log"
-        write_json_atomically(folder.failure(job), {"what": what, "why": str(error) or "no details", "do": do})
+        with contextlib.suppress(NotWritten):
+            write_json_atomically(folder.failure(job), {"what": what, "why": str(error) or "no details", "do": do})
         return 1
     return 0
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..atomic_files import write_json_atomically
+from ..atomic_files import files_together, made_folder, write_json_atomically
 from ..config import Config, load_config, with_values
 from ..data.cases import in_memory, load_image, load_training_case
 from ..data.cropped_segmentations import on_image_grid
@@ -22,6 +23,7 @@ from ..data.structures import Structures, structures_of
 from ..data.volumes import Geometry, Volume, read_label, write_label
 from ..errors import InputError
 from ..events import EventLog, Listener, failures_told
+from ..file_places import require_output_files, require_output_folder
 from ..job_control import JobControl
 from ..learning.source_model import source_model_labels
 from .train import choose_device
@@ -89,9 +91,12 @@ def _corrupt(
         raise InputError("left_out", f"{left_out} lies outside 0 to 1", "Give the share of slices, e.g. 0.2")
     if not 0 <= ratio <= 1:
         raise InputError("ratio", f"{ratio} lies outside 0 to 1", "Give the share of cases to corrupt, e.g. 0.5")
+    require_output_folder(output, [datalist])
     if output.exists() and any(output.iterdir()):
         raise InputError(str(output), "the folder is not empty", "Choose a new or empty folder")
     listed = load_datalist(datalist)
+    for case in listed.training:
+        require_output_files([_label_file(output, case)])
     rng = np.random.default_rng([seed, 77])
     order = rng.permutation(len(listed.training)).tolist()
     chosen = sorted(order[: round(ratio * len(order))])
@@ -108,7 +113,6 @@ def _corrupt(
             raise InputError("ratio", "no case is left to train the source model on", "Lower the ratio")
         config = load_config(preset, "corrected", {"train": {"seed": seed}})
         noisy, steps = _by_source_model(listed, source, chosen, config, dice_range, events, control)
-    path = _write(listed, chosen, noisy, output)
     rows = [
         {
             "case": listed.training[i].name,
@@ -118,15 +122,13 @@ def _corrupt(
         for i in range(len(order))
     ]
     dice = [row["label_dice"] for row in rows if row["corrupted"]]
-    write_json_atomically(
-        output / "corruption.json",
-        {
-            "noise": noise, "strength": strength if noise == "mt" else None,
-            "left_out": left_out if noise == "sloppy" else None, "ratio": ratio, "seed": seed,
-            "source_cases": [c.name for c in source] if noise == "sfda" else [], "source_steps": steps,
-            "mean_label_dice": float(np.mean(dice)) if dice else 1.0, "cases": rows,
-        },
-    )  # fmt: skip
+    about = {
+        "noise": noise, "strength": strength if noise == "mt" else None,
+        "left_out": left_out if noise == "sloppy" else None, "ratio": ratio, "seed": seed,
+        "source_cases": [c.name for c in source] if noise == "sfda" else [], "source_steps": steps,
+        "mean_label_dice": float(np.mean(dice)) if dice else 1.0, "cases": rows,
+    }  # fmt: skip
+    path = _write(listed, chosen, noisy, about, output)
     events.emit("finished", datalist=str(path), mean_label_dice=float(np.mean(dice)) if dice else 1.0)
     return path
 
@@ -197,15 +199,19 @@ def _dice(noisy: np.ndarray, clean: np.ndarray, labels: dict[int, str]) -> float
     return float(np.mean([dice_of(a, b) for a, b in zip(structures.masks(noisy), structures.masks(clean))]))
 
 
-def _write(listed: DataList, chosen: Sequence[int], noisy: Noisy, output: Path) -> Path:
-    folder = output / "labels"
-    folder.mkdir(parents=True, exist_ok=True)
+def _label_file(folder: Path, case: Case) -> Path:
+    return folder / "labels" / f"{case.name}_label.nrrd"
+
+
+def _write(listed: DataList, chosen: Sequence[int], noisy: Noisy, about: Mapping[str, Any], output: Path) -> Path:
+    """All files, or none: a data list that lacks some of its labels would be worse than none."""
     training = list(listed.training)
-    for index in chosen:
-        volume, _ = noisy[index]
-        path = folder / f"{training[index].name}_label.nrrd"
-        write_label(path, volume.array, volume.geometry, volume.segments)
-        training[index] = replace(training[index], label=path, verified=False)
-    noisy_list = replace(listed, training=tuple(training), validation=(), path=None)
-    save_datalist(noisy_list, output / "datalist.json")
+    with made_folder(output), made_folder(output / "labels"), files_together():
+        for index in chosen:
+            volume, path = noisy[index][0], _label_file(output, training[index])
+            write_label(path, volume.array, volume.geometry, volume.segments)
+            training[index] = replace(training[index], label=path, verified=False)
+        noisy_list = replace(listed, training=tuple(training), validation=(), path=None)
+        write_json_atomically(output / "corruption.json", about)
+        save_datalist(noisy_list, output / "datalist.json")
     return output / "datalist.json"

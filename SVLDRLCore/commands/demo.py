@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,9 @@ from ..evaluation.report import CasePicture, write_report
 from ..evaluation.tables import text_table
 from ..events import EventLog, Listener, TimeLeft, failures_told, passing_on
 from ..exchange.model_package import ModelPackage, load_package
+from ..file_places import require_output_folder
 from ..job_control import JobControl
+from ..scratch_folders import put_folder, scratch_folder
 from .demo_cases import SPACING_DHW, HeldOutCase, label_dice, write_held_out_cases, write_training_data
 from .refine import refine
 from .train import train
@@ -86,12 +87,9 @@ def demo(
         with failures_told(events):
             _require_report_extra()
             _refuse_foreign_files(output)
-            output.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(
-                dir=output.parent, prefix=f".{output.name}-", ignore_cleanup_errors=True
-            ) as scratch:
-                table = _build(Path(scratch), _QUICK if quick else _FULL, seed, events, seen, control)
-                _swap(Path(scratch), output)
+            with scratch_folder(output.parent) as scratch:
+                table = _build(scratch, _QUICK if quick else _FULL, seed, events, seen, control)
+                put_folder(scratch / "demo", output)
         events.emit("finished", output=str(output), report=str(output / "report.html"))
     return table
 
@@ -254,10 +252,9 @@ def _require_report_extra() -> None:
 
 def _refuse_foreign_files(output: Path) -> None:
     """InputError unless the folder is free or holds only what an earlier demo wrote."""
+    require_output_folder(output)
     if not output.exists():
         return
-    if not output.is_dir():
-        raise InputError(str(output), "it is a file", "Choose a new folder")
     try:
         ours = {MARKER, *json.loads((output / MARKER).read_text("utf-8"))["files"]}
     except (OSError, ValueError, KeyError, TypeError):
@@ -267,16 +264,3 @@ def _refuse_foreign_files(output: Path) -> None:
     if foreign:
         why = f"it holds files that no demo wrote ({', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''})"
         raise InputError(str(output), why, "Choose a new or empty folder")
-
-
-def _swap(scratch: Path, output: Path) -> None:
-    """Put `scratch`/demo in the place of `output`; what stood there goes with the scratch folder."""
-    old = scratch / "replaced"
-    if output.exists():
-        os.replace(output, old)
-    try:
-        os.replace(scratch / "demo", output)
-    except OSError:
-        if old.exists():
-            os.replace(old, output)
-        raise

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from SVLDRLCore.atomic_files import files_together, made_folder
 from SVLDRLCore.data.cropped_segmentations import on_image_grid
 from SVLDRLCore.data.datalist import load_datalist
 from SVLDRLCore.data.volume_headers import SUFFIXES, volume_suffix
@@ -27,12 +28,12 @@ from SVLDRLCore.evaluation.tables import (
     csv_text,
     json_text,
     records,
-    refuse_existing,
     summary_table,
     text_table,
     write_text,
 )
 from SVLDRLCore.events import EventLog, Listener, failures_told
+from SVLDRLCore.file_places import require_output_files, require_output_folder
 from SVLDRLCore.job_control import JobControl
 
 _ROLE = re.compile(r"[_.\-](labels?|seg|segmentation|pred|prediction)$", re.IGNORECASE)
@@ -122,8 +123,9 @@ def _evaluate(
 ) -> Evaluation:
     definition = definition_text(hd95)
     files = [Path(output) / f"evaluation.{kind}" for kind in ("csv", "json")] if output is not None else []
-    if not overwrite:
-        refuse_existing(*files)
+    if files:
+        require_output_folder(files[0].parent)
+    require_output_files(files, [predictions, references], overwrite=overwrite)
     cases, warnings = _cases(predictions, references)
 
     metrics_of: dict[str, dict[str, MaskMetrics]] = {}
@@ -146,8 +148,9 @@ def _evaluate(
     evaluation = Evaluation(rows, summarise(rows), definition, missing, tuple(warnings))
 
     if files:
-        write_text(files[0], csv_text(records(rows)), overwrite)
-        write_text(files[1], json_text(_content(evaluation)), overwrite)
+        with made_folder(files[0].parent), files_together():
+            write_text(files[0], csv_text(records(rows)), overwrite)
+            write_text(files[1], json_text(_content(evaluation)), overwrite)
     return evaluation
 
 

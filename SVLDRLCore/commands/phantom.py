@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +9,9 @@ from pathlib import Path
 from ..data.datalist import Case, load_datalist, save_datalist
 from ..errors import InputError
 from ..events import EventLog, Listener, failures_told
+from ..file_places import require_output_folder
 from ..job_control import JobControl
+from ..scratch_folders import put_folder, scratch_folder
 from .demo_cases import write_held_out_cases, write_training_data
 
 SIZE_DHW = (24, 48, 48)
@@ -50,15 +50,13 @@ def phantom(
         with failures_told(events):
             if cases < 2:
                 raise InputError("cases", f"{cases} are too few to learn from", "Give 2 or more, e.g. 20")
-            if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            require_output_folder(output)
+            if output.exists() and any(output.iterdir()):
                 raise InputError(str(output), "it is in use", "Choose a new or empty folder")
-            output.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
-                made = Path(scratch) / "phantom"
+            with scratch_folder(output.parent) as scratch:
+                made = scratch / "phantom"
                 _write(made, cases, seed, events, control)
-                if output.exists():
-                    output.rmdir()
-                os.replace(made, output)
+                put_folder(made, output)
         held_out = load_datalist(output / "datalist.json").validation[0]
         truth = load_datalist(output / CLEAN_LIST).validation[0]
         data = PhantomData(output / "datalist.json", held_out.images[0], held_out.label, truth.label)

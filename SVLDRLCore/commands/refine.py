@@ -37,6 +37,7 @@ from ..inference.islands import without_islands
 from ..inference.refinement import DEFAULT_TRUST, predict
 from ..job_control import JobControl
 from ..learning.unseen_cases import WORTH_TELLING
+from ..scratch_folders import scratch_folder
 from .label_editing import box_around, edit_label, window_count
 from .learn_from_case import keep_package, learn_from_case
 from .segment_matching import draw_structures, match_structures, members_of, segments_of, structure_masks
@@ -130,7 +131,7 @@ def refine(
                 policy_steps, smallest_island_ml, keep_largest,
             )  # fmt: skip
             if learn_from_this_case:
-                scratch = Path(temporary.enter_context(tempfile.TemporaryDirectory(prefix="svldrl-")))
+                scratch = temporary.enter_context(scratch_folder(Path(tempfile.gettempdir())))
                 model = learn_from_case(
                     images, rough, scratch, structures=structures, device=device, events=events, control=control
                 )

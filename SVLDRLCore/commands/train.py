@@ -22,8 +22,9 @@ from ..evaluation.tables import csv_text
 from ..events import EventLog, Listener, failures_told
 from ..exchange.model_card import write_model_card
 from ..exchange.model_package import save_package
-from ..exchange.run_folder import RunFolder, open_run
+from ..exchange.run_folder import RunFolder, open_run, resolve_model
 from ..exchange.trained_model import load_model, package_config, package_tensors
+from ..file_places import require_output_folder
 from ..job_control import JobControl
 from ..learning.checkpoints import FolderLock
 from ..learning.run_input import RunInput
@@ -106,6 +107,8 @@ def _open(
         load_datalist(datalist)
         if clean_list is not None and not load_datalist(clean_list).validation:
             raise InputError(str(clean_list), "its validation list is empty", "List the clean cases there")
+        initial = [] if initial_model is None else [resolve_model(initial_model)]
+        require_output_folder(output, [datalist, *([clean_list] if clean_list else [])], closed=initial)
     return open_run(output, settings, resume)
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import write_json_atomically
+from ..atomic_files import made_folder, write_json_atomically
 from ..errors import InputError
+from ..file_places import require_output_folder
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def open_run(path: str | Path, settings: dict[str, Any], resume: bool) -> tuple[
         InputError: the folder is in use and `resume` is not asked, or there is nothing to resume.
     """
     folder = RunFolder(Path(path))
+    require_output_folder(folder.path)
     if folder.settings.is_file():
         if not resume:
             raise InputError(
@@ -66,8 +68,8 @@ def open_run(path: str | Path, settings: dict[str, Any], resume: bool) -> tuple[
         raise InputError(
             str(folder.path), "the folder holds other files and no training", "Choose a new or empty folder"
         )
-    folder.path.mkdir(parents=True, exist_ok=True)
-    write_json_atomically(folder.settings, settings)
+    with made_folder(folder.path):
+        write_json_atomically(folder.settings, settings)
     return folder, settings
 
 
