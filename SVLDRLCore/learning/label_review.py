@@ -21,6 +21,7 @@ from ..events import EventLog
 from ..methods.believed_twice import also_by_agents, enough_verified, policy_cues
 from ..methods.label_cues import Cues, EdgeOffsets, PerStructure, edge_offsets, label_cues, label_edges, label_sharpness
 from ..methods.label_pieces import movable
+from ..methods.missing_structures import DOUBTED, filled_in
 from ..methods.reliability import Judgement, judge, judge_unseen, reliability_rows
 from .case_predictions import predict_cases
 from .label_voxels import label_voxels
@@ -40,6 +41,7 @@ class LabelReview:
         order: takes the weights: how often each case has its turn.
         relabel: takes the masks that a case is learned from in place of its own.
         folder: `reliability.json` is written there (None: nowhere).
+        structures: their names, for the reasons in the rows.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class LabelReview:
         folder: Path | None = None,
         between: Callable[[], None] = lambda: None,
         relabel: Callable[[int, torch.Tensor], None] = lambda index, masks: None,
+        structures: Sequence[str] = (),
     ) -> None:
         self.cases, self.order, self.config, self.nested = cases, order, config, nested
         self.device, self.events, self.folder, self.between = device, events, folder, between
@@ -62,7 +65,7 @@ class LabelReview:
         self.inverted = False
         self.warnings: list[str] = []
         self.snapshots: list[dict[str, torch.Tensor]] = []
-        self.relabel = relabel
+        self.relabel, self.structures = relabel, structures
         self.moved: dict[int, list[float]] = {}
         self.moved_quality = 0.0
         self._seen: list[tuple[PerStructure, PerStructure]] = []
@@ -81,7 +84,7 @@ class LabelReview:
     def before_training(self) -> None:
         """Weigh the labels by what needs no network."""
         config = self.config.reliability
-        if not (config.enabled and (config.edge or config.sharpness)):
+        if not (config.enabled and (config.edge or config.sharpness or self._some_lack_something())):
             return
         cues = [
             label_cues(None, case.masks.numpy(), case.spacing_dhw, *seen)
@@ -90,6 +93,10 @@ class LabelReview:
         self._take(cues, judge_unseen(cues, self._verified, self._spacing_mm, config))
         if config.edge and config.move_borders:
             self._move_borders(cues, edge_offsets(cues, self._spacing_mm, config))
+
+    def _some_lack_something(self) -> bool:
+        has = np.array([case.masks.flatten(1).any(1).numpy() for case in self.cases])
+        return bool((has.any(axis=0) & ~has).any())
 
     def _seen_in_images(self) -> list[tuple[PerStructure, PerStructure]]:
         """`label_edges` and `label_sharpness` of each case, measured once: neither labels nor images change."""
@@ -109,9 +116,9 @@ class LabelReview:
 
     def _move_borders(self, cues: Sequence[Cues], edges: EdgeOffsets) -> None:
         """Learn from the doubted labels with their borders on the edge."""
-        can_be = movable(cues, edges)
-        doubted = [i for i, weight in enumerate(self.weights) if weight < 0.5 and can_be[i]]
-        believed = [i for i, weight in enumerate(self.weights) if weight >= 0.5]
+        can_be, shown = movable(cues, edges), self._shown
+        doubted = [i for i, weight in enumerate(self.weights) if weight < 0.5 and can_be[i] and shown[i]]
+        believed = [i for i, weight in enumerate(self.weights) if weight >= 0.5 and shown[i]]
         if not doubted or not 0 < len(believed) < ENOUGH:
             return
         shifts = shifts_onto_edge(edges, doubted)
@@ -130,6 +137,11 @@ class LabelReview:
         self.order.weigh(turns, self.config.reliability.floor)
 
     @property
+    def _shown(self) -> list[bool]:
+        """Whether each label shows something, and lacks nothing that it is doubted for: no border makes up for that."""
+        return [bool(c.masks.any()) and row["absence"] >= DOUBTED for c, row in zip(self.cases, self.rows)]
+
+    @property
     def _verified(self) -> list[bool]:
         return [case.verified for case in self.cases]
 
@@ -142,7 +154,7 @@ class LabelReview:
         predicted = predict_cases(network, self.cases, self.config, self.nested, self.device, self.between)
         for done, ((case, probabilities), seen) in enumerate(zip(predicted, self._seen_in_images()), start=1):
             cues.append(label_cues(probabilities, case.masks.numpy(), case.spacing_dhw, *seen))
-            drawn.append(np.mean([dice_of(p > 0.5, m) for p, m in zip(probabilities, case.masks.numpy() > 0)]))
+            drawn.append(_dice_of_shown(probabilities, case.masks.numpy() > 0))
             self.events.progress(done, len(self.cases), "reviewing labels")
         earlier = self.weights if self.inverted else None
         verdict = judge(cues, self._verified, self._spacing_mm, self.config.reliability, earlier)
@@ -150,7 +162,7 @@ class LabelReview:
             verdict = self._asked_agents(network, cues, verdict)
         self._take(cues, verdict)
         if self.moved:
-            own = float(np.mean([d for d, w in zip(drawn, self.weights) if w >= 0.5] or [1.0]))
+            own = float(np.mean([d for d, w in zip(drawn, self.weights) if w >= 0.5 and d is not None] or [1.0]))
             worth = not self.inverted and self.moved_quality > own + WORTH
             self._learn_moved({i: s for i, s in self.moved.items() if worth and self.weights[i] < 0.5})
             told = f"Dice {self.moved_quality:.2f}, the network {own:.2f}"
@@ -158,23 +170,35 @@ class LabelReview:
             self.events.emit("message", text=text)
 
     def _asked_agents(self, network: nn.Module, cues: Sequence[Cues], verdict: Judgement) -> Judgement:
-        """A verdict that believes no label more than its agent does."""
+        """A verdict that believes no label more than its agent does.
+
+        A label that shows nothing has no agent, nor has one that is doubted for what it lacks.
+        """
+        missing = verdict.missing
+        credible = [missing is None or missing.belief[i] >= DOUBTED for i in range(len(self.cases))]
+        asked = [i for i, case in enumerate(self.cases) if credible[i] and case.masks.any()]
+        verified = [self.cases[i].verified for i in asked]
+        if not enough_verified(verified):
+            return verdict
         config, done = self.config, count(1)
         learned = config.reliability.label_agents == "reinforced"
-        total = len(self.cases) + ALL_UPDATES * learned
+        total = len(asked) + ALL_UPDATES * learned
 
         def between() -> None:
             self.between()
             self.events.progress(next(done), total, "asking label agents")
 
-        voxels = label_voxels(network, self.cases, config.data, self.nested, self.device, between)
-        seen = policy_cues(cues, verdict)
-        return also_by_agents(verdict, believe(seen, voxels, np.asarray(self._verified, bool), learned, between))
+        cases = [self.cases[i] for i in asked]
+        voxels = label_voxels(network, cases, config.data, self.nested, self.device, between)
+        seen, believed = policy_cues(filled_in(cues), verdict)[asked], np.ones(len(self.cases))
+        believed[asked] = believe(seen, voxels, np.asarray(verified, bool), learned, between)
+        return also_by_agents(verdict, believed)
 
     def _take(self, cues: Sequence[Cues], verdict: Judgement) -> None:
         self.weights, self.inverted = list(verdict.weights), verdict.inverted
         self.order.weigh(self.weights, self.config.reliability.floor)
-        self.rows = reliability_rows([c.name for c in self.cases], cues, verdict, self._verified)
+        names = [c.name for c in self.cases]
+        self.rows = reliability_rows(names, cues, verdict, self._verified, self.structures)
         self.rule = verdict.rule
         self.warnings += verdict.warnings
         mean = float(np.mean(verdict.weights))
@@ -205,3 +229,9 @@ class LabelReview:
         self.warnings, self.snapshots = list(state["warnings"]), list(state["snapshots"])
         self.moved_quality = state.get("moved_quality", 0.0)
         self._learn_moved(dict(state.get("moved", {})))
+
+
+def _dice_of_shown(probabilities: np.ndarray, masks: np.ndarray) -> float | None:
+    """Mean Dice of what a network draws with the structures that a label (C, D, H, W) has; None where it has none."""
+    dice = [dice_of(p > 0.5, m) for p, m in zip(probabilities, masks) if m.any()]
+    return float(np.mean(dice)) if dice else None

@@ -20,6 +20,7 @@ from ..exchange.trained_model import build_networks
 from ..job_control import JobControl
 from ..methods.believed_twice import enough_verified
 from ..methods.method import MethodInput, trained_parts
+from ..methods.missing_structures import told_of_missing
 from ..methods.registry import make_method
 from .case_predictions import predict_cases
 from .label_review import LabelReview
@@ -61,7 +62,8 @@ def run_training(
     last = trainer.predicting_weights()
     rows, seconds = list(trainer.rows), dict(trainer.stage_seconds)
     not_learned = _policy_warning(rows, given.config, given.method)
-    warnings = [*review.warnings, *not_learned]
+    missing = told_of_missing(review.rows)
+    warnings = [*review.warnings, *missing, *not_learned]
     mask_network = None
     settings = given.config.mask_agents
     if settings.enabled and settings.opinion_steps + settings.reinforcement_steps and given.method == "svl_drl":
@@ -78,7 +80,8 @@ def run_training(
         for text in careful:
             events.emit("message", text=text)
         warnings += careful
-    for warning in not_learned:  # told at the end: a run that is stopped in its mask agents and resumed tells it once
+    # Told at the end: a run that is stopped in its mask agents and resumed tells it once.
+    for warning in [*missing, *not_learned]:
         events.emit("warning", text=warning)
     if trainer.skipped:
         warnings.append(f"Non-finite losses were skipped (case: times): {trainer.skipped}")
@@ -113,8 +116,9 @@ def _train_network(
     sampler = PatchSampler(given.training, config.data, config.train.batch_size, config.train.seed)
     place = folder and folder.path
     review = LabelReview(
-        given.training, sampler.order, config, nested, device, events, place, control.check, sampler.relabel
-    )
+        given.training, sampler.order, config, nested, device, events, place, control.check, sampler.relabel,
+        given.structures.names,
+    )  # fmt: skip
 
     def look(predictor: nn.Module) -> None:
         method.look(predict_cases(predictor, given.training, config, nested, device, control.check))

@@ -36,10 +36,21 @@ PerStructure = tuple[tuple[float, ...] | None, ...]
 
 
 @dataclass(frozen=True)
+class StructureCues:
+    """The same of one structure alone, and the volume that the label gives it."""
+
+    bias_mm: float
+    fit: float
+    islands: float
+    volume_mm3: float
+
+
+@dataclass(frozen=True)
 class Cues:
     """What one label looks like from the network's side (the mean over its structures), and from the image's.
 
-    `edges_mm`: where the image's edge lies to the border; `sharpness`: how sharp it is there (`edge_sharpness`).
+    `edges_mm`: where the image's edge lies to the border; `sharpness`: how sharp it is there (`edge_sharpness`);
+    `by_structure`: None for one that the label lacks; `predicted_mm3`: volumes that the network draws, one a structure.
     """
 
     bias_mm: float
@@ -47,6 +58,8 @@ class Cues:
     islands: float
     edges_mm: PerStructure = ()
     sharpness: PerStructure = ()
+    by_structure: tuple[StructureCues | None, ...] = ()
+    predicted_mm3: tuple[float, ...] = ()
 
 
 def label_cues(
@@ -56,7 +69,7 @@ def label_cues(
     edges_mm: PerStructure = (),
     sharpness: PerStructure = (),
 ) -> Cues:
-    """Cues of one case.
+    """Cues of one case; those of an empty label are 0.
 
     Args:
         probabilities: predicted, (C, D, H, W); without them bias and fit are 0.
@@ -64,12 +77,18 @@ def label_cues(
         edges_mm, sharpness: from `label_edges` and `label_sharpness`, the same at every look.
     """
     drawn = [(c, m) for c, m in enumerate(masks.astype(bool)) if m.any()]
+    voxel_mm3 = float(np.prod(spacing_dhw))
+    predicted = () if probabilities is None else tuple(voxel_mm3 * int((p > 0.5).sum()) for p in probabilities)
+    each: list[StructureCues | None] = [None] * len(masks)
     if not drawn:
-        return Cues(0.0, 0.0, 0.0)
+        return Cues(0.0, 0.0, 0.0, by_structure=tuple(each), predicted_mm3=predicted)
     fitted = [(0.0, 0.0) if probabilities is None else _fit(probabilities[c], m, spacing_dhw) for c, m in drawn]
     bias, fit = np.mean(fitted, axis=0).tolist()
-    islands = float(np.mean([_off_largest(m) for _, m in drawn]))
-    return Cues(bias, fit, islands, edges_mm, sharpness)
+    off_largest = [_off_largest(m) for _, m in drawn]
+    for (c, mask), (own_bias, own_fit), off in zip(drawn, fitted, off_largest):
+        each[c] = StructureCues(own_bias, own_fit, off, voxel_mm3 * int(mask.sum()))
+    islands = float(np.mean(off_largest))
+    return Cues(bias, fit, islands, edges_mm, sharpness, tuple(each), predicted)
 
 
 def label_edges(masks: np.ndarray, image: np.ndarray, spacing_dhw: tuple[float, ...]) -> PerStructure:

@@ -14,8 +14,8 @@ inversion guard, and the wish for a few verified cases where the labels alone le
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ import numpy as np
 from ..config import ReliabilityConfig
 from .label_cues import FEWEST_SHARP, Cues, blur_deviation, edge_deviation, smallest_bias_mm
 from .label_pieces import ISLAND_SHARE, MANY_IN_PIECES, grossly_in_pieces, unusual_islands
+from .missing_structures import DOUBTED, Missing, drawn_volumes, filled_in, missing_structures
 from .robust_centres import shortest_half, two_means
 
 TOLERANCE = 1.1
@@ -61,6 +62,8 @@ class Judgement:
     warnings: tuple[str, ...] = ()
     inverted: bool = False
     """Whether the well-fitted labels are the suspects; the next look must then be told these weights."""
+    missing: Missing | None = field(default=None, compare=False)
+    """What the cases lack; None where they all have the same structures."""
 
 
 def judge_unseen(
@@ -69,8 +72,15 @@ def judge_unseen(
     """Weights before there is a network: from the image's edge, where it lies and how sharp it is.
 
     Labels with islands stay: the inversion guard tells a network's labels by how it learns them. Of few labels, whose
-    sharpness says nothing and of which each wrong one costs much, those that are grossly in pieces do not.
+    sharpness says nothing and of which each wrong one costs much, those that are grossly in pieces do not. Labels that
+    lack a structure that most have do not, either (`missing_structures`).
     """
+    return _with_missing(cues, verified, lambda c, v, _: _judge_unseen(c, v, spacing_mm, config))
+
+
+def _judge_unseen(
+    cues: Sequence[Cues], verified: Sequence[bool], spacing_mm: float, config: ReliabilityConfig
+) -> Judgement:
     edge, blur = edge_deviation(cues, spacing_mm, config), blur_deviation(cues, spacing_mm, config)
     trusted = np.asarray(verified, bool)
     weights = _falling(edge) if _heard(edge, trusted) else np.ones(len(cues))
@@ -97,9 +107,48 @@ def judge(
     After an inverted judgement the next look needs the `earlier` weights: the network has since learned from the
     cases they trusted, so small loss no longer means the same. Those cases stand in for verified ones, and both looks
     must believe a label (the geometric mean): few of them tell badly how much right labels scatter.
+
+    What a label lacks is judged by itself (`missing_structures`), and both must be believed: an empty label has no
+    part in what is usual, one that lacks a structure has the part that its others give it.
     """
+
+    def judged(cues: Sequence[Cues], verified: Sequence[bool], chosen: np.ndarray) -> Judgement:
+        known = None if earlier is None else np.asarray(earlier)[chosen]
+        return _judge_drawn(cues, verified, spacing_mm, config, known)
+
+    return _with_missing(cues, verified, judged)
+
+
+def _with_missing(
+    cues: Sequence[Cues],
+    verified: Sequence[bool],
+    judged: Callable[[Sequence[Cues], Sequence[bool], np.ndarray], Judgement],
+) -> Judgement:
+    """The judgement of what is drawn, and of what is not."""
+    missing = missing_structures(cues, verified)
+    if missing is None:
+        return judged(cues, verified, np.arange(len(cues)))
+    chosen = np.flatnonzero((drawn_volumes(cues) > 0).any(axis=1))
+    filled = filled_in(cues)
+    verdict = judged([filled[i] for i in chosen], [bool(verified[i]) for i in chosen], chosen)
+    weights, edge, blur = np.ones(len(cues)), np.zeros(len(cues)), np.zeros(len(cues))
+    weights[chosen], edge[chosen], blur[chosen] = verdict.weights, verdict.edge, verdict.blur
+    weights = np.where(np.asarray(verified, bool), 1.0, weights * missing.belief)
+    lacking, doubted = int(missing.lacks.any(axis=1).sum()), int((missing.belief < DOUBTED).sum())
+    rule = f"{verdict.rule}; {lacking} labels lack a structure, {doubted} are doubted for it"
+    whole = _judgement(weights, rule, edge, blur, verdict.warnings, verdict.inverted)
+    return replace(whole, missing=missing)
+
+
+def _judge_drawn(
+    cues: Sequence[Cues],
+    verified: Sequence[bool],
+    spacing_mm: float,
+    config: ReliabilityConfig,
+    earlier: np.ndarray | None,
+) -> Judgement:
     if earlier is not None:
-        return _second_look(cues, verified, spacing_mm, config, np.asarray(earlier))
+        return _second_look(cues, verified, spacing_mm, config, earlier)
     bias, fit, islands = _seen_by_network(cues)
     trusted = np.asarray(verified, bool)
     floor_mm = smallest_bias_mm(spacing_mm, config)
@@ -276,9 +325,20 @@ def _judgement(
 
 
 def reliability_rows(
-    names: Sequence[str], cues: Sequence[Cues], judgement: Judgement, verified: Sequence[bool]
+    names: Sequence[str],
+    cues: Sequence[Cues],
+    judgement: Judgement,
+    verified: Sequence[bool],
+    structures: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """Rows for the model folder's table and plot."""
+    """Rows for the model folder's table and plot.
+
+    `absence`: how far it is believed that what the label lacks is not there, 1 where it lacks nothing; `why`: what it
+    lacks, how many cases have it, and whether the network draws it.
+    """
+    missing = judgement.missing
+    absence = [1.0] * len(cues) if missing is None else missing.belief.tolist()
+    why = [""] * len(cues) if missing is None else missing.why(structures)
     return [
         {
             "case": name,
@@ -289,8 +349,10 @@ def reliability_rows(
             "edge": edge,
             "blur": blur,
             "verified": bool(trusted),
+            "absence": believed,
+            "why": reason,
         }
-        for name, weight, cue, edge, blur, trusted in zip(
-            names, judgement.weights, cues, judgement.edge, judgement.blur, verified
+        for name, weight, cue, edge, blur, trusted, believed, reason in zip(
+            names, judgement.weights, cues, judgement.edge, judgement.blur, verified, absence, why
         )
     ]

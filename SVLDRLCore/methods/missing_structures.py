@@ -1,0 +1,159 @@
+"""Labels that lack a structure which others have: forgotten by the reader, or really not in the image?
+
+Before there is a network, only the other labels speak: where having the structure is the rule, a label without it is
+a suspect. Then the network does, as far as it draws the structure where it is: if it draws it here, too, the reader
+forgot it; if it does not, the absence is believed. Where lacking it is no exception (tumours, enhancing parts), an
+absence is believed until the network draws the structure. So the right labels of rare findings are not lost, and
+no label teaches a network to draw nothing before it has seen what there is to draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.special import betainc
+
+from .label_cues import Cues
+
+ENOUGH_DRAWN = 0.5
+"""From this share of its usual volume on, what a network draws is the structure: nearer to it than to nothing."""
+DOUBTED = 0.5
+"""Below this weight a label is doubted more than believed."""
+MOST_NAMED = 10
+"""So many cases are named in a warning."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Which cases lack which structures, and how far that is believed.
+
+    Attributes:
+        lacks: (cases, structures), the label is without a structure that another label has.
+        exception: (structures,), how surely lacking it is an exception, [0, 1].
+        drawn: (cases, structures), how much of it the network draws, [0, 1]; None before there is a network.
+        learned: (structures,), how far the network draws it where the label has it, [0, 1]; None likewise.
+        have: (structures,), number of cases that have it.
+    """
+
+    lacks: np.ndarray
+    exception: np.ndarray
+    drawn: np.ndarray | None
+    learned: np.ndarray | None
+    have: np.ndarray
+
+    @property
+    def belief(self) -> np.ndarray:
+        """How far each case's absences are believed, (cases,) in [0, 1]: as far as the least credible one."""
+        by_itself = 1.0 - self.exception
+        if self.drawn is None:
+            each = by_itself
+        else:
+            each = self.learned * (1.0 - self.drawn) + (1.0 - self.learned) * by_itself
+        return np.where(self.lacks, each, 1.0).min(axis=1, initial=1.0)
+
+    def why(self, names: Sequence[str]) -> list[str]:
+        """A text for each case that lacks something, else "": what, how many have it, and what the network draws."""
+        return [
+            ", ".join(self._reason(case, c, names[c]) for c in np.flatnonzero(row))
+            for case, row in enumerate(self.lacks)
+        ]
+
+    def _reason(self, case: int, structure: int, name: str) -> str:
+        have, count = int(self.have[structure]), len(self.lacks)
+        others = f"which {have} of {count} cases have" if 2 * have > count else f"as {count - have} of {count} cases do"
+        text = f"lacks {name}, {others}"
+        if self.drawn is None:
+            return text
+        if self.learned[structure] < DOUBTED:
+            return f"{text}; the network has not learned it yet"
+        return (
+            f"{text}; the network {'draws it' if self.drawn[case, structure] >= DOUBTED else 'does not draw it either'}"
+        )
+
+
+def missing_structures(cues: Sequence[Cues], verified: Sequence[bool]) -> Missing | None:
+    """What the cases lack; None where no case lacks a structure that another one has."""
+    volumes = drawn_volumes(cues)
+    has = volumes > 0
+    lacks = ~has & has.any(axis=0)
+    if not lacks.any():
+        return None
+    trusted = np.asarray(verified, bool)
+    exception = np.array([_exception(column, trusted) for column in has.T])
+    have = has.sum(axis=0)
+    predicted = [c.predicted_mm3 for c in cues]
+    if not all(predicted):
+        return Missing(lacks, exception, None, None, have)
+    usual = np.array([np.median(volume[drawn]) if drawn.any() else np.inf for volume, drawn in zip(volumes.T, has.T)])
+    drawn = np.minimum(1.0, np.array(predicted) / (ENOUGH_DRAWN * np.where(has, volumes, usual)))
+    learned = np.where(has, drawn, 0.0).sum(axis=0) / np.maximum(have, 1)
+    return Missing(lacks, exception, drawn, learned, have)
+
+
+def _exception(has: np.ndarray, verified: np.ndarray) -> float:
+    """How surely lacking a structure is an exception: that more cases have it than not.
+
+    Nothing being known before, that is the chance that a share lies above one half of which so many draws had it. A
+    verified case that lacks it proves that absence happens; of verified ones that have it the same is asked, since
+    in them nothing is forgotten.
+    """
+    if (verified & ~has).any():
+        return 0.0
+    among_all = _more_than_half(int(has.sum()), int((~has).sum()))
+    return max(among_all, _more_than_half(int(verified.sum()), 0)) if verified.any() else among_all
+
+
+def _more_than_half(have: int, lack: int) -> float:
+    """Posterior chance, from a uniform prior, that a share exceeds 1/2."""
+    return float(1.0 - betainc(have + 1, lack + 1, 0.5))
+
+
+def drawn_volumes(cues: Sequence[Cues]) -> np.ndarray:
+    """Volumes (mm3) of the labels' structures, (cases, structures); 0 where a label lacks one."""
+    known = [c.by_structure for c in cues if c.by_structure]
+    if len(known) < len(cues):
+        return np.ones((len(cues), 1))  # nothing is known of what they lack
+    return np.array([[0.0 if each is None else each.volume_mm3 for each in row] for row in known])
+
+
+def filled_in(cues: Sequence[Cues]) -> list[Cues]:
+    """Cues in which what a label lacks counts as usual: the median of the cases that have it.
+
+    So that a label is compared with the others by what it has; structures can differ in what is usual.
+    """
+    lacks = drawn_volumes(cues) == 0
+    if not lacks.any():
+        return list(cues)
+    usual = []
+    for structure in range(lacks.shape[1]):
+        values = [c.by_structure[structure] for c in cues if c.by_structure[structure] is not None]
+        usual.append(np.median([(v.bias_mm, v.fit, v.islands) for v in values], axis=0) if values else None)
+    filled = []
+    for cue, missing in zip(cues, lacks):
+        if not missing.any():
+            filled.append(cue)
+            continue
+        each = [usual[c] if v is None else (v.bias_mm, v.fit, v.islands) for c, v in enumerate(cue.by_structure)]
+        bias, fit, islands = np.mean([v for v in each if v is not None], axis=0).tolist()
+        filled.append(replace(cue, bias_mm=bias, fit=fit, islands=islands))
+    return filled
+
+
+def told_of_missing(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Warnings that name the labels that are doubted for what they lack, one a reason."""
+    doubted: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("absence", 1.0) < DOUBTED and not row["verified"]:
+            doubted.setdefault(row["why"], []).append(row["case"])
+    return [_warning(why, cases) for why, cases in doubted.items()]
+
+
+def _warning(why: str, cases: Sequence[str]) -> str:
+    more = f" and {len(cases) - MOST_NAMED} more" if len(cases) > MOST_NAMED else ""
+    return (
+        f"Hardly learned from: {', '.join(cases[:MOST_NAMED])}{more}. The label {why}. "
+        "Complete it, or mark the case as verified if the label is right."
+    )
