@@ -1,17 +1,13 @@
 """SVL-DRL segmentation: refine rough masks, train on imperfect labels, find doubtful annotations."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import slicer
+from slicer import ScriptedLoadableModule as scripted
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.ScriptedLoadableModule import (
-    ScriptedLoadableModule,
-    ScriptedLoadableModuleLogic,
-    ScriptedLoadableModuleTest,
-    ScriptedLoadableModuleWidget,
-)
 from slicer.util import VTKObservationMixin
 from SVLDRLSegmentationLib.About import acknowledgementText, helpText
 from SVLDRLSegmentationLib.AuditLogic import AuditLogic
@@ -21,17 +17,19 @@ from SVLDRLSegmentationLib.Parameters import moduleParameters
 from SVLDRLSegmentationLib.PhantomData import registerSampleData
 from SVLDRLSegmentationLib.RefineLogic import RefineLogic
 from SVLDRLSegmentationLib.RefinePanel import RefinePanel
+from SVLDRLSegmentationLib.Reload import forgetLibrary
+from SVLDRLSegmentationLib.SceneCases import firstVolume
 from SVLDRLSegmentationLib.TrainBatchLogic import TrainBatchLogic
 from SVLDRLSegmentationLib.TrainLogic import TrainLogic
 from SVLDRLSegmentationLib.TrainPanel import TrainPanel
 from SVLDRLSegmentationLib.UserInterface import loadUi
 
 
-class SVLDRLSegmentation(ScriptedLoadableModule):
+class SVLDRLSegmentation(scripted.ScriptedLoadableModule):
     """What Slicer lists."""
 
     def __init__(self, parent: Any) -> None:
-        ScriptedLoadableModule.__init__(self, parent)
+        scripted.ScriptedLoadableModule.__init__(self, parent)
         parent.title = _("SVL-DRL Segmentation")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         parent.contributors = ["SVL-DRL contributors"]
@@ -39,17 +37,17 @@ class SVLDRLSegmentation(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", registerSampleData)
 
 
-class SVLDRLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class SVLDRLSegmentationWidget(scripted.ScriptedLoadableModuleWidget, VTKObservationMixin):
     """Three tabs, and above them a line when something has to be installed first."""
 
     def __init__(self, parent: Any = None) -> None:
-        ScriptedLoadableModuleWidget.__init__(self, parent)
+        scripted.ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.panels, self.isShown = (), False
+        self.panels = ()
 
     def setup(self) -> None:
-        """Make the panels, when the module is opened first."""
-        ScriptedLoadableModuleWidget.setup(self)
+        """Make the panels, when the module is opened first, and anew on Reload, while it is shown."""
+        scripted.ScriptedLoadableModuleWidget.setup(self)
         self.logic = SVLDRLSegmentationLogic()
         widget, self.ui = loadUi("SVLDRLSegmentation")
         self.layout.addWidget(widget)
@@ -59,21 +57,28 @@ class SVLDRLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         self.panels = (self.refinePanel, self.trainPanel, self.auditPanel)
         for panel, title in zip(self.panels, (_("Refine"), _("Train"), _("Audit")), strict=True):
             self.ui.tabs.addTab(panel.widget, title)
-        self.trainPanel.onUseModel = self.useForRefinement
+        self.trainPanel.onUseModel = partial(self.goOn, self.refinePanel, self.refinePanel.useModel)
+        self.auditPanel.onTrainAgain = partial(self.goOn, self.trainPanel, self.trainPanel.useData)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneClose)
-        self.addObserver(scene, scene.StartImportEvent, self.onSceneChanges)
+        # While nodes arrive one by one, selectors must not write parameters.
+        self.addObserver(scene, scene.StartImportEvent, lambda caller, event: self.setParameters(None))
         for event in (scene.EndCloseEvent, scene.EndImportEvent):
             self.addObserver(scene, event, self.onSceneChanged)
+        self.enter()
+
+    def onReload(self) -> None:
+        """For developers: the library's files are read anew, too."""
+        forgetLibrary()
+        scripted.ScriptedLoadableModuleWidget.onReload(self)
 
     def cleanup(self) -> None:
-        """The application closes."""
+        """The application closes, or another panel takes over."""
         for panel in self.panels:
             panel.cleanup()
         self.removeObservers()
 
     def enter(self) -> None:
-        self.isShown = True
         self.dependencies.refresh()
         self.setParameters(moduleParameters())
         for panel in self.panels:
@@ -81,7 +86,6 @@ class SVLDRLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
     def exit(self) -> None:
         """Another module is shown; jobs go on."""
-        self.isShown = False
         self.setParameters(None)
 
     def onSceneClose(self, caller: Any, event: str) -> None:
@@ -90,32 +94,29 @@ class SVLDRLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         for panel in self.panels:
             panel.sceneClosed()
 
-    def onSceneChanges(self, caller: Any, event: str) -> None:
-        """While nodes arrive one by one, selectors must not write parameters."""
-        self.setParameters(None)
-
     def onSceneChanged(self, caller: Any, event: str) -> None:
         """The scene's own parameters, unless the module is not shown."""
-        if self.isShown:
+        if self.parent.isEntered:
             self.setParameters(moduleParameters())
 
     def setParameters(self, parameters: Any) -> None:
         """Let the panels show these parameters; None disconnects them."""
         if parameters is not None and parameters.inputVolume is None:
-            parameters.inputVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            parameters.inputVolume = firstVolume()
         for panel in self.panels:
             panel.setParameters(parameters)
 
-    def useForRefinement(self, model: str) -> None:
-        self.refinePanel.useModel(model)
-        self.ui.tabs.setCurrentWidget(self.refinePanel.widget)
+    def goOn(self, panel: Any, use: Any, path: str) -> None:
+        """Another tab goes on with a model or a data list."""
+        use(path)
+        self.ui.tabs.setCurrentWidget(panel.widget)
 
 
-class SVLDRLSegmentationLogic(ScriptedLoadableModuleLogic):
+class SVLDRLSegmentationLogic(scripted.ScriptedLoadableModuleLogic):
     """For scripts: no popups, JobError on failure, options as for the logics' `start`; without waiting, the task."""
 
     def __init__(self) -> None:
-        ScriptedLoadableModuleLogic.__init__(self)
+        scripted.ScriptedLoadableModuleLogic.__init__(self)
         self.refineLogic, self.trainLogic, self.auditLogic = RefineLogic(), TrainLogic(), AuditLogic()
 
     def refine(self, volumeNode: Any, segmentationNode: Any = None, *, waitForCompletion: bool = True, **options: Any):
@@ -138,7 +139,7 @@ class SVLDRLSegmentationLogic(ScriptedLoadableModuleLogic):
         return do(cases, model, outputFolder, **options)
 
 
-class SVLDRLSegmentationTest(ScriptedLoadableModuleTest):
+class SVLDRLSegmentationTest(scripted.ScriptedLoadableModuleTest):
     """Does the module open in this Slicer and say what it lacks? The project's own tests are in Testing."""
 
     def runTest(self) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +10,12 @@ from slicer.i18n import tr as _
 
 from .AuditRow import AuditRow
 from .AuditTask import AuditTask, readAudit
+from .AuditView import AuditView, remove, tellApart
+from .Corrections import Corrections
 from .JobError import JobError
 from .ModelList import ModelList
 
 __all__ = ["AuditLogic", "AuditRow", "readAudit"]
-
-_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nrrd", ".nii", ".mha")
 
 
 class AuditLogic:
@@ -29,10 +26,14 @@ class AuditLogic:
         >>> rows = logic.audit("heart/datalist.json", "models/heart", "heart/audit")
         >>> volume, label, corrected = logic.load(rows[0])
         >>> logic.accept(rows[0])
+        >>> TrainLogic().train(logic.correctedDataList(rows[0]), "models/heart 2")
     """
 
     def __init__(self) -> None:
-        self._shown: tuple[Path, tuple[Any, Any, Any]] | None = None
+        self._row: AuditRow | None = None
+        self._nodes: tuple[Any, ...] = ()
+        self._loadedAt: tuple[int, ...] = ()
+        self._view = AuditView()
 
     def start(self, cases: Any, model: str | Path, outputFolder: str | Path, *, device: str = "auto") -> AuditTask:
         """Start an audit and return at once.
@@ -56,18 +57,28 @@ class AuditLogic:
     def load(self, row: AuditRow) -> tuple[Any, Any, Any]:
         """Load a row's case, show it and jump the slices to the place.
 
-        The case that was shown before is removed, unless something in it was changed.
+        The case that was shown before leaves the scene (see `close`). The user's own segmentations are hidden until
+        then. Edits that were kept, or what was accepted, take the place of the proposal.
 
         Returns:
             The nodes of volume, annotation and proposed annotation.
 
         Raises:
-            JobError: a file cannot be read.
+            JobError: a file cannot be read, or edits of the case before cannot be kept.
         """
-        if self._shown is None or self._shown[0] != row.label or not all(map(_inScene, self._shown[1])):
-            self._forget()
-            self._shown = (row.label, _loadCase(row))
-        volume, label, corrected = self._shown[1]
+        if self._row is None or self._row.label != row.label or not all(map(_inScene, self._nodes)):
+            self.close()
+            files = _filesOf(row)
+            self._view.begin()
+            try:
+                self._nodes = _loadCase(row, files)
+            except JobError:
+                self._view.end()
+                raise
+            self._loadedAt = tuple(node.GetSegmentation().GetMTime() for node in self._nodes[1:])
+        self._row = row
+        volume, label, corrected = self._nodes
+        tellApart(label, corrected, row.structure)
         slicer.util.setSliceViewerLayers(background=volume, fit=True)
         if row.centroidRas:
             slicer.vtkMRMLSliceNode.JumpAllSlices(
@@ -76,76 +87,105 @@ class AuditLogic:
         return volume, label, corrected
 
     def accept(self, row: AuditRow) -> Path:
-        """Write the proposed annotation beside the original, which stays; edits of it in the scene count.
+        """Write the proposed annotation of the row's case, with its edits in the scene, for a training.
+
+        It goes to "accepted" in the audit's folder, and into the data list there; the labels stay as they are. The
+        case leaves the scene.
 
         Returns:
-            The new file, named "<label>_corrected", with a number where that is taken.
+            The file, which takes the place of a correction that was accepted earlier.
 
         Raises:
-            JobError: it cannot be written.
+            JobError: it cannot be written, or holds what the data list does not know.
         """
-        node = self._shown[1][2] if self._shown is not None and self._shown[0] == row.label else None
-        edited = node is not None and _inScene(node) and node.GetModifiedSinceRead()
-        suffix = ".seg.nrrd" if edited else _suffix(row.corrected)
-        target = _freePath(row.label, suffix)
-        temporary = target.with_name(f".{uuid.uuid4().hex[:12]}{suffix}")
-        try:
-            if edited:
-                storage = slicer.vtkMRMLSegmentationStorageNode()
-                storage.SetFileName(str(temporary))
-                if not storage.WriteData(node):
-                    raise OSError(_("Slicer could not write it"))
-            else:
-                shutil.copyfile(row.corrected, temporary)
-            os.replace(temporary, target)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise JobError(
-                str(target), str(error), _("Check that the disk is not full and the folder is writable")
-            ) from error
+        self.load(row)
+        corrections, (volume, annotation, proposal) = Corrections(row.folder), self._nodes
+        file = corrections.proposal(row)
+        if self._isEdited(proposal) or file == corrections.edited(row.case):
+            target = corrections.acceptNode(row, proposal, volume)
+        else:
+            target = corrections.acceptFile(row, file)
+        if self._isEdited(annotation):
+            corrections.keepEdits(annotation, corrections.edited(row.case, annotation=True))
+        self._remove()
         return target
 
-    def _forget(self) -> None:
-        """Remove the nodes of the case that was shown, if nobody worked on them."""
-        nodes = [node for node in (self._shown[1] if self._shown else ()) if _inScene(node)]
-        if not any(node.GetModifiedSinceRead() for node in nodes[1:]):
-            for node in nodes:
-                slicer.mrmlScene.RemoveNode(node)
-        self._shown = None
+    def correctedDataList(self, row: AuditRow) -> Path:
+        """The data list with what was accepted in this row's audit; there is none before that."""
+        return Corrections(row.folder).dataList
+
+    def state(self, row: AuditRow) -> str:
+        """What became of the row's case: "accepted", "edited" (kept, not accepted) or ""."""
+        corrections = Corrections(row.folder)
+        if corrections.edited(row.case).is_file():
+            return "edited"
+        if corrections.accepted(row.case).is_file():
+            return "accepted"
+        return "edited" if corrections.edited(row.case, annotation=True).is_file() else ""
+
+    def close(self) -> list[Path]:
+        """Take the shown case out of the scene, and show again what was hidden.
+
+        Returns:
+            Files that edits were kept in; the next `load` of the case goes on with them.
+
+        Raises:
+            JobError: edits cannot be written; the case then stays.
+        """
+        kept = []
+        if self._row is not None:
+            corrections = Corrections(self._row.folder)
+            for node, annotation in zip(self._nodes[1:], (True, False)):
+                if self._isEdited(node):
+                    kept.append(corrections.edited(self._row.case, annotation))
+                    corrections.keepEdits(node, kept[-1])
+        self._remove()
+        return kept
+
+    def forget(self) -> None:
+        """The scene was closed, and the case with it."""
+        self._row, self._nodes = None, ()
+        self._view.forget()
+
+    def _isEdited(self, node: Any) -> bool:
+        """Since it was loaded, whether it was saved or not."""
+        index = self._nodes.index(node)
+        return _inScene(node) and node.GetSegmentation().GetMTime() > self._loadedAt[index - 1]
+
+    def _remove(self) -> None:
+        for node in self._nodes:
+            if _inScene(node):
+                remove(node)
+        self._row, self._nodes = None, ()
+        self._view.end()
 
 
-def _loadCase(row: AuditRow) -> tuple[Any, Any, Any]:
-    for path in (row.image, row.label, row.corrected):
+def _filesOf(row: AuditRow) -> tuple[Path, Path, Path]:
+    """Image, annotation and correction to show."""
+    corrections = Corrections(row.folder)
+    annotation = corrections.edited(row.case, annotation=True)
+    files = row.image, annotation if annotation.is_file() else row.label, corrections.proposal(row)
+    for path in files:
         if not path.is_file():
             raise JobError(str(path), _("there is no such file"), _("Run the audit again"))
+    return files
+
+
+def _loadCase(row: AuditRow, files: tuple[Path, Path, Path]) -> tuple[Any, Any, Any]:
     loaded: list[Any] = []
     try:
-        loaded.append(slicer.util.loadVolume(str(row.image), {"name": row.case}))
+        loaded.append(slicer.util.loadVolume(str(files[0]), {"name": row.case, "show": False}))
         names = (_("{} annotation"), _("{} proposed"))
-        for path, name in zip((row.label, row.corrected), names):
+        for path, name in zip(files[1:], names):
             node = slicer.util.loadSegmentation(str(path), {"name": name.format(row.case)})
             node.SetReferenceImageGeometryParameterFromVolumeNode(loaded[0])
             loaded.append(node)
     except RuntimeError as error:
         for node in loaded:
-            slicer.mrmlScene.RemoveNode(node)
+            remove(node)
         raise JobError(row.case, _("it cannot be loaded ({})").format(error), _("Check the case's files")) from error
-    label, corrected = loaded[1:]
-    label.GetDisplayNode().SetAllSegmentsVisibility2DFill(False)  # outlines: annotation and proposal are told apart
-    return loaded[0], label, corrected
+    return tuple(loaded)
 
 
 def _inScene(node: Any) -> bool:
     return node.GetScene() is slicer.mrmlScene
-
-
-def _suffix(path: Path) -> str:
-    return next((suffix for suffix in _SUFFIXES if path.name.lower().endswith(suffix)), path.suffix)
-
-
-def _freePath(label: Path, suffix: str) -> Path:
-    stem, number = label.name[: -len(_suffix(label))], 2
-    path = label.with_name(f"{stem}_corrected{suffix}")
-    while path.exists():
-        path, number = label.with_name(f"{stem}_corrected_{number}{suffix}"), number + 1
-    return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,19 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from .AuditResultBox import AuditResultBox, auditFolder
+from .AuditTask import readAudit
 from .DeviceSelector import DeviceSelector
 from .JobBar import JobBar
 from .JobError import JobError
 from .ModelSelector import ModelSelector
 from .Parameters import Parameters
 from .StageBar import stageText
-from .UserInterface import chooseFile, chooseFolder, fillTable, loadUi, setReady
+from .UserInterface import chooseFile, chooseFolder, loadUi, setReady
 
 
 class AuditPanel(VTKObservationMixin):
-    """Starts and cancels an audit, lists what it found, goes there on a click and accepts corrections."""
+    """Starts and cancels an audit, or opens an earlier one; see `AuditResultBox` for what becomes of it."""
 
     def __init__(self, logic: Any) -> None:
         VTKObservationMixin.__init__(self)
@@ -33,17 +36,30 @@ class AuditPanel(VTKObservationMixin):
         self.jobBar = JobBar(self.ui.jobPlace)
         self.parameters: Parameters | None = None
         self.task: Any = None
-        self.rows: list[Any] = []
-        self.shown: Any = None
+        self.results = AuditResultBox(self.ui, logic, self.jobBar)
+        self._listedFolder = ""
         self._guiTag: Any = None
         self.ui.dataPathLineEdit.connect("textChanged(QString)", self._onText)
         self.ui.dataFolderButton.connect("clicked()", self._onDataFolder)
         self.ui.dataFileButton.connect("clicked()", self._onDataFile)
         self.ui.outputFolderButton.connect("clicked()", self._onOutputFolder)
         self.ui.applyButton.connect("clicked()", self._onApply)
-        self.ui.resultTable.connect("cellClicked(int,int)", self._onCell)
-        self.ui.acceptButton.connect("clicked()", self._onAccept)
-        self._showRows([])
+        self.ui.openAuditButton.connect("clicked()", self._onOpenAudit)
+        self._showReady()
+
+    @property
+    def rows(self) -> list[Any]:
+        """What the last audit found, worst first."""
+        return self.results.rows
+
+    @property
+    def onTrainAgain(self) -> Callable[[str], None]:
+        """Called with the data list that holds the accepted corrections."""
+        return self.results.onTrainAgain
+
+    @onTrainAgain.setter
+    def onTrainAgain(self, callback: Callable[[str], None]) -> None:
+        self.results.onTrainAgain = callback
 
     def setParameters(self, parameters: Parameters | None) -> None:
         """Show and change these parameters from now on; None while there is no scene."""
@@ -64,13 +80,13 @@ class AuditPanel(VTKObservationMixin):
 
     def sceneClosed(self) -> None:
         """The loaded case went with the scene; the list stays."""
-        self.shown = None
-        self._showReady()
+        self.results.sceneClosed()
 
     def cleanup(self) -> None:
-        """The module goes away, and an audit with it."""
+        """The module goes away, and an audit with it; edits of the case that is looked at are kept."""
         if self.task is not None:
             self.task.cancel()
+        self.results.close()
         self.setParameters(None)
         self.removeObservers()
 
@@ -79,6 +95,8 @@ class AuditPanel(VTKObservationMixin):
     def _onParameters(self, caller: Any = None, event: Any = None) -> None:
         if self.parameters is not None:
             self.modelSelector.path = self.parameters.model
+            if self.parameters.auditFolder not in ("", self._listedFolder) and self.task is None:
+                self._listAudit(Path(self.parameters.auditFolder))
         self._showReady()
 
     def _onModel(self, path: str) -> None:
@@ -104,15 +122,7 @@ class AuditPanel(VTKObservationMixin):
 
     def outputFolder(self) -> Path:
         """Where the list goes: as asked, or a new folder beside the data set."""
-        asked = self.ui.outputFolderLineEdit.text.strip()
-        if asked:
-            return Path(asked)
-        data = Path(self.ui.dataPathLineEdit.text.strip())
-        base = data.parent / f"{data.stem}_audit"
-        folder, number = base, 2
-        while folder.exists():
-            folder, number = base.with_name(f"{base.name}_{number}"), number + 1
-        return folder
+        return auditFolder(self.ui.dataPathLineEdit.text.strip(), self.ui.outputFolderLineEdit.text.strip())
 
     def _missing(self) -> str:
         if self.parameters is None or not self.ui.dataPathLineEdit.text.strip():
@@ -121,23 +131,26 @@ class AuditPanel(VTKObservationMixin):
 
     def _showReady(self) -> None:
         if self.task is not None:
-            self.ui.applyButton.text = _("Cancel")
-            setReady(self.ui.applyButton, "", _("Stop the audit."))
+            stopping = _("It stops after the step that it is at.") if self.task.cancelling else ""
+            self.ui.applyButton.text = _("Cancelling...") if stopping else _("Cancel")
+            setReady(self.ui.applyButton, stopping, _("Stop the audit."))
         else:
             self.ui.applyButton.text = _("Find doubtful annotations")
             tip = _("Compare every annotation with the model and list the doubtful ones, worst first.")
             setReady(self.ui.applyButton, self._missing(), tip)
-        none = "" if self.shown is not None else _("Click a row first to look at its case.")
-        tip = _("Write the proposed (and perhaps edited) segmentation beside the original, which stays as it is.")
-        setReady(self.ui.acceptButton, none, tip)
+        self.ui.openAuditButton.enabled = self.task is None
 
     # The job
 
     def _onApply(self) -> None:
         if self.task is not None:
             self.task.cancel()
+            self.jobBar.cancelling()
+            self._showReady()
             return
-        self._showRows([])
+        if not self.results.close():
+            return
+        self.results.show([])
         self.jobBar.begin(_("Starting"))
         data = self.ui.dataPathLineEdit.text.strip()
         try:
@@ -148,15 +161,19 @@ class AuditPanel(VTKObservationMixin):
             self._onFailed(error)
             return
         self.task.onProgress = lambda done, stage, left: self.jobBar.progress(done, stageText(stage), left)
-        self.task.onMessage = self.jobBar.addLog
+        self.task.onMessage, self.task.onWarning = self.jobBar.addLog, self.jobBar.addWarning
         self.task.onDone, self.task.onFailed = self._onDone, self._onFailed
         self.task.onCancelled = self._onCancelled
         self._showReady()
 
     def _onDone(self, rows: list[Any]) -> None:
-        self.task = None
-        self.jobBar.end("" if rows else _("No annotation is doubtful."))
-        self._showRows(rows)
+        folder, self.task = self.task.folder, None
+        self.jobBar.end("" if rows else _("No annotation could be compared."))
+        self._listedFolder = str(folder)
+        if self.parameters is not None:
+            self.parameters.auditFolder = str(folder)
+        self.results.show(rows)
+        self._showReady()
 
     def _onFailed(self, error: JobError) -> None:
         self.task = None
@@ -168,53 +185,21 @@ class AuditPanel(VTKObservationMixin):
         self.jobBar.end(_("Cancelled."))
         self._showReady()
 
-    # The list
+    # An earlier one
 
-    def _showRows(self, rows: list[Any]) -> None:
-        self.rows, self.shown = list(rows), None
-        self.ui.resultButton.visible = bool(rows)
-        self.ui.resultButton.collapsed = not rows
-        self.ui.acceptLabel.visible = False
-        head = [_("Score"), _("Case"), _("Structure"), _("Reason"), _("Size (mL)")]
-        texts = [
-            [scoreText(row.score), row.case, row.structure, kindText(row.kind), f"{row.volumeMl:.2f}"] for row in rows
-        ]
-        fillTable(self.ui.resultTable, head, texts)
-        self._showReady()
+    def _onOpenAudit(self) -> None:
+        folder = chooseFolder(self.widget, self.parameters.auditFolder)
+        if folder:
+            self._listAudit(Path(folder))
 
-    def _onCell(self, row: int, column: int) -> None:
-        self.ui.acceptLabel.visible = False
+    def _listAudit(self, folder: Path) -> None:
+        """List what an audit found earlier; corrections that were accepted are marked."""
+        self._listedFolder = str(folder)  # asked once, whether it is there or not
         try:
-            self.logic.load(self.rows[row])
-        except JobError as error:
-            self.shown = None
-            self.jobBar.fail(error)
-        else:
-            self.shown = self.rows[row]
-        self._showReady()
-
-    def _onAccept(self) -> None:
-        try:
-            path = self.logic.accept(self.shown)
+            rows = readAudit(folder)
         except JobError as error:
             self.jobBar.fail(error)
             return
-        self.ui.acceptLabel.text = _("Written: {path}. The original is as it was.").format(path=path)
-        self.ui.acceptLabel.visible = True
-
-
-def scoreText(score: float | None) -> str:
-    """A score with two digits; a dash for a case that could not be looked at."""
-    return "\u2013" if score is None else f"{score:.2f}"
-
-
-def kindText(kind: str) -> str:
-    """What is wrong, as people read it."""
-    texts = {
-        "missing part": _("Missing part"),
-        "leak": _("Leak"),
-        "border shift": _("Border shift"),
-        "empty": _("Empty"),
-        "error": _("Could not be read"),
-    }
-    return texts.get(kind, kind)
+        self.jobBar.clear()
+        self.results.show(rows)
+        self.parameters.auditFolder = str(folder)

@@ -16,6 +16,7 @@ class AuditRow:
         centroidRas: where to look, in mm, in the frame of the files.
         volumeMl: size of what is wrong.
         image: the case's (first) image. label: its annotation. corrected: the proposed one.
+        folder: of the audit; corrections that are accepted go there.
     """
 
     case: str
@@ -27,3 +28,4 @@ class AuditRow:
     image: Path
     label: Path
     corrected: Path
+    folder: Path

@@ -59,5 +59,5 @@ def _row(row: dict[str, Any], folder: Path) -> AuditRow:
     paths = (folder / str(path) for path in (image, row["label"], row["corrected"]))
     return AuditRow(
         str(row["case"]), str(row["structure"]), float(row["score"]), str(row["kind"]), centroid,
-        float(row["volume_ml"]), *paths,
+        float(row["volume_ml"]), *paths, folder,
     )  # fmt: skip

@@ -1,20 +1,21 @@
-"""The cases of a training: verified ticks, names, and what the check found."""
+"""The cases of a training: verified ticks, names, what the check found, and what the training believed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import qt
 from slicer.i18n import tr as _
 
+from .TrainingResult import Belief
 from .UserInterface import selectedRows
 
-VERIFIED, NAME, CHECK = range(3)
+VERIFIED, NAME, CHECK, BELIEVED = range(4)
 
 
 class CaseTable:
-    """A QTableWidget with columns verified, case, check."""
+    """A QTableWidget with columns verified, case, check, believed; the last one is hidden until something is known."""
 
     def __init__(self, table: Any) -> None:
         self._table = table
@@ -57,6 +58,18 @@ class CaseTable:
             item.setToolTip("\n".join(problemText(problem) for problem in found))
         self._table.blockSignals(wasBlocked)
 
+    def setBeliefs(self, beliefs: Mapping[str, Belief]) -> None:
+        """Tell what a training believed of each case's label, by name; cases that it does not know were held out."""
+        known = any(name in beliefs for name in self._names)
+        wasBlocked = self._table.blockSignals(True)
+        for row, name in enumerate(self._names):
+            belief, item = beliefs.get(name), self._table.item(row, BELIEVED)
+            text = belief.text() if belief is not None else _("held out") if known else ""
+            item.setText(text)
+            item.setToolTip(text)
+        self._table.setColumnHidden(BELIEVED, not known)
+        self._table.blockSignals(wasBlocked)
+
     def verified(self) -> list[str]:
         """Names of the ticked cases."""
         rows = enumerate(self._names)
@@ -81,6 +94,8 @@ class CaseTable:
             self._table.setItem(row, VERIFIED, tick)
             self._table.setItem(row, NAME, qt.QTableWidgetItem(name))
             self._table.setItem(row, CHECK, qt.QTableWidgetItem(""))
+            self._table.setItem(row, BELIEVED, qt.QTableWidgetItem(""))
+        self._table.setColumnHidden(BELIEVED, True)
         self._table.resizeColumnToContents(VERIFIED)
         self._table.resizeColumnToContents(NAME)
         self._table.blockSignals(wasBlocked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -15,8 +15,9 @@ from .JobBar import JobBar
 from .JobError import JobError
 from .Parameters import CaseSource, Parameters
 from .SceneCases import addSceneCase, pairsOfScene, sceneCases, setSceneCases
-from .SceneDataSet import caseNames
+from .SceneDataSet import caseNames, fileNames
 from .StageBar import stageText
+from .TrainingResult import Belief
 from .UserInterface import chooseFile, chooseFolder, setReady
 
 
@@ -84,6 +85,20 @@ class CasesBox:
         """Names of the cases on disk whose labels can be trusted; those of the scene carry it themselves."""
         return [] if self._fromScene() else self.table.verified()
 
+    def setBeliefs(self, beliefs: Mapping[str, Belief]) -> None:
+        """Show what a training believed; it knows cases of the scene by the names of their files."""
+        names = self.table.names
+        files = fileNames(names) if self._fromScene() else names
+        self.table.setBeliefs({name: beliefs[file] for name, file in zip(names, files) if file in beliefs})
+
+    def cleanup(self) -> None:
+        """The panel goes away, and a check with it."""
+        if self.checking is not None:
+            self.checking.onDone = self.checking.onFailed = self.checking.onCancelled = None
+            self.checking.onProgress = self.checking.onMessage = None
+            self.checking.cancel()
+            self.checking = None
+
     def _fromScene(self) -> bool:
         return self.parameters is not None and self.parameters.source == CaseSource.SCENE
 
@@ -148,6 +163,8 @@ class CasesBox:
     def _onCheck(self) -> None:
         if self.checking is not None:
             self.checking.cancel()
+            self.jobBar.cancelling()
+            self._showReady()
             return
         self.jobBar.begin(_("Reading every file"))
         try:
@@ -166,7 +183,8 @@ class CasesBox:
         self.jobBar.progress(fraction, stageText(stage), secondsLeft)
 
     def _onChecked(self, problems: list[Any]) -> None:
-        self._general, self._checked = [problem for problem in problems if not problem.case], True
+        self._general = [problem for problem in problems if problem.case not in self.table.names]
+        self._checked = True
         self.table.setProblems(problems)
         self._onCheckCancelled()
 
@@ -188,19 +206,20 @@ class CasesBox:
             text = "\n".join(problemText(problem) for problem in found)
         elif self._pathError is not None and not self._fromScene():
             text = problemLine(self._pathError)
-        elif self._general:
-            text = "\n".join(problemLine(problem) for problem in self._general)
         elif not self._checked:
             text = _("{count} cases, not checked yet.").format(count=len(self.table.names)) if self.table.names else ""
         else:
-            text = summary(self.table.problems, len(self.table.names))
+            # What concerns no case of the table: the data set as a whole, and cases for validation.
+            lines = [problemText(problem) for problem in self._general]
+            text = "\n".join([summary(self.table.problems, len(self.table.names)), *lines])
         self.ui.checkLabel.text = text
         self.ui.checkLabel.visible = bool(text)
 
     def _showReady(self) -> None:
         if self.checking is not None:
-            self.ui.checkButton.text = _("Cancel the check")
-            setReady(self.ui.checkButton, "", _("Stop reading."))
+            stopping = _("It stops after the file that it reads.") if self.checking.cancelling else ""
+            self.ui.checkButton.text = _("Cancelling...") if stopping else _("Cancel the check")
+            setReady(self.ui.checkButton, stopping, _("Stop reading."))
         else:
             self.ui.checkButton.text = _("Check data")
             tip = _("Read every file and list what is wrong, before anything starts.")

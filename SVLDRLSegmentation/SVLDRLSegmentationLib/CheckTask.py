@@ -45,5 +45,11 @@ class CheckTask(Task):
         found = [
             Problem(self._names.get(row["case"], row["case"]), *(str(row[key]) for key in keys))
             for row in end.values.get("problems", [])
+            if not (self._names and _onlyOfLists(row))
         ]
         return [*self._unusable, *found]
+
+
+def _onlyOfLists(row: dict[str, Any]) -> bool:
+    """Advice that only a data list can follow: cases of the scene are not divided into training and validation."""
+    return not row["case"] and row["severity"] == "warning" and "validation" in str(row["why"])

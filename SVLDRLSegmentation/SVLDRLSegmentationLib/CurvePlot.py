@@ -21,6 +21,8 @@ CURVES = {
     "validation_dice": (_("Validation Dice"), (0.0, 0.45, 0.7)),
 }
 """Logged name -> legend and colour (told apart by colour-blind people, too)."""
+ATTRIBUTE = "SVLDRLSegmentation.Training"
+"""Of table and chart: the training that they show, so that another panel goes on with them."""
 SPARSE = ("validation_dice",)
 """Not in every row: drawn as markers, since lines break at missing values."""
 
@@ -63,6 +65,11 @@ class CurvePlot:
 
     def _create(self, name: str) -> None:
         self._name = name
+        nodes = [*slicer.util.getNodesByClass("vtkMRMLTableNode"), *slicer.util.getNodesByClass("vtkMRMLPlotChartNode")]
+        earlier = [node for node in nodes if node.GetAttribute(ATTRIBUTE) == name]
+        if len(earlier) == 2:
+            self.tableNode, self.chartNode = earlier
+            return
         title = _("Training of {name}").format(name=name)
         self.tableNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", title)
         for key in ("step", *CURVES):
@@ -70,6 +77,8 @@ class CurvePlot:
             array.SetName(key)
             self.tableNode.AddColumn(array)
         self.chartNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotChartNode", title)
+        for node in (self.tableNode, self.chartNode):
+            node.SetAttribute(ATTRIBUTE, name)
         self.chartNode.SetTitle(title)
         self.chartNode.SetXAxisTitle(_("Step"))
         self.chartNode.SetYAxisTitle(_("Losses, reward, Dice"))

@@ -59,8 +59,8 @@ class Dependencies:
     Example:
         >>> dependencies = Dependencies()
         >>> if dependencies.missing():
-        ...     print(dependencies.summary())  # with the size of the download
-        ...     dependencies.install()         # the click was the consent
+        ...     if slicer.util.confirmOkCancelDisplay(dependencies.question()):  # with the size of the download
+        ...         dependencies.install()
     """
 
     def __init__(self, requirements: Path | None = None) -> None:
@@ -82,16 +82,22 @@ class Dependencies:
         missing = self.missing()
         if not missing:
             return ""
-        torch = TORCH_SIZE_MB.get(sys.platform, TORCH_CUDA_SIZE_MB) if "torch" in missing else 0
-        others = OTHERS_SIZE_MB if set(missing) - {"torch"} else 0
-        names = ", ".join("PyTorch" if name == "torch" else name for name in missing)
         if self.broken():
             return _("{} was installed only in part. Installing again takes a download of {}.").format(
-                ", ".join(self.broken()), _sizeText(torch + others)
+                ", ".join(self.broken()), _downloadSize(missing)
             )
-        return _("Missing: {} (download: {}). Nothing is downloaded before you click Install.").format(
-            names, _sizeText(torch + others)
+        return _("Missing: {} (download: {}). Install asks before anything is downloaded.").format(
+            _namesOf(missing), _downloadSize(missing)
         )
+
+    def question(self) -> str:
+        """What to ask before anything is downloaded: what, how large, and to where."""
+        missing = self.missing()
+        text = _(
+            "{names} will be downloaded from the internet ({size}) and installed into Slicer's own Python. "
+            "This takes some minutes. None of your data is sent.\n\nDownload and install now?"
+        )
+        return text.format(names=_namesOf(missing), size=_downloadSize(missing))
 
     def install(self) -> None:
         """Install what is missing, with Slicer's progress dialog. Main thread only; the caller has asked the user.
@@ -206,6 +212,15 @@ def _folder(name: str) -> str | None:
 def _isInstalled(requirement: Any) -> bool:
     version = _version(requirement.name)
     return version is not None and requirement.specifier.contains(version, prereleases=True)
+
+
+def _namesOf(packages: list[str]) -> str:
+    return ", ".join("PyTorch" if name == "torch" else name for name in packages)
+
+
+def _downloadSize(packages: list[str]) -> str:
+    torch = TORCH_SIZE_MB.get(sys.platform, TORCH_CUDA_SIZE_MB) if "torch" in packages else 0
+    return _sizeText(torch + (OTHERS_SIZE_MB if set(packages) - {"torch"} else 0))
 
 
 def _sizeText(megabytes: int) -> str:

@@ -29,6 +29,9 @@ class DependenciesBar:
         self.ui.dependenciesFrame.visible = bool(text)
 
     def _onInstall(self) -> None:
+        title = _("Install Python packages")
+        if not slicer.util.confirmOkCancelDisplay(self.dependencies.question(), windowTitle=title):
+            return
         self.ui.installButton.enabled = False
         self._show(_("Installing. This takes some minutes."))
         slicer.app.processEvents()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -12,6 +13,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from .JobError import JobError
+from .Stopwatch import Stopwatch
 from .UserInterface import loadUi
 
 LOG_LINES = 5000
@@ -19,15 +21,16 @@ PACKAGES = ("svldrl", "torch", "monai", "numpy", "SimpleITK", "scipy", "safetens
 
 
 class JobBar:
-    """A progress bar with stage and time left; a failure as what, why and what to do; the log behind a fold."""
+    """A progress bar with stage and time left; warnings; a failure as what, why and what to do; the log in a fold."""
 
-    def __init__(self, place: Any) -> None:
-        """`place`: an empty widget with a layout, where the bar goes."""
+    def __init__(self, place: Any, clock: Callable[[], float] = time.monotonic) -> None:
+        """`place`: an empty widget with a layout, where the bar goes. `clock`: seconds."""
         self.widget, self.ui = loadUi("JobBar")
         place.layout().addWidget(self.widget)
         self.ui.logText.setMaximumBlockCount(LOG_LINES)
         self.ui.copyLogButton.connect("clicked()", self.copyDiagnostics)
-        self._stage, self._secondsLeft, self._began = "", None, 0.0
+        self._stage, self._secondsLeft, self._instead = "", None, ""
+        self._time, self._watch = clock, Stopwatch(clock=clock)
         self._clock = qt.QTimer(self.widget)
         self._clock.setInterval(1000)
         self._clock.connect("timeout()", self._showStatus)
@@ -39,13 +42,15 @@ class JobBar:
         self.ui.progressBar.visible = False
         self.ui.statusLabel.visible = False
         self.ui.errorFrame.visible = False
+        self.ui.warningFrame.visible = False
+        self.ui.warningLabel.text = ""
         self.ui.logButton.visible = False
         self.ui.logText.clear()
 
     def begin(self, stage: str, seconds: float = 0.0) -> None:
         """A job has started, `seconds` ago."""
         self.clear()
-        self._began = time.monotonic() - seconds
+        self._watch, self._instead = Stopwatch(seconds, self._time), ""
         self.ui.progressBar.visible = True
         self.ui.statusLabel.visible = True
         self.ui.logButton.visible = True
@@ -59,6 +64,25 @@ class JobBar:
             self.ui.progressBar.value = round(1000 * min(fraction, 1.0))
         self._stage, self._secondsLeft = stage, secondsLeft
         self._showStatus()
+
+    def setPaused(self, paused: bool) -> None:
+        """The job waits, and its clock stands; or it goes on."""
+        (self._watch.pause if paused else self._watch.resume)()
+        self._instead = _("Paused") if paused else ""
+        self._showStatus()
+
+    def cancelling(self) -> None:
+        """The job was asked to stop; from now on this is what it does, until it has ended."""
+        self._watch.resume()
+        self._instead, self._secondsLeft = _("Cancelling..."), None
+        self._showStatus()
+
+    def addWarning(self, text: str) -> None:
+        """Something to know before the result is used; it stays when the job is over."""
+        told = self.ui.warningLabel.text.split("\n") if self.ui.warningLabel.text else []
+        if text not in told:
+            self.ui.warningLabel.text = "\n".join([*told, text])
+        self.ui.warningFrame.visible = True
 
     def addLog(self, text: str) -> None:
         """One more line for the log."""
@@ -101,8 +125,8 @@ class JobBar:
         return "\n".join([*versions, "", self.ui.errorLabel.text, "", self.ui.logText.toPlainText()])
 
     def _showStatus(self) -> None:
-        texts = [self._stage, _("{time} elapsed").format(time=durationText(time.monotonic() - self._began))]
-        if self._secondsLeft is not None:
+        texts = [self._instead or self._stage, _("{time} elapsed").format(time=durationText(self._watch.seconds))]
+        if self._secondsLeft is not None and self._instead != _("Cancelling..."):
             texts.append(_("about {time} left").format(time=durationText(self._secondsLeft)))
         self.ui.statusLabel.text = " \u00b7 ".join(text for text in texts if text)
 

@@ -39,6 +39,8 @@ class ModelSelector:
 
     @path.setter
     def path(self, path: str) -> None:
+        if path == THIS_CASE and not self._offersThisCase:
+            path = ""  # chosen in another tab, and no model here
         if path != self._path:
             self._path = path
             self.refresh()

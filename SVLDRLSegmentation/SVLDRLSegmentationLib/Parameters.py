@@ -41,7 +41,8 @@ class Parameters:
 
     `skippedSegments` holds segment IDs without a tick, so that new segments are ticked. `verifiedCases` holds
     names of cases. `overlap` is a share of the window; 0 policy steps are those of the training; 0 training
-    steps are the preset's. The scene's own cases are node references of the same node (see SceneCases).
+    steps are the preset's. `auditFolder` holds the audit that is listed. The scene's own cases are node references of
+    the same node (see SceneCases).
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -68,6 +69,7 @@ class Parameters:
     fullRlSteps: Annotated[int, WithinRange(0, 1000000)] = 0
 
     outputFolder: str
+    auditFolder: str
 
 
 def moduleParameters() -> Parameters:

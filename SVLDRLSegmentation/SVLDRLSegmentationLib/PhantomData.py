@@ -16,21 +16,72 @@ from .UserInterface import RESOURCES
 
 SAMPLE_NAME = "SVLDRLPhantom"
 CASES = 12
+NODE_NAMES = ("Phantom", "Phantom rough", "Phantom true")
 
 
 def registerSampleData() -> None:
     """Offer the phantom in the Sample Data module; to be called when Slicer has started."""
+    slicer.modules.sampleDataSources.setdefault(_("SVL-DRL"), []).append(_phantomSource())
+
+
+def _phantomSource() -> Any:
+    """A SampleDataSource; its button calls `loadSample`.
+
+    Scripts come by `SampleDataLogic.downloadSample`, which asks for the files' addresses alone: the files are made
+    then, in the cache folder, and are found there.
+    """
     import SampleData
 
-    SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category=_("SVL-DRL"),
+    class PhantomSource(SampleData.SampleDataSource):
+        """Sources are compared by their text, which must not make the phantom."""
+
+        def __str__(self) -> str:
+            return SAMPLE_NAME
+
+        @property
+        def uris(self) -> list[str]:
+            return [path.as_uri() for path in _sampleFiles()]
+
+        @uris.setter
+        def uris(self, uris: list[str]) -> None:
+            """They are not known before."""
+
+        @property
+        def fileNames(self) -> list[str]:
+            return [path.relative_to(_cacheFolder()).as_posix() for path in _sampleFiles()]
+
+        @fileNames.setter
+        def fileNames(self, fileNames: list[str]) -> None:
+            """They are not known before."""
+
+    return PhantomSource(
         sampleName=SAMPLE_NAME,
-        uris=[],
-        fileNames=[],
-        nodeNames=[],
+        uris=[""] * len(NODE_NAMES),
+        fileNames=[""] * len(NODE_NAMES),
+        nodeNames=list(NODE_NAMES),
+        loadFileType=["VolumeFile", "SegmentationFile", "SegmentationFile"],
         thumbnailFileName=str(RESOURCES / "Icons" / f"{SAMPLE_NAME}.png"),
         customDownloader=lambda source: loadSample(),
     )
+
+
+def _cacheFolder() -> Path:
+    return Path(slicer.mrmlScene.GetCacheManager().GetRemoteCacheDirectory())
+
+
+def _sampleFiles(folder: Path | None = None) -> tuple[Path, Path, Path]:
+    """Image, rough label and true label of the case that is shown; the data set is made when it is not there.
+
+    Raises:
+        JobError: it cannot be made.
+    """
+    datalist = makePhantomData(folder or _cacheFolder() / SAMPLE_NAME)
+    coreFolder()
+    from SVLDRLCore.data.datalist import load_datalist
+
+    case = load_datalist(datalist).validation[0]
+    true = load_datalist(datalist.with_name("datalist_clean.json")).validation[0]
+    return case.images[0], case.label, true.label
 
 
 def loadSample() -> list[Any]:
@@ -49,23 +100,16 @@ def loadPhantom(folder: Path | None = None) -> list[Any]:
     Raises:
         JobError: the data set cannot be made.
     """
-    datalist = makePhantomData(
-        folder or Path(slicer.mrmlScene.GetCacheManager().GetRemoteCacheDirectory()) / SAMPLE_NAME
-    )
-    coreFolder()
-    from SVLDRLCore.data.datalist import load_datalist
-
-    case = load_datalist(datalist).validation[0]
-    true = load_datalist(datalist.with_name("datalist_clean.json")).validation[0]
-    volume = slicer.util.loadVolume(str(case.images[0]), {"name": "Phantom"})
-    rough = _loadSegmentation(case.label, "Phantom rough", volume)
-    reference = _loadSegmentation(true.label, "Phantom true", volume)
+    place = folder or _cacheFolder() / SAMPLE_NAME
+    files = _sampleFiles(place)
+    volume = slicer.util.loadVolume(str(files[0]), {"name": NODE_NAMES[0]})
+    rough, reference = (_loadSegmentation(file, name, volume) for file, name in zip(files[1:], NODE_NAMES[1:]))
     reference.GetDisplayNode().SetVisibility(False)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
     parameters = moduleParameters()
     parameters.inputVolume, parameters.roughSegmentation = volume, rough
     parameters.referenceSegmentation = reference
-    parameters.dataPath = str(datalist)
+    parameters.dataPath = str(place / "datalist.json")
     return [volume, rough, reference]
 
 

@@ -45,6 +45,7 @@ class StageBar:
         for name, share in stages:
             bar = qt.QProgressBar()
             bar.setRange(0, 1000)
+            bar.value = 0  # else it is "not begun", and shows no text
             bar.format = stageText(name)
             bar.setMinimumWidth(qt.QFontMetrics(bar.font).horizontalAdvance(bar.format) + 8)
             bar.toolTip = _("{stage}: {percent} % of all steps").format(

@@ -23,9 +23,11 @@ class Task:
         job: the worker process at work, or the last one.
         onProgress: called with the share done (0 to 1, or -1 while unknown), the stage, seconds left or None.
         onMessage: called with each message, warning and log line.
+        onWarning: called with each warning, beside onMessage. warnings: all of them so far.
         onDone: called with the result. onFailed: with a JobError. onCancelled: with nothing.
         ended: whether one of these has been called.
         wasCancelled: whether it ended so: by a user, with the scene or the application.
+        cancelling: whether it was asked to stop; it may take a while.
     """
 
     graceSeconds = 5.0
@@ -35,18 +37,21 @@ class Task:
         self.job: Job | None = None
         self.onProgress: Callable[[float, str, float | None], None] | None = None
         self.onMessage: Callable[[str], None] | None = None
+        self.onWarning: Callable[[str], None] | None = None
         self.onDone: Callable[[Any], None] | None = None
         self.onFailed: Callable[[JobError], None] | None = None
         self.onCancelled: Callable[[], None] | None = None
         self.ended = False
         self.result: Any = None
         self.error: JobError | None = None
-        self.wasCancelled = False
+        self.wasCancelled = self.cancelling = False
+        self.warnings: list[str] = []
         self._folder: tempfile.TemporaryDirectory | None = None
 
     def cancel(self) -> None:
         """Stop; returns at once, onCancelled is called when the worker has ended."""
-        if self.job is not None:
+        if self.job is not None and not self.ended:
+            self.cancelling = True
             self.job.cancel(self.graceSeconds)
 
     def wait(self) -> Any:
@@ -79,6 +84,10 @@ class Task:
             self._progress(share, str(event.get("stage", "")), event.get("seconds_left"))
         elif event["event"] in ("message", "warning"):
             self._say(str(event.get("text", "")))
+        if event["event"] == "warning":
+            self.warnings.append(str(event.get("text", "")))
+            if self.onWarning:
+                self.onWarning(self.warnings[-1])
 
     def _progress(self, share: float, stage: str, secondsLeft: float | None) -> None:
         if self.onProgress:

@@ -19,9 +19,11 @@ from .DeviceSelector import DeviceSelector
 from .JobBar import JobBar
 from .JobError import JobError
 from .ModelList import ModelList
-from .Parameters import Parameters
+from .Parameters import CaseSource, Parameters
 from .Presets import Preset, presets
+from .Reload import handOver, takeOver
 from .StageBar import StageBar, stageText
+from .TrainingResult import readBeliefs, readCard
 from .UserInterface import chooseFolder, loadUi, setReady
 
 STEP_BOXES = ("warmUpSpinBox", "transitionSpinBox", "fullRlSpinBox")
@@ -51,7 +53,7 @@ class TrainPanel(VTKObservationMixin):
         self._guiTag: Any = None
         self._presets: dict[str, Preset] = {}
         self._dismissed = False
-        self.ui.resumeFrame.visible = False
+        self.ui.resumeFrame.visible = self.ui.qualityLabel.visible = False
         self.ui.presetComboBox.connect("currentIndexChanged(int)", self._onPreset)
         self.ui.modelNameLineEdit.connect("textChanged(QString)", self._onName)
         self.ui.modelsFolderButton.connect("clicked()", self._onModelsFolder)
@@ -81,6 +83,8 @@ class TrainPanel(VTKObservationMixin):
         """The module is shown: find the training that goes on, and those that were interrupted."""
         self.deviceSelector.refresh()
         self.ui.modelsFolderLineEdit.text = str(ModelList().folder)
+        if self.task is None and self.logic.current is None:
+            self.logic.current = takeOver()
         if self.task is None and self.logic.current is not None and not self.logic.current.ended:
             self._attach(self.logic.current)
         self._offerUnfinished()
@@ -91,11 +95,18 @@ class TrainPanel(VTKObservationMixin):
         self.cases.refresh()
 
     def cleanup(self) -> None:
-        """The panel goes away, a training goes on."""
+        """The panel goes away; a training goes on, and the next panel finds it."""
+        self.cases.cleanup()
         if self.task is not None:
+            handOver(self.task)
             self._detach()
         self.setParameters(None)
         self.removeObservers()
+
+    def useData(self, path: str) -> None:
+        """Choose this data list or folder."""
+        self.parameters.source, self.parameters.dataPath = CaseSource.FILES, path
+        self.cases.refresh()
 
     # Settings
 
@@ -167,6 +178,8 @@ class TrainPanel(VTKObservationMixin):
         paused = running and self.task.paused
         ui.pauseButton.text = _("Resume") if paused else _("Pause")
         goOn, stop = _("Go on."), _("Stop after this step and go on later; memory stays in use.")
+        if running and self.task.cancelling:
+            none = _("The training writes what it has learned, then it stops.")
         setReady(ui.pauseButton, none, goOn if paused else stop)
         setReady(ui.cancelButton, none, _("Stop and keep what was learned: it can go on later."))
         setReady(ui.goOnButton, missing if running else "", _("Go on with this training where it was."))
@@ -205,8 +218,16 @@ class TrainPanel(VTKObservationMixin):
     def _attach(self, task: Any) -> None:
         """Show this training from now on, with all that it said so far."""
         self.task, self.folder, self.model = task, Path(task.folder), None
-        self.jobBar.begin(_("Starting"))
+        self.jobBar.begin(_("Starting"), task.watch.seconds)
         self.stageBar.setStages(task.stages)
+        self.ui.qualityLabel.visible = False
+        for text in task.warnings:
+            self.jobBar.addWarning(text)
+        if task.cancelling:
+            self.jobBar.cancelling()
+        elif task.paused:
+            self.jobBar.setPaused(True)
+        task.onWarning = self.jobBar.addWarning
         task.onProgress, task.onMetrics, task.onMessage = self._onProgress, self._onMetrics, self.jobBar.addLog
         task.onDone, task.onFailed, task.onCancelled = self._onDone, self._onFailed, self._onCancelled
         if task.metrics:
@@ -215,21 +236,23 @@ class TrainPanel(VTKObservationMixin):
 
     def _detach(self) -> None:
         task, self.task = self.task, None
-        for name in ("onProgress", "onMetrics", "onMessage", "onDone", "onFailed", "onCancelled"):
+        for name in ("onProgress", "onMetrics", "onMessage", "onWarning", "onDone", "onFailed", "onCancelled"):
             setattr(task, name, None)
 
     def _onProgress(self, fraction: float, stage: str, secondsLeft: float | None) -> None:
-        self.jobBar.progress(fraction, _("Paused") if self.task.paused else stageText(stage), secondsLeft)
+        self.jobBar.progress(fraction, stageText(stage), secondsLeft)
         self.stageBar.setProgress(stage, self.task.stageFraction)
 
     def _onMetrics(self, row: dict[str, Any]) -> None:
         self.curves.setRows(self.folder.name, self.task.metrics)
+        self.cases.setBeliefs(readBeliefs(self.folder))
         self._showReady()
 
     def _onDone(self, model: Any) -> None:
         self._detach()
         self.model = Path(model)
         self.jobBar.end(_("The model is ready: {path}").format(path=model))
+        self._showQuality()
         self._showReady()
 
     def _onFailed(self, error: JobError) -> None:
@@ -250,14 +273,28 @@ class TrainPanel(VTKObservationMixin):
             self.task.resume()
         else:
             self.task.pause()
+        self.jobBar.setPaused(self.task.paused)
         self._showReady()
 
     def _onCancel(self) -> None:
         self.task.cancel()
-        self.ui.cancelButton.enabled = False
-        self.ui.cancelButton.toolTip = _("The training writes what it has learned, then it stops.")
+        self.jobBar.cancelling()
+        self._showReady()
 
     # After a training, or after a crash
+
+    def _showQuality(self) -> None:
+        """How good the model is, what else to know of it, and that the table tells which labels were doubted."""
+        beliefs = readBeliefs(self.folder)
+        self.cases.setBeliefs(beliefs)
+        numbers, warnings = readCard(self.model)
+        told = self.jobBar.ui.warningLabel.text
+        lines = [*numbers, *(text for text in warnings if text not in told)]
+        if doubted := sum(belief.doubted for belief in beliefs.values()):
+            text = _("{count} of {all} labels were doubted; the column Believed above says why.")
+            lines.append(text.format(count=doubted, all=len(beliefs)))
+        self.ui.qualityLabel.text = "\n".join(lines)
+        self.ui.qualityLabel.visible = bool(lines)
 
     def _offerUnfinished(self) -> None:
         found = [Path(path) for path in self.logic.unfinished()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 from .Job import Job
 from .JobEnd import JobEnd
 from .ModelList import ModelList
+from .Stopwatch import Stopwatch
 from .Task import Task
+from .TrainTimeLeft import TrainTimeLeft
 
 MASK_STAGES = {"mask_opinion": "opinion_steps", "mask_agents": "reinforcement_steps"}
 """Stages of the mask agents, which count their steps anew -> the setting that says how many."""
@@ -22,6 +25,7 @@ class TrainTask(Task):
     Attributes:
         folder: all of the training; what is there when it stops is where it goes on.
         stages: (name, share of all steps) in their order.
+        watch: how long it has been at work in this process.
         metrics: the rows so far, those from before a resumption, too.
         stageFraction: how much of the present stage is done, 0 to 1; onProgress tells the share of the whole.
         onMetrics: called with each new row.
@@ -37,6 +41,10 @@ class TrainTask(Task):
         self.stageFraction = 0.0
         self._options, self._modelName = options, modelName
         self._steps = _stageSteps(config)
+        self._stepsLeft = {name: float(steps) for name, steps in self._steps.items()}
+        self._share = -1.0
+        self._timeLeft = TrainTimeLeft(preparesAgents=any(name in MASK_STAGES for name in self._steps))
+        self.watch = Stopwatch()
         total = sum(self._steps.values())
         self.stages = [(name, steps / total) for name, steps in self._steps.items()]
         if options.get("resume"):
@@ -49,10 +57,18 @@ class TrainTask(Task):
     def pause(self) -> None:
         """Wait after the current step; memory stays in use."""
         self.job.pause()
+        self.watch.pause()
 
     def resume(self) -> None:
         """Go on after a pause."""
+        self._timeLeft.skip()
+        self.watch.resume()
         self.job.resume()
+
+    def cancel(self) -> None:
+        """Stop after the current step, also from a pause; what was learned is written first."""
+        super().cancel()
+        self.watch.resume()
 
     def start(self) -> None:
         """Raises JobError when the worker cannot be started."""
@@ -69,25 +85,31 @@ class TrainTask(Task):
             if self.onMetrics:
                 self.onMetrics(row)
             return
+        if event["event"] == "progress" and event.get("total"):
+            self._progressOfWhole(event)
+            return
         super()._event(event)
 
-    def _progress(self, share: float, stage: str, secondsLeft: float | None) -> None:
+    def _progressOfWhole(self, event: dict[str, Any]) -> None:
         """The core counts the steps of the network and of the mask agents apart; here they are one."""
-        if stage not in self._steps:  # reading cases and the like
-            self.stageFraction = max(share, 0.0)
-            super()._progress(-1.0, stage, secondsLeft)
-            return
-        agents = stage in MASK_STAGES
-        network = sum(n for name, n in self._steps.items() if name not in MASK_STAGES)
+        stage, share = str(event.get("stage", "")), event["done"] / event["total"]
         total = sum(self._steps.values())
-        done = network + share * (total - network) if agents else share * network
-        before = 0
-        for name, steps in self._steps.items():
-            if name == stage:
-                self.stageFraction = min(max((done - before) / steps, 0.0), 1.0)
-                break
-            before += steps
-        super()._progress(done / total, stage, secondsLeft)
+        done, ofStage = float(event["done"]), float(event["total"])
+        if stage in self._steps:
+            own = [name for name in self._steps if (name in MASK_STAGES) == (stage in MASK_STAGES)]
+            steps = share * sum(self._steps[name] for name in own)
+            for name in self._steps:
+                if name in own:
+                    self._stepsLeft[name] = max(self._steps[name] - max(steps, 0.0), 0.0)
+                    steps -= self._steps[name]
+                elif stage in MASK_STAGES:
+                    self._stepsLeft[name] = 0.0
+            ofStage = self._steps[stage]
+            done = ofStage - self._stepsLeft[stage]
+            self._share = 1.0 - sum(self._stepsLeft.values()) / total
+        self.stageFraction = done / ofStage
+        now = float(event.get("time") or time.time())
+        self._progress(self._share, stage, self._timeLeft(stage, done, ofStage, self._stepsLeft, now))
 
     def _finish(self, end: JobEnd) -> Path:
         model = Path(end.values.get("model") or self.folder / "model")

@@ -312,12 +312,59 @@ def test_packaging_records_and_never_installs(bench, tmp_path):
         slicer.packaging.pip_ensure(requirements, no_such_option=True)
 
 
-def test_sample_data_is_registered(bench):
+def test_sample_data_loads_files_from_the_cache(bench, phantomVolume):
     import SampleData
     import slicer
 
-    SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category="Probe", sampleName="Phantom", customDownloader=lambda source: source.sampleName
+    logic = SampleData.SampleDataLogic()
+    logic.registerCustomSampleDataSource(
+        category="Probe", sampleName="Own", uris=[], fileNames=[], customDownloader=lambda source: source.sampleName
     )
-    assert [source.sampleName for source in slicer.modules.sampleDataSources["Probe"]] == ["Phantom"]
-    assert SampleData.SampleDataLogic().downloadSample("Phantom") == "Phantom"
+    (own,) = slicer.modules.sampleDataSources["Probe"]
+    assert own.customDownloader(own) == "Own"
+    with pytest.raises(IndexError):  # as in Slicer: only the button of the module knows the downloader
+        logic.downloadSample("Own")
+    logic.registerCustomSampleDataSource(
+        category="Probe", sampleName="File", uris=["https://a/b.nrrd"], fileNames=["b.nrrd"], nodeNames=["B"]
+    )
+    with pytest.raises(RuntimeError, match="would be downloaded"):
+        logic.downloadSample("File")
+    cache = slicer.mrmlScene.GetCacheManager().GetRemoteCacheDirectory()
+    slicer.util.saveNode(phantomVolume, f"{cache}/b.nrrd")
+    assert logic.downloadSample("File") is slicer.util.getNode("B")
+    with pytest.raises(ValueError, match="same length"):
+        SampleData.SampleDataSource("Odd", uris=["a"], fileNames=[])
+
+
+def test_outside_of_testing_mode_questions_are_asked(bench):
+    import qt
+    import slicer
+
+    assert not slicer.util.confirmOkCancelDisplay("Sure?")  # its own answer, True, is none of the buttons
+    assert bench.asked == []
+    bench.answers.extend([qt.QMessageBox.Cancel, qt.QMessageBox.Ok])
+    with bench.notTesting():
+        assert not slicer.util.confirmOkCancelDisplay("Really?")
+        assert slicer.util.confirmOkCancelDisplay("Really now?")
+        with pytest.raises(RuntimeError, match="a modal dialog would open"):
+            slicer.util.confirmOkCancelDisplay("And now?")
+    assert bench.asked == ["Really?", "Really now?", "And now?"]
+    assert slicer.app.testingEnabled()
+
+
+def test_reload_makes_a_new_panel_from_the_code_as_it_is_now(bench, probe):
+    import slicer
+
+    old, first = bench.show("Probe"), sys.modules["Probe"]
+    assert old.parent.isEntered
+    Path(probe.path).write_text(MODULE + "\nchanged = True\n", encoding="utf-8")
+    new = bench.reload()
+    assert new is not old
+    assert new is slicer.modules.ProbeWidget
+    assert new.parent is old.parent
+    assert sys.modules["Probe"].changed
+    assert first.calls == ["started", "setup", "enter", "cleanup"]
+    assert sys.modules["Probe"].calls == ["setup"]  # the module stays entered
+    bench.leave()
+    assert not new.parent.isEntered
+    assert sys.modules["Probe"].calls == ["setup", "exit"]

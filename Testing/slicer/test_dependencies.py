@@ -43,6 +43,9 @@ def test_missing_old_and_present_packages(needs: Any) -> None:
     summary = needs.dependencies.summary()
     assert "PyTorch, svldrlone, svldrltwo" in summary
     assert "GB" in summary or "MB" in summary
+    question = needs.dependencies.question()
+    assert question.startswith("PyTorch, svldrlone, svldrltwo will be downloaded")
+    assert ("about 100 MB" if sys.platform == "darwin" else "about 2.5 GB") in question
     installed(needs.place, "svldrlone", "1.5")
     installed(needs.place, "svldrltwo", "0.1")
     assert needs.dependencies.missing() == ["torch", "svldrlone"]

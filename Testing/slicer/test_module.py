@@ -10,6 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import qt
 import slicer
 from panel_tools import MODULE, ROOT, panel  # noqa: F401
 
@@ -125,6 +126,7 @@ def test_closing_the_scene_from_elsewhere_is_harmless(bench: Any, panel: Any) ->
 
 
 def test_the_first_volume_is_chosen(bench: Any) -> None:
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "no image, though a scalar volume")
     volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "image")
     bench.load(MODULE)
     assert bench.show("SVLDRLSegmentation").refinePanel.ui.volumeSelector.currentNode() is volume
@@ -146,6 +148,9 @@ class FakePackages:
     def summary(self) -> str:
         return "" if self.installed else "Missing: PyTorch, monai (download: about 2.5 GB)."
 
+    def question(self) -> str:
+        return "PyTorch, monai will be downloaded (about 2.5 GB). Go on?"
+
     def install(self) -> None:
         if self.error:
             raise self.error
@@ -160,7 +165,7 @@ def test_nothing_is_said_when_nothing_is_missing(panel: Any) -> None:  # noqa: F
     assert panel.ui.dependenciesFrame.isHidden()
 
 
-def test_one_line_and_one_button_when_packages_are_missing(panel: Any) -> None:  # noqa: F811
+def test_one_line_and_one_button_when_packages_are_missing(bench: Any, panel: Any) -> None:  # noqa: F811
     from SVLDRLSegmentationLib.DependenciesBar import DependenciesBar
 
     packages = FakePackages()
@@ -168,21 +173,30 @@ def test_one_line_and_one_button_when_packages_are_missing(panel: Any) -> None: 
     bar = DependenciesBar(panel.ui, packages)
     assert not panel.ui.dependenciesFrame.isHidden()
     assert "2.5 GB" in panel.ui.dependenciesLabel.text
-    panel.ui.installButton.click()
+    bench.answers.extend([qt.QMessageBox.Cancel, qt.QMessageBox.Ok])
+    with bench.notTesting():
+        panel.ui.installButton.click()
+        assert bench.asked == ["PyTorch, monai will be downloaded (about 2.5 GB). Go on?"]
+        assert not packages.installed
+        assert panel.ui.installButton.enabled
+        assert "2.5 GB" in panel.ui.dependenciesLabel.text
+        panel.ui.installButton.click()
     assert packages.installed
     assert packages.verified
     assert panel.ui.dependenciesFrame.isHidden()
     assert bar.dependencies is packages
 
 
-def test_a_failed_installation_says_what_why_and_what_to_do(panel: Any) -> None:  # noqa: F811
+def test_a_failed_installation_says_what_why_and_what_to_do(bench: Any, panel: Any) -> None:  # noqa: F811
     from SVLDRLSegmentationLib.DependenciesBar import DependenciesBar
     from SVLDRLSegmentationLib.JobError import JobError
 
     packages = FakePackages(JobError("PyTorch", "the network is gone", "Connect and try again"))
     panel.ui.installButton.disconnect("clicked()")
     bar = DependenciesBar(panel.ui, packages)
-    panel.ui.installButton.click()
+    bench.answers.append(qt.QMessageBox.Ok)
+    with bench.notTesting():
+        panel.ui.installButton.click()
     assert panel.ui.dependenciesLabel.text.split("\n") == [
         "PyTorch", "Why: the network is gone", "What to do: Connect and try again",
     ]  # fmt: skip

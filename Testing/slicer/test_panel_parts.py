@@ -47,6 +47,48 @@ def test_a_job_bar_tells_progress_failure_and_diagnostics(bench: Any) -> None:
     assert bar.ui.logText.toPlainText() == ""
 
 
+def test_a_paused_clock_stands_and_cancelling_stays(bench: Any) -> None:
+    now = [100.0]
+    widget = place(qt.QVBoxLayout())
+    bar = JobBar(widget, clock=lambda: now[0])
+    bar.begin("Reading")
+    now[0] += 10
+    bar.progress(0.5, "Warm-up", 75)
+    bar.setPaused(True)
+    now[0] += 1000
+    bar.progress(0.6, "Warm-up", 60)  # the step that was under way
+    assert bar.ui.statusLabel.text == "Paused \u00b7 0:10 elapsed \u00b7 about 1:00 left"
+    bar.setPaused(False)
+    now[0] += 2
+    bar.progress(0.7, "Warm-up", 50)
+    assert bar.ui.statusLabel.text == "Warm-up \u00b7 0:12 elapsed \u00b7 about 0:50 left"
+    bar.cancelling()
+    bar.progress(0.8, "Warm-up", 40)
+    assert bar.ui.statusLabel.text == "Cancelling... \u00b7 0:12 elapsed"
+    bar.begin("Again")
+    assert bar.ui.statusLabel.text == "Again \u00b7 0:00 elapsed"
+
+
+def test_warnings_are_shown_and_stay(bench: Any) -> None:
+    widget = place(qt.QVBoxLayout())
+    bar = JobBar(widget)
+    bar.begin("Reading")
+    assert bar.ui.warningFrame.isHidden()
+    for text in ("case_1 could not be audited", "Many labels are in pieces", "case_1 could not be audited"):
+        bar.addWarning(text)
+    bar.end("Done")
+    assert not bar.ui.warningFrame.isHidden()
+    assert bar.ui.warningLabel.text == "case_1 could not be audited\nMany labels are in pieces"
+    bar.begin("Again")
+    assert bar.ui.warningFrame.isHidden()
+
+
+def test_the_log_wraps(bench: Any) -> None:
+    widget = place(qt.QVBoxLayout())
+    bar = JobBar(widget)
+    assert bar.ui.logText.lineWrapMode == qt.QPlainTextEdit.WidgetWidth
+
+
 def test_durations() -> None:
     assert [durationText(seconds) for seconds in (0, 59.6, 75, 3675)] == ["0:00", "1:00", "1:15", "1:01:15"]
 
@@ -56,6 +98,7 @@ def test_stages_fill_from_left_to_right(bench: Any) -> None:
     bar = StageBar(widget)
     assert widget.isHidden()
     bar.setStages([("warm_up", 0.5), ("transition", 0.2), ("full_rl", 0.3)])
+    assert [widget.layout().itemAt(i).widget().value for i in range(3)] == [0, 0, 0]
     bar.setProgress("transition", 0.25)
     layout = widget.layout()
     assert [layout.itemAt(i).widget().value for i in range(layout.count())] == [1000, 250, 0]

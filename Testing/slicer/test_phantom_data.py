@@ -21,9 +21,24 @@ def source() -> Any:
 def test_sample_data_offers_it_without_a_download(bench: Any) -> None:
     bench.load(MODULE)
     slicer.app.startupCompleted.emit()
-    assert source().uris == []
     assert Path(source().thumbnailFileName).is_file()
     assert callable(source().customDownloader)
+    assert str(source()) == SAMPLE_NAME  # compared by it, and nothing is made
+    assert list(Path(slicer.mrmlScene.GetCacheManager().GetRemoteCacheDirectory()).glob("*Phantom*")) == []
+
+
+@pytest.mark.worker
+def test_scripts_get_the_volume_by_its_name(bench: Any) -> None:
+    import SampleData
+
+    bench.load(MODULE)
+    volume = SampleData.SampleDataLogic().downloadSample(SAMPLE_NAME)
+    assert volume is slicer.util.getNode("Phantom")
+    assert np.ptp(slicer.util.arrayFromVolume(volume)) > 50
+    segmentations = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    assert [node.GetName() for node in segmentations] == ["Phantom rough", "Phantom true"]
+    again = SampleData.SampleDataLogic().downloadSamples(SAMPLE_NAME)
+    assert len(again) == 3
 
 
 @pytest.mark.worker

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -161,3 +162,43 @@ def test_shares_of_the_whole(tmp_path: Path) -> None:
     for stage, done in (("warm_up", 5), ("full_rl", 8), ("mask_opinion", 3), ("mask_agents", 10)):
         task._event({"event": "progress", "done": done, "total": 10, "stage": stage})
     assert told == [pytest.approx(pair) for pair in ((0.25, 1.0), (0.4, 0.6), (0.65, 0.5), (1.0, 1.0))]
+
+
+def test_time_left_is_that_of_the_whole_training(tmp_path: Path) -> None:
+    """2 s a step of the warm-up, 4 s of full RL, 1 s of the agents; a look of 6 s; 3 predictions of 3 s before them."""
+    config = {
+        "train": {"steps": 10}, "stages": {"warm_up": 0.5, "transition": 0.0, "full_rl": 0.5},
+        "mask_agents": {"enabled": True, "opinion_steps": 6, "reinforcement_steps": 4},
+    }  # fmt: skip
+    task, told = TrainTask(tmp_path, {}, config), []
+    task.onProgress = lambda share, stage, left: told.append((stage, share, left))
+    now = 1000.0
+
+    def tell(seconds: float, stage: str, done: int, total: int) -> tuple[str, float, float | None]:
+        nonlocal now
+        now += seconds
+        task._event({"event": "progress", "time": now, "done": done, "total": total, "stage": stage})
+        return told[-1]
+
+    assert tell(1, "reading cases", 1, 2) == ("reading cases", -1.0, None)
+    assert tell(9, "reading cases", 2, 2) == ("reading cases", -1.0, None)
+    assert tell(5, "warm_up", 1, 10) == ("warm_up", pytest.approx(0.05), None)  # no step has been timed
+    assert tell(2, "warm_up", 2, 10) == ("warm_up", pytest.approx(0.1), pytest.approx(2 * 18))
+    task.job = SimpleNamespace(resume=lambda: None)
+    now += 5000  # a pause
+    task.resume()
+    assert tell(2, "warm_up", 3, 10)[2] == pytest.approx(2 * 17)
+    tell(2, "warm_up", 5, 10)  # 2 steps in 2 s: 4 s for 3 steps
+    assert tell(3, "reviewing labels", 1, 2)[1:] == (pytest.approx(0.25), pytest.approx(15 * 4 / 3))
+    assert tell(3, "reviewing labels", 2, 2)[2] == pytest.approx(15 * 4 / 3 + 6 * 2)  # and two predictions of all
+    tell(4, "full_rl", 6, 10)
+    assert tell(4, "full_rl", 7, 10)[2] == pytest.approx(13 * 4 + 6 * 2)
+    tell(12, "full_rl", 10, 10)
+    tell(3, "preparing mask agents", 1, 3)
+    assert tell(3, "preparing mask agents", 2, 3) == (
+        "preparing mask agents", pytest.approx(0.5), pytest.approx(1 * 3 + 10 * 4)
+    )  # fmt: skip
+    tell(3, "preparing mask agents", 3, 3)
+    tell(1, "mask_opinion", 1, 10)
+    assert tell(1, "mask_opinion", 2, 10)[2] == pytest.approx(8 * 1)
+    assert tell(8, "mask_agents", 10, 10) == ("mask_agents", pytest.approx(1.0), pytest.approx(0.0))

@@ -63,7 +63,7 @@ def start() -> Bench:
     slicer.modules = built.modules()
     slicer.app.start(built, folder)
     scripted.startPackaging()
-    for record in (qt_.errors, qt_.answers, qt_.openedUrls):
+    for record in (qt_.errors, qt_.answers, qt_.asked, qt_.openedUrls):
         record.clear()
     return Bench(built)
 
@@ -107,6 +107,10 @@ class Bench:
         """Switch to a loaded module; returns its panel object."""
         return self._loader.show(name)
 
+    def reload(self) -> Any:
+        """Press the developer's button Reload of the shown module; returns its new panel object."""
+        return self._loader.reload()
+
     def leave(self) -> None:
         """Switch away from the shown module."""
         self._loader.leave()
@@ -124,6 +128,24 @@ class Bench:
         from . import qt_
 
         return qt_.answers
+
+    @property
+    def asked(self) -> list[str]:
+        """Texts of the message boxes that would have opened, in order."""
+        from . import qt_
+
+        return qt_.asked
+
+    @contextmanager
+    def notTesting(self) -> Iterator[None]:
+        """As users have it: message boxes of `slicer.util` open, and take the next of `answers`."""
+        import slicer
+
+        slicer.app.setTesting(False)
+        try:
+            yield
+        finally:
+            slicer.app.setTesting(True)
 
     @property
     def openedUrls(self) -> list[str]:

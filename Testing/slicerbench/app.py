@@ -60,7 +60,10 @@ class ModuleManager(QtCore.QObject):
 
 
 class SlicerApplication(QtWidgets.QApplication):
-    """`qSlicerApplication`, in testing mode: the message boxes of `slicer.util` answer themselves."""
+    """`qSlicerApplication`, in testing mode: the message boxes of `slicer.util` answer themselves.
+
+    `testing = False` is how users have it: they open, and a test gives the answers beforehand.
+    """
 
     startupCompleted = QtCore.Signal()
 
@@ -76,11 +79,13 @@ class SlicerApplication(QtWidgets.QApplication):
         self._layoutManager: LayoutManager | None = None
         self._scene: Scene | None = None
         self._folder: Path | None = None
+        self._testing = True
 
     def start(self, scene: Scene, folder: Path) -> None:
         """Go on with a fresh scene, fresh settings and an empty temporary folder."""
         self._scene = scene
         self._folder = folder
+        self._testing = True
         self._settings.clear()
         self._layoutManager = LayoutManager(scene)
 
@@ -91,7 +96,11 @@ class SlicerApplication(QtWidgets.QApplication):
         return self._scene.mrmlScene
 
     def testingEnabled(self) -> bool:
-        return True
+        return self._testing
+
+    def setTesting(self, testing: bool) -> None:
+        """Not in the application, where it is an option of its command line."""
+        self._testing = testing
 
     def layoutManager(self) -> LayoutManager:
         return self._layoutManager

@@ -95,6 +95,11 @@ class ctkSliderWidget(QtWidgets.QWidget):
         self._spinBox.setValue(value)
 
 
+@standIn
+class ctkMessageBox(QtWidgets.QMessageBox):
+    """The message box of `slicer.util`, outside of testing mode; never opens (see `qt_.answers`)."""
+
+
 def build() -> types.ModuleType:
     """Module `ctk`."""
     module = types.ModuleType("ctk", __doc__)

@@ -42,7 +42,7 @@ class IOManager:
         node = reader(path, properties) if reader else None
         if node is None:
             return _fail(messages, f"Cannot read {path} as {fileType}")
-        if properties.get("name"):
+        if properties.get("name") and node.GetName() != properties["name"]:
             node.SetName(slicer.mrmlScene.GetUniqueNameByString(properties["name"]))
         if loaded is not None:
             loaded.AddItem(node)

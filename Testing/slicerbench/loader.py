@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import slicer
-from PySide6 import QtWidgets
+from PySide6 import QtCore, QtWidgets
 
 from .mrmlwidgets import qMRMLWidget
 
@@ -32,12 +32,16 @@ class ScriptedModule:
     def widgetRepresentation(self) -> Any:
         """The frame of the panel; the panel is set up when it is first asked for."""
         if self.widget is None:
-            frame = ScriptedModuleWidget()
-            self.widget = getattr(self.code, f"{self.name}Widget")(frame)
-            frame._widget = self.widget
-            setattr(slicer.modules, f"{self.name}Widget", self.widget)
-            self.widget.setup()
+            self.makeWidget(ScriptedModuleWidget(self))
         return self.widget.parent
+
+    def makeWidget(self, frame: ScriptedModuleWidget) -> None:
+        """A panel in this frame, from the code as it is now."""
+        self.code = sys.modules[self.name]
+        self.widget = getattr(self.code, f"{self.name}Widget")(frame)
+        frame._widget = self.widget
+        setattr(slicer.modules, f"{self.name}Widget", self.widget)
+        self.widget.setup()
 
     def logic(self) -> Any:
         return slicer.vtkSlicerScriptedLoadableModuleLogic()
@@ -46,10 +50,18 @@ class ScriptedModule:
 class ScriptedModuleWidget(qMRMLWidget):
     """`qSlicerScriptedLoadableModuleWidget`: the frame of a panel."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: ScriptedModule) -> None:
         super().__init__()
+        self._module = module
+        self._entered = False
         self.setLayout(QtWidgets.QVBoxLayout())
         self.setMRMLScene(slicer.mrmlScene)
+
+    isEntered = QtCore.Property(bool, lambda self: self._entered)
+
+    def reload(self) -> None:
+        """A new panel in this frame: `setup()`, and no `enter()` though the module is shown."""
+        self._module.makeWidget(self)
 
     def self(self) -> Any:
         """The Python object of the panel."""
@@ -88,14 +100,21 @@ class Loader:
         module = self._modules[name]
         frame = module.widgetRepresentation()
         frame.show()
+        frame._entered = True
         module.widget.enter()
         self._shown = module
         return module.widget
+
+    def reload(self) -> Any:
+        """The button Reload of the shown module."""
+        self._shown.widget.onReload()
+        return self._shown.widget
 
     def leave(self) -> None:
         """Switch to some other module."""
         if self._shown is not None:
             self._shown.widget.exit()
+            self._shown.widget.parent._entered = False
             self._shown.widget.parent.hide()
             self._shown = None
 

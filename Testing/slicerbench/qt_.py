@@ -23,6 +23,8 @@ errors: list[BaseException] = []
 """Exceptions of slots and observers since the test began; the `bench` fixture raises them at the test's end."""
 answers: deque = deque()
 """Results for the next modal dialogs, in order: a path for file dialogs, a button or bool for the others."""
+asked: list[str] = []
+"""Texts of the message boxes that would have opened since the test began."""
 openedUrls: list[str] = []
 """What `QDesktopServices.openUrl` was asked to open."""
 customWidgets: dict[str, type] = {}
@@ -276,6 +278,12 @@ def _answer(question: str) -> Any:
     return answers.popleft()
 
 
+def _execute(self: QtWidgets.QDialog, *arguments: Any) -> Any:
+    if isinstance(self, QtWidgets.QMessageBox):
+        asked.append(self.text)
+    return _answer(type(self).__name__)
+
+
 def _answered(cls: type, *names: str) -> None:
     for name in names:
         setattr(cls, name, staticmethod(lambda *args, _name=f"{cls.__name__}.{name}", **kwargs: _answer(_name)))
@@ -311,5 +319,5 @@ def build() -> types.ModuleType:
     _answered(QtWidgets.QMessageBox, "question", "information", "warning", "critical")
     _answered(QtWidgets.QInputDialog, "getText", "getInt", "getDouble", "getItem")
     for cls in (QtWidgets.QDialog, QtWidgets.QFileDialog, QtWidgets.QMessageBox, QtWidgets.QMenu):
-        cls.exec = cls.exec_ = lambda self, *arguments: _answer(type(self).__name__)
+        cls.exec = cls.exec_ = _execute
     return module

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import slicer
+import vtk
 from PySide6 import QtGui, QtWidgets
 
 from .mrmlwidgets import qMRMLWidget
@@ -50,6 +51,10 @@ class ScriptedLoadableModuleWidget:
 
     def setup(self) -> None:
         """Make the widgets; the base offers the developer's section, which the bench leaves out."""
+
+    def onReload(self) -> None:
+        """The developer's button Reload."""
+        slicer.util.reloadScriptedModule(self.moduleName)
 
     def cleanup(self) -> None:
         """The panel goes away."""
@@ -178,35 +183,67 @@ def _isInstalled(requirement: Any) -> bool:
         return False
 
 
-class SampleDataLogic:
-    """Records sources; `downloadSample` works for those that make their data themselves."""
+class SampleDataSource:
+    """Files of a sample; lists of one length. `customDownloader` is what the button of the Sample Data module calls."""
 
-    @staticmethod
-    def registerCustomSampleDataSource(
-        category: str = "Custom",
+    def __init__(
+        self,
         sampleName: str | None = None,
+        sampleDescription: str | None = None,
         uris: Any = None,
         fileNames: Any = None,
         nodeNames: Any = None,
+        checksums: Any = None,
+        loadFiles: Any = None,
         customDownloader: Callable | None = None,
         thumbnailFileName: str | None = None,
-        loadFileTypes: Any = None,
-        loadFiles: Any = None,
-        loadFileProperties: dict | None = None,
-        checksums: Any = None,
         loadFileType: Any = None,
+        loadFileProperties: dict | None = None,
     ) -> None:
-        source = SimpleNamespace(**locals())
-        slicer.modules.sampleDataSources.setdefault(category, []).append(source)
+        kinds = [loadFileType] * len(uris) if loadFileType is None or isinstance(loadFileType, str) else loadFileType
+        lists = {"nodeNames": nodeNames, "checksums": checksums, "loadFiles": loadFiles}
+        lists = {name: [None] * len(uris) if given is None else given for name, given in lists.items()}
+        lists |= {"uris": uris, "fileNames": fileNames, "loadFileType": kinds}
+        if len({len(given) for given in lists.values()}) > 1:
+            raise ValueError("All fields of sample data source must have the same length")
+        for name, given in lists.items():
+            setattr(self, name, given)
+        self.sampleName, self.sampleDescription = sampleName, sampleDescription or sampleName
+        self.customDownloader, self.thumbnailFileName = customDownloader, thumbnailFileName
+        self.loadFileProperties = loadFileProperties or {}
+
+
+class SampleDataLogic:
+    """Records sources. Nothing is downloaded: files must be in the scene's cache folder already."""
 
     @staticmethod
-    def registerCustomSampleDataCategory(category: str, title: str = "") -> None:
-        slicer.modules.sampleDataSources.setdefault(category, [])
+    def registerCustomSampleDataSource(
+        category: str = "Custom", loadFileType: Any = "VolumeFile", **source: Any
+    ) -> None:
+        made = SampleDataSource(loadFileType=loadFileType, **source)
+        slicer.modules.sampleDataSources.setdefault(category, []).append(made)
+
+    def downloadFromSource(self, source: Any) -> list[Any]:
+        """The nodes of all files; a source's `customDownloader` has no part in it."""
+        cache = slicer.mrmlScene.GetCacheManager().GetRemoteCacheDirectory()
+        loaded = []
+        files = zip(source.uris, source.fileNames, source.nodeNames, source.loadFileType)
+        for uri, fileName, nodeName, kind in files:
+            if not Path(cache, fileName).is_file():
+                raise RuntimeError(f"{uri} would be downloaded")
+            nodes = vtk.vtkCollection()
+            properties = {**source.loadFileProperties, "fileName": f"{cache}/{fileName}", "name": nodeName}
+            slicer.app.coreIOManager().loadNodes(kind, properties, nodes)
+            loaded.append(nodes.GetItemAsObject(0))
+        return loaded
+
+    def downloadSamples(self, sampleName: str) -> list[Any]:
+        sources = (source for group in slicer.modules.sampleDataSources.values() for source in group)
+        found = next((source for source in sources if source.sampleName == sampleName), None)
+        return [] if found is None else self.downloadFromSource(found)
 
     def downloadSample(self, sampleName: str) -> Any:
-        sources = [s for group in slicer.modules.sampleDataSources.values() for s in group]
-        (source,) = (s for s in sources if s.sampleName == sampleName)
-        return source.customDownloader(source)
+        return self.downloadSamples(sampleName)[0]
 
 
 def _module(name: str, **members: Any) -> types.ModuleType:
@@ -235,7 +272,7 @@ def install() -> None:
         translate=lambda context, text: text,
         getContext=lambda sourceFile: Path(sourceFile).stem,
     )
-    _module("SampleData", SampleDataLogic=SampleDataLogic)
+    _module("SampleData", SampleDataLogic=SampleDataLogic, SampleDataSource=SampleDataSource)
     startPackaging()
 
 
