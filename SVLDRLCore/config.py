@@ -7,6 +7,7 @@ values (`READINGS`), so that each difference between the paper and what we run h
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -256,7 +257,7 @@ class Config:
     reliability: ReliabilityConfig = field(default_factory=ReliabilityConfig)
     mask_agents: MaskAgentConfig = field(default_factory=MaskAgentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    method_settings: dict[str, float] = field(default_factory=dict)
+    method_settings: dict[str, float | None] = field(default_factory=dict)
     """Hyper-parameters of a compared method, e.g. {"forget_rate": 0.2}; see the method's file."""
 
     def __post_init__(self) -> None:
@@ -315,8 +316,16 @@ def preset_names() -> list[str]:
     return sorted(p.name.removesuffix(".json") for p in folder.iterdir() if p.name.endswith(".json"))
 
 
-def load_config(preset: str = "general", reading: str = "extended", overrides: dict[str, Any] | None = None) -> Config:
+def load_config(
+    preset: str = "general",
+    reading: str = "extended",
+    overrides: dict[str, Any] | None = None,
+    of_method: Mapping[str, Any] | None = None,
+) -> Config:
     """A preset in a reading, with overrides such as {"train": {"steps": 100}} laid over both.
+
+    This is SVL-DRL's; for another method see `methods.registry.load_method_config`, which tells what it lays over the
+    reading (`of_method`).
 
     Raises:
         InputError: an unknown preset, reading or key, or a value out of range, by name.
@@ -327,8 +336,8 @@ def load_config(preset: str = "general", reading: str = "extended", overrides: d
         raise InputError(f"reading {reading!r}", "there is none of that name", f"Use one of {list(READINGS)}")
     text = (resources.files(__package__) / "presets" / f"{preset}.json").read_text("utf-8")
     tree: dict[str, Any] = {"preset": preset, "reading": reading}
-    for layer in (json.loads(text), READINGS[reading], overrides or {}):
-        tree = merge(tree, layer)
+    for layer in (json.loads(text), READINGS[reading], of_method or {}, overrides or {}):
+        tree = merge(tree, dict(layer))
     return config_from_dict(tree)
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ..config import load_config
 from ..config_building import build, merge
 from ..errors import InputError
+from ..methods.registry import METHODS, load_method_config
 
 DATA_VARIABLE = "SVLDRL_DATA"
 CLEAN = "clean"
@@ -147,7 +147,7 @@ def row_overrides(settings: BenchmarkSettings, row: Row, seed: int, steps: int) 
         InputError: settings that `load_config` refuses.
     """
     tree = merge(merge(settings.overrides, row.overrides), {"train": {"steps": steps, "seed": seed}})
-    shares = load_config(settings.preset, row.reading, tree).stages
+    shares = load_method_config(row.method, settings.preset, row.reading, tree).stages
     rest = shares.transition + shares.full_rl
     if not rest:  # the ablation that never leaves the warm-up
         return tree
@@ -197,6 +197,7 @@ def _check(settings: BenchmarkSettings) -> None:
     _refuse("overrides", settings.overrides, {"train": ("steps", "seed")})
     for name, row in settings.rows.items():
         where = f"rows.{name}"
+        _known(row.method, METHODS, f"{where}.method")
         for noise in row.noises or ():
             _known(noise, settings.noises, f"{where}.noises")
         for ratio in row.ratios or ():
@@ -208,7 +209,7 @@ def _check(settings: BenchmarkSettings) -> None:
             row_overrides(settings, row, settings.seeds[0], settings.steps)
         except InputError as error:
             raise InputError(f"{where}: {error.what}", error.why, error.do) from error
-    load_config(settings.preset, "corrected", warm_up_overrides(settings, settings.seeds[0]))
+    load_method_config("supervised", settings.preset, "corrected", warm_up_overrides(settings, settings.seeds[0]))
 
 
 def _check_ratios(ratios: Iterable[float], where: str) -> None:

@@ -27,7 +27,6 @@ from ..errors import InputError
 from ..events import EventLog, Listener, failures_told
 from ..job_control import JobControl
 from ..learning.checkpoints import FolderLock
-from ..methods.registry import METHODS
 from .benchmark_folder import BenchmarkFolder, result_rows
 from .benchmark_jobs import on_one_grid
 from .benchmark_known import TAKEN_OVER, give_up_needed, read_known, take_over
@@ -103,7 +102,7 @@ def _prepare(config: Path, output: Path, workers: int) -> _Plan:
     if workers < 1:
         raise InputError("workers", f"{workers} is below 1", "Give the number of jobs to run at a time")
     settings = read_settings(config)
-    check_noises_and_methods(settings)
+    check_noises(settings)
     datalist = datalist_path(settings, config.resolve().parent)
     settings, listed = on_one_grid(settings, datalist), load_datalist(datalist)
     if not listed.validation or any(case.label is None for case in listed.validation):
@@ -127,8 +126,8 @@ def _prepare(config: Path, output: Path, workers: int) -> _Plan:
     return _Plan(settings, tree, folder, datalist, checksums, data, jobs)
 
 
-def check_noises_and_methods(settings: BenchmarkSettings) -> None:
-    """What only the commands know: the kinds and options of noises, and the methods.
+def check_noises(settings: BenchmarkSettings) -> None:
+    """What only the commands know: the kinds and options of noises.
 
     Raises:
         InputError: one that there is not, by name.
@@ -141,10 +140,6 @@ def check_noises_and_methods(settings: BenchmarkSettings) -> None:
             if option not in options:
                 known = f"Known here: kind, {', '.join(options)}"
                 raise InputError(f"setting noises.{name}.{option}", "there is none of that name", known)
-    for name, row in settings.rows.items():
-        if row.method not in METHODS:
-            known = f"Use one of {', '.join(METHODS)}"
-            raise InputError(f"setting rows.{name}.method", f"there is no {row.method!r}", known)
 
 
 def data_checksums(datalist: Path) -> dict[str, str]:

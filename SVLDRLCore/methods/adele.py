@@ -61,6 +61,8 @@ class ADELESettings:
 class ADELE(Supervised):
     """Warm-up -> watch each class's learning curve -> correct the classes that have turned to memorising."""
 
+    own_settings = ADELESettings
+
     def __init__(self, given: MethodInput) -> None:
         super().__init__(given)
         self.settings = given.settings(ADELESettings)

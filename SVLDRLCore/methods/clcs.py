@@ -58,6 +58,8 @@ class CLCSSettings:
 class CLCS(Supervised):
     """Collaborative learning with curriculum selection."""
 
+    own_settings = CLCSSettings
+
     def __init__(self, given: MethodInput) -> None:
         super().__init__(given)
         self.settings = given.settings(CLCSSettings)

@@ -57,6 +57,8 @@ class CoTeachingSettings:
 class CoTeaching(Supervised):
     """Warm-up of both -> each learns what the other finds easy."""
 
+    own_settings = CoTeachingSettings
+
     def __init__(self, given: MethodInput) -> None:
         super().__init__(given)
         self.settings = given.settings(CoTeachingSettings)

@@ -75,6 +75,8 @@ class Transition(nn.Module):
 class JCAS(Supervised):
     """Joint class-affinity loss correction."""
 
+    own_settings = JCASSettings
+
     def __init__(self, given: MethodInput) -> None:
         super().__init__(given)
         self.settings = given.settings(JCASSettings)

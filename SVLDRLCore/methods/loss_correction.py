@@ -51,6 +51,7 @@ class LossCorrectionSettings:
 class LossCorrection(Supervised):
     """Warm-up -> T from anchors -> cross entropy of T^T p."""
 
+    own_settings = LossCorrectionSettings
     looks_at_cases = True
 
     def __init__(self, given: MethodInput) -> None:

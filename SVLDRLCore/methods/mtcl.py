@@ -56,6 +56,8 @@ class MTCLSettings:
 class MTCL(Supervised):
     """Warm-up -> clean labels as they are, the others corrected with the teacher's help."""
 
+    own_settings = MTCLSettings
+
     def __init__(self, given: MethodInput) -> None:
         super().__init__(given)
         self.settings = given.settings(MTCLSettings)

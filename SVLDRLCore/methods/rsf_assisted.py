@@ -51,6 +51,8 @@ class RSFSettings:
 class RSFAssisted(Supervised):
     """Confident learning with a mean teacher whose corrections the region-scalable fitting energy confirms."""
 
+    own_settings = RSFSettings
+
     def __init__(self, given: MethodInput) -> None:
         super().__init__(given)
         self.settings = given.settings(RSFSettings)
