@@ -130,6 +130,8 @@ def _lay(tree: dict[str, Any], text: str) -> None:
         raise InputError(f"--set {text}", "it is not of the form section.key=value", "E.g. --set train.steps=1000")
     try:
         parsed = json.loads(value)
+    except RecursionError as error:
+        raise InputError(f"setting {name}", "its value is nested too deeply", "Correct the value") from error
     except ValueError:
         parsed = value
     if not isinstance(tree.setdefault(section, {}), dict):

@@ -64,7 +64,7 @@ class EventLog:
             raise ValueError(f"unknown event {event!r}; known: {', '.join(sorted(EVENTS))}")
         record = {"event": event, "time": self._clock(), **{key: plain(item) for key, item in values.items()}}
         if self._file is not None:
-            self._file.write(as_line(record).encode("utf-8"))
+            self._file.write(as_bytes(record))
             self._file.flush()
         for listener in self._listeners:
             listener(record)
@@ -128,7 +128,7 @@ def read_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     for line in Path(path).read_bytes().splitlines():
         try:
             record = json.loads(line.decode("utf-8"))
-        except ValueError:  # torn: not JSON, or cut inside a character
+        except (ValueError, RecursionError):  # torn: not JSON, or cut inside a character; or nested without end
             continue
         if isinstance(record, dict) and record.get("event") in EVENTS:
             events.append(record)
@@ -146,7 +146,7 @@ def stdout_listener(record: dict[str, Any]) -> None:
             sys.stdout.write(as_line(record))
         else:
             sys.stdout.flush()
-            stream.write(as_line(record).encode("utf-8"))
+            stream.write(as_bytes(record))
         sys.stdout.flush()
     except BrokenPipeError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -157,6 +157,11 @@ def stdout_listener(record: dict[str, Any]) -> None:
 def as_line(record: Mapping[str, Any]) -> str:
     """One event as one line of JSON with its newline."""
     return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_bytes(record: Mapping[str, Any]) -> bytes:
+    """The same in UTF-8; half of a character (in a path that is no UTF-8) as JSON escapes it."""
+    return as_line(record).encode("utf-8", "backslashreplace")
 
 
 def plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..config_building import require_number
 from ..data.case_checks import read_case
 from ..data.cases import intensity_of
 from ..data.datalist import Case, DataList, load_datalist
@@ -27,7 +28,7 @@ from ..events import EventLog, Listener, TimeLeft, failures_told
 from ..exchange.model_package import load_package
 from ..exchange.run_folder import resolve_model
 from ..exchange.trained_model import TrainedModel, load_model
-from ..inference.refinement import DEFAULT_TRUST, predict
+from ..inference.refinement import DEFAULT_TRUST, LARGEST_OVERLAP, predict
 from ..job_control import JobControl
 from .label_editing import box_around, edit_label, window_count
 from .segment_matching import color_of, draw_structures, match_values, members_of, structure_masks
@@ -81,6 +82,7 @@ def audit(
     with EventLog(None, listeners) as events:
         events.emit("started", job="audit", output=str(output))
         with failures_told(events):
+            require_number("overlap", overlap, 0, LARGEST_OVERLAP)
             done = _audit(Path(datalist), model, output, choose_device(device), overlap, overwrite, events, control)
         for warning in done.warnings:
             events.emit("warning", text=warning)

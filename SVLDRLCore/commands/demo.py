@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..atomic_files import write_json_atomically
+from ..config_building import LARGEST_SEED, require_number
 from ..data.volumes import read_label
 from ..errors import InputError
 from ..evaluation.metrics import definition_text, mask_metrics
@@ -84,6 +85,7 @@ def demo(
     with EventLog(None, [seen.append, *listeners]) as events:
         events.emit("started", job="demo", output=str(output), seed=seed)
         with failures_told(events):
+            require_number("seed", seed, 0, LARGEST_SEED, whole=True)
             _require_report_extra()
             _refuse_foreign_files(output)
             output.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..config import Config, config_from_dict, config_to_dict, with_values
+from ..config_building import shown
 from ..data.cases import load_training_cases
 from ..data.datalist import Case, load_datalist
 from ..data.spacing import median_spacing
@@ -239,8 +240,11 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r}", "it is not here or not known", "Use auto, cpu or cuda") from error
+        known = device.type in ("cpu", "cuda", "mps")
+    except (RuntimeError, AssertionError, ValueError, TypeError):
+        known = False
+    if not known:
+        raise InputError(f"device {shown(name)}", "it is not here or not known", "Use auto, cpu or cuda")
     return device
 
 
