@@ -11,7 +11,7 @@ from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 
-from .config import Config, config_to_dict, load_config, preset_names, read_overrides
+from .config import Config, config_to_dict, preset_names, read_overrides
 from .errors import Cancelled, InputError, in_plain_words
 from .events import Listener, stdout_listener
 from .job_control import JobControl, cancel_on_signals, listen_to_stdin
@@ -104,14 +104,16 @@ def _define_train(sub: ArgumentParser) -> None:
     """Train on noisy labels."""
     sub.add_argument("datalist", type=str, help="datalist JSON or data folder")
     sub.add_argument("--output", type=str, required=True, help="new folder for the model and all of the run")
-    sub.add_argument("--preset", type=str, default="general", help=f"one of {', '.join(preset_names())}")
+    presets = ", ".join(preset_names())
+    sub.add_argument("--preset", type=str, default=None, help=f"general if not given; one of {presets}")
     sub.add_argument(
         "--method",
         type=str,
-        default="svl_drl",
-        help="or for comparison supervised, loss_correction, co_teaching, mtcl, adele, jcas, rsf_assisted, clcs",
+        default=None,
+        help="svl_drl if not given; for comparison "
+        "supervised, loss_correction, co_teaching, mtcl, adele, jcas, rsf_assisted, clcs, each of them alone",
     )
-    sub.add_argument("--reading", type=str, default="extended", help="extended, corrected or as_printed")
+    sub.add_argument("--reading", type=str, default=None, help="extended if not given, corrected or as_printed")
     sub.add_argument("--settings", type=str, default=None, help="JSON file of settings laid over the preset")
     sub.add_argument(
         "--set", type=str, nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="e.g. train.steps=1000"
@@ -123,7 +125,7 @@ def _define_train(sub: ArgumentParser) -> None:
         "--clean-list", type=str, default=None, help="datalist whose validation cases choose the best model"
     )
     sub.add_argument("--initial-model", type=str, default=None, help="start from this model's encoder and decoder")
-    sub.add_argument("--resume", action="store_true", help="go on with the training in OUTPUT")
+    sub.add_argument("--resume", action="store_true", help="go on with the training in OUTPUT, as it was started")
     _job_options(sub)
 
 
@@ -135,6 +137,7 @@ def _train(values: dict[str, Any], control: JobControl) -> int:
     overrides = read_overrides(settings) if settings else {}
     for text in values.pop("set"):
         _lay(overrides, text)
+    values["verified"] = values["verified"] or None  # not given: on resuming, as it was
     model = train(**values, overrides=overrides, listeners=listeners, control=control)
     _say(f"Model: {model}", listeners)
     return 0
@@ -150,6 +153,8 @@ def _lay(tree: dict[str, Any], text: str) -> None:
         raise InputError(f"--set {text}", "it is not of the form section.key=value", "E.g. --set train.steps=1000")
     try:
         parsed = json.loads(value)
+    except RecursionError as error:
+        raise InputError(f"setting {name}", "its value is nested too deeply", "Correct the value") from error
     except ValueError:
         parsed = value
     if not isinstance(tree.setdefault(section, {}), dict):
@@ -361,12 +366,15 @@ def _define_settings(sub: ArgumentParser) -> None:
     """Print all settings of a preset in a reading, as JSON."""
     sub.add_argument("--preset", type=str, default="general")
     sub.add_argument("--reading", type=str, default="extended")
+    sub.add_argument("--method", type=str, default="svl_drl", help="as of train: what counts in its trainings")
 
 
 def _settings(values: dict[str, Any], control: JobControl) -> int:
     import json
 
-    config: Config = load_config(**values)
+    from .methods.registry import load_method_config
+
+    config: Config = load_method_config(**values)
     print(json.dumps(config_to_dict(config), indent=2))
     return 0
 

@@ -2,11 +2,61 @@
 
 from __future__ import annotations
 
+import json
+import math
 import types
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .errors import InputError
+
+LARGEST_SEED = 2**62
+"""Generators take seeds below 2**63; some parts of a run add a small number to its seed."""
+
+
+def number(default: Any, low: float, high: float) -> Any:
+    """A field of a settings dataclass that holds a number, or a list of them, from `low` to `high`.
+
+    The range is kept in the field's metadata; `build` and `check_fields` refuse what lies outside.
+    """
+    return field(default=default, metadata={"range": (low, high)})
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it: not longer than a line, whatever was given."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, a list in a list in a list ...
+        return f"a very long {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def require_number(name: str, value: Any, low: float, high: float, whole: bool = False) -> None:
+    """InputError, naming it, unless a command's number is one (NaN is none) from `low` to `high`."""
+    kinds = (int,) if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise InputError(name, f"{shown(value)} is no {'whole ' if whole else ''}number", f"Give {low:g} to {high:g}")
+    if not low <= value <= high:  # NaN, too
+        raise InputError(name, f"{shown(value)} lies outside {low:g} to {high:g}", f"Give {low:g} to {high:g}")
+
+
+def read_json_object(path: Path | str, do: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        InputError: it cannot be read, or holds something else (`do` tells what to write).
+    """
+    try:
+        tree = json.loads(Path(path).read_text("utf-8-sig"))
+    except RecursionError as error:
+        raise InputError(str(path), "it is nested too deeply", "Mend the file") from error
+    except (OSError, ValueError) as error:
+        raise InputError(str(path), f"it cannot be read as JSON ({error})", "Mend the file") from error
+    if not isinstance(tree, dict):
+        raise InputError(str(path), "it holds no JSON object", do)
+    return tree
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -25,13 +75,63 @@ def build(cls: type, tree: Any, where: str = "") -> Any:
         InputError: an unknown key or a value of the wrong kind, by its full name.
     """
     if not isinstance(tree, dict):
-        raise InputError(f"setting {where}", f"{tree!r} is no group of settings", "Write an object of settings")
+        place = where.removesuffix(".") or "file"
+        raise InputError(f"setting {place}", f"{shown(tree)} is no group of settings", "Write an object of settings")
     hints = get_type_hints(cls)
-    unknown = sorted(set(tree) - set(hints))
+    unknown = [name for name in tree if name not in hints]
     if unknown:
         near = ", ".join(f.name for f in fields(cls))
-        raise InputError(f"setting {where}{unknown[0]}", "there is none of that name", f"Known here: {near}")
-    return cls(**{name: _convert(hints[name], value, f"{where}{name}") for name, value in tree.items()})
+        what = f"setting {where}{_printable(unknown[0])}"
+        raise InputError(what, "there is none of that name", f"Known here: {near}")
+    values = {name: _convert(hints[name], value, f"{where}{name}") for name, value in tree.items()}
+    for each in fields(cls):
+        if each.name in values:
+            _require_range(each.metadata.get("range"), values[each.name], f"{where}{each.name}")
+    return cls(**values)
+
+
+def check_fields(instance: Any, where: str = "") -> None:
+    """Refuse a value of the wrong kind or out of range in a dataclass that was made by hand, by its full name."""
+    hints = get_type_hints(type(instance))
+    for each in fields(instance):
+        value, name = getattr(instance, each.name), f"{where}{each.name}"
+        if is_dataclass(value):
+            check_fields(value, f"{name}.")
+        else:
+            _convert(hints[each.name], value, name)
+            _require_range(each.metadata.get("range"), value, name)
+
+
+def _require_range(bounds: tuple[float, float] | None, value: Any, where: str) -> None:
+    """Of a number and of each one in a list or group; all are finite in any case."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _require_range(bounds, item, f"{where}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _require_range(bounds, item, where)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        low, high = bounds or (-math.inf, math.inf)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"setting {where}", f"{value} is no finite number", "Correct the value")
+        if not low <= value <= high:
+            raise InputError(
+                f"setting {where}", f"{shown(value)} lies outside {low:g} to {high:g}", "Correct the value"
+            )
+
+
+def _printable(name: Any) -> str:
+    return str(name).encode("utf-8", "backslashreplace").decode()[:60]
+
+
+def require_text(value: str, where: str) -> str:
+    """The text; InputError, naming the setting, where it holds half of a character, which no file can hold."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        why = f"{_printable(value)!r} holds half of a character"
+        raise InputError(f"setting {_printable(where)}", why, "Write it anew") from error
+    return value
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
@@ -39,9 +139,9 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return build(kind, value, f"{where}.")
     origin, options = get_origin(kind), get_args(kind)
     if origin is Literal:
-        if value in options:
+        if any(value == option and type(value) is type(option) for option in options):
             return value
-        raise InputError(f"setting {where}", f"{value!r} is not among the choices", f"Use one of {options}")
+        raise InputError(f"setting {where}", f"{shown(value)} is not among the choices", f"Use one of {options}")
     if origin in (Union, types.UnionType):
         return None if value is None else _convert(options[0], value, where)
     if origin is tuple and isinstance(value, (list, tuple)):
@@ -49,65 +149,23 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         if len(kinds) == len(value):
             return tuple(_convert(k, v, where) for k, v in zip(kinds, value))
     elif origin is dict and isinstance(value, dict):
-        return {str(k): _convert(options[1], v, f"{where}.{k}") for k, v in value.items()}
+        return {require_text(str(k), where): _convert(options[1], v, f"{where}.{k}") for k, v in value.items()}
     elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    elif kind in (int, bool, str) and type(value) is kind:
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise InputError(f"setting {where}", f"{shown(value)} is too large", "Correct the value") from error
+    elif kind is str and type(value) is str:
+        return require_text(value, where)
+    elif (kind in (int, bool) and type(value) is kind) or kind is Any:
         return value
-    raise InputError(f"setting {where}", f"{value!r} is not of the kind {kind}", "Correct the value")
-
-
-RANGES: dict[str, tuple[float, float]] = {
-    "data.foreground_fraction": (0, 1),
-    "data.held_out_fraction": (0, 0.9),
-    "data.intensity_jitter": (0, 1),
-    "network.feature_size": (1, 512),
-    "network.levels": (2, 6),
-    "agents.rollout_steps": (1, 50),
-    "agents.gamma": (0, 1),
-    "agents.episode_share": (0, 1),
-    "agents.action_strength": (0, 1),
-    "agents.temperature_start": (0, 100),
-    "agents.temperature_end": (0, 100),
-    "agents.value_weight": (0, 1),
-    "agents.policy_weight": (0, 1),
-    "agents.transition_value_weight": (0, 1),
-    "optimiser.learning_rate": (1e-9, 10),
-    "optimiser.ema_decay": (0, 0.99999),
-    "optimiser.cross_entropy_weight": (0, 1),
-    "stages.warm_up": (0, 1),
-    "stages.transition": (0, 1),
-    "stages.full_rl": (0, 1),
-    "reliability.floor": (0, 1),
-    "reliability.second_look": (0, 1),
-    "reliability.early_look": (0, 1),
-    "agents.reward_scale": (0, 1e6),
-    "agents.entropy_bonus": (0, 10),
-    "optimiser.weight_decay": (0, 10),
-    "optimiser.gradient_clip": (0, 1e9),
-    "mask_agents.opinion_steps": (0, 10**7),
-    "mask_agents.reinforcement_steps": (0, 10**7),
-    "mask_agents.largest_shift_mm": (0, 100),
-    "mask_agents.rollout_steps": (1, 20),
-    "mask_agents.step_size": (0.01, 1),
-    "mask_agents.clean_share": (0, 1),
-    "mask_agents.prediction_share": (0, 1),
-    "mask_agents.local_share": (0, 1),
-    "mask_agents.largest_local_share": (0.02, 1),
-    "train.steps": (1, 10**8),
-    "train.batch_size": (1, 1024),
-    "train.steps_per_epoch": (1, 10**6),
-    "train.validate_every": (1, 10**8),
-}
+    wanted = getattr(kind, "__name__", str(kind)) if origin is None else str(kind)
+    raise InputError(f"setting {where}", f"{shown(value)} is not of the kind {wanted}", "Correct the value")
 
 
 def check_values(config: Any) -> None:
     """Refuse values out of range and values that do not go together, by name."""
-    for name, (low, high) in RANGES.items():
-        section, key = name.split(".")
-        value = getattr(getattr(config, section), key)
-        if not low <= value <= high:
-            raise InputError(f"setting {name}", f"{value} lies outside {low} to {high}", "Correct the value")
+    check_fields(config)
     total = config.stages.warm_up + config.stages.transition + config.stages.full_rl
     if abs(total - 1) > 1e-6:
         raise InputError("setting stages", f"the shares add up to {total}, not 1", "Make them add up to 1")
@@ -123,13 +181,24 @@ def check_values(config: Any) -> None:
     ):
         if size % unit:
             raise InputError(f"setting {name}", f"{size} is no multiple of {unit}", "The network's layers need that")
+    if net.backbone == "swin_unetr":
+        for stage, heads in enumerate(net.num_heads):
+            if net.feature_size * 2**stage % heads:
+                why = f"{heads} do not divide the {net.feature_size * 2**stage} channels of stage {stage + 1}"
+                raise InputError("setting network.num_heads", why, "Change it, or network.feature_size")
+    agents = config.mask_agents
+    if agents.clean_share + agents.shift_share + agents.local_share + agents.prediction_share > 1 + 1e-9:
+        why = "clean_share, shift_share, local_share and prediction_share add up to more than 1"
+        raise InputError("setting mask_agents", why, "Lower one")
     data = config.data
-    if any(axis not in (0, 1, 2) for axis in data.flip_axes):
-        raise InputError("setting data.flip_axes", f"{data.flip_axes} names no axis", "Use 0 (d), 1 (h), 2 (w)")
-    if data.spacing_mm is not None and min(data.spacing_mm) <= 0:
-        raise InputError("setting data.spacing_mm", f"{data.spacing_mm} is not positive", "Give mm, or null")
+    if len(set(data.flip_axes)) < len(data.flip_axes):
+        raise InputError("setting data.flip_axes", f"{data.flip_axes} names an axis twice", "Use 0 (d), 1 (h), 2 (w)")
     if data.intensity_low >= data.intensity_high:
         raise InputError("setting data.intensity_low", "it is not below intensity_high", "Correct the two")
+    for name in ("intensity_low", "intensity_high"):
+        if data.intensity == "percentile" and not 0 <= getattr(data, name) <= 100:
+            why = f"{getattr(data, name)} lies outside 0 to 100, and intensity is percentile"
+            raise InputError(f"setting data.{name}", why, "Give percentiles, or set data.intensity to window")
     multiple = 32 if net.backbone == "swin_unetr" else 2 ** (net.levels - 1)
     if any(size <= 0 or size % multiple for size in patch):
         raise InputError(

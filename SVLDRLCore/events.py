@@ -72,7 +72,7 @@ class EventLog:
         if event not in EVENTS:
             raise ValueError(f"unknown event {event!r}; known: {', '.join(sorted(EVENTS))}")
         record = {"event": event, "time": self._clock(), **{key: plain(item) for key, item in values.items()}}
-        failure = self._append(as_line(record).encode("utf-8"))
+        failure = self._append(as_bytes(record))
         for listener in self._listeners:
             listener(record)
         if failure is not None:
@@ -152,7 +152,7 @@ def read_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     for line in Path(path).read_bytes().splitlines():
         try:
             record = json.loads(line.decode("utf-8"))
-        except ValueError:  # torn: not JSON, or cut inside a character
+        except (ValueError, RecursionError):  # torn: not JSON, or cut inside a character; or nested without end
             continue
         if isinstance(record, dict) and record.get("event") in EVENTS:
             events.append(record)
@@ -168,7 +168,7 @@ def stdout_listener(record: dict[str, Any]) -> None:
     try:
         if stream is not None:
             sys.stdout.flush()
-            stream.write(as_line(record).encode("utf-8"))
+            stream.write(as_bytes(record))
         elif sys.stdout is not None:  # replaced by a text-only object, as Slicer's console does
             sys.stdout.write(as_line(record))
         if sys.stdout is not None:  # closed by who started this
@@ -183,6 +183,11 @@ def stdout_listener(record: dict[str, Any]) -> None:
 def as_line(record: Mapping[str, Any]) -> str:
     """One event as one line of JSON with its newline."""
     return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_bytes(record: Mapping[str, Any]) -> bytes:
+    """The same in UTF-8; half of a character (in a path that is no UTF-8) as JSON escapes it."""
+    return as_line(record).encode("utf-8", "backslashreplace")
 
 
 def plain(value: Any) -> Any:

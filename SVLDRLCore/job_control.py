@@ -13,6 +13,9 @@ from typing import IO
 
 from SVLDRLCore.errors import Cancelled
 
+LONGEST_LINE = 65_536
+"""Bytes of a command on the standard input at most; ours have some twenty."""
+
 
 class JobControl:
     """What was asked of the job; the job looks at it between two steps, any thread may ask.
@@ -110,17 +113,35 @@ def cancel_on_signals(control: JobControl) -> Iterator[None]:
 def _obey(control: JobControl, stream: IO[bytes]) -> None:
     actions = {"pause": control.pause, "resume": control.resume, "cancel": control.cancel}
     with contextlib.suppress(OSError, ValueError):  # the pipe broke or was closed: as good as its end
-        for line in stream:
+        for line in _lines(stream):
             action = actions.get(_command(line))
             if action is not None:  # unknown words are for a newer program
                 action()
     control.cancel("the program that started this job has ended")
 
 
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Lines as they come in; one that is longer than any command is passed over, however long it is."""
+    read = getattr(stream, "read1", stream.read)  # what is there; `read` of a buffered reader waits for more
+    line, too_long = b"", False
+    while chunk := read(LONGEST_LINE):
+        first, *others = chunk.split(b"\n")
+        pieces = [line + first, *others]
+        for complete in pieces[:-1]:
+            if not too_long:
+                yield complete
+            too_long = False
+        line = pieces[-1]
+        if len(line) > LONGEST_LINE:
+            line, too_long = b"", True
+    if not too_long:
+        yield line
+
+
 def _command(line: bytes) -> str:
     try:
         request = json.loads(line.decode("utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):  # rubbish, perhaps a very deep one
         return ""
     command = request.get("command") if isinstance(request, dict) else None
     return command if isinstance(command, str) else ""

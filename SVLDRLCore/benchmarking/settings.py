@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -10,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ..config import load_config
-from ..config_building import build, merge
+from ..config_building import LARGEST_SEED, build, merge, number, read_json_object, require_text, shown
 from ..errors import InputError
+from ..methods.registry import METHODS, load_method_config
 
 DATA_VARIABLE = "SVLDRL_DATA"
 CLEAN = "clean"
@@ -33,7 +32,7 @@ class Row:
     """Rows of a group share a table."""
     overrides: dict[str, Any] = field(default_factory=dict)
     """Settings laid over those of all runs; `network` and `data` must be the same for all."""
-    verified: int = 0
+    verified: int = number(0, 0, 10**6)
     """So many truly clean training cases are marked as verified."""
     labels: Literal["given", "clean", "only_clean"] = "given"
     """The corrupted labels, the labels before corruption, or (the oracle) the truly clean cases alone."""
@@ -42,7 +41,7 @@ class Row:
     long, or without one (the ablation)."""
     keep_largest: bool = False
     """Keep the largest component of each structure when evaluated."""
-    ratios: tuple[float, ...] | None = None
+    ratios: tuple[float, ...] | None = number(None, 0, 1)
     """Run at these ratios only."""
     noises: tuple[str, ...] | None = None
     """Run at these noises only."""
@@ -68,12 +67,12 @@ class BenchmarkSettings:
     overrides: dict[str, Any] = field(default_factory=dict)
     """Settings of every run, warm-ups included."""
     noises: dict[str, Noise] = field(default_factory=dict)
-    ratios: tuple[float, ...] = (0.5,)
+    ratios: tuple[float, ...] = number((0.5,), 0, 1)
     """Shares of the training cases whose labels are corrupted; 0: the clean labels."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    warm_up_steps: int = 250
+    seeds: tuple[int, ...] = number((0, 1, 2), 0, LARGEST_SEED)
+    warm_up_steps: int = number(250, 1, 10**8)
     """Steps of the supervised warm-up that rows with the same labels share."""
-    steps: int = 500
+    steps: int = number(500, 1, 10**8)
     """Steps after the warm-up."""
     reference: str = "svl_drl"
     """The row that the others are tested against."""
@@ -90,13 +89,7 @@ def read_settings(path: str | Path) -> BenchmarkSettings:
     Raises:
         InputError: it is no JSON object, or has an unknown key or a value that cannot be used, by name.
     """
-    try:
-        tree = json.loads(Path(path).read_text("utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise InputError(str(path), f"it cannot be read as JSON ({error})", "Mend the file") from error
-    if not isinstance(tree, dict):
-        raise InputError(str(path), "it holds no JSON object", "See docs/benchmark.md for an example")
-    return settings_from_dict(tree)
+    return settings_from_dict(read_json_object(path, "See docs/benchmark.md for an example"))
 
 
 def settings_from_dict(tree: Mapping[str, Any]) -> BenchmarkSettings:
@@ -147,7 +140,7 @@ def row_overrides(settings: BenchmarkSettings, row: Row, seed: int, steps: int) 
         InputError: settings that `load_config` refuses.
     """
     tree = merge(merge(settings.overrides, row.overrides), {"train": {"steps": steps, "seed": seed}})
-    shares = load_config(settings.preset, row.reading, tree).stages
+    shares = load_method_config(row.method, settings.preset, row.reading, tree).stages
     rest = shares.transition + shares.full_rl
     if not rest:  # the ablation that never leaves the warm-up
         return tree
@@ -159,7 +152,7 @@ def row_overrides(settings: BenchmarkSettings, row: Row, seed: int, steps: int) 
 
 def _group(tree: Any, where: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
-        raise InputError(f"setting {where}", f"{tree!r} is no group of settings", "Write an object of settings")
+        raise InputError(f"setting {where}", f"{shown(tree)} is no group of settings", "Write an object of settings")
     return tree
 
 
@@ -167,7 +160,7 @@ def _noise(tree: Any, where: str) -> Noise:
     options = dict(_group(tree, where))
     kind = options.pop("kind", None)
     if not isinstance(kind, str):
-        raise InputError(f"setting {where}.kind", f"it is {kind!r}", 'Name the noise, e.g. "kind": "mt"')
+        raise InputError(f"setting {where}.kind", f"it is {shown(kind)}", 'Name the noise, e.g. "kind": "mt"')
     return Noise(kind=kind, options=options)
 
 
@@ -181,15 +174,9 @@ def _check(settings: BenchmarkSettings) -> None:
     for name in ("datalist", "noises", "ratios", "seeds", "rows"):
         if not getattr(settings, name):
             raise InputError(f"setting {name}", "it is empty", "See docs/benchmark.md for an example")
-    for name in ("warm_up_steps", "steps"):
-        if getattr(settings, name) < 1:
-            raise InputError(f"setting {name}", f"{getattr(settings, name)} is below 1", "Give the number of steps")
     for name, values in (("ratios", settings.ratios), ("seeds", settings.seeds)):
         if len(set(values)) < len(values):
             raise InputError(f"setting {name}", f"{list(values)} names one of them twice", "Remove it")
-    _check_ratios(settings.ratios, "ratios")
-    if min(settings.seeds) < 0:
-        raise InputError("setting seeds", f"{min(settings.seeds)} is negative", "Give numbers from 0 up")
     _check_names([*settings.noises, CLEAN], "noises")
     _check_names(settings.rows, "rows")
     for name in ("reference", "baseline"):
@@ -197,30 +184,24 @@ def _check(settings: BenchmarkSettings) -> None:
     _refuse("overrides", settings.overrides, {"train": ("steps", "seed")})
     for name, row in settings.rows.items():
         where = f"rows.{name}"
+        _known(row.method, METHODS, f"{where}.method")
         for noise in row.noises or ():
             _known(noise, settings.noises, f"{where}.noises")
         for ratio in row.ratios or ():
             _known(ratio, settings.ratios, f"{where}.ratios")
-        if row.verified < 0:
-            raise InputError(f"setting {where}.verified", f"{row.verified} is negative", "Give a number of cases")
         _refuse(f"{where}.overrides", row.overrides, _NOT_A_ROWS)
         try:
             row_overrides(settings, row, settings.seeds[0], settings.steps)
         except InputError as error:
             raise InputError(f"{where}: {error.what}", error.why, error.do) from error
-    load_config(settings.preset, "corrected", warm_up_overrides(settings, settings.seeds[0]))
-
-
-def _check_ratios(ratios: Iterable[float], where: str) -> None:
-    for ratio in ratios:
-        if not 0 <= ratio <= 1:
-            raise InputError(f"setting {where}", f"{ratio} lies outside 0 to 1", "Give shares of the cases, e.g. 0.5")
+    load_method_config("supervised", settings.preset, "corrected", warm_up_overrides(settings, settings.seeds[0]))
 
 
 def _check_names(names: Iterable[str], where: str) -> None:
     """File names are made of them: they must differ in letters and digits."""
     seen: dict[str, str] = {}
     for name in names:
+        require_text(name, where)
         short = slug(name)
         if not short or len(short) > 60:
             raise InputError(f"setting {where}.{name}", "it is no name of 1 to 60 letters and digits", "Change it")

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..atomic_files import made_folder, not_written
+from ..config_building import require_number
 from ..data.case_checks import read_case
 from ..data.cases import intensity_of
 from ..data.datalist import Case, DataList, load_datalist
@@ -28,7 +29,7 @@ from ..exchange.model_package import load_package
 from ..exchange.run_folder import resolve_model
 from ..exchange.trained_model import TrainedModel, load_model
 from ..file_places import require_output_files, require_output_folder
-from ..inference.refinement import DEFAULT_TRUST, predict
+from ..inference.refinement import DEFAULT_TRUST, LARGEST_OVERLAP, predict
 from ..job_control import JobControl
 from ..scratch_folders import REPLACED, scratch_folder
 from .label_editing import box_around, edit_label, window_count
@@ -83,6 +84,7 @@ def audit(
     with EventLog(None, listeners) as events:
         events.emit("started", job="audit", output=str(output))
         with failures_told(events):
+            require_number("overlap", overlap, 0, LARGEST_OVERLAP)
             done = _audit(Path(datalist), model, output, choose_device(device), overlap, overwrite, events, control)
         for warning in done.warnings:
             events.emit("warning", text=warning)

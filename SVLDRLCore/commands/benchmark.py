@@ -22,18 +22,18 @@ from ..atomic_files import write_json_atomically
 from ..benchmarking.plan import Job, first_difference, plan_jobs, plan_runs, recipe
 from ..benchmarking.results import write_results
 from ..benchmarking.settings import BenchmarkSettings, datalist_path, read_settings
+from ..config_building import read_json_object, require_number
 from ..data.datalist import Case, DataList, load_datalist
 from ..errors import InputError
 from ..events import EventLog, Listener, failures_told
 from ..file_places import require_output_folder
 from ..job_control import JobControl
 from ..learning.checkpoints import FolderLock
-from ..methods.registry import METHODS
 from .benchmark_folder import BenchmarkFolder, result_rows
 from .benchmark_jobs import on_one_grid
 from .benchmark_known import TAKEN_OVER, give_up_needed, read_known, take_over
 from .benchmark_processes import JobQueue
-from .corrupt import NOISES, corrupt
+from .corrupt import NOISES, corrupt, require_noise
 
 _NOT_OPTIONS = ("datalist", "output", "noise", "ratio", "seed", "listeners", "control")
 
@@ -102,10 +102,9 @@ class _Plan:
 
 def _prepare(config: Path, output: Path, workers: int) -> _Plan:
     """Everything that can be wrong is looked at before anything is written."""
-    if workers < 1:
-        raise InputError("workers", f"{workers} is below 1", "Give the number of jobs to run at a time")
+    require_number("workers", workers, 1, 1024, whole=True)
     settings = read_settings(config)
-    check_noises_and_methods(settings)
+    check_noises(settings)
     datalist = datalist_path(settings, config.resolve().parent)
     settings, listed = on_one_grid(settings, datalist), load_datalist(datalist)
     if not listed.validation or any(case.label is None for case in listed.validation):
@@ -126,7 +125,7 @@ def _prepare(config: Path, output: Path, workers: int) -> _Plan:
                 f"it was done with other settings ({changed})",
                 "Take the change back, choose another output folder, or delete the file: the job is done again",
             )
-    tree = json.loads(config.read_text("utf-8-sig"))
+    tree = read_json_object(config, "See docs/benchmark.md for an example")
     return _Plan(settings, tree, folder, datalist, checksums, data, jobs)
 
 
@@ -139,8 +138,8 @@ def _refuse_data_there(datalist: Path, listed: DataList, output: Path) -> None:
             raise InputError(str(output), f"the data's file {file} lies in it", "Choose another folder")
 
 
-def check_noises_and_methods(settings: BenchmarkSettings) -> None:
-    """What only the commands know: the kinds and options of noises, and the methods.
+def check_noises(settings: BenchmarkSettings) -> None:
+    """What only the commands know: the kinds and options of noises.
 
     Raises:
         InputError: one that there is not, by name.
@@ -153,10 +152,10 @@ def check_noises_and_methods(settings: BenchmarkSettings) -> None:
             if option not in options:
                 known = f"Known here: kind, {', '.join(options)}"
                 raise InputError(f"setting noises.{name}.{option}", "there is none of that name", known)
-    for name, row in settings.rows.items():
-        if row.method not in METHODS:
-            known = f"Use one of {', '.join(METHODS)}"
-            raise InputError(f"setting rows.{name}.method", f"there is no {row.method!r}", known)
+        try:
+            require_noise(noise.kind, **noise.options)
+        except InputError as error:
+            raise InputError(f"setting noises.{name}: {error.what}", error.why, error.do) from error
 
 
 def data_checksums(datalist: Path) -> dict[str, str]:

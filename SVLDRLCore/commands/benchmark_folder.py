@@ -94,7 +94,7 @@ class BenchmarkFolder:
             return None
         try:
             return dict(json.loads(path.read_text("utf-8")))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise InputError(str(path), f"it is damaged ({error})", "Delete it: the job is done again") from error
 
 

@@ -189,7 +189,7 @@ def do_job(
     measured = run_job(folder, settings, job, datalist, control)
     result = {"job": job.about, "recipe": wanted, "peak_memory_mb": peak_memory_mb(), **measured}
     write_json_atomically(folder.result_path(job), result)
-    for checkpoint in (folder.run(job).checkpoint, folder.run(job).mask_checkpoint):
+    for checkpoint in folder.run(job).checkpoints:
         checkpoint.unlink(missing_ok=True)  # large, and of no use once the model is there
 
 

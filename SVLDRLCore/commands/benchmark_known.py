@@ -50,7 +50,7 @@ def read_known(source: Path, datalist: Path, data: str, versions: Mapping[str, s
     try:
         told = dict(json.loads(path.read_text("utf-8")))
         tree, theirs, their_data = dict(told.pop("config")), dict(told["versions"]), told["data"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(str(path), f"it cannot be read ({error!r})", "Name the folder of a benchmark") from error
     if their_data != data:
         raise InputError(str(path), f"it is of other data than {datalist}", "Leave it out: nothing there is comparable")

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..atomic_files import files_together, made_folder, write_json_atomically
 from ..config import Config, load_config, with_values
+from ..config_building import LARGEST_SEED, require_number, shown
 from ..data.cases import in_memory, load_image, load_training_case
 from ..data.cropped_segmentations import on_image_grid
 from ..data.datalist import Case, DataList, load_datalist, save_datalist
@@ -65,6 +66,33 @@ def corrupt(
         )  # fmt: skip
 
 
+def require_noise(
+    noise: str,
+    ratio: float = 0.5,
+    seed: int = 0,
+    strength: str = "strong",
+    left_out: float = 0.2,
+    source_cases: int = 2,
+    preset: str = "general",
+    lowest_dice: float = 0.70,
+    highest_dice: float = 0.75,
+) -> None:
+    """InputError for an option of `corrupt` that cannot be used, by name."""
+    if noise not in NOISES or strength not in tuple(MT_STRENGTHS_MM):
+        raise InputError(
+            f"noise {shown(noise)} of strength {shown(strength)}", "there is none of that name",
+            f"Use one of {NOISES} and of {tuple(MT_STRENGTHS_MM)}",
+        )  # fmt: skip
+    shares = {"ratio": ratio, "left_out": left_out, "lowest_dice": lowest_dice, "highest_dice": highest_dice}
+    for name, share in shares.items():
+        require_number(name, share, 0, 1)
+    if lowest_dice > highest_dice:
+        raise InputError("lowest_dice", f"{lowest_dice} is above highest_dice", "Correct the two")
+    require_number("seed", seed, 0, LARGEST_SEED, whole=True)
+    require_number("source_cases", source_cases, 1, 10**6, whole=True)
+    load_config(preset, "corrected")
+
+
 Noisy = dict[int, tuple[Volume, float]]
 
 
@@ -82,15 +110,7 @@ def _corrupt(
     events: EventLog,
     control: JobControl,
 ) -> Path:
-    if noise not in NOISES or strength not in MT_STRENGTHS_MM:
-        raise InputError(
-            f"noise {noise!r} of strength {strength!r}", "there is none of that name",
-            f"Use one of {NOISES} and of {tuple(MT_STRENGTHS_MM)}",
-        )  # fmt: skip
-    if not 0 <= left_out <= 1:
-        raise InputError("left_out", f"{left_out} lies outside 0 to 1", "Give the share of slices, e.g. 0.2")
-    if not 0 <= ratio <= 1:
-        raise InputError("ratio", f"{ratio} lies outside 0 to 1", "Give the share of cases to corrupt, e.g. 0.5")
+    require_noise(noise, ratio, seed, strength, left_out, source_cases, preset, *dice_range)
     require_output_folder(output, [datalist])
     if output.exists() and any(output.iterdir()):
         raise InputError(str(output), "the folder is not empty", "Choose a new or empty folder")

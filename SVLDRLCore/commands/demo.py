@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..atomic_files import write_json_atomically
+from ..config_building import LARGEST_SEED, require_number
 from ..data.volumes import read_label
 from ..errors import InputError
 from ..evaluation.metrics import definition_text, mask_metrics
@@ -85,6 +86,7 @@ def demo(
     with EventLog(None, [seen.append, *listeners]) as events:
         events.emit("started", job="demo", output=str(output), seed=seed)
         with failures_told(events):
+            require_number("seed", seed, 0, LARGEST_SEED, whole=True)
             _require_report_extra()
             _refuse_foreign_files(output)
             with scratch_folder(output.parent) as scratch:

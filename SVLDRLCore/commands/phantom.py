@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..config_building import LARGEST_SEED, require_number
 from ..data.datalist import Case, load_datalist, save_datalist
 from ..errors import InputError
 from ..events import EventLog, Listener, failures_told
@@ -48,8 +49,10 @@ def phantom(
     with EventLog(None, listeners) as events:
         events.emit("started", job="phantom", output=str(output), seed=seed)
         with failures_told(events):
+            require_number("cases", cases, 0, 10**5, whole=True)
             if cases < 2:
                 raise InputError("cases", f"{cases} are too few to learn from", "Give 2 or more, e.g. 20")
+            require_number("seed", seed, 0, LARGEST_SEED, whole=True)
             require_output_folder(output)
             if output.exists() and any(output.iterdir()):
                 raise InputError(str(output), "it is in use", "Choose a new or empty folder")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from ..atomic_files import files_together
+from ..config_building import require_number
 from ..data.cases import intensity_of
 from ..data.cropped_segmentations import on_image_grid
 from ..data.overlap import dice_of
@@ -34,7 +34,7 @@ from ..exchange.run_folder import resolve_model
 from ..exchange.trained_model import TrainedModel, load_model
 from ..file_places import require_output_files, require_output_folder
 from ..inference.islands import without_islands
-from ..inference.refinement import DEFAULT_TRUST, predict
+from ..inference.refinement import DEFAULT_TRUST, LARGEST_OVERLAP, predict
 from ..job_control import JobControl
 from ..learning.unseen_cases import WORTH_TELLING
 from ..scratch_folders import scratch_folder
@@ -123,7 +123,7 @@ def refine(
     with EventLog(None, listeners) as events:
         events.emit("started", job="refine", output=str(output))
         with failures_told(events), ExitStack() as temporary:
-            _check_numbers(trust, overlap, policy_steps, smallest_island_ml)
+            _check_numbers(trust, margin_mm, overlap, policy_steps, smallest_island_ml)
             _check_source(model, rough, learn_from_this_case, keep_model)
             _check_places(images, rough, model, output, confidence, keep_model, overwrite)
             options = _Options(
@@ -171,15 +171,14 @@ def _check_places(
         raise InputError(str(keep_model), "the folder exists", "Choose another name, or allow overwriting")
 
 
-def _check_numbers(trust: float, overlap: float, policy_steps: int, smallest_island_ml: float) -> None:
-    if not 0 <= trust <= 1:
-        raise InputError("trust", f"{trust} lies outside 0 to 1", "Give 0 (believe the model) to 1 (keep my mask)")
-    if not 0 <= overlap < 1:
-        raise InputError("overlap", f"{overlap} lies outside 0 to 1", "Give e.g. 0.5")
-    if policy_steps < 0:
-        raise InputError("policy_steps", f"{policy_steps} is negative", "Give 1 or more, or 0 for the model's own")
-    if not (smallest_island_ml >= 0 and math.isfinite(smallest_island_ml)):
-        raise InputError("smallest_island_ml", f"{smallest_island_ml} is no volume", "Give millilitres, e.g. 0.5")
+def _check_numbers(
+    trust: float, margin_mm: float, overlap: float, policy_steps: int, smallest_island_ml: float
+) -> None:
+    require_number("trust", trust, 0, 1)
+    require_number("margin_mm", margin_mm, 0, 10_000)
+    require_number("overlap", overlap, 0, LARGEST_OVERLAP)
+    require_number("policy_steps", policy_steps, 0, 100, whole=True)
+    require_number("smallest_island_ml", smallest_island_ml, 0, 1e6)
 
 
 def _check_source(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..config import Config, config_from_dict, config_to_dict, load_config, with_values
+from ..atomic_files import made_folder
+from ..config import Config, config_from_dict, config_to_dict, with_values
+from ..config_building import shown
 from ..data.cases import load_training_cases
 from ..data.datalist import Case, load_datalist
 from ..data.spacing import median_spacing
@@ -22,25 +25,48 @@ from ..evaluation.tables import csv_text
 from ..events import EventLog, Listener, failures_told
 from ..exchange.model_card import write_model_card
 from ..exchange.model_package import save_package
-from ..exchange.run_folder import RunFolder, open_run, resolve_model
+from ..exchange.run_binding import (
+    bound_content,
+    bound_list,
+    bound_run,
+    require_same,
+    require_same_names,
+    resumed_config,
+)
+from ..exchange.run_folder import RunFolder, read_run, require_free, resolve_model, write_run
 from ..exchange.trained_model import load_model, package_config, package_tensors
 from ..file_places import require_output_folder
 from ..job_control import JobControl
 from ..learning.checkpoints import FolderLock
 from ..learning.run_input import RunInput
+from ..learning.trainer import require_precision
 from ..learning.training_run import RunResult, run_training
-from ..methods.registry import METHODS
+from ..methods.registry import load_method_config
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the caller asks for; None: the usual, or on resuming as it was."""
+
+    datalist: Path
+    preset: str | None
+    method: str | None
+    reading: str | None
+    overrides: dict[str, Any]
+    verified: tuple[str, ...] | None
+    clean_list: Path | None
+    initial_model: Path | None
 
 
 def train(
     datalist: str | Path,
     output: str | Path,
     *,
-    preset: str = "general",
-    method: str = "svl_drl",
-    reading: str = "extended",
+    preset: str | None = None,
+    method: str | None = None,
+    reading: str | None = None,
     overrides: dict[str, Any] | None = None,
-    verified: Sequence[str] = (),
+    verified: Sequence[str] | None = None,
     clean_list: str | Path | None = None,
     initial_model: str | Path | None = None,
     resume: bool = False,
@@ -51,12 +77,15 @@ def train(
 
     Args:
         datalist: MONAI / Decathlon JSON or a folder; only its training list is learned from.
-        output: a new folder; with `resume` one where a training was started (its own settings count then).
-        preset, reading, overrides: see `load_config`.
-        method: "svl_drl", "supervised" or one of the compared methods (see `methods.registry.METHODS`).
+        output: a new folder; with `resume` one where a training was started.
+        preset, reading, overrides: see `load_config`; "general" and "extended" if not given.
+        method: "svl_drl" (if not given), "supervised" or one of the compared methods (see `methods.registry.METHODS`).
+            Each is that method alone: what the reading adds to SVL-DRL counts in others only if `overrides` say so.
         verified: names of training cases whose labels can be trusted, beside those the datalist marks.
         clean_list: a datalist whose `validation` cases choose the best model; else held-out noisy cases do.
         initial_model: start encoder and segmentation decoder from this model (a shared warm-up).
+        resume: go on with the training in `output`. What is not given is as it was; what is given, and the data, must
+            be the same by content. Files may have moved, and `train.device` may change.
         listeners: called with each event; also written to `output`/events.jsonl.
         control: to pause or cancel from another thread.
 
@@ -64,15 +93,19 @@ def train(
         InputError: bad input, by name, before training starts; or a training that cannot go on.
         Cancelled: stopped; `resume=True` goes on from there.
     """
-    try:
-        folder, settings = _open(
-            datalist, output, preset, method, reading, overrides, verified, clean_list, initial_model, resume
-        )
-    except InputError as error:
-        with EventLog(None, listeners) as events:
-            events.failed(error)
-        raise
-    with FolderLock(folder.path), EventLog(folder.events, listeners) as events:
+    asked = _Asked(
+        Path(datalist), preset, method, reading, overrides or {}, None if verified is None else tuple(verified),
+        None if clean_list is None else Path(clean_list), None if initial_model is None else Path(initial_model),
+    )  # fmt: skip
+    folder = RunFolder(Path(output))
+    with ExitStack() as held:
+        with EventLog(None, listeners) as early, failures_told(early):
+            settings = _resumed_settings(folder, asked) if resume else _new_settings(folder, asked)
+            _held_alone(folder, held)
+            if not resume:
+                require_free(folder)  # another start may have been faster
+                write_run(folder, settings)
+        events = held.enter_context(EventLog(folder.events, listeners))
         events.emit("started", job="train", output=str(folder.path), resumed=resume)
         with failures_told(events, "; resume to go on"):
             model = _train(settings, folder, events, control or JobControl(), resume)
@@ -80,45 +113,66 @@ def train(
     return model
 
 
-def _open(
-    datalist: str | Path,
-    output: str | Path,
-    preset: str,
-    method: str,
-    reading: str,
-    overrides: dict[str, Any] | None,
-    verified: Sequence[str],
-    clean_list: str | Path | None,
-    initial_model: str | Path | None,
-    resume: bool,
-) -> tuple[RunFolder, dict[str, Any]]:
-    """The run's folder and settings, once everything that can be wrong with them has been looked at."""
-    settings = {
-        "datalist": str(Path(datalist).resolve()),
+def _held_alone(folder: RunFolder, held: ExitStack) -> None:
+    with made_folder(folder.path):
+        held.enter_context(FolderLock(folder.path))
+
+
+def _new_settings(folder: RunFolder, asked: _Asked) -> dict[str, Any]:
+    """The settings of a new training, once everything that can be wrong with them has been looked at.
+
+    Nothing is written: a wrong path must not leave a folder behind.
+    """
+    method = asked.method or "svl_drl"
+    config = load_method_config(method, asked.preset or "general", asked.reading or "extended", asked.overrides)
+    require_precision(config.train, choose_device(config.train.device))
+    listed = load_datalist(asked.datalist)
+    structures_of(listed.labels, config.data.regions)
+    split_cases(listed.training, asked.verified or (), config)
+    if asked.clean_list is not None and not load_datalist(asked.clean_list).validation:
+        raise InputError(str(asked.clean_list), "its validation list is empty", "List the clean cases there")
+    lists = [asked.datalist, *([asked.clean_list] if asked.clean_list else [])]
+    initial = [] if asked.initial_model is None else [resolve_model(asked.initial_model)]
+    require_output_folder(folder.path, lists, closed=initial)
+    require_free(folder)
+    return _told(method, config, asked)
+
+
+def _resumed_settings(folder: RunFolder, asked: _Asked) -> dict[str, Any]:
+    """The settings of a training that goes on: its own, which what is asked must not contradict."""
+    stored = read_run(folder)
+    require_same_names(stored, method=asked.method)
+    require_same_names(stored["config"], preset=asked.preset, reading=asked.reading)
+    config = resumed_config(stored["config"], asked.overrides)
+    require_precision(config.train, choose_device(config.train.device))
+    given = _told(stored["method"], config, asked)
+    kept = {key: stored.get(key) for key in ("verified", "clean_list", "initial_model") if getattr(asked, key) is None}
+    return {**given, **kept, "bound": stored.get("bound")}
+
+
+def _told(method: str, config: Config, asked: _Asked) -> dict[str, Any]:
+    """The content of run.json."""
+    return {
+        "datalist": str(asked.datalist.resolve()),
         "method": method,
-        "config": config_to_dict(load_config(preset, reading, overrides)),
-        "verified": list(verified),
-        "clean_list": None if clean_list is None else str(Path(clean_list).resolve()),
-        "initial_model": None if initial_model is None else str(Path(initial_model).resolve()),
+        "config": config_to_dict(config),
+        "verified": list(asked.verified or ()),
+        "clean_list": None if asked.clean_list is None else str(asked.clean_list.resolve()),
+        "initial_model": None if asked.initial_model is None else str(asked.initial_model.resolve()),
     }
-    if method not in METHODS:
-        raise InputError(f"method {method!r}", "there is none of that name", f"Use one of {', '.join(METHODS)}")
-    if not resume:  # a wrong path must not leave a folder behind
-        load_datalist(datalist)
-        if clean_list is not None and not load_datalist(clean_list).validation:
-            raise InputError(str(clean_list), "its validation list is empty", "List the clean cases there")
-        initial = [] if initial_model is None else [resolve_model(initial_model)]
-        require_output_folder(output, [datalist, *([clean_list] if clean_list else [])], closed=initial)
-    return open_run(output, settings, resume)
 
 
 def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, control: JobControl, resume: bool) -> Path:
     config = config_from_dict(settings["config"])
     listed = load_datalist(settings["datalist"])
     structures = structures_of(listed.labels, config.data.regions)
-    training, held_out = split_cases(listed.training, settings["verified"], config)
+    training, held_out = split_cases(listed.training, settings["verified"] or (), config)
+    clean = None
     if settings["clean_list"] is not None:
-        training, held_out = [*training, *held_out], list(load_datalist(settings["clean_list"]).validation)
+        clean = load_datalist(settings["clean_list"]).validation
+        training, held_out = [*training, *held_out], []
+    of_list = bound_list(listed.labels, listed.training, training, held_out, clean)
+    require_same(str(folder.path), settings.get("bound"), of_list)
     if config.data.spacing_mm is None:
         config = with_values(config, data={"spacing_mm": median_spacing(training)})
     if config.train.threads:
@@ -128,13 +182,20 @@ def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, contro
         control.check()
         events.progress(done, total, "reading cases")
 
-    cases = load_training_cases([*training, *held_out], config.data, structures, progress)
+    chooses = held_out if clean is None else list(clean)
+    cases = load_training_cases([*training, *chooses], config.data, structures, progress)
+    learned, choosing = cases[: len(training)], cases[len(training) :]
     initial = None
     if settings["initial_model"] is not None:
         initial = load_model(settings["initial_model"]).network.state_dict()
+    data = bound_content(
+        of_list, learned if clean is not None else cases, choosing if clean is not None else [], initial
+    )
+    require_same(str(folder.path), settings.get("bound"), data)
+    write_run(folder, settings | {"bound": data})
     given = RunInput(
-        config, settings["method"], structures, cases[: len(training)], cases[len(training) :],
-        choose_device(config.train.device), initial,
+        config, settings["method"], structures, learned, choosing,
+        choose_device(config.train.device), initial, bound_run(settings["method"], config, data),
     )  # fmt: skip
     result = run_training(given, folder, events, control, resume)
     return _write_models(given, result, listed.labels, folder)
@@ -180,8 +241,11 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r}", "it is not here or not known", "Use auto, cpu or cuda") from error
+        known = device.type in ("cpu", "cuda", "mps")
+    except (RuntimeError, AssertionError, ValueError, TypeError):
+        known = False
+    if not known:
+        raise InputError(f"device {shown(name)}", "it is not here or not known", "Use auto, cpu or cuda")
     return device
 
 

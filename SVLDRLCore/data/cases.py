@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..config import DataConfig
 from ..errors import InputError
 from .case_checks import read_case
+from .content_digest import content_digest
 from .datalist import Case
 from .prepare import Intensity, PreparedImage, prepare_image, prepare_label
 from .structures import Structures
@@ -28,6 +29,7 @@ class TrainingCase:
         valid: uint8 (1, D, H, W), 0 where a volume smaller than the patch was padded.
         spacing_dhw: mm.
         verified: the user trusts this label.
+        image_digest, label_digest: `content_digest` of what was read; "" for a case that was not.
     """
 
     name: str
@@ -36,6 +38,8 @@ class TrainingCase:
     valid: Tensor
     spacing_dhw: tuple[float, float, float]
     verified: bool = False
+    image_digest: str = ""
+    label_digest: str = ""
 
 
 def intensity_of(config: DataConfig) -> Intensity:
@@ -60,7 +64,10 @@ def load_training_case(case: Case, config: DataConfig, structures: Structures) -
     prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
     masks = structures.masks(prepare_label(label, prepared))
     spacing = tuple(float(s) for s in prepared.geometry.spacing_dhw)
-    return in_memory(case.name, prepared.array, masks, spacing, config.patch_size, case.verified)
+    loaded = in_memory(case.name, prepared.array, masks, spacing, config.patch_size, case.verified)
+    return replace(
+        loaded, image_digest=content_digest(images, np.float32), label_digest=content_digest([label], np.uint16)
+    )
 
 
 def in_memory(

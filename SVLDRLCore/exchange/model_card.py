@@ -21,8 +21,11 @@ METHOD_NAMES = {
 READING_NAMES = {
     "as_printed": "the method exactly as printed in the paper",
     "corrected": "the paper's method with its inconsistencies put right",
-    "extended": "the corrected method, with label reliability and mask agents added",
+    "extended": "the corrected method",
 }
+
+ADDED = {"reliability": "label reliability", "mask_agents": "mask agents"}
+"""What settings add to a method, whichever it is -> how the card calls it."""
 
 NOISE_HANDLING = {
     "svl_drl": (
@@ -79,8 +82,12 @@ def write_model_card(
     reading = config.get("reading")
     if method == "svl_drl" and reading is not None:
         made_by += f", {READING_NAMES.get(str(reading), reading)}"
+    added = [name for section, name in ADDED.items() if _section(config, section).get("enabled")]
+    if added:
+        made_by += f", with {' and '.join(added)} added"
     noise = NOISE_HANDLING.get(method, f"See the method: {made_by}.")
     if _section(config, "reliability").get("enabled"):
+        noise = "Every label is learned from as it is." if method == "supervised" else noise
         noise += " Cases whose labels look unreliable weigh less."
     sections = {
         "Intended use": INTENDED_USE,

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import made_folder, write_json_atomically
+from ..atomic_files import write_json_atomically
 from ..errors import InputError
-from ..file_places import require_output_folder
+
+FORMAT = 2
+"""Of run.json. 1 (which told no number, version 0.1) did not tell what the run's data held."""
+_LOCKS = (".lock", ".training.lock", ".training.holder.json")
 
 
 @dataclass(frozen=True)
@@ -42,35 +45,60 @@ class RunFolder:
     def mask_checkpoint(self) -> Path:
         return self.path / "checkpoint_mask_agents.pt"
 
+    @property
+    def checkpoints(self) -> tuple[Path, ...]:
+        """Both, each with the generation before it; they need not be there."""
+        newest = (self.checkpoint, self.mask_checkpoint)
+        return tuple(path for each in newest for path in (each, previous_generation(each)))
 
-def open_run(path: str | Path, settings: dict[str, Any], resume: bool) -> tuple[RunFolder, dict[str, Any]]:
-    """A new run folder holding `settings`, or an old one with the settings it was started with.
 
-    Raises:
-        InputError: the folder is in use and `resume` is not asked, or there is nothing to resume.
-    """
-    folder = RunFolder(Path(path))
-    require_output_folder(folder.path)
+def previous_generation(checkpoint: Path) -> Path:
+    """Where the checkpoint before the newest one is kept."""
+    return checkpoint.with_name(f"{checkpoint.stem}_previous{checkpoint.suffix}")
+
+
+def require_free(folder: RunFolder) -> None:
+    """InputError unless a new training may be started there: an empty folder, or one that is not there yet."""
     if folder.settings.is_file():
-        if not resume:
-            raise InputError(
-                str(folder.path),
-                "a training has been started there",
-                "Add --resume, or choose another folder",
-            )
-        try:
-            return folder, json.loads(folder.settings.read_text("utf-8"))
-        except ValueError as error:
-            raise InputError(str(folder.settings), f"it is damaged ({error})", "Start a new training") from error
-    if resume:
-        raise InputError(str(folder.path), "no training was started there", "Start it without resuming")
-    if folder.path.exists() and any(p.name != ".lock" for p in folder.path.iterdir()):
+        raise InputError(
+            str(folder.path), "a training has been started there", "Add --resume, or choose another folder"
+        )
+    if folder.path.exists() and (not folder.path.is_dir() or any(p.name not in _LOCKS for p in folder.path.iterdir())):
         raise InputError(
             str(folder.path), "the folder holds other files and no training", "Choose a new or empty folder"
         )
-    with made_folder(folder.path):
-        write_json_atomically(folder.settings, settings)
-    return folder, settings
+
+
+def read_run(folder: RunFolder) -> dict[str, Any]:
+    """The settings that the training there was started with: "method", "config", "datalist", ...
+
+    Raises:
+        InputError: there is none, its run.json is damaged, or a newer version wrote it.
+    """
+    if not folder.settings.is_file():
+        raise InputError(str(folder.path), "no training was started there", "Start it without resuming")
+    try:
+        settings = json.loads(folder.settings.read_text("utf-8"))
+        version = settings.get("format", 1)
+        complete = isinstance(settings["config"], dict) and isinstance(settings["method"], str)
+    except (OSError, ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
+        why = f"it is damaged ({type(error).__name__}: {error})"
+        raise InputError(str(folder.settings), why, "Start a new training in another folder") from error
+    if not complete:
+        raise InputError(str(folder.settings), "it is damaged", "Start a new training in another folder")
+    if version not in (1, FORMAT):
+        raise InputError(
+            str(folder.settings), f"it has format {version!r}, this program reads up to {FORMAT}",
+            "Resume with the version of the program that started it",
+        )  # fmt: skip
+    if version == 1 and settings["method"] != "svl_drl":  # 0.1 trained no mask agents there, whatever was set
+        settings["config"] = {**settings["config"], "mask_agents": {"enabled": False}}
+    return settings
+
+
+def write_run(folder: RunFolder, settings: dict[str, Any]) -> None:
+    """Replace run.json."""
+    write_json_atomically(folder.settings, {**settings, "format": FORMAT})
 
 
 def resolve_model(path: str | Path) -> Path:

@@ -139,3 +139,7 @@ def edited(
 
     size = model.config.data.patch_size
     return predict_maps(agents, torch.from_numpy(inputs), size, overlap, batch_size, device, progress).numpy()
+
+
+LARGEST_OVERLAP = 0.95
+"""Of two sliding windows; with more, a volume takes days."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -9,7 +10,7 @@ import shutil
 import socket
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,16 +19,24 @@ import filelock
 import numpy as np
 import torch
 
-from SVLDRLCore.atomic_files import remove_leftovers, write_atomically, write_json_atomically
+from SVLDRLCore.atomic_files import remove_leftovers, sync_folder, write_atomically, write_json_atomically
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.exchange.run_folder import previous_generation
 
 FORMAT, VERSION = "svldrl-checkpoint", 1
+
+
+class OtherVersionError(InputError):
+    """A checkpoint of another format version, as sound as it may be."""
+
 
 Generators = Mapping[str, np.random.Generator | torch.Generator]
 
 
 def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     """Replace `path` by `state`; a kill or a full disk at any moment leaves the old checkpoint.
+
+    The one before is kept beside it (`previous_generation`), should the disk damage the new one later.
 
     Args:
         path: the checkpoint, in an existing folder.
@@ -39,13 +48,44 @@ def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> N
     """
     content = {"format": FORMAT, "version": VERSION, "state": _checked(state, "state")}
     try:
-        write_atomically(path, lambda file: torch.save(content, file), _damage)
+        with _kept_as_previous(Path(path)):
+            write_atomically(path, lambda file: torch.save(content, file), _damage)
     except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
         raise InputError(
             str(path),
             f"the checkpoint could not be written ({_first_cause(error)}); {_free_space(path)}",
             "Free some space or choose another folder; an earlier checkpoint there is as it was",
         ) from error
+
+
+def has_checkpoint(path: Path) -> bool:
+    """Whether there is a checkpoint, or the one before it."""
+    return path.is_file() or previous_generation(path).is_file()
+
+
+def load_newest_checkpoint(path: Path, tell: Callable[[str], None]) -> dict[str, Any]:
+    """The state in `path`, or in the generation before it where that cannot be read; `tell` is called then.
+
+    Raises:
+        InputError: neither can be read.
+    """
+    try:
+        return load_checkpoint(path)
+    except OtherVersionError:  # it is sound: nothing to fall back from
+        raise
+    except InputError as newest:
+        before = previous_generation(path)
+        if not before.is_file():
+            raise
+        try:
+            state = load_checkpoint(before)
+        except InputError as older:
+            why = f"{newest.why}; nor can {before.name}, the one before it ({older.why})"
+            raise InputError(str(path), why, newest.do) from older
+        with contextlib.suppress(OSError):  # the damaged one must not become the generation before the next
+            os.replace(before, path)
+        tell(f"{path.name}: {newest.why}. The training goes on from the one before it")
+        return state
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -65,7 +105,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise _not_ours(path, "it was written by another program")
     if content.get("version") != VERSION:
-        raise InputError(
+        raise OtherVersionError(
             str(path),
             f"it has format version {content.get('version')!r}, this program reads {VERSION}",
             "Resume with the version of the program that wrote it",
@@ -155,6 +195,29 @@ class FolderLock:
             return f"process {holder['pid']} on {holder['host']}"
         except (OSError, ValueError, KeyError, TypeError):  # it has just taken the lock
             return "another process"
+
+
+@contextlib.contextmanager
+def _kept_as_previous(path: Path) -> Iterator[None]:
+    """What stands at `path` before the block is its previous generation once the block has replaced it.
+
+    By a second link to the file: at any moment at least one whole generation has its own name.
+    """
+    if not path.is_file():
+        yield
+        return
+    kept = path.with_name(f".writing-{path.name}.tmp")  # as `remove_leftovers` knows them, should a kill leave it
+    kept.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(path, kept)
+        except OSError:  # the file system has no links
+            shutil.copyfile(path, kept)
+        yield
+        os.replace(kept, previous_generation(path))
+    finally:
+        kept.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def _checked(value: Any, where: str) -> Any:

@@ -17,6 +17,7 @@ from ..exchange.trained_model import build_mask_network
 from ..job_control import JobControl
 from ..methods.mask_agents import OPINION, REINFORCEMENT, MaskAgents
 from .case_predictions import predict_cases
+from .checkpoints import has_checkpoint
 from .label_review import LabelReview
 from .run_input import RunInput
 from .stages import Stage
@@ -62,8 +63,9 @@ def train_mask_agents(
         method, sampler, mask_stages(network, agents), mask_optimiser(config), config.train,
         device=given.device, events=events, control=control,
         checkpoint=folder and folder.mask_checkpoint, hooks=Hooks(generators={"agents": generator}),
+        bound=given.bound,
     )  # fmt: skip
-    if resume and folder is not None and folder.mask_checkpoint.is_file():
+    if resume and folder is not None and has_checkpoint(folder.mask_checkpoint):
         trainer.resume()
     trainer.run()
     return trainer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -18,6 +19,7 @@ class RunInput:
     Attributes:
         training: cases that are learned from.
         held_out: cases that choose the best model; noisy like the rest, or the clean list the user named.
+        bound: what the state of the run depends on (`run_binding.bound_run`); checkpoints are bound to it.
     """
 
     config: Config
@@ -27,3 +29,4 @@ class RunInput:
     held_out: list[TrainingCase]
     device: torch.device
     initial_weights: dict[str, torch.Tensor] | None = None
+    bound: dict[str, Any] | None = None

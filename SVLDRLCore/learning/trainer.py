@@ -16,9 +16,10 @@ from ..config import OptimiserConfig, TrainConfig
 from ..data.sampler import Batch
 from ..errors import Cancelled, InputError
 from ..events import EventLog, TimeLeft
+from ..exchange.run_binding import require_same
 from ..job_control import JobControl
 from ..methods.method import Method, weights_that_predict
-from .checkpoints import load_checkpoint, random_states, restore_random_states, save_checkpoint
+from .checkpoints import load_newest_checkpoint, random_states, restore_random_states, save_checkpoint
 from .optimisation import build_average, build_optimiser, clip_gradients, set_learning_rate
 from .stages import Stage, open_parts, stage_at
 
@@ -62,6 +63,10 @@ class Trainer:
         stages: half-open stages that cover all steps.
         checkpoint: file of the resumable state (None: nothing is saved).
         control: pause and cancel; polled once a step.
+        bound: what the state depends on (`run_binding.bound_run`); only a checkpoint of the same is taken up.
+
+    Raises:
+        InputError: a precision that the device cannot train in.
     """
 
     def __init__(
@@ -77,7 +82,10 @@ class Trainer:
         control: JobControl,
         checkpoint: Path | None = None,
         hooks: Hooks | None = None,
+        bound: dict[str, Any] | None = None,
     ) -> None:
+        require_precision(config, device)
+        self.bound = bound
         self.method, self.sampler, self.stages = method, sampler, stages
         self.optimiser_config, self.config = optimiser, config
         self.device, self.events, self.control = device, events, control
@@ -233,30 +241,54 @@ class Trainer:
             "non_finite": self._non_finite,
             "best_score": self.best_score,
             "best_weights": self.best_weights,
+            "run": self.bound,
+            "threads": torch.get_num_threads(),
         }
 
     def resume(self) -> None:
-        """Take up the checkpoint.
+        """Take up the checkpoint, or where that is damaged the one before it.
 
         Raises:
-            InputError: it belongs to a run of another length, or to another network.
+            InputError: it belongs to a run of other data or settings, or of another length, or to another network.
         """
-        state = load_checkpoint(self.checkpoint)
-        if state["steps"] != self.steps:
+        place = str(self.checkpoint)
+        state = load_newest_checkpoint(self.checkpoint, lambda text: self.events.emit("warning", text=text))
+        self._require_ours(state)
+        if state.get("steps") != self.steps:
             raise InputError(
-                str(self.checkpoint),
-                f"it belongs to a run of {state['steps']} steps, this one has {self.steps}",
+                place,
+                f"it belongs to a run of {state.get('steps')} steps, this one has {self.steps}",
                 "Resume with the settings the run was started with",
             )
         try:
-            self.network.load_state_dict(state["network"])
-            if self.average is not None:
-                self.average.load_state_dict(state["average"])
-            self.optimiser.load_state_dict(state["optimiser"])
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise InputError(
-                str(self.checkpoint), "it belongs to another network", "Resume with the settings of that run"
-            ) from error
+            self._take_up(state)
+        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(place, "it belongs to another network", "Resume with the settings of that run") from error
+
+    def _require_ours(self, state: dict[str, Any]) -> None:
+        if self.bound is None:
+            return
+        told = state.get("run")
+        if told is None:
+            text = (
+                f"{self.checkpoint.name} was written by an older version, which did not note the data it had seen. "
+                "Whether they are the same now cannot be checked"
+            )
+            self.events.emit("warning", text=text)
+        require_same(str(self.checkpoint), told, self.bound)
+        threads = torch.get_num_threads()
+        if self.device.type == "cpu" and state.get("threads", threads) != threads:
+            text = (
+                f"The training ran on {state['threads']} CPU threads so far, now on {threads}: sums are rounded in "
+                "another order, so that the numbers can differ from an unbroken run's"
+            )
+            self.events.emit("warning", text=text)
+
+    def _take_up(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
         self.sampler.restore(state["sampler"])
         restore_random_states(state["random"], self.hooks.generators)
         self.hooks.restore_review(state["review"])
@@ -264,3 +296,13 @@ class Trainer:
         self.stage_seconds, self.skipped = dict(state["stage_seconds"]), dict(state["skipped"])
         self._non_finite = state["non_finite"]
         self.best_score, self.best_weights = state["best_score"], state["best_weights"]
+
+
+def require_precision(config: TrainConfig, device: torch.device) -> None:
+    """InputError for bfloat16 on a CPU, where torch's gradients of 3D convolutions are wrong, and say nothing."""
+    if config.precision == "bfloat16" and device.type == "cpu":
+        raise InputError(
+            "setting train.precision",
+            "on a CPU training in bfloat16 goes wrong without an error (gradients of 3D convolutions)",
+            "Set train.precision to float32, or train on a GPU",
+        )

@@ -15,6 +15,7 @@ from ..config import Config, StageConfig
 from ..data.sampler import PatchSampler
 from ..errors import InputError
 from ..events import EventLog
+from ..exchange.run_binding import without_mask_agents
 from ..exchange.run_folder import RunFolder
 from ..exchange.trained_model import build_networks
 from ..job_control import JobControl
@@ -23,6 +24,7 @@ from ..methods.method import MethodInput, trained_parts
 from ..methods.missing_structures import told_of_missing
 from ..methods.registry import make_method
 from .case_predictions import predict_cases
+from .checkpoints import has_checkpoint
 from .label_review import LabelReview
 from .mask_agent_training import train_mask_agents
 from .run_input import RunInput
@@ -66,7 +68,7 @@ def run_training(
     warnings = [*review.warnings, *missing, *not_learned]
     mask_network = None
     settings = given.config.mask_agents
-    if settings.enabled and settings.opinion_steps + settings.reinforcement_steps and given.method == "svl_drl":
+    if settings.enabled and settings.opinion_steps + settings.reinforcement_steps:
         agents = train_mask_agents(given, trainer.predictor, review, folder, events, control, resume)
         mask_network = agents.predicting_weights()
         rows += [
@@ -142,8 +144,9 @@ def _train_network(
     trainer = Trainer(
         method, sampler, stages, config.optimiser, config.train,
         device=device, events=events, control=control, checkpoint=folder and folder.checkpoint, hooks=hooks,
+        bound=given.bound and without_mask_agents(given.bound),
     )  # fmt: skip
-    if resume and folder is not None and folder.checkpoint.is_file():
+    if resume and folder is not None and has_checkpoint(folder.checkpoint):
         trainer.resume()
     trainer.run()
     return trainer, review

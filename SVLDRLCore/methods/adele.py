@@ -31,6 +31,7 @@ from scipy.optimize import curve_fit
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..config_building import number
 from ..data.sampler import Batch
 from .class_maps import class_log_probabilities, class_maps, mean_where, structure_maps
 from .method import MethodInput, StepResult
@@ -44,22 +45,24 @@ FEWEST_EPOCHS = 4
 class ADELESettings:
     """Hyper-parameters."""
 
-    slope_change: float = 0.9
+    slope_change: float = number(0.9, 0, 100)
     """r: relative change of the learning curve's slope at which correction starts (paper: 0.9)."""
-    latest_start: float = 0.4
+    latest_start: float = number(0.4, 0, 1)
     """Share of the stage after which every class is corrected, whatever the fit says (ours)."""
-    foreground_confidence: float = 0.8
+    foreground_confidence: float = number(0.8, 0, 1)
     """Probability above which a predicted structure replaces a label (public code: 0.8)."""
-    background_confidence: float = 0.95
+    background_confidence: float = number(0.95, 0, 1)
     """The same for the background (public code: 0.95)."""
-    consistency_weight: float = 1.0
+    consistency_weight: float = number(1.0, 0, 1e6)
     """Weight of the divergence between views (lambda)."""
-    consistency_confidence: float = 0.8
+    consistency_confidence: float = number(0.8, 0, 1)
     """rho: views are held together where their mean is this sure (public code: 0.8)."""
 
 
 class ADELE(Supervised):
     """Warm-up -> watch each class's learning curve -> correct the classes that have turned to memorising."""
+
+    own_settings = ADELESettings
 
     def __init__(self, given: MethodInput) -> None:
         super().__init__(given)

@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..agents.losses import segmentation_loss
+from ..config_building import number
 from ..data.sampler import Batch
 from ..networks.actor_critic_unetr import Decoder
 from ..networks.backbones import upsample_to
@@ -43,20 +44,22 @@ LOG_ZERO = -4.0
 class CLCSSettings:
     """Hyper-parameters of CLCS."""
 
-    threshold: float = 0.9
+    threshold: float = number(0.9, 0, 1)
     """tau: the vote that the label of a fully learned class needs."""
-    discrepancy_weight: float = 0.1
+    discrepancy_weight: float = number(0.1, 0, 1e6)
     """Weight of the cosine discrepancy between the branches' features."""
-    noise_balance_weight: float = 0.1
+    noise_balance_weight: float = number(0.1, 0, 1e6)
     """Weight of the loss of the voxels that do not count as clean; with more it still teaches their labels."""
-    momentum: float = 0.95
+    momentum: float = number(0.95, 0, 1)
     """Share of the past in the running learning status."""
-    perturbation: float = 0.1
+    perturbation: float = number(0.1, 0, 100)
     """SD of the noise on the second decoder's first weights, in units of the SD of each weight tensor."""
 
 
 class CLCS(Supervised):
     """Collaborative learning with curriculum selection."""
+
+    own_settings = CLCSSettings
 
     def __init__(self, given: MethodInput) -> None:
         super().__init__(given)

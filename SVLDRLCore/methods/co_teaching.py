@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from ..agents.losses import segmentation_loss
+from ..config_building import number
 from ..data.cases import TrainingCase
 from ..data.sampler import Batch
 from .class_maps import class_log_probabilities, class_maps, structure_maps
@@ -46,16 +47,18 @@ MOST_FORGOTTEN = 0.5
 class CoTeachingSettings:
     """Hyper-parameters."""
 
-    forget_rate: float | None = None
+    forget_rate: float | None = number(None, 0, 1)
     """Share of the foreground's voxels that is left out in the end; null: estimated (paper: the true noise rate)."""
-    ramp_share: float = 0.2
+    ramp_share: float = number(0.2, 0, 1)
     """Share of the stage over which R rises from 0 to it."""
-    view_jitter: float = 0.1
+    view_jitter: float = number(0.1, 0, 1)
     """Gain and offset of the peer's view, +- this share."""
 
 
 class CoTeaching(Supervised):
     """Warm-up of both -> each learns what the other finds easy."""
+
+    own_settings = CoTeachingSettings
 
     def __init__(self, given: MethodInput) -> None:
         super().__init__(given)

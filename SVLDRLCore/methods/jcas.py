@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..agents.losses import probabilities_of
+from ..config_building import number
 from ..data.sampler import Batch
 from .class_maps import class_log_probabilities, class_maps, mean_where, problems_and_classes
 from .method import Companions, MethodInput, StepResult
@@ -46,13 +47,13 @@ _TINY = 1e-6
 class JCASSettings:
     """Hyper-parameters of JCAS."""
 
-    affinity_weight: float = 1.0
+    affinity_weight: float = number(1.0, 0, 1e6)
     """Weight of the affinity loss."""
-    volume_weight: float = 1e-3
+    volume_weight: float = number(1e-3, 0, 1e6)
     """Weight of log |det T_c| + log |det T_a| (published: 0.5, see above)."""
-    agreement_weight: float = 0.01
+    agreement_weight: float = number(0.01, 0, 1e6)
     """Weight of the squared difference between T_a and what T_c implies."""
-    matrix_speed: float = 10.0
+    matrix_speed: float = number(10.0, 1e-6, 1e6)
     """Rate of the matrices relative to the network's."""
 
 
@@ -74,6 +75,8 @@ class Transition(nn.Module):
 
 class JCAS(Supervised):
     """Joint class-affinity loss correction."""
+
+    own_settings = JCASSettings
 
     def __init__(self, given: MethodInput) -> None:
         super().__init__(given)

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..config_building import number
 from ..data.cases import TrainingCase
 from ..data.sampler import Batch
 from .class_maps import class_log_probabilities, class_maps, mean_where
@@ -42,15 +43,16 @@ _SMALLEST = 1e-12
 class LossCorrectionSettings:
     """Hyper-parameters."""
 
-    anchor_percentile: float = 97.0
+    anchor_percentile: float = number(97.0, 0, 100)
     """Anchors of a class: voxels at least as sure as this percentile of those predicted as it (paper: 97)."""
-    smallest_diagonal: float = 0.5
+    smallest_diagonal: float = number(0.5, 0, 1)
     """No class keeps its label less often than this (ours: below it the correction would invert labels)."""
 
 
 class LossCorrection(Supervised):
     """Warm-up -> T from anchors -> cross entropy of T^T p."""
 
+    own_settings = LossCorrectionSettings
     looks_at_cases = True
 
     def __init__(self, given: MethodInput) -> None:

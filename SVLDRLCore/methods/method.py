@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -62,6 +62,9 @@ class Method(Protocol):
     """A way to learn from noisy labels.
 
     Attributes:
+        over_the_reading: settings that the method alone means, laid over those of the reading: a reading is one of
+            SVL-DRL, and what it adds there (labels weighed by reliability, mask agents) is no part of other methods.
+        own_settings: the dataclass of `method_settings`; None: it has none.
         network: all that is trained; stages name its parts. Where more than the network that predicts is trained,
             it is `Companions`.
         predictor: the moving average of `network` (itself where there is none), set by the trainer before the first
@@ -69,6 +72,8 @@ class Method(Protocol):
         looks_at_cases: whether `look` is to be called before the first step after the warm-up.
     """
 
+    over_the_reading: ClassVar[Mapping[str, Any]]
+    own_settings: ClassVar[type | None]
     network: nn.Module
     predictor: nn.Module
     looks_at_cases: bool

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..config_building import number
 from ..data.sampler import Batch
 from .class_maps import class_log_probabilities, class_maps, mean_where, structure_maps
 from .method import MethodInput, StepResult
@@ -39,22 +40,24 @@ from .supervised import Supervised
 class MTCLSettings:
     """Hyper-parameters."""
 
-    weight: float = 0.1
+    weight: float = number(0.1, 0, 1e6)
     """w at the end of its ramp (paper: 0.1)."""
-    ramp_share: float = 0.75
+    ramp_share: float = number(0.75, 0, 1)
     """Share of the stage over which w rises (public code: 6000 of 8000 steps)."""
-    corrected_weight: float = 5.0
+    corrected_weight: float = number(5.0, 0, 1e6)
     """Weight of the corrected labels beside the consistency (public code: 5)."""
-    smoothing: float = 0.8
+    smoothing: float = number(0.8, 0, 1)
     """Share of a wrong voxel's label that moves to the class suggested (public code: 0.8)."""
-    noise_sd: float = 0.1
+    noise_sd: float = number(0.1, 0, 10)
     """SD of the noise on the teacher's image (intensities in [0, 1])."""
-    noise_limit: float = 0.2
+    noise_limit: float = number(0.2, 0, 10)
     """The noise is clipped at +- this."""
 
 
 class MTCL(Supervised):
     """Warm-up -> clean labels as they are, the others corrected with the teacher's help."""
+
+    own_settings = MTCLSettings
 
     def __init__(self, given: MethodInput) -> None:
         super().__init__(given)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
+from ..config import Config, load_config
+from ..config_building import build
 from ..errors import InputError
 from .adele import ADELE
 from .clcs import CLCS
@@ -16,7 +18,7 @@ from .rsf_assisted import RSFAssisted
 from .supervised import Supervised
 from .svl_drl import SVLDRL
 
-METHODS: dict[str, Callable[[MethodInput], Method]] = {
+METHODS: dict[str, type[Method]] = {
     "svl_drl": SVLDRL,
     "supervised": Supervised,
     "loss_correction": LossCorrection,
@@ -27,7 +29,48 @@ METHODS: dict[str, Callable[[MethodInput], Method]] = {
     "rsf_assisted": RSFAssisted,
     "clcs": CLCS,
 }
-_WITHOUT_SETTINGS = ("svl_drl", "supervised")
+
+
+def load_method_config(
+    method: str = "svl_drl",
+    preset: str = "general",
+    reading: str = "extended",
+    overrides: dict[str, Any] | None = None,
+) -> Config:
+    """The settings of a method's training: the preset, the reading, what the method lays over it, then `overrides`.
+
+    The one place where they are put together, for `svldrl train` as for the rows of a benchmark: nothing of SVL-DRL
+    acts in another method unless `overrides` turn it on by name.
+
+    Raises:
+        InputError: an unknown method, preset, reading or setting, or a value that cannot be used, by name.
+    """
+    config = load_config(preset, reading, overrides, method_named(method).over_the_reading)
+    require_own_settings(method, config)
+    return config
+
+
+def method_named(name: str) -> type[Method]:
+    """The method of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in METHODS:
+        raise InputError(f"method {name!r}", "there is none of that name", f"Use one of {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def require_own_settings(name: str, config: Config) -> None:
+    """InputError for `method_settings` that the method does not have, or whose values cannot be used."""
+    kind = method_named(name).own_settings
+    if kind is not None:
+        build(kind, dict(config.method_settings), "method_settings.")
+    elif config.method_settings:
+        unknown = next(iter(config.method_settings))
+        raise InputError(
+            f"setting method_settings.{unknown}", f"{name} takes its settings elsewhere", "Remove it, or see agents"
+        )
 
 
 def make_method(name: str, given: MethodInput) -> Method:
@@ -36,11 +79,5 @@ def make_method(name: str, given: MethodInput) -> Method:
     Raises:
         InputError: an unknown name, or settings that the method does not have.
     """
-    if name not in METHODS:
-        raise InputError(f"method {name!r}", "there is none of that name", f"Use one of {', '.join(METHODS)}")
-    if given.config.method_settings and name in _WITHOUT_SETTINGS:
-        unknown = next(iter(given.config.method_settings))
-        raise InputError(
-            f"setting method_settings.{unknown}", f"{name} takes its settings elsewhere", "Remove it, or see agents"
-        )
+    require_own_settings(name, given.config)
     return METHODS[name](given)

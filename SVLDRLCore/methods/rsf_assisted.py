@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..agents.losses import probabilities_of, segmentation_loss
+from ..config_building import number
 from ..data.cases import TrainingCase
 from ..data.sampler import Batch
 from .class_maps import class_maps, mean_where, structure_maps
@@ -40,16 +41,18 @@ from .supervised import Supervised
 class RSFSettings:
     """Hyper-parameters of RSF-assisted correction."""
 
-    sigma: float = 3.0
+    sigma: float = number(3.0, 0.1, 100)
     """SD of the energy's Gaussian in voxels along the axis of finest spacing."""
-    consistency_weight: float = 0.1
+    consistency_weight: float = number(0.1, 0, 1e6)
     """Weight of the mean squared difference to the teacher at the end of training (MTCL)."""
-    image_noise: float = 0.1
+    image_noise: float = number(0.1, 0, 10)
     """SD of the noise on the teacher's image, clipped at twice this (MTCL)."""
 
 
 class RSFAssisted(Supervised):
     """Confident learning with a mean teacher whose corrections the region-scalable fitting energy confirms."""
+
+    own_settings = RSFSettings
 
     def __init__(self, given: MethodInput) -> None:
         super().__init__(given)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -20,6 +20,11 @@ class Supervised:
     Other methods begin here.
     """
 
+    over_the_reading: ClassVar[Mapping[str, Any]] = {
+        "reliability": {"enabled": False},
+        "mask_agents": {"enabled": False},
+    }
+    own_settings: ClassVar[type | None] = None
     looks_at_cases = False
 
     def __init__(self, given: MethodInput) -> None:

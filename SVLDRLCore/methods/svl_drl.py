@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 
@@ -15,6 +18,8 @@ from .supervised import Supervised
 
 class SVLDRL(Supervised):
     """Warm-up (eq. 1) -> Transition (eq. 4) -> Full RL (eq. 7)."""
+
+    over_the_reading: ClassVar[Mapping[str, Any]] = {}  # the readings are its own
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """The stage's loss on one batch."""

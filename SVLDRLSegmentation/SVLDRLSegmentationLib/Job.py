@@ -288,7 +288,7 @@ def pythonExecutable() -> str:
 def _eventOf(text: str) -> dict[str, Any] | None:
     try:
         event = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 

@@ -114,7 +114,7 @@ class TrainLogic:
         try:
             settings = json.loads((folder / "run.json").read_text("utf-8"))
             config, datalist = settings["config"], settings["datalist"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise JobError(
                 str(folder), _("there is no training to go on with ({})").format(error), _("Start a new training")
             ) from error

@@ -140,7 +140,7 @@ def _earlierMetrics(path: Path) -> list[dict[str, Any]]:
     for line in path.read_bytes().splitlines():
         try:
             event = json.loads(line.decode("utf-8"))
-        except ValueError:  # torn by a kill
+        except (ValueError, RecursionError):  # torn by a kill, or rubbish
             continue
         if isinstance(event, dict) and event.get("event") == "metrics":
             row = {key: value for key, value in event.items() if key not in ("event", "time")}

@@ -22,7 +22,7 @@ from SVLDRLCore.benchmarking.settings import (
     slug,
     warm_up_overrides,
 )
-from SVLDRLCore.commands.benchmark import check_noises_and_methods
+from SVLDRLCore.commands.benchmark import check_noises
 from SVLDRLCore.commands.benchmark_jobs import TrainingClock
 from SVLDRLCore.config import load_config
 from SVLDRLCore.errors import InputError
@@ -60,7 +60,7 @@ def test_a_config_is_read_with_its_defaults() -> None:
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_the_studies_are_sound(path: Path) -> None:
     settings = read_settings(path)
-    check_noises_and_methods(settings)
+    check_noises(settings)
     assert len(plan_jobs(settings)) > 20
 
 
@@ -111,7 +111,7 @@ def test_every_mistake_is_named(changes: dict[str, Any], named: str) -> None:
 )
 def test_unknown_noises_and_methods_are_named(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(InputError, match=named.replace(".", r"\.")):
-        check_noises_and_methods(planned(**changes))
+        check_noises(planned(**changes))
 
 
 def test_the_datalist_is_beside_the_config_or_where_the_variable_says(

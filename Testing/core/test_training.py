@@ -31,7 +31,7 @@ STAGES = ["warm_up", "transition", "full_rl"]
         ("corrected", "svl_drl", STAGES, {"agents": {"random_policy": True}}),
         ("corrected", "svl_drl", STAGES, {"agents": {"closed_form": True}}),
         ("corrected", "supervised", ["warm_up"], {}),
-        ("extended", "supervised", ["warm_up"], {}),
+        ("extended", "supervised", ["warm_up"], {"mask_agents": {"enabled": False}}),
     ],
     ids=[
         "extended",
