@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -63,6 +64,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "data.intensity_jitter": (0, 1),
     "network.feature_size": (1, 512),
     "network.levels": (2, 6),
+    "mask_agents.feature_size": (1, 512),
     "agents.rollout_steps": (1, 50),
     "agents.gamma": (0, 1),
     "agents.episode_share": (0, 1),
@@ -115,6 +117,7 @@ def check_values(config: Any) -> None:
         raise InputError("setting agents", "value_weight + policy_weight must stay below 1 (eq. 7)", "Lower one")
     if config.agents.random_policy and config.agents.closed_form:
         raise InputError("setting agents", "random_policy and closed_form exclude each other", "Choose one control")
+    _check_sizes(config)
     net, patch = config.network, config.data.patch_size
     multiple_of = 12 if net.backbone == "swin_unetr" else 8
     for name, size, unit in (
@@ -137,3 +140,31 @@ def check_values(config: Any) -> None:
         )
     if net.backbone == "swin_unetr" and max(patch) == 32:
         raise InputError("setting data.patch_size", f"{patch} is too small for Swin UNETR", "Use 64 or more on a side")
+
+
+MOST_BLOCKS = 64
+"""Swin blocks a stage; the deepest published network has 42 (Swin V2-G)."""
+MOST_PATCH_VOXELS, LARGEST_SIDE = 512**3, 4096
+"""One float map of the largest patch takes half a gigabyte; no scanner's volume has a longer side."""
+SPACINGS_MM = (1e-4, 100.0)
+"""From microscopes to the thickest slices: no structure of a body shows on a coarser grid."""
+
+
+def _check_sizes(config: Any) -> None:
+    """Refuse sizes that no image or network has: they would fill the memory, or leave nothing of an image."""
+    net, data = config.network, config.data
+    for name, values, most in (("depths", net.depths, MOST_BLOCKS), ("num_heads", net.num_heads, 512)):
+        if not all(1 <= value <= most for value in values):
+            raise InputError(f"setting network.{name}", f"{values} lies outside 1 to {most}", "Correct the values")
+    if net.backbone == "swin_unetr":
+        for stage, heads in enumerate(net.num_heads):
+            if net.feature_size * 2**stage % heads:
+                why = f"{heads} does not divide the {net.feature_size * 2**stage} features of stage {stage + 1}"
+                raise InputError("setting network.num_heads", why, "Give divisors, for example 3, 6, 12, 24")
+    if max(data.patch_size) > LARGEST_SIDE or math.prod(data.patch_size) > MOST_PATCH_VOXELS:
+        why = f"{data.patch_size} holds more than {MOST_PATCH_VOXELS:,} voxels, or {LARGEST_SIDE:,} on a side"
+        raise InputError("setting data.patch_size", why, "Give a smaller patch, for example [96, 96, 96]")
+    low, high = SPACINGS_MM
+    if data.spacing_mm is not None and not all(low <= spacing <= high for spacing in data.spacing_mm):
+        why = f"{data.spacing_mm} lies outside {low:g} to {high:g} mm"
+        raise InputError("setting data.spacing_mm", why, "Give the voxel size in mm, or null")

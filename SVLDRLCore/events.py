@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from SVLDRLCore.errors import Cancelled, InputError
+from SVLDRLCore.errors import Cancelled, InputError, memory_error
 
 EVENTS = frozenset({"started", "stage", "progress", "metrics", "message", "warning", "failed", "cancelled", "finished"})
 _OF_A_PART = ("stage", "progress", "metrics", "message", "warning")
@@ -74,8 +74,13 @@ class EventLog:
         """`done` of `total` steps of `stage`; None while the time left is unknown."""
         return self.emit("progress", done=done, total=total, stage=stage, seconds_left=seconds_left)
 
+    def warn(self, text: str) -> dict[str, Any]:
+        """Say what the user should know, while the job goes on."""
+        return self.emit("warning", text=text)
+
     def failed(self, error: BaseException) -> dict[str, Any]:
         """Say what happened, why, and what the user can do."""
+        error = memory_error(error) or error
         if isinstance(error, InputError):
             return self.emit("failed", what=error.what, why=error.why, do=error.do)
         return self.emit(
