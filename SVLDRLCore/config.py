@@ -21,7 +21,7 @@ from .errors import InputError
 class DataConfig:
     """From files to patches."""
 
-    spacing_mm: tuple[float, float, float] | None = number(None, 1e-4, 1000)
+    spacing_mm: tuple[float, float, float] | None = number(None, 1e-4, 100)
     """Grid (x, y, z) that images are resampled to; null keeps the median spacing's grid of each image."""
     patch_size: tuple[int, int, int] = number((24, 40, 48), 1, 2048)
     """Training patch and sliding window (d, h, w) in voxels; a multiple of the backbone's stride."""
@@ -53,7 +53,7 @@ class NetworkConfig:
     """Channels at full resolution (paper: not stated; Swin UNETR's own default is 24, its paper's 48)."""
     levels: int = number(4, 2, 6)
     """Resolutions of the convolutional backbones."""
-    depths: tuple[int, int, int, int] = number((2, 2, 2, 2), 1, 32)
+    depths: tuple[int, int, int, int] = number((2, 2, 2, 2), 1, 64)
     """Swin blocks a stage."""
     num_heads: tuple[int, int, int, int] = number((3, 6, 12, 24), 1, 256)
     """Attention heads a stage."""

@@ -173,6 +173,7 @@ def check_values(config: Any) -> None:
         raise InputError("setting agents", "value_weight + policy_weight must stay below 1 (eq. 7)", "Lower one")
     if config.agents.random_policy and config.agents.closed_form:
         raise InputError("setting agents", "random_policy and closed_form exclude each other", "Choose one control")
+    _check_sizes(config)
     net, patch = config.network, config.data.patch_size
     multiple_of = 12 if net.backbone == "swin_unetr" else 8
     for name, size, unit in (
@@ -206,3 +207,20 @@ def check_values(config: Any) -> None:
         )
     if net.backbone == "swin_unetr" and max(patch) == 32:
         raise InputError("setting data.patch_size", f"{patch} is too small for Swin UNETR", "Use 64 or more on a side")
+
+
+MOST_PATCH_VOXELS = 512**3
+"""One float map of the largest patch takes half a gigabyte."""
+
+
+def _check_sizes(config: Any) -> None:
+    """Refuse sizes that no network has, or that would fill the memory."""
+    net, patch = config.network, config.data.patch_size
+    if net.backbone == "swin_unetr":
+        for stage, heads in enumerate(net.num_heads):
+            if net.feature_size * 2**stage % heads:
+                why = f"{heads} does not divide the {net.feature_size * 2**stage} features of stage {stage + 1}"
+                raise InputError("setting network.num_heads", why, "Give divisors, for example 3, 6, 12, 24")
+    if math.prod(patch) > MOST_PATCH_VOXELS:
+        why = f"{patch} holds more than {MOST_PATCH_VOXELS:,} voxels"
+        raise InputError("setting data.patch_size", why, "Give a smaller patch, for example [96, 96, 96]")

@@ -54,3 +54,41 @@ def in_plain_words(error: OSError, what: str | None = None) -> InputError:
     """An error of the operating system as what happened, why, and what to do."""
     named = error.filename if error.filename is not None else "a file or stream"
     return InputError(what or str(named), reason_of(error), remedy_of(error))
+
+
+FREE_MEMORY = (
+    "Close other programs or crop the image. A smaller data.patch_size or a larger data.spacing_mm, set before a "
+    "training, needs less"
+)
+"""What helps where memory is short."""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that caused it, says that memory ran out: Python's, NumPy's and PyTorch's own words."""
+    while error is not None:
+        # by its name: this runs where there is no PyTorch
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return True
+        words = str(error)
+        if isinstance(error, RuntimeError) and any(said in words for said in _MEMORY_WORDS):
+            return True
+        error = error.__cause__
+    return False
+
+
+_MEMORY_WORDS = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "std::bad_alloc",
+    "Failed to allocate memory",  # SimpleITK
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "out of memory",
+)
+
+
+def memory_error(error: BaseException) -> InputError | None:
+    """What to tell a user of an error that says that memory ran out; None for any other."""
+    if not is_out_of_memory(error):
+        return None
+    detail = str(error).strip().partition("\n")[0][:200]
+    return InputError("memory", f"there is not enough of it ({detail or type(error).__name__})", FREE_MEMORY)

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from SVLDRLCore.atomic_files import not_written
-from SVLDRLCore.errors import Cancelled, InputError, in_plain_words
+from SVLDRLCore.errors import Cancelled, InputError, in_plain_words, memory_error
 from SVLDRLCore.standard_streams import silence
 
 EVENTS = frozenset({"started", "stage", "progress", "metrics", "message", "warning", "failed", "cancelled", "finished"})
@@ -95,8 +95,13 @@ class EventLog:
         """`done` of `total` steps of `stage`; None while the time left is unknown."""
         return self.emit("progress", done=done, total=total, stage=stage, seconds_left=seconds_left)
 
+    def warn(self, text: str) -> dict[str, Any]:
+        """Say what the user should know, while the job goes on."""
+        return self.emit("warning", text=text)
+
     def failed(self, error: BaseException) -> dict[str, Any]:
         """Say what happened, why, and what the user can do."""
+        error = memory_error(error) or error
         if isinstance(error, InputError):
             return self.emit("failed", what=error.what, why=error.why, do=error.do)
         if isinstance(error, OSError):

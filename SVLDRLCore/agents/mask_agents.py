@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..config import MaskAgentConfig
+from ..networks.finite_outputs import finite
 from ..networks.mask_agent_network import MaskAgentNetwork
 from . import actions as act
 from .returns import discounted_returns
@@ -66,13 +67,17 @@ def edit_mask(
     Args:
         thresholds: an agent acts only where pi(enhance) or pi(weaken) reaches this, else it keeps: high values
             trust the mask, 1/2 follows the policy.
+
+    Raises:
+        FloatingPointError: opinion or policy are not finite numbers.
     """
     reading = network.read(image, rough, prediction, alignment)
+    finite(reading.opinion)
     edited = []
     for threshold in thresholds:
         belief = rough
         for _ in range(config.rollout_steps):
-            probabilities = network.step(reading, belief)[0].softmax(dim=2)
+            probabilities = finite(network.step(reading, belief)[0]).softmax(dim=2)
             up, down = probabilities[:, :, act.ENHANCE], probabilities[:, :, act.WEAKEN]
             wanted = torch.where(up >= down, act.ENHANCE, act.WEAKEN)
             chosen = torch.where(torch.maximum(up, down) >= threshold, wanted, act.KEEP)

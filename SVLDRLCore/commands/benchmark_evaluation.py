@@ -62,7 +62,9 @@ def evaluate_job(
 def predict_masks(model: TrainedModel, case: TrainingCase, device: torch.device, keep_largest: bool) -> np.ndarray:
     """Boolean masks (C, D, H, W) of a case on its training grid; the sliding window is the training patch."""
     structures, patch = model.structures, model.config.data.patch_size
-    maps = predict_probabilities(model.network, case.image, patch, structures.nested, batch_size=8, device=device)
+    maps = predict_probabilities(
+        model.network, case.image, patch, structures.nested, batch_size=8, device=device, name=model.name
+    )
     masks = structures.masks(structures.label_map(maps))
     return largest_components(masks) if keep_largest else masks
 

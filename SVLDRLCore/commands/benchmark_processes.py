@@ -7,10 +7,13 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import SVLDRLCore
 
 from ..benchmarking.plan import Job, cost, needs
 from ..benchmarking.settings import BenchmarkSettings
@@ -85,11 +88,11 @@ class JobQueue:
 
     def _start(self, job: Job) -> None:
         module = "SVLDRLCore.commands.benchmark_jobs"
-        command = [sys.executable, "-m", module, str(self.folder.path), job.name, str(self.datalist), self.data]
+        command = [sys.executable, "-P", "-m", module, str(self.folder.path), job.name, str(self.datalist), self.data]
         threads = ONE_THREAD if self.workers > 1 else {}
         with self.folder.log(job).open("ab") as log:
             self._running[job] = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=log, stderr=log, env={**os.environ, **threads}
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, env={**_environment(), **threads}
             )
         self._began[job] = time.monotonic()
 
@@ -160,6 +163,16 @@ class JobQueue:
                 with contextlib.suppress(OSError):
                     process.stdin.close()
         self._running.clear()
+
+
+def _environment() -> dict[str, str]:
+    """For a Python that imports nothing from the folder it runs in, and this package from where it is."""
+    # an empty place in the list stands for the current folder
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(path)]
+    ours = str(Path(SVLDRLCore.__file__).resolve().parents[1])
+    if ours not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *paths):
+        paths.insert(0, ours)
+    return {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _say(process: subprocess.Popen[bytes], command: str) -> None:

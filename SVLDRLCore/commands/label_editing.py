@@ -11,6 +11,7 @@ from ..data.prepare import PreparedImage, to_native
 from ..data.volumes import Volume
 from ..exchange.trained_model import TrainedModel
 from ..inference.refinement import refine
+from ..inference.sliding_window import Tell
 from .segment_matching import structure_masks
 
 Box = tuple[slice, slice, slice]
@@ -30,6 +31,7 @@ def edit_label(
     overlap: float,
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
+    tell: Tell | None = None,
 ) -> np.ndarray:
     """Belief maps (C, D, H, W) on the image's grid after the mask agents have edited a label map in a box.
 
@@ -50,7 +52,7 @@ def edit_label(
     edits = np.zeros((len(found), *prepared.array.shape[1:]), np.float32)
     edits[region] = refine(
         trained, np.ascontiguousarray(prepared.array[region]), rough, found, prepared.geometry.spacing_dhw, wanted,
-        trust=trust, overlap=overlap, device=device, progress=progress,
+        trust=trust, overlap=overlap, device=device, progress=progress, tell=tell,
     ) - rough  # fmt: skip
     return (to_native(edits, prepared) + structure_masks(label.array, members, len(edits))).clip(0.0, 1.0)
 

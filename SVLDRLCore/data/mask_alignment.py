@@ -92,6 +92,29 @@ class Calibration:
 
 
 CALIBRATION_VALUES = len(astuple(Calibration()))
+MOST_CAUTION = 150.0
+"""No training gives more: an error of 1 on one held-out case over the least error of learned ones (`unseen_cases`)."""
+LARGEST_MM = 1e3
+"""Of what is measured in a body; also what stands for "nobody knows"."""
+
+
+def calibration_fault(values: Sequence[float], channels: int) -> str:
+    """Why numbers cannot be those of a `Calibration`, in words; empty if they can. For packages of others."""
+    if not all(math.isfinite(value) for value in values):
+        return "a number is not finite"
+    found = Calibration(*values)
+    if found.channel not in range(channels):
+        return f"it looks at image channel {found.channel:g}, there are {channels}"
+    if not 1 <= found.caution <= MOST_CAUTION:
+        return f"they are {found.caution:.3g} times as careful, which lies outside 1 to {MOST_CAUTION:g}"
+    if not 0 < found.unevenness <= 1e6 or min(found.edge_sd_mm, found.model_sd_mm) <= 0:
+        return "a scatter is not positive"
+    millimetres = (found.edge_mm, found.edge_sd_mm, found.model_mm, found.model_sd_mm)
+    if max(map(abs, millimetres)) > LARGEST_MM or not all(
+        0 <= s <= LARGEST_MM for s in (found.missing_mm, found.leak_mm)
+    ):
+        return f"a distance lies outside 0 to {LARGEST_MM:g} mm"
+    return ""
 
 
 def measure_border(

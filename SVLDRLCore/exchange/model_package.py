@@ -49,6 +49,9 @@ from SVLDRLCore.exchange.package_files import (
     open_files,
     unusable,
 )
+from SVLDRLCore.exchange.weight_header import Entry, header_length, parse_header
+from SVLDRLCore.memory import require_memory
+from SVLDRLCore.networks.finite_outputs import LARGEST_WEIGHT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +78,11 @@ class ModelPackage:
         """The weights on the CPU whose names start with `prefix`, the prefix taken off.
 
         Raises:
-            InputError: the file is damaged or a weight is NaN or infinite.
+            InputError: the file is damaged, larger than the memory, or a weight is NaN, infinite or as good as that.
         """
         with open_files(self.folder) as files:
+            self._header(files)
+            require_memory(str(self.folder), 2 * files.size(WEIGHTS))  # the file and what is made of it
             try:
                 tensors = safetensors.torch.load(files.read(WEIGHTS))
             except (safetensors.SafetensorError, ValueError, KeyError) as error:
@@ -85,7 +90,29 @@ class ModelPackage:
         broken = _first_not_finite(tensors)
         if broken is not None:
             raise unusable(self.folder, f"the weights of {broken!r} are not finite numbers")
+        large = next((name for name, item in tensors.items() if _is_too_large(item)), None)
+        if large is not None:
+            raise unusable(
+                self.folder, f"the weights of {large!r} exceed {LARGEST_WEIGHT:g}: its output would overflow"
+            )
         return {name.removeprefix(prefix): item for name, item in tensors.items() if name.startswith(prefix)}
+
+    def header(self) -> dict[str, Entry]:
+        """Type and shape of each weight, of which none is read.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        with open_files(self.folder) as files:
+            return self._header(files)
+
+    def _header(self, files: PackageFiles) -> dict[str, Entry]:
+        size = files.size(WEIGHTS)
+        try:
+            length = header_length(files.read_first(WEIGHTS, 8), size)
+            return parse_header(files.read_first(WEIGHTS, 8 + length)[8:], size - 8 - length)
+        except ValueError as error:
+            raise unusable(self.folder, f"{WEIGHTS} is damaged ({error})") from error
 
     def read_extra(self, name: str) -> bytes:
         """One of the files named in `extra`."""
@@ -276,3 +303,7 @@ def _checked_extra(extra: Mapping[str, bytes]) -> dict[str, bytes]:
 def _first_not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
     broken = (name for name, item in tensors.items() if not bool(torch.isfinite(item).all()))
     return next(broken, None)
+
+
+def _is_too_large(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.numel() > 0 and float(tensor.abs().max()) > LARGEST_WEIGHT

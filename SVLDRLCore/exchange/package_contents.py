@@ -5,10 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from SVLDRLCore.events import plain
+
+MAX_CELLS = 1_000_000
+"""Of a table: 20,000 epochs of 50 numbers. Each cell takes a hundred bytes in memory, whatever it takes in the file."""
+MAX_NAME = 300
+_LARGEST_INTEGER = 1 << 53  # what JSON of other programs keeps exactly, too
 
 Labels = dict[int, dict[str, Any]]
 TrainingRows = list[dict[str, float | str | None]]
@@ -29,7 +36,11 @@ def parse_config(data: bytes) -> dict[str, Any]:
 
 def labels_bytes(labels: Mapping[int, Mapping[str, Any]]) -> bytes:
     """labels.json; raises ValueError for labels that `parse_labels` would refuse."""
-    data = json_bytes({str(value): labels[value] for value in sorted(labels)})
+    table = {str(value): dict(labels[value]) for value in sorted(labels)}
+    for label in table.values():
+        if isinstance(label.get("name"), str):
+            label["name"] = plain_name(label["name"])
+    data = json_bytes(table)
     parse_labels(data)
     return data
 
@@ -43,12 +54,28 @@ def parse_labels(data: bytes) -> Labels:
     for text, label in labels.items():
         if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535 or int(text) in parsed:
             raise ValueError(f"label value {text!r} is no whole number in 1..65535, or is there twice")
-        if not isinstance(label, dict) or not isinstance(label.get("name"), str):
-            raise ValueError(f"label {text} has no name")
+        if not isinstance(label, dict) or not is_plain_name(label.get("name")):
+            raise ValueError(f"label {text} has no name that can be shown in a line")
         if "color" in label and not _is_color(label["color"]):
             raise ValueError(f"the colour of label {text} is not three numbers in 0..1: {label['color']!r}")
         parsed[int(text)] = label
     return parsed
+
+
+def plain_name(text: str) -> str:
+    """A name as a package may hold it: one line, without characters that command a terminal."""
+    shown = "".join(" " if _commands(character) else character for character in text).strip()
+    return shown[:MAX_NAME] or "unnamed"
+
+
+def is_plain_name(text: Any) -> bool:
+    """Whether a value is a name as `plain_name` gives it."""
+    return isinstance(text, str) and 0 < len(text) <= MAX_NAME and not any(map(_commands, text))
+
+
+def _commands(character: str) -> bool:
+    """Control characters, line ends and halves of a character."""
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
 
 
 def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -63,6 +90,9 @@ def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 def parse_csv(data: bytes) -> TrainingRows:
     """Rows with numbers as float and empty cells as None; raises ValueError for a table that is none."""
+    first, _, rest = data.partition(b"\n")
+    if (first.count(b",") + 1) * (rest.count(b"\n") + 1) > MAX_CELLS:
+        raise ValueError(f"training.csv has more than {MAX_CELLS:,} cells")
     reader = csv.DictReader(io.StringIO(data.decode("utf-8")))
     try:
         rows = list(reader)
@@ -77,10 +107,28 @@ def _parse_json(data: bytes) -> Any:
     def refuse(word: str) -> None:
         raise ValueError(f"{word} is no JSON number")
 
+    def finite(text: str) -> float:
+        number = float(text)
+        return number if math.isfinite(number) else refuse(text[:20])
+
+    def whole(text: str) -> int:
+        number = int(text) if len(text) < 20 else _LARGEST_INTEGER + 1
+        return number if abs(number) <= _LARGEST_INTEGER else refuse(text[:20])
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) < len(pairs):
+            raise ValueError("a key is there twice")
+        return table
+
     try:
-        return json.loads(data.decode("utf-8"), parse_constant=refuse)
+        value = json.loads(
+            data.decode("utf-8"), parse_constant=refuse, parse_float=finite, parse_int=whole, object_pairs_hook=once
+        )
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # halves of a character are no text
     except RecursionError as error:
         raise ValueError("its brackets are nested too deeply") from error
+    return value
 
 
 def _is_color(color: Any) -> bool:

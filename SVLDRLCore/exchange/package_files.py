@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
+import os
 import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -24,7 +26,13 @@ LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 MAX_FILES = 64
 MAX_WEIGHT_BYTES = 4 << 30
 MAX_OTHER_BYTES = 16 << 20
+MAX_ALL_OTHER_BYTES = 64 << 20
+MAX_TEXT_BYTES = {"config.json": 1 << 20, "labels.json": 1 << 20, "MODEL_CARD.md": 1 << 20, SUMS: 1 << 16}
+"""What is parsed or shown as a whole takes many times its size; ours have some 10,000 bytes."""
 MAX_RATIO = 200  # unpacked to packed; tables reach 20, a bomb 1000
+MAX_WEIGHT_RATIO = 10  # weights hardly shrink; stored half precision by 2 or 3, a head of zeros by more
+MAX_DIRECTORY_BYTES = 1 << 20
+"""Of a zip's list of contents, which is read as a whole: more than enough for `MAX_FILES`."""
 
 _FURTHER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(csv|json|md|png|svg|txt)")
 
@@ -34,8 +42,12 @@ class PackageFiles:
     """Checked names with their opener; each file is a flat name, whatever folder or zip it lies in."""
 
     path: Path
-    names: tuple[str, ...]
+    sizes: Mapping[str, int]
     open: Callable[[str], BinaryIO]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.sizes)
 
     def read(self, name: str) -> bytes:
         """The whole file; its size was checked when the package was opened, and is again while reading."""
@@ -45,6 +57,15 @@ class PackageFiles:
         if len(data) > limit:
             raise unusable(self.path, f"{name} is larger than {limit:,} bytes")
         return data
+
+    def read_first(self, name: str, most: int) -> bytes:
+        """At most so many bytes from the file's beginning."""
+        with _guarded(self.path), self.open(name) as file:
+            return file.read(most)
+
+    def size(self, name: str) -> int:
+        """Bytes of a file, unpacked."""
+        return self.sizes[name]
 
     def sha256(self, name: str) -> str:
         digest = hashlib.sha256()
@@ -78,6 +99,7 @@ def open_files(path: str | Path) -> Iterator[PackageFiles]:
         yield _folder_files(path)
     elif path.is_file():
         try:
+            _check_directory(path)
             archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise unusable(path, "it is no sound zip file") from error
@@ -89,13 +111,14 @@ def open_files(path: str | Path) -> Iterator[PackageFiles]:
 
 def _folder_files(folder: Path) -> PackageFiles:
     sizes: list[tuple[str, int]] = []
-    for entry in (path for path in folder.iterdir() if path.name not in LITTER):
+    entries = (path for path in folder.iterdir() if path.name not in LITTER)
+    for entry in itertools.islice(entries, MAX_FILES + 1):
         status = entry.lstat()
         if not stat.S_ISREG(status.st_mode):
             raise unusable(folder, f"{entry.name!r} is a link or a folder")
         sizes.append((entry.name, status.st_size))
     _check(folder, sizes)
-    return PackageFiles(folder, tuple(name for name, _ in sizes), lambda name: (folder / name).open("rb"))
+    return PackageFiles(folder, dict(sizes), lambda name: (folder / name).open("rb"))
 
 
 def _zip_files(path: Path, archive: zipfile.ZipFile) -> PackageFiles:
@@ -107,18 +130,19 @@ def _zip_files(path: Path, archive: zipfile.ZipFile) -> PackageFiles:
             raise unusable(path, f"{entry.filename!r} is a link or a folder")
         if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise unusable(path, f"{entry.filename!r} is packed in a way that is not read here")
-        if entry.file_size > 1 << 20 and entry.file_size > MAX_RATIO * entry.compress_size:
-            raise unusable(path, f"{entry.filename!r} unpacks to over {MAX_RATIO} times its size")
+        ratio = MAX_WEIGHT_RATIO if entry.filename.endswith(WEIGHTS) else MAX_RATIO
+        if entry.file_size > 1 << 20 and entry.file_size > ratio * entry.compress_size:
+            raise unusable(path, f"{entry.filename!r} unpacks to over {ratio} times its size")
     # orig_filename: zipfile itself cuts names at a zero byte
     sizes = [(entry.orig_filename.removeprefix(top), entry.file_size) for entry in entries]
     _check(path, sizes)
     by_name = {name: entry for (name, _), entry in zip(sizes, entries)}
-    return PackageFiles(path, tuple(by_name), lambda name: archive.open(by_name[name]))
+    return PackageFiles(path, dict(sizes), lambda name: archive.open(by_name[name]))
 
 
 def _check(path: Path, sizes: list[tuple[str, int]]) -> None:
     if len(sizes) > MAX_FILES:
-        raise unusable(path, f"it holds {len(sizes)} files, more than {MAX_FILES}")
+        raise unusable(path, f"it holds more than {MAX_FILES} files")
     seen: set[str] = set()
     for name, size in sizes:
         if not is_allowed_name(name):
@@ -128,10 +152,25 @@ def _check(path: Path, sizes: list[tuple[str, int]]) -> None:
         seen.add(name.casefold())
         if size > _limit(name):
             raise unusable(path, f"{name!r} has {size:,} bytes, more than {_limit(name):,}")
+    total = sum(size for name, size in sizes if name != WEIGHTS)
+    if total > MAX_ALL_OTHER_BYTES:
+        raise unusable(path, f"its files beside the weights have {total:,} bytes, more than {MAX_ALL_OTHER_BYTES:,}")
 
 
 def _limit(name: str) -> int:
-    return MAX_WEIGHT_BYTES if name == WEIGHTS else MAX_OTHER_BYTES
+    return MAX_WEIGHT_BYTES if name == WEIGHTS else MAX_TEXT_BYTES.get(name, MAX_OTHER_BYTES)
+
+
+def _check_directory(path: Path) -> None:
+    """Refuse a zip whose list of contents is too large, before `zipfile` reads all of it."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - (1 << 16) - 22))
+        tail = file.read()
+    at = tail.rfind(b"PK\5\6")
+    large = int.from_bytes(tail[at + 12 : at + 16], "little") > MAX_DIRECTORY_BYTES
+    if at >= 0 and (large or tail[max(0, at - 20) : at].startswith(b"PK\6\7")):  # the sign of a zip over 4 GiB
+        raise unusable(path, "its list of contents is too long for a model package")
 
 
 def _is_top_folder(entry: zipfile.ZipInfo) -> bool:

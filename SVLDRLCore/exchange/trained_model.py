@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..config import Config, NetworkConfig, config_from_dict, config_to_dict
+from ..data.mask_alignment import calibration_fault
 from ..data.structures import Structures
 from ..errors import InputError
 from ..networks.actor_critic_unetr import ActorCriticUNETR
 from ..networks.mask_agent_network import MaskAgentNetwork
 from .model_package import load_package
+from .package_contents import plain_name
+from .package_table import KEYS, parse_table
 from .run_folder import resolve_model
+from .weight_header import Entry, WithoutWeights, difference
 
-_OWN_KEYS = ("method", "channels", "structures")
+_SOUND = "Get the model again from where it came from, or train one"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class TrainedModel:
         mask_network: the mask agents, or None.
         channels: image channels M.
         labels: label value -> {"name", "color", ...} as in labels.json.
+        name: what to call it in errors: "model" and where it was read from.
     """
 
     network: ActorCriticUNETR
@@ -39,6 +43,7 @@ class TrainedModel:
     channels: int
     labels: dict[int, dict[str, Any]]
     method: str
+    name: str = "the model"
 
 
 def build_networks(config: Config, channels: int, structures: Structures) -> ActorCriticUNETR:
@@ -67,7 +72,7 @@ def package_config(config: Config, method: str, channels: int, structures: Struc
         "method": method,
         "channels": channels,
         "structures": {
-            "names": list(structures.names),
+            "names": [plain_name(name) for name in structures.names],
             "values": [list(v) for v in structures.values],
             "nested": structures.nested,
             "output_values": list(structures.output_values),
@@ -90,38 +95,53 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
         InputError: no sound package, or weights that do not fit its config.
     """
     package = load_package(resolve_model(path))
-    settings = dict(package.config)
-    own = {key: settings.pop(key, None) for key in _OWN_KEYS}
-    config = config_from_dict(settings)
+    settings = {key: value for key, value in package.config.items() if key not in KEYS}
     try:
-        table = own["structures"]
-        structures = Structures(
-            tuple(table["names"]),
-            tuple(tuple(v) for v in table["values"]),
-            bool(table["nested"]),
-            tuple(table["output_values"]),
-            {value: str(entry["name"]) for value, entry in package.labels.items()},
-        )
-        channels = int(own["channels"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(str(path), f"its config.json lacks {error}", "Use a package of this program") from error
+        config = config_from_dict(settings)
+    except InputError as error:
+        raise InputError(str(path), f"its config.json cannot be used: {error.what}: {error.why}", _SOUND) from error
+    try:
+        table = parse_table(package.config, package.labels)
+    except ValueError as error:
+        raise InputError(str(path), f"its config.json cannot be used: {error}", _SOUND) from error
+    structures, channels = table.structures, table.channels
+    _require_fit(config, channels, structures, package.header(), path)
+    tensors = package.tensors()
     network = build_networks(config, channels, structures)
-    _fill(network, package.tensors("network."), path)
-    mask_weights = package.tensors("mask_agents.")
+    network.load_state_dict(_named(tensors, "network."))
     mask_network = None
-    if mask_weights:
+    if mask_weights := _named(tensors, "mask_agents."):
         mask_network = build_mask_network(config, channels, structures)
-        _fill(mask_network, mask_weights, path)
+        mask_network.load_state_dict(mask_weights)
+        for index, name in enumerate(structures.names):
+            if fault := calibration_fault(mask_weights["calibrations"][index].tolist(), channels):
+                why = f"what its mask agents know of {name!r} cannot be: {fault}"
+                raise InputError(str(path), why, _SOUND)
     for module in (network, mask_network):
         if module is not None:
             module.eval().requires_grad_(False).to(device, memory_format=torch.channels_last_3d)
-    return TrainedModel(
-        network, mask_network, config, structures, channels, dict(package.labels), own["method"] or "svl_drl"
-    )
+    labels, method = dict(package.labels), table.method
+    return TrainedModel(network, mask_network, config, structures, channels, labels, method, f"model {path}")
 
 
-def _fill(network: nn.Module, weights: dict[str, torch.Tensor], path: str | Path) -> None:
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(str(path), "its weights do not fit its config.json", "Use a sound package") from error
+def _require_fit(
+    config: Config, channels: int, structures: Structures, header: dict[str, Entry], path: str | Path
+) -> None:
+    """InputError where the weights are not those of the networks that the config describes.
+
+    Built without memory first: a small file may describe a network of many gigabytes.
+    """
+    with WithoutWeights():
+        parts = {"network.": build_networks(config, channels, structures)}
+        if _named(header, "mask_agents."):
+            parts["mask_agents."] = build_mask_network(config, channels, structures)
+    unknown = [name for name in header if not name.startswith(tuple(parts))]
+    differs = f"{unknown[0][:60]!r} belongs to no network" if unknown else ""
+    for prefix, network in parts.items():
+        differs = differs or difference(network, _named(header, prefix))
+    if differs:
+        raise InputError(str(path), f"its weights do not fit its config.json ({differs})", _SOUND)
+
+
+def _named(table: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): item for name, item in table.items() if name.startswith(prefix)}

@@ -14,7 +14,7 @@ from ..data.local_faults import without_local_faults
 from ..data.mask_alignment import alignment_maps, measure_border
 from ..exchange.trained_model import TrainedModel
 from .islands import without_far_pieces
-from .sliding_window import predict_maps, predict_probabilities
+from .sliding_window import Tell, predict_maps, predict_probabilities
 
 DEFAULT_TRUST = 0.5
 """How far the user's mask is believed: 1 returns it unchanged, 0 follows the agents' policy."""
@@ -40,6 +40,7 @@ def predict(
     batch_size: int = 4,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    tell: Tell | None = None,
 ) -> np.ndarray:
     """Probabilities of the structures (C, D, H, W) without any mask; the segmentation branch alone."""
     return predict_probabilities(
@@ -51,6 +52,8 @@ def predict(
         batch_size,
         device,
         progress,
+        name=model.name,
+        tell=tell,
     )
 
 
@@ -67,6 +70,7 @@ def refine(
     batch_size: int = 4,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    tell: Tell | None = None,
 ) -> np.ndarray:
     """Belief maps (C, D, H, W) in [0, 1] after the mask agents have edited a rough mask.
 
@@ -75,6 +79,7 @@ def refine(
         spacing_dhw: mm.
         wanted: indices of the structures to refine; the others keep their rough mask.
         trust: 0 to 1, see DEFAULT_TRUST. Above 0, no piece appears that lies far from all of the rough mask.
+        tell: told what is done where memory runs out.
 
     With a model that has no mask agents, mask and prediction are blended by `trust`.
     """
@@ -86,7 +91,13 @@ def refine(
             belief = trust * rough[index] + (1 - trust) * prediction[index]
         else:
             inputs = agent_inputs(model, index, image, rough[index], prediction[index], spacing_dhw, trust)
-            options = {"overlap": overlap, "batch_size": batch_size, "device": device, "progress": progress}
+            options = {
+                "overlap": overlap,
+                "batch_size": batch_size,
+                "device": device,
+                "progress": progress,
+                "tell": tell,
+            }
             belief = edited(model, index, inputs, [trust], **options)[0]
         refined[index] = without_far_pieces(belief, rough[index], spacing_dhw) if trust > 0 else belief
     return refined
@@ -128,6 +139,7 @@ def edited(
     batch_size: int = 4,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    tell: Tell | None = None,
 ) -> np.ndarray:
     """Beliefs (T, D, H, W) of the mask agents, one map a trust, from `agent_inputs`."""
     m, caution = model.channels, model.mask_network.calibration_of(structure).caution
@@ -138,7 +150,10 @@ def edited(
         return edit_mask(model.mask_network, *maps, model.config.mask_agents, thresholds)
 
     size = model.config.data.patch_size
-    return predict_maps(agents, torch.from_numpy(inputs), size, overlap, batch_size, device, progress).numpy()
+    return predict_maps(
+        agents, torch.from_numpy(inputs), size, overlap, batch_size, device, progress,
+        name=model.name, tell=tell, modules=[model.mask_network],
+    ).numpy()  # fmt: skip
 
 
 LARGEST_OVERLAP = 0.95

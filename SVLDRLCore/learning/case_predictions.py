@@ -10,7 +10,7 @@ from torch import nn
 
 from ..config import Config
 from ..data.cases import TrainingCase
-from ..inference.sliding_window import predict_probabilities
+from ..inference.sliding_window import Tell, predict_probabilities
 
 
 def predict_cases(
@@ -21,14 +21,32 @@ def predict_cases(
     device: torch.device,
     between: Callable[[], None],
     overlap: float = 0.25,
+    tell: Tell | None = None,
 ) -> Iterator[tuple[TrainingCase, np.ndarray]]:
     """Each case with its probabilities (C, D, H, W) on its training grid.
 
     Args:
         between: called before each case; what it raises (a cancel) ends the prediction.
         overlap: of the sliding windows.
+        tell: told what is done where memory runs out.
+
+    Raises:
+        InputError: the network's output is not finite, or memory does not suffice for a single window.
     """
+    told: set[str] = set()
+
+    def once(text: str) -> None:  # what holds for one case holds for the next
+        if tell is not None and text not in told:
+            told.add(text)
+            tell(text)
+
     for case in cases:
         between()
         patch = config.data.patch_size
-        yield case, predict_probabilities(network, case.image, patch, nested, overlap, batch_size=8, device=device)
+        name = f"the network in training, asked for case {case.name}"
+        yield (
+            case,
+            predict_probabilities(
+                network, case.image, patch, nested, overlap, batch_size=8, device=device, name=name, tell=once
+            ),
+        )

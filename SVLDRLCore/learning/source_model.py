@@ -61,7 +61,7 @@ def source_model_labels(
         pass
 
     def validate(net: torch.nn.Module) -> dict[str, float]:
-        predicted = predict_cases(net, checked, config, structures.nested, device, control.check)
+        predicted = predict_cases(net, checked, config, structures.nested, device, control.check, tell=events.warn)
         dice = mean_dice([maps > 0.5 for _, maps in predicted], checked)
         if abs(dice - wanted) < best["distance"]:
             best.update(distance=abs(dice - wanted), step=trainer.step)
@@ -85,7 +85,9 @@ def source_model_labels(
         trainer.run()
     trainer.predictor.load_state_dict(kept)
     made = []
-    predicted = predict_cases(trainer.predictor, target, config, structures.nested, device, control.check, overlap=0.5)
+    predicted = predict_cases(
+        trainer.predictor, target, config, structures.nested, device, control.check, overlap=0.5, tell=events.warn
+    )
     for done, (_, maps) in enumerate(predicted, start=1):
         made.append(maps)
         events.progress(done, len(target), "labelling")

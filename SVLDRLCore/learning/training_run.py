@@ -123,7 +123,7 @@ def _train_network(
     )  # fmt: skip
 
     def look(predictor: nn.Module) -> None:
-        method.look(predict_cases(predictor, given.training, config, nested, device, control.check))
+        method.look(predict_cases(predictor, given.training, config, nested, device, control.check, tell=events.warn))
         review(predictor)
 
     def restore(state: dict[str, Any]) -> None:
@@ -138,7 +138,7 @@ def _train_network(
         reviews=unseen | dict.fromkeys(sorted(looks), review) | ({border: look} if method.looks_at_cases else {}),
         review_state=lambda: {"labels": review.state(), "method": method.state()},
         restore_review=restore,
-        validate=_validation(given, control),
+        validate=_validation(given, events, control),
         generators={"agents": generator},
     )
     trainer = Trainer(
@@ -184,14 +184,19 @@ def start_from(network: nn.Module, weights: dict[str, torch.Tensor]) -> None:
         raise InputError("initial weights", "they belong to another network", "Use the same settings")
 
 
-def _validation(given: RunInput, control: JobControl) -> Callable[[nn.Module], dict[str, float]] | None:
+def _validation(
+    given: RunInput, events: EventLog, control: JobControl
+) -> Callable[[nn.Module], dict[str, float]] | None:
     if not given.held_out:
         return None
 
     def validate(network: nn.Module) -> dict[str, float]:
         scores = []
         nested = given.structures.nested
-        for case, maps in predict_cases(network, given.held_out, given.config, nested, given.device, control.check):
+        predicted = predict_cases(
+            network, given.held_out, given.config, nested, given.device, control.check, tell=events.warn
+        )
+        for case, maps in predicted:
             hard = torch.from_numpy(maps > 0.5).float()[None]
             scores.append(float(soft_dice(hard * case.valid, case.masks.float()[None])))
         return {"validation_dice": float(np.mean(scores))}

@@ -14,21 +14,31 @@ from .JobError import JobError
 def coreFolder() -> Path:
     """The folder that holds the package SVLDRLCore; from then on it is importable here, too.
 
-    An installed extension has it on `sys.path`. In developer mode Slicer adds the module's own folder only, so
-    the root of the source tree is added here.
+    It lies beside the installed module, or at the root of its source tree, to which Slicer adds nothing in developer
+    mode. Only elsewhere is it looked for: the current folder may hold anything of that name.
 
     Raises:
         JobError: the package is nowhere.
     """
+    here = Path(__file__).resolve()
+    for folder in here.parents[1:3]:
+        if (folder / "SVLDRLCore" / "__init__.py").is_file():
+            _makeImportable(folder)
+            return folder
     spec = importlib.util.find_spec("SVLDRLCore")
     if spec is not None and spec.submodule_search_locations:
         return Path(next(iter(spec.submodule_search_locations))).resolve().parent
-    root = Path(__file__).resolve().parents[2]
-    if not (root / "SVLDRLCore" / "__init__.py").is_file():
-        raise JobError(
-            _("SVLDRLCore"),
-            _("this part of the extension is missing"),
-            _("Reinstall the extension, or add the module from a complete source tree"),
-        )
-    sys.path.append(str(root))
-    return root
+    raise JobError(
+        _("SVLDRLCore"),
+        _("this part of the extension is missing"),
+        _("Reinstall the extension, or add the module from a complete source tree"),
+    )
+
+
+def _makeImportable(folder: Path) -> None:
+    """Last on the path, or first where something else of that name would be taken."""
+    spec = importlib.util.find_spec("SVLDRLCore")
+    if spec is None:
+        sys.path.append(str(folder))
+    elif folder / "SVLDRLCore" not in [Path(place).resolve() for place in spec.submodule_search_locations or ()]:
+        sys.path.insert(0, str(folder))

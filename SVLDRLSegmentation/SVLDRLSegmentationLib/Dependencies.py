@@ -19,7 +19,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from .Job import pythonExecutable
+from .Job import childEnvironment, pythonExecutable
 from .JobError import JobError
 
 TORCH_VERSION = ">=2.10"
@@ -238,8 +238,8 @@ def _failed(what: str, error: Exception) -> JobError:
 def _tryImports() -> tuple[dict[str, Any], str]:
     """What the worker's Python says of the packages, and its log."""
     process = subprocess.Popen(
-        [pythonExecutable(), "-c", _TRY_IMPORTS], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        [pythonExecutable(), "-P", "-c", _TRY_IMPORTS], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, env=childEnvironment(), creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
     )  # fmt: skip
     latest = time.monotonic() + CHECK_SECONDS
     while process.poll() is None and time.monotonic() < latest:

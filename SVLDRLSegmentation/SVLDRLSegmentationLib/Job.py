@@ -100,10 +100,8 @@ class Job:
         """
         core = coreFolder()
         (self.folder / "job.json").write_text(json.dumps(self.options, ensure_ascii=False, indent=1), "utf-8")
-        environment = dict(os.environ, PYTHONUTF8="1", PYTHONIOENCODING="utf-8", PYTHONUNBUFFERED="1")
-        paths = [str(core), environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-        arguments = [pythonExecutable(), "-m", "SVLDRLCore", self.command, "--config", "job.json", "--events"]
+        environment = dict(childEnvironment(core), PYTHONUTF8="1", PYTHONIOENCODING="utf-8", PYTHONUNBUFFERED="1")
+        arguments = [pythonExecutable(), "-P", "-m", "SVLDRLCore", self.command, "--config", "job.json", "--events"]
         try:
             self._process = subprocess.Popen(
                 arguments, cwd=self.folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -281,8 +279,22 @@ class Job:
 
 
 def pythonExecutable() -> str:
-    """Slicer's own Python; outside of Slicer the one that runs this."""
-    return shutil.which("PythonSlicer") or sys.executable
+    """Slicer's own Python; outside of Slicer the one that runs this. Never one that lies in the current folder."""
+    folders = [folder for folder in os.get_exec_path() if os.path.isabs(folder)]
+    found = (shutil.which(os.path.join(folder, "PythonSlicer")) for folder in folders)
+    return next(filter(None, found), sys.executable)
+
+
+def childEnvironment(*folders: Path) -> dict[str, str]:
+    """The environment for a Python that imports nothing from the folder it runs in; to be started with `-P`.
+
+    Args:
+        folders: where it shall look for packages first.
+    """
+    # an empty place in the list stands for the current folder, a relative one is another in another folder
+    given = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(path)]
+    paths = os.pathsep.join([*map(str, folders), *given])
+    return dict(os.environ, PYTHONSAFEPATH="1", PYTHONPATH=paths)
 
 
 def _eventOf(text: str) -> dict[str, Any] | None:
@@ -312,7 +324,8 @@ def _ownGroup() -> dict[str, Any]:
 
 def _killTree(process: subprocess.Popen) -> None:
     if os.name == "nt":
-        command = ["taskkill", "/T", "/F", "/PID", str(process.pid)]
+        taskkill = os.path.join(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "taskkill.exe")
+        command = [taskkill, "/T", "/F", "/PID", str(process.pid)]
         subprocess.run(command, capture_output=True, creationflags=subprocess.CREATE_NO_WINDOW, check=False)
     _killGroup(process)
 
