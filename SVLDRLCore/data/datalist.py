@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from SVLDRLCore.atomic_files import write_json_atomically
-from SVLDRLCore.data.dataset_folders import CHANNEL, channel_files, folder_content, listed_by_nnunet, stem_of
 from SVLDRLCore.data.datalist_keys import is_file, several_raters, unused_case_keys, unused_list_keys
+from SVLDRLCore.data.dataset_folders import CHANNEL, channel_files, folder_content, listed_by_nnunet, stem_of
 from SVLDRLCore.data.label_tables import IGNORE, parse_label_table
 from SVLDRLCore.data.strict_json import read_json_object, short
 from SVLDRLCore.data.volume_headers import volume_suffix

@@ -94,8 +94,8 @@ def _channels(images: Iterable[Path], labels: Mapping[str, Path], always_numbere
     channels: dict[str, list[Path]] = defaultdict(list)
     for image in images:
         stem, base = stem_of(image), _base(image)
-        whole = stem in labels and not (always_numbered and base in labels)
-        channels[stem if whole or base not in labels and not always_numbered else base].append(image)
+        numbered = base in labels and (always_numbered or stem not in labels)
+        channels[base if numbered or (always_numbered and stem not in labels) else stem].append(image)
     for stem, files in channels.items():
         if len(files) > 1 or stem_of(files[0]) != stem:
             _refuse_gaps(stem, files, files[0].parent)

@@ -57,7 +57,7 @@ def parse_label_table(content: dict[str, Any], path: Path) -> LabelTable:
         table = pairs
     if not table:
         raise InputError(str(path), "its table 'labels' names no structure", _DO)
-    _refuse_equal_names([*(table.values() if not regions else regions)], path)
+    _refuse_equal_names([*(regions or table.values())], path)
     own = content.get("regions")
     if own is not None:
         if regions:

@@ -15,6 +15,7 @@ from ..agents.label_agents import ALL_UPDATES, believe
 from ..atomic_files import write_json_atomically
 from ..config import Config
 from ..data.cases import TrainingCase
+from ..data.known_voxels import where_known
 from ..data.overlap import dice_of
 from ..data.sampler import CaseOrder
 from ..events import EventLog
@@ -84,7 +85,7 @@ class LabelReview:
         if not (config.enabled and (config.edge or config.sharpness)):
             return
         cues = [
-            label_cues(None, case.masks.numpy(), case.spacing_dhw, *seen)
+            label_cues(None, case.masks.numpy(), case.spacing_dhw, *seen, ignored=case.ignored)
             for case, seen in zip(self.cases, self._seen_in_images())
         ]
         self._take(cues, judge_unseen(cues, self._verified, self._spacing_mm, config))
@@ -100,7 +101,7 @@ class LabelReview:
             found = []
             for done, case in enumerate(self.cases, start=1):
                 self.between()
-                given = case.masks.numpy(), case.image.numpy(), case.spacing_dhw
+                given = case.masks.numpy(), case.image.numpy(), case.spacing_dhw, case.ignored
                 edges = label_edges(*given) if config.edge else ()
                 found.append((edges, label_sharpness(*given) if config.sharpness else ()))
                 self.events.progress(done, len(self.cases), "reviewing labels")
@@ -141,8 +142,9 @@ class LabelReview:
         cues, drawn = [], []
         predicted = predict_cases(network, self.cases, self.config, self.nested, self.device, self.between)
         for done, ((case, probabilities), seen) in enumerate(zip(predicted, self._seen_in_images()), start=1):
-            cues.append(label_cues(probabilities, case.masks.numpy(), case.spacing_dhw, *seen))
-            drawn.append(np.mean([dice_of(p > 0.5, m) for p, m in zip(probabilities, case.masks.numpy() > 0)]))
+            cues.append(label_cues(probabilities, case.masks.numpy(), case.spacing_dhw, *seen, ignored=case.ignored))
+            pair = (where_known(maps, case.ignored) for maps in (probabilities > 0.5, case.masks.numpy() > 0))
+            drawn.append(np.mean([dice_of(p, m) for p, m in zip(*pair)]))
             self.events.progress(done, len(self.cases), "reviewing labels")
         earlier = self.weights if self.inverted else None
         verdict = judge(cues, self._verified, self._spacing_mm, self.config.reliability, earlier)
