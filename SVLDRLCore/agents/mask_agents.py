@@ -30,9 +30,15 @@ def mask_episode(
     target: Tensor,
     config: MaskAgentConfig,
     generator: torch.Generator,
+    known: Tensor | None = None,
 ) -> Episode:
     """K steps of editing `rough`, rewarded for coming nearer to `target`; maps as in `MaskBatch`."""
     episode = Episode()
+
+    def counted(mask: Tensor) -> Tensor:
+        return mask if known is None else mask * known
+
+    target = counted(target)
     reading = network.read(image, rough, prediction, alignment)
     episode.first_logits = reading.opinion
     belief = rough
@@ -41,8 +47,8 @@ def mask_episode(
         chosen = act.sample_actions(logits, 1.0, generator)
         log_probs = act.log_policy(logits)
         next_belief = act.act_on_mask(belief, chosen, config.step_size)
-        volume = delta_dice(next_belief, belief, target).view(-1, 1, 1, 1, 1)
-        paid = error_fall(belief, next_belief, target) + volume
+        volume = delta_dice(counted(next_belief), counted(belief), target).view(-1, 1, 1, 1, 1)
+        paid = error_fall(counted(belief), counted(next_belief), target) + volume
         episode.transitions.append(Transition(belief, chosen, paid, next_belief))
         episode.values.append(value)
         episode.log_probs.append(act.log_prob_of(log_probs, chosen))

@@ -50,14 +50,14 @@ def read_case(case: Case, labels: Mapping[int, str]) -> tuple[tuple[Volume, ...]
         return images, None
     label = on_image_grid(read_label(case.label), images[0].geometry)
     require_same_geometry(images[0], label)
-    require_known_labels(label, labels)
+    require_known_labels(label, labels, case.ignore)
     return images, label
 
 
-def require_known_labels(label: Volume, labels: Mapping[int, str]) -> None:
-    """InputError, with values and counts, when a label map holds a value that the table does not name."""
+def require_known_labels(label: Volume, labels: Mapping[int, str], ignore: int | None = None) -> None:
+    """InputError, with values and counts, when a label map holds a value that the table does not name, nor `ignore`."""
     values, counts = np.unique(label.array, return_counts=True)
-    unknown = {int(v): int(n) for v, n in zip(values, counts) if v and int(v) not in labels}
+    unknown = {int(v): int(n) for v, n in zip(values, counts) if v and int(v) not in labels and int(v) != ignore}
     if unknown:
         found = ", ".join(f"{value} in {n:,} voxels" for value, n in list(unknown.items())[:10])
         why = f"it holds values that the label table does not name: {found}"

@@ -26,9 +26,10 @@ class TrainingCase:
     Attributes:
         image: float32 (M, D, H, W) in [0, 1].
         masks: uint8 (C, D, H, W), the structures of the given (noisy) label.
-        valid: uint8 (1, D, H, W), 0 where a volume smaller than the patch was padded.
+        valid: uint8 (1, D, H, W), 0 where a volume smaller than the patch was padded, and where `ignored`.
         spacing_dhw: mm.
         verified: the user trusts this label.
+        ignored: boolean (D, H, W), voxels that nobody has labelled and that count nowhere; None where there are none.
         image_digest, label_digest: `content_digest` of what was read; "" for a case that was not.
     """
 
@@ -38,6 +39,7 @@ class TrainingCase:
     valid: Tensor
     spacing_dhw: tuple[float, float, float]
     verified: bool = False
+    ignored: np.ndarray | None = None
     image_digest: str = ""
     label_digest: str = ""
 
@@ -62,9 +64,13 @@ def load_training_case(case: Case, config: DataConfig, structures: Structures) -
         raise InputError(f"case {case.name}", "it has no label", "Name a label file in the datalist, or remove it")
     images, label = read_case(case, structures.labels)
     prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
-    masks = structures.masks(prepare_label(label, prepared))
+    drawn = prepare_label(label, prepared, case.ignore)
+    ignored = None if case.ignore is None else drawn == case.ignore
+    if ignored is not None and ignored.all():
+        raise InputError(label.name, "all of it is to be ignored", "Label a part of it, or remove the case")
     spacing = tuple(float(s) for s in prepared.geometry.spacing_dhw)
-    loaded = in_memory(case.name, prepared.array, masks, spacing, config.patch_size, case.verified)
+    masks = structures.masks(drawn)
+    loaded = in_memory(case.name, prepared.array, masks, spacing, config.patch_size, case.verified, ignored)
     return replace(
         loaded, image_digest=content_digest(images, np.float32), label_digest=content_digest([label], np.uint16)
     )
@@ -77,15 +83,20 @@ def in_memory(
     spacing_dhw: tuple[float, ...],
     patch_size: tuple[int, int, int],
     verified: bool = False,
+    ignored: np.ndarray | None = None,
 ) -> TrainingCase:
     """A case from arrays, padded with zeros (and marked invalid there) up to the patch size."""
     short = [max(0, p - s) for p, s in zip(patch_size, image.shape[1:])]
     pad = [(0, 0), *((n // 2, n - n // 2) for n in short)]
     valid = np.ones((1, *image.shape[1:]), np.uint8)
+    if ignored is not None and ignored.any():
+        valid[0, ignored] = 0
+        ignored = np.pad(ignored, pad[1:])
+    else:
+        ignored = None
     image, masks, valid = (np.pad(a, pad) for a in (image, masks.astype(np.uint8), valid))
-    return TrainingCase(
-        name, torch.from_numpy(image), torch.from_numpy(masks), torch.from_numpy(valid), spacing_dhw, verified
-    )
+    tensors = (torch.from_numpy(a) for a in (image, masks, valid))
+    return TrainingCase(name, *tensors, spacing_dhw, verified, ignored)
 
 
 def load_training_cases(

@@ -7,32 +7,23 @@ they are.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from SVLDRLCore.atomic_files import made_folder, write_json_atomically
-from SVLDRLCore.data.volume_headers import SUFFIXES, volume_suffix
-from SVLDRLCore.data.volumes import read_label
+from SVLDRLCore.data.datalist_keys import is_file, several_raters, unused_case_keys, unused_list_keys
+from SVLDRLCore.data.dataset_folders import CHANNEL, channel_files, folder_content, listed_by_nnunet, stem_of
+from SVLDRLCore.data.label_tables import IGNORE, parse_label_table
+from SVLDRLCore.data.strict_json import read_json_object, short
+from SVLDRLCore.data.volume_headers import volume_suffix
 from SVLDRLCore.errors import InputError
 
-MAX_LABEL = 255
-_UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]|^[. ]|[. ]$')  # for file names, on some system
+_UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f\ud800-\udfff]|^[. ]|[. ]$')  # for file names, on some system
 _LISTS = ("training", "validation")
-_CASE_KEYS = {"image", "label", "name", "verified"}
-_DESCRIPTIVE_CASE_KEYS = {"fold", "id", "patient", "phase", "scribble", "source", "subject", "weight"}
-_DESCRIPTIVE_KEYS = {
-    "channel_names", "converted_by", "description", "file_ending", "licence", "license", "modality", "name",
-    "numTest", "numTraining", "numValidation", "overwrite_image_reader_writer", "reference", "release",
-    "tensorImageSize", "test",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,23 +35,34 @@ class Case:
         images: one file for each channel, in the channels' order.
         label: the label map, or None.
         verified: whether an expert vouches for the label.
+        ignore: the value of voxels of the label map that count nowhere, or None.
     """
 
     name: str
     images: tuple[Path, ...]
     label: Path | None
     verified: bool = False
+    ignore: int | None = None
 
 
 @dataclass(frozen=True)
 class DataList:
-    """Cases and what their label values mean (without 0, the background)."""
+    """Cases and what their label values mean (without 0, the background).
+
+    Attributes:
+        ignore, regions, region_values: see `LabelTable`.
+        notes: what the user should know of the list itself, a sentence each.
+    """
 
     name: str
     labels: dict[int, str]
     training: tuple[Case, ...]
     validation: tuple[Case, ...]
     path: Path | None = None
+    ignore: int | None = None
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    region_values: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def cases(self) -> tuple[Case, ...]:
@@ -70,23 +72,39 @@ class DataList:
 def load_datalist(path: str | Path) -> DataList:
     """A datalist from its JSON file, or from a folder with `imagesTr` and `labelsTr`.
 
-    Raises InputError for broken JSON, unknown keys, missing files, and an image that appears twice.
+    Raises InputError for broken JSON, keys that mean something but are not known, missing files, several label maps
+    of one image, and an image that appears twice.
     """
     path = Path(path)
+    notes: list[str] = []
     if path.is_dir():
-        return _from_folder(path)
-    content = _read_json(path)
-    unknown = set(content) - _DESCRIPTIVE_KEYS - {"labels", *_LISTS}
-    if unknown:
-        raise InputError(str(path), f"unknown keys {sorted(unknown)}", "Correct or remove them")
+        path, content, notes = folder_content(path)
+    else:
+        content = read_json_object(path)
+    content = listed_by_nnunet(content)
+    unused = set(unused_list_keys(content, path))
+    do = 'List the cases as {"training": [{"image": ..., "label": ...}], "validation": [...]}'
     if not isinstance(content.get("training"), list):
-        do = 'List the cases as {"training": [{"image": ..., "label": ...}], "validation": [...]}'
         raise InputError(str(path), "it has no list 'training'", do)
+    if not isinstance(content.get("validation") or [], list):
+        raise InputError(str(path), f"'validation' is {short(content['validation'])} and no list", do)
+    if not isinstance(content.get("name", ""), str):
+        raise InputError(str(path), f"its name is {short(content['name'])}", "Give a text")
+    table = parse_label_table(content, path)
     lists = {
-        key: [_case(entry, path, f"{key}[{i}]") for i, entry in enumerate(content.get(key) or [])] for key in _LISTS
+        key: [_case(entry, key, path, f"{key}[{i}]", content, unused) for i, entry in enumerate(content.get(key) or [])]
+        for key in _LISTS
     }
-    name = content.get("name") or path.stem
-    return _datalist(str(name), _label_table(content.get("labels"), path), lists, path)
+    if unused:
+        notes.append(f"Keys that nothing is known of are ignored: {', '.join(map(short, sorted(unused)))}")
+    _refuse_shared_images(lists, path)
+    named = _named(lists["training"] + lists["validation"], path)
+    marked = [replace(case, ignore=table.ignore) for case in named]
+    count = len(lists["training"])
+    return DataList(
+        content.get("name") or path.stem, table.labels, tuple(marked[:count]), tuple(marked[count:]), path,
+        table.ignore, table.regions, table.region_values, tuple(notes),
+    )  # fmt: skip
 
 
 def save_datalist(datalist: DataList, path: str | Path, overwrite: bool = False) -> Path:
@@ -94,10 +112,16 @@ def save_datalist(datalist: DataList, path: str | Path, overwrite: bool = False)
     path = Path(path)
     content = {
         "name": datalist.name,
-        "labels": {"0": "background"} | {str(value): name for value, name in sorted(datalist.labels.items())},
+        "labels": {"0": "background"}
+        | {str(value): name for value, name in sorted(datalist.labels.items())}
+        | ({} if datalist.ignore is None else {str(datalist.ignore): IGNORE}),
         "training": [_entry(case, path.parent) for case in datalist.training],
         "validation": [_entry(case, path.parent) for case in datalist.validation],
     }
+    if datalist.regions:
+        content["regions"] = {name: list(values) for name, values in datalist.regions.items()}
+    if datalist.region_values:
+        content["regions_class_order"] = [datalist.region_values[name] for name in datalist.regions]
     if os.path.lexists(path) and not overwrite:
         raise InputError(str(path), "the file exists already", "Choose another name, or allow overwriting")
     with made_folder(path.parent):
@@ -105,84 +129,68 @@ def save_datalist(datalist: DataList, path: str | Path, overwrite: bool = False)
     return path
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(str(path), "there is no such datalist", "Check the path")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(str(path), f"it is not valid JSON ({error})", "Correct it in a text editor") from error
-    if not isinstance(content, dict):
-        raise InputError(str(path), "it is not a JSON object", 'Begin with {"labels": ..., "training": ...}')
-    return content
-
-
-def _label_table(labels: Any, path: Path) -> dict[int, str]:
-    do = 'Give "labels" as {"0": "background", "1": "left atrium", ...}'
-    if not isinstance(labels, dict):
-        raise InputError(str(path), "it has no table 'labels'", do)
-    table: dict[int, str] = {}
-    for key, value in labels.items():
-        if isinstance(value, list):
-            why = f"the label {key!r} is a region made of the values {value}"
-            raise InputError(str(path), why, "List the single values here; declare regions in the configuration")
-        # nnU-Net writes {"left atrium": 1}, everybody else {"1": "left atrium"}.
-        number, name = (value, key) if isinstance(value, int) else (key, value)
-        if not isinstance(name, str) or not re.fullmatch(r"\d+", str(number)) or int(number) > MAX_LABEL:
-            raise InputError(str(path), f"the label {key!r}: {value!r} is no value from 0 to {MAX_LABEL}", do)
-        if int(number) in table:
-            raise InputError(str(path), f"the label value {number} appears twice", do)
-        table[int(number)] = name
-    table.pop(0, None)
-    if not table:
-        raise InputError(str(path), "its table 'labels' names no structure", do)
-    return dict(sorted(table.items()))
-
-
-def _case(entry: Any, path: Path, where: str) -> Case:
+def _case(entry: Any, part: str, path: Path, where: str, content: dict[str, Any], unused: set[str]) -> Case:
     do = 'Give {"image": "path" or ["channel 1", "channel 2"], "label": "path"}'
     if not isinstance(entry, dict):
-        raise InputError(str(path), f"{where} is {entry!r}", do)
-    unknown = set(entry) - _CASE_KEYS - _DESCRIPTIVE_CASE_KEYS
-    if unknown:
-        raise InputError(str(path), f"{where} has unknown keys {sorted(unknown)}", "Correct or remove them")
+        raise InputError(str(path), f"{where} is {short(entry)}", do)
+    unused |= set(unused_case_keys(entry, part, path, where))
     images = [entry["image"]] if isinstance(entry.get("image"), str) else entry.get("image")
     label, verified, name = entry.get("label"), entry.get("verified", False), entry.get("name", "")
     if not isinstance(images, list) or not images or not all(isinstance(i, str) and i for i in images):
-        raise InputError(str(path), f"{where} has the image {entry.get('image')!r}", do)
+        raise InputError(str(path), f"{where} has the image {short(entry.get('image'))}", do)
+    if isinstance(label, (list, dict)) and len(label) > 1:
+        files = [f"{key}: {file}" for key, file in label.items()] if isinstance(label, dict) else label
+        raise several_raters(where, [short(file) for file in files], path)
+    label = label[0] if isinstance(label, list) and label else label
     if label is not None and (not isinstance(label, str) or not label):
-        raise InputError(str(path), f"{where} has the label {label!r}", do)
+        raise InputError(str(path), f"{where} has the label {short(label)}", do)
     if not isinstance(verified, bool) or not isinstance(name, str):
-        raise InputError(str(path), f"{where} has verified {verified!r}, name {name!r}", "Give true or false; a text")
-    files = [path.parent / file for file in [*images, *([label] if label else [])]]
+        why = f"{where} has verified {short(verified)}, name {short(name)}"
+        raise InputError(str(path), why, "Give true or false; a text")
+    files = [path.parent / file for file in images]
+    if len(files) == 1 and not is_file(files[0]):
+        files = channel_files(files[0], content, where, path) or files
+    files += [path.parent / label] if label else []
     for file in files:
-        if not file.is_file():
-            raise InputError(str(path), f"{where} names the missing file {file}", "Correct the path or remove the case")
+        if not is_file(file):
+            why = f"{where} names the missing file {short(str(file))[1:-1]}"
+            raise InputError(str(path), why, "Correct the path or remove the case")
         volume_suffix(file)
-    return Case(name, tuple(files[: len(images)]), files[len(images)] if label else None, verified)
+    return Case(name, tuple(files[:-1] if label else files), files[-1] if label else None, verified)
 
 
-def _datalist(name: str, labels: dict[int, str], lists: dict[str, list[Case]], path: Path) -> DataList:
-    training, validation = lists["training"], lists["validation"]
-    seen: set[Path] = set()
-    for case in training + validation:
-        for image in case.images:
-            if image.resolve() in seen:
-                why = f"the image {image} appears twice"
-                raise InputError(str(path), why, "Keep it in one case of 'training' or 'validation'")
-            seen.add(image.resolve())
-    named = _named(training + validation, path)
-    return DataList(name, labels, tuple(named[: len(training)]), tuple(named[len(training) :]), path)
+def _refuse_shared_images(lists: dict[str, list[Case]], path: Path) -> None:
+    """InputError for an image that is listed twice: in both splits, with labels of several raters, or by mistake."""
+    seen: dict[Path, tuple[str, Case]] = {}
+    for part, cases in lists.items():
+        for case in cases:
+            for image in case.images:
+                other_part, other = seen.setdefault(image.resolve(), (part, case))
+                if other is case and case.images.count(image) == 1:
+                    continue
+                why, do = f"the image {image} appears twice", "Keep it in one case of 'training' or 'validation'"
+                if other_part != part:
+                    why += f": in '{other_part}' and in '{part}'"
+                elif other.label and case.label and other.label.resolve() != case.label.resolve():
+                    why += f", with the label maps {other.label} and {case.label}: several raters?"
+                    do = "Keep one of them, for instance one rater's or a consensus of them made beforehand"
+                raise InputError(str(path), why, do)
 
 
 def _named(cases: Sequence[Case], path: Path) -> list[Case]:
     """Cases with unique names: given ones, or image stems, preceded by as many parent folders as it takes."""
     for name in (case.name for case in cases if case.name):
-        if len(name.encode()) > 120 or re.search(_UNFIT, name):
+        if re.search(_UNFIT, name) or len(name.encode()) > 120:
             raise InputError(str(path), f"the case name {name!r} is no file name", "Shorten or change it")
+    numbered = [case for case in cases if len(case.images) == 1]
+    all_first = bool(numbered) and all(stem_of(case.images[0]).endswith("_0000") for case in numbered)
+    short_names = [_name_from_images(case, all_first) for case in cases]
+    candidates = [short_names, [stem_of(case.images[0]) for case in cases]]
+    deepest = max((len(case.images[0].absolute().parts) for case in cases), default=0)
+    candidates += [[_below(case, name, n) for case, name in zip(cases, short_names)] for n in range(1, deepest)]
     names: list[str] = []
-    for n_parents in range(max((len(case.images[0].absolute().parts) for case in cases), default=0)):
-        names = [case.name or _name_from_images(case.images, n_parents) for case in cases]
+    for candidate in candidates:
+        names = [case.name or re.sub(_UNFIT, "_", name) for case, name in zip(cases, candidate)]
         lowered = [name.lower() for name in names]  # two files on Linux, one on Windows and macOS
         if len(set(lowered)) == len(names):
             break
@@ -195,20 +203,30 @@ def _named(cases: Sequence[Case], path: Path) -> list[Case]:
     return [replace(case, name=name) for case, name in zip(cases, names)]
 
 
-def _name_from_images(images: Sequence[Path], n_parents: int) -> str:
-    stems = [re.sub(r"_0\d{3}$", "", _stem(image)) for image in images]
+def _name_from_images(case: Case, all_first: bool) -> str:
+    """The case's name: what its files' names share. A number at the end is a channel's only where the data say so.
+
+    Args:
+        all_first: all images of the data set are named as first channels.
+    """
+    stems = [stem_of(image) for image in case.images]
+    bases = [re.sub(CHANNEL, "", stem) for stem in stems]
+    in_turn = stems == [f"{bases[0]}_{n:04}" for n in range(len(stems))]
+    told = case.label is not None and stem_of(case.label) == bases[0]
+    if in_turn and (len(stems) > 1 or told or all_first):
+        stems = bases
     name = stems[0]
     if len(set(stems)) > 1:  # case_001_flair, case_001_t1c -> case_001
         words = zip(*(re.split(r"([_\-. ])", stem) for stem in stems))
         common = itertools.takewhile(lambda same: len(set(same)) == 1, words)
         name = "".join(word for word, *_ in common).rstrip("_-. ") or stems[0]
-    name = re.sub(r"[_\-](image|img)$", "", name, flags=re.IGNORECASE)
-    folders = images[0].absolute().parent.parts
-    return re.sub(_UNFIT, "_", "_".join([*folders[len(folders) - n_parents :], name]))
+    return re.sub(r"[_\-](image|img)$", "", name, flags=re.IGNORECASE)
 
 
-def _stem(path: Path) -> str:
-    return path.name[: -len(volume_suffix(path))]
+def _below(case: Case, name: str, n_parents: int) -> str:
+    """A name preceded by so many of the folders that its image lies in."""
+    folders = case.images[0].absolute().parent.parts
+    return "_".join([*folders[len(folders) - n_parents :], name])
 
 
 def _entry(case: Case, folder: Path) -> dict[str, Any]:
@@ -226,41 +244,3 @@ def _relative(file: Path, folder: Path) -> str:
         return Path(os.path.relpath(file.absolute(), folder.absolute())).as_posix()
     except ValueError:  # another drive on Windows
         return str(file.absolute())
-
-
-def _from_folder(folder: Path) -> DataList:
-    description = folder / "dataset.json"
-    content = _read_json(description) if description.is_file() else {}
-    if isinstance(content.get("training"), list) and content["training"]:
-        return load_datalist(description)
-    images, labels = folder / "imagesTr", folder / "labelsTr"
-    if not images.is_dir() or not labels.is_dir():
-        do = "Choose a datalist file, or a folder with imagesTr and labelsTr"
-        raise InputError(str(folder), "it has no folders imagesTr and labelsTr", do)
-    channels: dict[str, list[Path]] = defaultdict(list)
-    for image in _volume_files(images):
-        channels[re.sub(r"_0\d{3}$", "", _stem(image))].append(image)
-    label_files = {_stem(file): file for file in _volume_files(labels)}
-    unmatched = sorted(channels.keys() ^ label_files.keys())
-    if unmatched or not channels:
-        why = f"imagesTr and labelsTr do not match ({', '.join(unmatched[:5]) or 'both are empty'})"
-        raise InputError(str(folder), why, "Give image and label of a case the same name")
-    cases = [Case(stem, tuple(files), label_files[stem]) for stem, files in channels.items()]
-    table = content.get("labels") or _labels_found(label_files.values())
-    name = str(content.get("name") or folder.resolve().name)
-    return _datalist(name, _label_table(table, description), {"training": cases, "validation": []}, folder)
-
-
-def _volume_files(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.name.lower().endswith(SUFFIXES) and not f.name.startswith("."))
-
-
-def _labels_found(files: Iterable[Path]) -> dict[str, str]:
-    """A label table from the values in the files, with the names that a .seg.nrrd gives them."""
-    table: dict[str, str] = {}
-    for file in files:
-        label = read_label(file)
-        names = {segment.value: segment.name for segment in label.segments}
-        for value in np.unique(label.array[label.array > 0]).tolist():
-            table.setdefault(str(value), names.get(value) or f"structure {value}")
-    return table

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .bounding_box import bounding_box
+from .known_voxels import completed, far_where, where_known
 from .noise import signed_distance
 
 LARGEST_SHIFT_MM = 10.0
@@ -24,18 +25,22 @@ FEWEST_VOXELS = 20
 """Shells of so few voxels say nothing."""
 
 
-def edge_positions(mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[float]) -> tuple[float, ...] | None:
+def edge_positions(
+    mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarray | None = None
+) -> tuple[float, ...] | None:
     """Where each image channel's mean intensity changes most across a mask's border (mm; outside is positive).
 
     No network takes part. None where the mask is empty or fills the image.
 
     Args:
         mask: boolean (D, H, W); image: (M, D, H, W).
+        ignored: boolean (D, H, W), voxels that nobody has labelled.
     """
-    if not mask.any() or mask.all():
+    mask = _bordered(mask, spacing_dhw, ignored)
+    if mask is None:
         return None
     box = bounding_box(mask, [LARGEST_SHIFT_MM / s for s in spacing_dhw])
-    distance = signed_distance(mask[box], tuple(spacing_dhw))
+    distance = _distance(mask, box, spacing_dhw, ignored)
     return tuple(edge_position(channel[box], distance, float(np.mean(spacing_dhw))) for channel in image)
 
 
@@ -53,7 +58,9 @@ def edge_position(channel: np.ndarray, distance: np.ndarray, voxel_mm: float) ->
     return float(np.average(position[1:-1], weights=weight)) if weight.any() else 0.0
 
 
-def edge_sharpness(mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[float]) -> tuple[float, ...] | None:
+def edge_sharpness(
+    mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarray | None = None
+) -> tuple[float, ...] | None:
     """Log sharpness of each image channel's edge along a mask's border; larger is sharper.
 
     The steepest change of the mean intensity over shells around the border, relative to its range, times the mean
@@ -62,13 +69,29 @@ def edge_sharpness(mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[fl
 
     Args:
         mask: boolean (D, H, W); image: (M, D, H, W).
+        ignored: boolean (D, H, W), voxels that nobody has labelled.
     """
-    if not mask.any() or mask.all():
+    mask = _bordered(mask, spacing_dhw, ignored)
+    if mask is None:
         return None
     voxel = float(np.mean(spacing_dhw))
     box = bounding_box(mask, [(LARGEST_SHIFT_MM + REACH_VOXELS * voxel) / s for s in spacing_dhw])
-    distance = signed_distance(mask[box], tuple(spacing_dhw))
+    distance = _distance(mask, box, spacing_dhw, ignored)
     return tuple(_sharpness(channel[box].astype(np.float32), distance, voxel, spacing_dhw) for channel in image)
+
+
+def _bordered(mask: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarray | None) -> np.ndarray | None:
+    """The mask, completed where nobody has labelled; None where its labelled voxels show no border."""
+    inside = where_known(mask, ignored)
+    if not inside.any() or not where_known(~mask, ignored).any():
+        return None
+    return completed(mask, ignored, spacing_dhw)
+
+
+def _distance(
+    mask: np.ndarray, box: tuple[slice, ...], spacing_dhw: Sequence[float], ignored: np.ndarray | None
+) -> np.ndarray:
+    return far_where(signed_distance(mask[box], tuple(spacing_dhw)), None if ignored is None else ignored[box])
 
 
 def _sharpness(channel: np.ndarray, distance: np.ndarray, voxel: float, spacing_dhw: Sequence[float]) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 
 from .bounding_box import bounding_box
 from .image_edge import LARGEST_SHIFT_MM, edge_position, relative_steepness
+from .known_voxels import far_where
 from .noise import signed_distance
 
 ALIGNMENT_CHANNELS = 4
@@ -118,12 +119,17 @@ def calibration_fault(values: Sequence[float], channels: int) -> str:
 
 
 def measure_border(
-    rough: np.ndarray, prediction: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[float]
+    rough: np.ndarray,
+    prediction: np.ndarray,
+    image: np.ndarray,
+    spacing_dhw: Sequence[float],
+    ignored: np.ndarray | None = None,
 ) -> BorderMeasure | None:
     """How a mask lies to a prediction and in an image; None where either mask is empty or full.
 
     Args:
         rough, prediction: boolean (D, H, W); image: (M, D, H, W).
+        ignored: boolean (D, H, W), voxels at which nothing is measured; the mask must be `completed` there.
     """
     if not rough.any() or not prediction.any():
         return None
@@ -135,9 +141,13 @@ def measure_border(
     if not mask.any() or not model.any() or mask.all() or model.all():
         return None
     to_mask, to_model = signed_distance(mask, spacing), signed_distance(model, spacing)
+    if ignored is not None:
+        to_mask, to_model = (far_where(distance, ignored[thinned]) for distance in (to_mask, to_model))
     near = 0.75 * min(spacing)
     outward = np.clip(to_mask[np.abs(to_model) < near], -LARGEST_SHIFT_MM, LARGEST_SHIFT_MM)
     inward = np.clip(to_model[np.abs(to_mask) < near], -LARGEST_SHIFT_MM, LARGEST_SHIFT_MM)
+    if not len(outward) or not len(inward):  # no border where somebody has labelled
+        return None
     (a, spread_a), (b, spread_b) = _middle(outward), _middle(inward)
     edges = tuple(edge_position(channel[thinned], to_mask, float(np.mean(spacing))) for channel in image)
     shift = (a - b) / 2

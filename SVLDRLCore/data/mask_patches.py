@@ -13,6 +13,7 @@ from torch import Tensor
 from ..config import DataConfig, MaskAgentConfig
 from .bounding_box import bounding_box
 from .cases import TrainingCase
+from .known_voxels import completed
 from .local_faults import fault_sizes
 from .mask_alignment import (
     BorderMeasure,
@@ -23,13 +24,23 @@ from .mask_alignment import (
 )
 from .mask_corruption import Ball, Corruption, draw_smooth_field
 from .noise import signed_distance
-from .sampler import CaseOrder, draw_window, flip_at_random, foreground_voxels, jitter_intensity
+from .sampler import (
+    CaseOrder,
+    draw_window,
+    flip_at_random,
+    foreground_voxels,
+    jitter_intensity,
+    known_in,
+    labelled_voxels,
+)
 
 
 @dataclass(frozen=True)
 class MaskBatch:
     """One structure a sample: image (B, M, D, H, W), alignment (B, 4, D, H, W, see `alignment_maps`), the rest
     (B, 1, D, H, W), float32 in [0, 1].
+
+    `known` is 0 at voxels that nobody has labelled (`valid` is, too); None where no case has any.
     """
 
     image: Tensor
@@ -39,11 +50,13 @@ class MaskBatch:
     prediction: Tensor
     alignment: Tensor
     cases: tuple[int, ...]
+    known: Tensor | None = None
 
     def to(self, device: torch.device) -> MaskBatch:
         """The same batch on a device."""
         tensors = (self.image, self.target, self.valid, self.rough, self.prediction, self.alignment)
-        return MaskBatch(*(t.to(device, non_blocking=True) for t in tensors), self.cases)
+        known = None if self.known is None else self.known.to(device, non_blocking=True)
+        return MaskBatch(*(t.to(device, non_blocking=True) for t in tensors), self.cases, known)
 
 
 class MaskPatchSampler:
@@ -73,8 +86,15 @@ class MaskPatchSampler:
         self.rng = np.random.default_rng([seed, 2])
         self.order = CaseOrder(len(cases), self.rng)
         self._foreground = [foreground_voxels(case) for case in cases]
+        self._labelled = [labelled_voxels(case) for case in cases]
         self._distance = [
-            [signed_distance(m.numpy() > 0, case.spacing_dhw).astype(np.float16) for m in case.masks] for case in cases
+            [
+                signed_distance(completed(m.numpy() > 0, case.ignored, case.spacing_dhw), case.spacing_dhw).astype(
+                    np.float16
+                )
+                for m in case.masks
+            ]
+            for case in cases
         ]
         reach = config.largest_shift_mm + 2 * config.roughness_mm
         self._box = [
@@ -87,7 +107,7 @@ class MaskPatchSampler:
         """A batch of patches."""
         patches = [self._patch(self.order.next()) for _ in range(self.batch_size)]
         stacked = [torch.stack(tensors) for tensors in zip(*(tensors for _, tensors in patches))]
-        return MaskBatch(*stacked, tuple(index for index, _ in patches))
+        return MaskBatch(*stacked[:6], tuple(index for index, _ in patches), *stacked[6:])
 
     def state(self) -> dict[str, Any]:
         """Position in the epoch and random state, plain types."""
@@ -102,7 +122,7 @@ class MaskPatchSampler:
         foreground = self._foreground[index]
         present = [c for c, voxels in enumerate(foreground) if len(voxels)] or [0]
         structure = present[int(rng.integers(len(present)))]
-        window = draw_window(case.image.shape[1:], self.data, foreground[structure], rng)
+        window = draw_window(case.image.shape[1:], self.data, foreground[structure], rng, self._labelled[index])
         shown = self.predictions[index]
         final = rng.random() < 0.7
         prediction = shown[-1 if final else int(rng.integers(len(shown)))][structure]
@@ -110,6 +130,8 @@ class MaskPatchSampler:
         rough, alignment = self._aligned(index, structure, start, prediction, window)
         tensors = [case.image[:, *window].float(), case.masks[structure][window].float()[None]]
         tensors += [case.valid[:, *window].float(), rough, prediction[window].float()[None], alignment]
+        if any(voxels is not None for voxels in self._labelled):
+            tensors.append(known_in(case, window))
         tensors = flip_at_random(tensors, self.data.flip_axes, rng)
         tensors[0] = jitter_intensity(tensors[0], self.data.intensity_jitter, rng)
         return index, tensors
@@ -150,8 +172,10 @@ class MaskPatchSampler:
         for index, (case, row) in enumerate(zip(self.cases, self.predictions)):
             measures.append(self._measure(index, structure, label, row[-1][structure]))
             box = self._box[index][structure]
-            found = row[-1][structure][box].numpy() > 0.5
-            faults.append(fault_sizes(self._mask(index, structure, label, box), found, measures[-1], case.spacing_dhw))
+            mask, found = self._mask(index, structure, label, box), row[-1][structure][box].numpy() > 0.5
+            if case.ignored is not None:
+                found = np.where(case.ignored[box], mask, found)
+            faults.append(fault_sizes(mask, found, measures[-1], case.spacing_dhw))
         return calibrate(measures, weights, faults)
 
     def _measure(
@@ -160,7 +184,9 @@ class MaskPatchSampler:
         """How the whole of the mask to start from lies to the prediction and in the image."""
         box, case = self._box[index][structure], self.cases[index]
         mask = self._mask(index, structure, start, box)
-        return measure_border(mask, prediction[box].numpy() > 0.5, case.image[:, *box].numpy(), case.spacing_dhw)
+        model, image = prediction[box].numpy() > 0.5, case.image[:, *box].numpy()
+        ignored = None if case.ignored is None else case.ignored[box]
+        return measure_border(mask, model, image, case.spacing_dhw, ignored)
 
     def _mask(self, index: int, structure: int, start: Corruption | Tensor, region: tuple[slice, ...]) -> np.ndarray:
         """The mask to start from in a region (D, H, W)."""

@@ -86,12 +86,13 @@ def prepare_image(
     return PreparedImage(channels, geometry, native)
 
 
-def prepare_label(label: Volume, prepared: PreparedImage) -> np.ndarray:
+def prepare_label(label: Volume, prepared: PreparedImage, ignore: int | None = None) -> np.ndarray:
     """A label map on the prepared grid, uint8 (D, H, W); only permuted and flipped when nothing is resampled.
 
     Each structure is smoothed and interpolated as images are; unsmoothed, shrinking by 1.5 would take 3 %
     of an atrium's volume. A voxel is foreground where the structures together exceed one half, and belongs to
     the largest: with one structure that is the cut at 0.5; with several, no crack opens between neighbours.
+    A voxel of which more than half has the value `ignore` keeps it; others are judged by what is known of them.
     Raises InputError for a label on another grid than the image, and for values above 255.
     """
     require_same_geometry(Volume(np.empty(0), prepared.native), label)
@@ -104,13 +105,21 @@ def prepare_label(label: Volume, prepared: PreparedImage) -> np.ndarray:
     shape = prepared.geometry.size_dhw
     total, largest = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     result = np.zeros(shape, np.uint8)
+    unknown: np.ndarray | None = None
     for value in np.unique(array[array > 0]):
         mask = _smooth_for_shrinking((array == value).astype(np.float32), upright, prepared.geometry)
         share = _interpolate(mask, upright, prepared.geometry)
+        if value == ignore:
+            unknown = share
+            continue
         result[share > largest] = value
         np.maximum(largest, share, out=largest)
         total += share
-    result[total <= 0.5] = 0
+    if unknown is None:
+        result[total <= 0.5] = 0
+    else:
+        result[total <= 0.5 * (1 - unknown)] = 0
+        result[unknown > 0.5] = ignore
     return result
 
 

@@ -13,21 +13,29 @@ from torch import Tensor
 from ..config import DataConfig
 from .cases import TrainingCase
 
+MOST_LABELLED = 50_000
+"""Voxels of a partly labelled case around which patches may lie."""
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Patches of one step: image (B, M, D, H, W), target (B, C, D, H, W) and valid (B, 1, D, H, W), float32."""
+    """Patches of one step: image (B, M, D, H, W), target (B, C, D, H, W) and valid (B, 1, D, H, W), float32.
+
+    `known` (B, 1, D, H, W) is 0 at voxels that nobody has labelled (`valid` is, too); None where no case has any.
+    """
 
     image: Tensor
     target: Tensor
     valid: Tensor
     cases: tuple[int, ...]
     """Index of each patch's case."""
+    known: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
         tensors = (t.to(device, non_blocking=True) for t in (self.image, self.target, self.valid))
-        return Batch(*tensors, self.cases)
+        known = None if self.known is None else self.known.to(device, non_blocking=True)
+        return Batch(*tensors, self.cases, known)
 
 
 class CaseOrder:
@@ -81,6 +89,7 @@ class PatchSampler:
         self.rng = np.random.default_rng([seed, 1])
         self.order = CaseOrder(len(cases), self.rng)
         self._foreground = [foreground_voxels(case) for case in cases]
+        self._labelled = [labelled_voxels(case) for case in cases]
 
     def next(self) -> Batch:
         """A batch of patches."""
@@ -101,8 +110,11 @@ class PatchSampler:
 
     def _patch(self, index: int) -> tuple[int, list[Tensor]]:
         case = self.cases[index]
-        window = draw_window(case.image.shape[1:], self.config, self._drawn_structure(index), self.rng)
+        around = self._drawn_structure(index)
+        window = draw_window(case.image.shape[1:], self.config, around, self.rng, self._labelled[index])
         tensors = [t[:, *window].float() for t in (case.image, case.masks, case.valid)]
+        if any(voxels is not None for voxels in self._labelled):
+            tensors.append(known_in(case, window))
         tensors = flip_at_random(tensors, self.config.flip_axes, self.rng)
         tensors[0] = jitter_intensity(tensors[0], self.config.intensity_jitter, self.rng)
         return index, tensors
@@ -116,15 +128,40 @@ class PatchSampler:
 
 def foreground_voxels(case: TrainingCase) -> list[Tensor]:
     """Coordinates (N, 3) of each structure's voxels, int16 to stay small."""
-    return [torch.nonzero(mask).to(torch.int16) for mask in case.masks]
+    masks = case.masks if case.ignored is None else case.masks * torch.from_numpy(~case.ignored)
+    return [torch.nonzero(mask).to(torch.int16) for mask in masks]
+
+
+def labelled_voxels(case: TrainingCase) -> Tensor | None:
+    """Coordinates (N, 3) of `MOST_LABELLED` voxels at most that count, int16; None where all do."""
+    if case.ignored is None:
+        return None
+    flat = np.flatnonzero(~case.ignored)
+    chosen = np.random.default_rng(0).choice(flat, min(len(flat), MOST_LABELLED), replace=False)
+    return torch.from_numpy(np.stack(np.unravel_index(chosen, case.ignored.shape), axis=1).astype(np.int16))
+
+
+def known_in(case: TrainingCase, window: tuple[slice, ...]) -> Tensor:
+    """1 at the voxels of a window that count, 0 at those that nobody has labelled; (1, D, H, W), float32."""
+    known = np.ones(case.image.shape[1:], bool) if case.ignored is None else ~case.ignored
+    return torch.from_numpy(known[window].astype(np.float32))[None]
 
 
 def draw_window(
-    size: Sequence[int], config: DataConfig, foreground: Tensor, rng: np.random.Generator
+    size: Sequence[int],
+    config: DataConfig,
+    foreground: Tensor,
+    rng: np.random.Generator,
+    labelled: Tensor | None = None,
 ) -> tuple[slice, slice, slice]:
-    """A patch's place: around one of the voxels (N, 3) of `foreground` or anywhere, always inside the volume."""
+    """A patch's place: around one of the voxels (N, 3) of `foreground` or anywhere, always inside the volume.
+
+    Where only some voxels are `labelled` (N, 3), it lies around one of them rather than anywhere.
+    """
     patch = config.patch_size
     around = rng.random() < config.foreground_fraction
+    if labelled is not None and not (around and len(foreground)):
+        foreground, around = labelled, True
     if around and len(foreground):
         centre = foreground[int(rng.integers(len(foreground)))].tolist()
         start = [c - p // 2 + int(rng.integers(-p // 4, p // 4 + 1)) for c, p in zip(centre, patch)]
@@ -149,4 +186,4 @@ def jitter_intensity(image: Tensor, amount: float, rng: np.random.Generator) -> 
 def collate(patches: Sequence[tuple[int, list[Tensor]]]) -> Batch:
     """A batch from (case index, [image, target, valid]) patches."""
     stacked = [torch.stack(tensors) for tensors in zip(*(tensors for _, tensors in patches))]
-    return Batch(*stacked, tuple(index for index, _ in patches))
+    return Batch(*stacked[:3], tuple(index for index, _ in patches), *stacked[3:])

@@ -55,8 +55,20 @@ class Structures:
         return label
 
 
-def structures_of(labels: Mapping[int, str], regions: Mapping[str, tuple[int, ...]] | None = None) -> Structures:
+def drawable_values(region: str, regions: Mapping[str, tuple[int, ...]]) -> set[int]:
+    """The values that a label map can hold where a region is and none inside it; all of its own if they leave none."""
+    members = set(regions[region])
+    return members - {v for other in regions.values() if set(other) < members for v in other} or members
+
+
+def structures_of(
+    labels: Mapping[int, str],
+    regions: Mapping[str, tuple[int, ...]] | None = None,
+    region_values: Mapping[str, int] | None = None,
+) -> Structures:
     """Exclusive classes of a label table, or nested regions declared as unions of its values.
+
+    `region_values`: the value that each region gets in a label map (one of `drawable_values`); else the least one.
 
     Raises:
         InputError: no structure, or a region that names a value the table lacks.
@@ -70,10 +82,8 @@ def structures_of(labels: Mapping[int, str], regions: Mapping[str, tuple[int, ..
         missing = sorted(set(members) - set(labels))
         if missing or not members:
             raise InputError(f"region {name!r}", f"the label table has no value {missing}", "Correct data.regions")
-    outputs = []
-    for members in regions.values():
-        inner = {v for other in regions.values() if set(other) < set(members) for v in other}
-        outputs.append(min(set(members) - inner or members))
+    chosen = region_values or {}
+    outputs = [chosen[name] if name in chosen else min(drawable_values(name, regions)) for name in regions]
     if len(set(outputs)) < len(outputs):
         raise InputError(
             "data.regions",

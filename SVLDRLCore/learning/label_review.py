@@ -15,6 +15,7 @@ from ..agents.label_agents import ALL_UPDATES, believe
 from ..atomic_files import write_json_atomically
 from ..config import Config
 from ..data.cases import TrainingCase
+from ..data.known_voxels import where_known
 from ..data.overlap import dice_of
 from ..data.sampler import CaseOrder
 from ..events import EventLog
@@ -87,7 +88,7 @@ class LabelReview:
         if not (config.enabled and (config.edge or config.sharpness or self._some_lack_something())):
             return
         cues = [
-            label_cues(None, case.masks.numpy(), case.spacing_dhw, *seen)
+            label_cues(None, case.masks.numpy(), case.spacing_dhw, *seen, ignored=case.ignored)
             for case, seen in zip(self.cases, self._seen_in_images())
         ]
         self._take(cues, judge_unseen(cues, self._verified, self._spacing_mm, config))
@@ -107,7 +108,7 @@ class LabelReview:
             found = []
             for done, case in enumerate(self.cases, start=1):
                 self.between()
-                given = case.masks.numpy(), case.image.numpy(), case.spacing_dhw
+                given = case.masks.numpy(), case.image.numpy(), case.spacing_dhw, case.ignored
                 edges = label_edges(*given) if config.edge else ()
                 found.append((edges, label_sharpness(*given) if config.sharpness else ()))
                 self.events.progress(done, len(self.cases), "reviewing labels")
@@ -155,8 +156,9 @@ class LabelReview:
             network, self.cases, self.config, self.nested, self.device, self.between, tell=self.events.warn
         )
         for done, ((case, probabilities), seen) in enumerate(zip(predicted, self._seen_in_images()), start=1):
-            cues.append(label_cues(probabilities, case.masks.numpy(), case.spacing_dhw, *seen))
-            drawn.append(_dice_of_shown(probabilities, case.masks.numpy() > 0))
+            cues.append(label_cues(probabilities, case.masks.numpy(), case.spacing_dhw, *seen, ignored=case.ignored))
+            pair = (where_known(maps, case.ignored) for maps in (probabilities > 0.5, case.masks.numpy() > 0))
+            drawn.append(_dice_of_shown(*pair))
             self.events.progress(done, len(self.cases), "reviewing labels")
         earlier = self.weights if self.inverted else None
         verdict = judge(cues, self._verified, self._spacing_mm, self.config.reliability, earlier)
@@ -233,7 +235,7 @@ class LabelReview:
         self._learn_moved(dict(state.get("moved", {})))
 
 
-def _dice_of_shown(probabilities: np.ndarray, masks: np.ndarray) -> float | None:
+def _dice_of_shown(drawn: np.ndarray, masks: np.ndarray) -> float | None:
     """Mean Dice of what a network draws with the structures that a label (C, D, H, W) has; None where it has none."""
-    dice = [dice_of(p > 0.5, m) for p, m in zip(probabilities, masks) if m.any()]
+    dice = [dice_of(d, m) for d, m in zip(drawn, masks) if m.any()]
     return float(np.mean(dice)) if dice else None

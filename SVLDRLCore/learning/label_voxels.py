@@ -14,7 +14,8 @@ from ..agents.label_agents import LabelVoxels
 from ..agents.losses import probabilities_of
 from ..config import DataConfig
 from ..data.cases import TrainingCase
-from ..data.sampler import draw_window, foreground_voxels
+from ..data.known_voxels import where_known
+from ..data.sampler import draw_window, foreground_voxels, labelled_voxels
 from ..networks.actor_critic_unetr import ActorCriticUNETR
 from ..networks.backbones import upsample_to
 
@@ -71,15 +72,17 @@ def _of_case(
     drawn = [voxels for voxels in structures if len(voxels)] or structures
     around = [drawn[i % len(drawn)] for i in range(max(WINDOWS, len(drawn)))]
     close = replace(config, foreground_fraction=1.0)
-    windows = [draw_window(case.image.shape[1:], close, voxels, rng) for voxels in around]
+    labelled = labelled_voxels(case)
+    windows = [draw_window(case.image.shape[1:], close, voxels, rng, labelled) for voxels in around]
     images = torch.stack([case.image[:, *window].float() for window in windows]).to(device)
     maps, probabilities = _seen(network, images, nested)
     share = max(1, min(PER_WINDOW, most_values // (sum(f.shape[1] for f in maps) * len(windows))))
     taken = []
     for index, (window, predicted) in enumerate(zip(windows, probabilities)):
-        masks = case.masks[:, *window].numpy() > 0
-        near = near_borders(np.concatenate([masks, predicted > 0.5]))
-        chosen = np.flatnonzero(near if near.any() else np.ones_like(near))
+        ignored = None if case.ignored is None else case.ignored[window]
+        masks = where_known(case.masks[:, *window].numpy() > 0, ignored)
+        near = where_known(near_borders(np.concatenate([masks, predicted > 0.5])), ignored)
+        chosen = np.flatnonzero(near if near.any() else where_known(np.ones_like(near), ignored))
         chosen = rng.choice(chosen, min(share, len(chosen)), replace=False)
         # One map at a time: at full resolution, all maps of a large network together would fill a GPU.
         seen = [_at(f[index : index + 1], images.shape[2:], chosen) for f in maps]

@@ -82,13 +82,13 @@ def _cautions(
 ) -> list[float]:
     """How careful the agents must be on new cases, a structure at a time, from the final predictions."""
     learned = [
-        overlap(case.masks.numpy(), shown[-1])
+        overlap(case.masks.numpy(), shown[-1], case.ignored)
         for case, shown, weight in zip(cases, predictions, weights)
         if weight >= 0.5
     ]
     nested = given.structures.nested
     new = predict_cases(predictor, given.held_out, given.config, nested, given.device, control.check, tell=events.warn)
-    unseen = [overlap(case.masks.numpy(), maps) for case, maps in new]
+    unseen = [overlap(case.masks.numpy(), maps, case.ignored) for case, maps in new]
     count = len(given.structures.names)
     return caution_on_unseen(*(np.reshape(dice, (-1, count)) for dice in (learned, unseen)))
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..data.cases import TrainingCase
 from ..data.image_edge import edge_positions
+from ..data.known_voxels import completed, where_known
 from ..data.noise import shift_border
 from ..data.overlap import dice_of
 from ..methods.label_cues import EdgeOffsets
@@ -25,7 +26,7 @@ MOST_TRIALS = 12
 def moved_masks(case: TrainingCase, shifts_mm: Sequence[float]) -> Tensor:
     """The case's masks (C, D, H, W), uint8, each border moved by its shift; where that leaves nothing, as they were."""
     moved = []
-    for mask, shift in zip(case.masks.numpy() > 0, shifts_mm):
+    for mask, shift in zip(completed(case.masks.numpy() > 0, case.ignored, case.spacing_dhw), shifts_mm):
         other = shift_border(mask, case.spacing_dhw, float(shift)) if shift and mask.any() else mask
         moved.append(other if other.any() else mask)
     return torch.from_numpy(np.stack(moved).astype(np.uint8))
@@ -49,14 +50,14 @@ def quality_of_moved(
     scores = []
     for trial, index in enumerate(believed[:MOST_TRIALS]):
         case, image = cases[index], cases[index].image.numpy()
-        for structure, mask in enumerate(case.masks.numpy() > 0):
+        for structure, mask in enumerate(completed(case.masks.numpy() > 0, case.ignored, case.spacing_dhw)):
             shift, channel = float(shifts_mm[trial % len(shifts_mm), structure]), edges.channels[structure]
-            own = edge_positions(mask, image, case.spacing_dhw)
+            own = edge_positions(mask, image, case.spacing_dhw, case.ignored)
             if own is None or not shift or np.isnan(edges.off_mm[index, structure]):
                 continue
             shared = own[channel] - edges.off_mm[index, structure]
             spoilt = shift_border(mask, case.spacing_dhw, -shift)
-            found = edge_positions(spoilt, image, case.spacing_dhw)
+            found = edge_positions(spoilt, image, case.spacing_dhw, case.ignored)
             back = shift_border(spoilt, case.spacing_dhw, found[channel] - shared) if found else spoilt
-            scores.append(dice_of(back, mask))
+            scores.append(dice_of(where_known(back, case.ignored), where_known(mask, case.ignored)))
     return float(np.mean(scores)) if scores else 0.0

@@ -10,6 +10,7 @@ import torch
 
 from ..config import Config, StageConfig, with_values
 from ..data.cases import TrainingCase
+from ..data.known_voxels import where_known
 from ..data.overlap import dice_of
 from ..data.sampler import PatchSampler
 from ..data.structures import Structures
@@ -96,5 +97,6 @@ def source_model_labels(
 
 def mean_dice(masks: Sequence[np.ndarray], cases: Sequence[TrainingCase]) -> float:
     """Mean Dice of boolean masks (C, D, H, W) against the cases' labels, structures and cases alike."""
-    scores = [dice_of(m, t) for mask, case in zip(masks, cases) for m, t in zip(mask, case.masks.numpy() > 0)]
+    pairs = [(where_known(m, c.ignored), where_known(c.masks.numpy() > 0, c.ignored)) for m, c in zip(masks, cases)]
+    scores = [dice_of(m, t) for mask, truth in pairs for m, t in zip(mask, truth)]
     return float(np.mean(scores))

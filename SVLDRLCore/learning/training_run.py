@@ -12,6 +12,7 @@ from torch import nn
 
 from ..agents.rewards import UNIFORM_ENTROPY, soft_dice
 from ..config import Config, StageConfig
+from ..data.known_voxels import where_known
 from ..data.sampler import PatchSampler
 from ..errors import InputError
 from ..events import EventLog
@@ -77,7 +78,9 @@ def run_training(
         ]
         seconds |= agents.stage_seconds
         careful = what_to_tell(
-            given.structures.names, agents.predictor.cautions, [case.masks.numpy() for case in given.held_out]
+            given.structures.names,
+            agents.predictor.cautions,
+            [where_known(case.masks.numpy() > 0, case.ignored) for case in given.held_out],
         )
         for text in careful:
             events.emit("message", text=text)
@@ -198,7 +201,7 @@ def _validation(
         )
         for case, maps in predicted:
             hard = torch.from_numpy(maps > 0.5).float()[None]
-            scores.append(float(soft_dice(hard * case.valid, case.masks.float()[None])))
+            scores.append(float(soft_dice(hard * case.valid, (case.masks * case.valid).float()[None])))
         return {"validation_dice": float(np.mean(scores))}
 
     return validate

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..data.known_voxels import where_known
 from ..data.overlap import dice_of
 
 RIGHT_HALF = 0.75
@@ -24,9 +25,13 @@ WORTH_TELLING = 1.5
 """From this caution on the user is told."""
 
 
-def overlap(masks: np.ndarray, probabilities: np.ndarray) -> list[float]:
-    """Dice of each structure of a label and a prediction, (C, D, H, W) both; NaN where the label lacks it."""
-    return [dice_of(p > 0.5, m > 0) if (m > 0).any() else np.nan for m, p in zip(masks, probabilities)]
+def overlap(masks: np.ndarray, probabilities: np.ndarray, ignored: np.ndarray | None = None) -> list[float]:
+    """Dice of each structure of a label and a prediction, (C, D, H, W) both; NaN where the label lacks it.
+
+    `ignored`: boolean (D, H, W), voxels that nobody has labelled; they do not count.
+    """
+    drawn, found = where_known(masks > 0, ignored), where_known(probabilities > 0.5, ignored)
+    return [dice_of(p, m) if m.any() else np.nan for m, p in zip(drawn, found)]
 
 
 def caution_on_unseen(learned: np.ndarray, unseen: np.ndarray) -> list[float]:

@@ -154,7 +154,9 @@ class ADELE(Supervised):
                 mirrored = self.predictor(batch.image.flip(axes)).flip(axes)
                 p = 0.5 * (p + class_log_probabilities(mirrored, self.nested).exp())
             labels = class_maps(batch.target, self.nested)
-            target = structure_maps(corrected_labels(labels, p, self.correcting, self.settings), self.nested)
+            target = structure_maps(
+                corrected_labels(labels, p, self.correcting, self.settings, batch.valid), self.nested
+            )
         trusted = torch.tensor([self.verified[case] for case in batch.cases], device=target.device)
         return torch.where(trusted.view(-1, 1, 1, 1, 1), batch.target, target)
 
@@ -192,18 +194,22 @@ def likeliest(p: Tensor) -> Tensor:
     return F.one_hot(p.argmax(2), p.shape[2]).movedim(-1, 2).float()
 
 
-def corrected_labels(labels: Tensor, p: Tensor, correcting: Sequence[bool], settings: ADELESettings) -> Tensor:
+def corrected_labels(
+    labels: Tensor, p: Tensor, correcting: Sequence[bool], settings: ADELESettings, valid: Tensor | None = None
+) -> Tensor:
     """Labels (B, R, K, D, H, W), one-hot, with the likeliest class where ADELE's rules let it replace the given one.
 
     Args:
         p: probabilities of the classes, in the same shape.
         correcting: for each structure whether it is being corrected.
+        valid: (B, 1, D, H, W), 0 where no label counts; what is shown there alone is not shown.
     """
     problems, classes = labels.shape[1:3]
     subject = torch.ones(problems, classes, dtype=torch.bool, device=labels.device)
     subject[:, 1:] = torch.tensor(correcting, device=labels.device).view(problems, classes - 1)
     subject = subject.view(1, problems, classes, 1, 1, 1)
-    shown = labels.amax((3, 4, 5), keepdim=True) > 0
+    counted = labels if valid is None else labels * valid.unsqueeze(2)
+    shown = counted.amax((3, 4, 5), keepdim=True) > 0
     shown[:, :, 0] = True
     winner = likeliest(p)
     sure = (p[:, :, 1:].amax(2) > settings.foreground_confidence) | (p[:, :, 0] > settings.background_confidence)

@@ -93,7 +93,7 @@ class CoTeaching(Supervised):
         """Estimate the noise rate: disagreement on unverified labels beyond that on verified ones."""
         wrong, foreground = np.zeros(2), np.zeros(2)
         for case, maps in predicted:
-            label = case.masks.numpy().astype(bool)
+            label = case.masks.numpy().astype(bool) & (case.valid.numpy() > 0)
             hard = (np.asarray(maps) > 0.5) & (case.valid.numpy() > 0)
             wrong[int(case.verified)] += (label != hard).any(0).sum()
             foreground[int(case.verified)] += (label | hard).any(0).sum()

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from ..config import ReliabilityConfig
 from ..data.image_edge import edge_positions, edge_sharpness
+from ..data.known_voxels import completed, where_known
 from ..data.noise import signed_distance
 
 COMMON_EDGE_VOXELS = 1.5
@@ -68,6 +69,7 @@ def label_cues(
     spacing_dhw: tuple[float, ...],
     edges_mm: PerStructure = (),
     sharpness: PerStructure = (),
+    ignored: np.ndarray | None = None,
 ) -> Cues:
     """Cues of one case; those of an empty label are 0.
 
@@ -75,43 +77,58 @@ def label_cues(
         probabilities: predicted, (C, D, H, W); without them bias and fit are 0.
         masks: the label's, (C, D, H, W).
         edges_mm, sharpness: from `label_edges` and `label_sharpness`, the same at every look.
+        ignored: boolean (D, H, W), voxels that nobody has labelled; None where all are.
     """
-    drawn = [(c, m) for c, m in enumerate(masks.astype(bool)) if m.any()]
+    drawn = [(c, m) for c, m in enumerate(where_known(masks.astype(bool), ignored)) if m.any()]
     voxel_mm3 = float(np.prod(spacing_dhw))
-    predicted = () if probabilities is None else tuple(voxel_mm3 * int((p > 0.5).sum()) for p in probabilities)
+    maps = () if probabilities is None else where_known(probabilities > 0.5, ignored)
+    predicted = tuple(voxel_mm3 * int(p.sum()) for p in maps)
     each: list[StructureCues | None] = [None] * len(masks)
     if not drawn:
         return Cues(0.0, 0.0, 0.0, by_structure=tuple(each), predicted_mm3=predicted)
-    fitted = [(0.0, 0.0) if probabilities is None else _fit(probabilities[c], m, spacing_dhw) for c, m in drawn]
+    fitted = [
+        (0.0, 0.0) if probabilities is None else _fit(probabilities[c], m, spacing_dhw, ignored) for c, m in drawn
+    ]
     bias, fit = np.mean(fitted, axis=0).tolist()
-    off_largest = [_off_largest(m) for _, m in drawn]
+    off_largest = [_off_largest(m, ignored) for _, m in drawn]
     for (c, mask), (own_bias, own_fit), off in zip(drawn, fitted, off_largest):
         each[c] = StructureCues(own_bias, own_fit, off, voxel_mm3 * int(mask.sum()))
     islands = float(np.mean(off_largest))
     return Cues(bias, fit, islands, edges_mm, sharpness, tuple(each), predicted)
 
 
-def label_edges(masks: np.ndarray, image: np.ndarray, spacing_dhw: tuple[float, ...]) -> PerStructure:
+def label_edges(
+    masks: np.ndarray, image: np.ndarray, spacing_dhw: tuple[float, ...], ignored: np.ndarray | None = None
+) -> PerStructure:
     """Where the image's edge lies to each border of a label, see `Cues`; masks (C, D, H, W), image (M, D, H, W)."""
-    return tuple(edge_positions(m.astype(bool), image, spacing_dhw) for m in masks)
+    return tuple(edge_positions(m.astype(bool), image, spacing_dhw, ignored) for m in masks)
 
 
-def label_sharpness(masks: np.ndarray, image: np.ndarray, spacing_dhw: tuple[float, ...]) -> PerStructure:
+def label_sharpness(
+    masks: np.ndarray, image: np.ndarray, spacing_dhw: tuple[float, ...], ignored: np.ndarray | None = None
+) -> PerStructure:
     """How sharp the image's edge is along each border of a label; masks (C, D, H, W), image (M, D, H, W)."""
-    return tuple(edge_sharpness(m.astype(bool), image, spacing_dhw) for m in masks)
+    return tuple(edge_sharpness(m.astype(bool), image, spacing_dhw, ignored) for m in masks)
 
 
-def _fit(probability: np.ndarray, mask: np.ndarray, spacing_dhw: tuple[float, ...]) -> tuple[float, float]:
-    surface = mask & ~ndimage.binary_erosion(mask)
+def _fit(
+    probability: np.ndarray, mask: np.ndarray, spacing_dhw: tuple[float, ...], ignored: np.ndarray | None = None
+) -> tuple[float, float]:
+    mask = completed(mask, ignored, spacing_dhw)
+    surface = where_known(mask & ~ndimage.binary_erosion(mask), ignored)
+    if not surface.any():  # all of the border lies where nobody has labelled
+        return 0.0, 0.0
     to_prediction = np.clip(signed_distance(probability > 0.5, spacing_dhw), -20.0, 20.0)
     p = np.clip(probability, 1e-4, 1 - 1e-4)
-    cross_entropy = -np.where(mask, np.log(p), np.log1p(-p)).sum()
+    log_likelihood = np.where(mask, np.log(p), np.log1p(-p))
+    cross_entropy = -(log_likelihood if ignored is None else log_likelihood[~ignored]).sum()
     return -float(to_prediction[surface].mean()), float(np.log(cross_entropy / surface.sum() + 1e-6))
 
 
-def _off_largest(mask: np.ndarray) -> float:
-    """Share of a mask off its largest piece."""
-    labelled, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+def _off_largest(mask: np.ndarray, ignored: np.ndarray | None = None) -> float:
+    """Share of a mask off its largest piece; what nobody has labelled may join pieces."""
+    labelled, _ = ndimage.label(mask if ignored is None else mask | ignored, np.ones((3, 3, 3)))
+    labelled[~mask] = 0
     return 1.0 - float(np.bincount(labelled.ravel())[1:].max()) / float(mask.sum())
 
 

@@ -12,7 +12,7 @@ from ..config import MaskAgentConfig
 from ..data.mask_patches import MaskBatch
 from ..networks.mask_agent_network import MaskAgentNetwork
 from .method import StepResult
-from .svl_drl import describe, mean_over_steps
+from .svl_drl import describe, mean_known, mean_over_steps
 
 OPINION, REINFORCEMENT = "mask_opinion", "mask_agents"
 
@@ -52,12 +52,15 @@ class MaskAgents:
             batch.target,
             self.config,
             self.generator,
+            batch.known,
         )
         opinion = self._opinion_loss(episode.first_logits, batch)
-        value = mean_over_steps([value_loss(r, v).mean() for r, v in zip(episode.returns, episode.values)])
+        known = batch.known
+        value = mean_over_steps([mean_known(value_loss(r, v), known) for r, v in zip(episode.returns, episode.values)])
         policy = mean_over_steps(
             [
-                policy_loss(log_prob, advantage(r, v)).mean() - self.config.entropy_bonus * entropy.mean()
+                mean_known(policy_loss(log_prob, advantage(r, v)), known)
+                - self.config.entropy_bonus * mean_known(entropy, known)
                 for log_prob, r, v, entropy in zip(
                     episode.log_probs, episode.returns, episode.values, episode.entropies
                 )

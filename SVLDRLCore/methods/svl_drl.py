@@ -12,6 +12,7 @@ from ..agents.losses import full_rl_loss, policy_loss, transition_loss, value_lo
 from ..agents.returns import advantage, explained_variance
 from ..agents.rollout import Episode, image_episode
 from ..data.sampler import Batch
+from .class_maps import mean_where
 from .method import StepResult
 from .supervised import Supervised
 
@@ -41,14 +42,15 @@ class SVLDRL(Supervised):
         apart = ("value_decoder", "policy_decoder") if agents.beside else ()
         if not agents.learns_policy:
             return StepResult(segmentation, logged)
-        value = mean_over_steps([value_loss(r, v).mean() for r, v in zip(episode.returns, episode.values)])
+        known = batch.known
+        value = mean_over_steps([mean_known(value_loss(r, v), known) for r, v in zip(episode.returns, episode.values)])
         logged["value_loss"] = float(value.detach())
         if stage == "transition":
             return StepResult(transition_loss(segmentation, value, agents), logged, apart)
         policy = mean_over_steps(
             [
-                policy_loss(log_prob, advantage(r, v, agents.standardise_advantages)).mean()
-                - agents.entropy_bonus * entropy.mean()
+                mean_known(policy_loss(log_prob, advantage(r, v, agents.standardise_advantages)), known)
+                - agents.entropy_bonus * mean_known(entropy, known)
                 for log_prob, r, v, entropy in zip(
                     episode.log_probs, episode.returns, episode.values, episode.entropies
                 )
@@ -72,6 +74,11 @@ class SVLDRL(Supervised):
         seen = self.config.agents.segmentation_state
         logits = [episode.first_logits] * (seen != "last") + [episode.last_logits] * (seen != "first")
         return torch.stack([self.segmentation_loss(each, batch) for each in logits]).mean(dim=0)
+
+
+def mean_known(values: Tensor, known: Tensor | None) -> Tensor:
+    """Mean over the voxels that somebody has labelled; over all where `known` is None."""
+    return values.mean() if known is None else mean_where(values, known)
 
 
 def mean_over_steps(terms: list[Tensor]) -> Tensor:

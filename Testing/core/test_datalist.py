@@ -83,11 +83,6 @@ def test_a_folder_without_description_names_what_its_labels_hold(tmp_path):
     assert load_datalist(tmp_path).labels == {2: "structure 2", 5: "liver"}
 
 
-def test_nnunet_regions_are_pointed_to_the_configuration(tmp_path):
-    with pytest.raises(InputError, match=r"'whole tumour' is a region.*configuration"):
-        load_datalist(write_json(tmp_path, labels={"background": 0, "whole tumour": [1, 2]}))
-
-
 def test_extras_of_a_case(tmp_path):
     entries = [{"image": ["a.nrrd"], "label": "a_label.nrrd", "verified": True, "fold": 3, "name": "Ünï 1"}]
     case = load_datalist(write_json(tmp_path, training=entries)).training[0]
