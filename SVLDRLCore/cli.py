@@ -178,6 +178,10 @@ def _define_refine(sub: ArgumentParser) -> None:
     sub.add_argument(
         "--structures", type=str, nargs="+", action="extend", default=[], help="names to refine; all if not given"
     )
+    sub.add_argument(
+        "--map", type=str, nargs="+", action="extend", default=[], metavar="SEGMENT=STRUCTURE",
+        help="what the model calls a segment of the rough mask (name or label value); SEGMENT= leaves it alone",
+    )  # fmt: skip
     sub.add_argument("--margin-mm", type=float, default=20.0, help="how far around the rough mask to look")
     sub.add_argument("--overlap", type=float, default=0.5, help="of the sliding windows")
     sub.add_argument("--policy-steps", type=int, default=0, help="edits a voxel may make; 0: as in the training")
@@ -191,10 +195,12 @@ def _define_refine(sub: ArgumentParser) -> None:
 
 def _refine(values: dict[str, Any], control: JobControl) -> int:
     from .commands.refine import refine
+    from .commands.segment_matching import read_mapping
     from .evaluation.tables import text_table
 
     listeners = _listeners(values, control)
     values["image"] = values["image"] if os.path.exists(values["image"]) else values["image"].split(",")
+    values["mapping"] = read_mapping(values.pop("map"))
     done = refine(**values, listeners=listeners, control=control)
     head = ["structure", "before mL", "after mL", "added mL", "removed mL", "Dice before/after"]
     keys = ("before_ml", "after_ml", "added_ml", "removed_ml")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ..data.cases import intensity_of
 from ..data.datalist import Case, DataList, load_datalist
 from ..data.overlap import dice_of
 from ..data.prepare import PreparedImage, prepare_image, prepare_label, to_native
+from ..data.structures import Structures
 from ..data.volumes import Segment, Volume, write_label
 from ..errors import Cancelled, InputError, NotWritten
 from ..evaluation.audit import compare
@@ -33,7 +34,7 @@ from ..inference.refinement import DEFAULT_TRUST, LARGEST_OVERLAP, predict
 from ..job_control import JobControl
 from ..scratch_folders import REPLACED, scratch_folder
 from .label_editing import box_around, edit_label, window_count
-from .segment_matching import color_of, draw_structures, match_values, members_of, structure_masks
+from .segment_matching import Values, color_of, draw_structures, match_values, members_of, structure_masks
 from .train import choose_device
 
 MARGIN_MM = 20.0
@@ -108,7 +109,7 @@ def _audit(
     _check_places(listed, datalist, model, output)
     trained, weights = load_model(model, device), training_weights(model)
     structures = trained.structures
-    matched = match_values(structures, listed.labels, set(listed.labels))
+    matched, assumed = match_values(structures, listed.labels, listed.labels)
     if not matched:
         why = f"it has none of the model's structures ({', '.join(structures.names)})"
         raise InputError(str(datalist), why, "Name the labels as the model calls them, or choose another model")
@@ -142,6 +143,7 @@ def _audit(
                 raise first
             raise InputError(str(datalist), "it lists no case", "Add cases with an image and a label")
         rows, warnings = audit_rows(looks, trained.structures.names, weights, output / CORRECTED)
+        warnings = [*_told_of_labels(listed.labels, matched, assumed, structures), *warnings]
         rows = [*sorted(rows, key=lambda row: -row.score), *bad]
         content = {
             "datalist": str(datalist.resolve()), "model": str(Path(model).resolve()), "warnings": warnings,
@@ -151,6 +153,20 @@ def _audit(
         write_text(place / "audit.json", json_text(content))
         _move_into(output, place)
     return Audit(output, tuple(rows), tuple(warnings))
+
+
+def _told_of_labels(
+    labels: Mapping[int, str], matched: Values, assumed: Collection[int], structures: Structures
+) -> list[str]:
+    """What was assumed of the data list's labels, and which ones were not audited."""
+    told = []
+    if assumed:
+        taken = ", ".join(f"{labels[v]} is {structures.names[i]}" for i, values in matched.items() for v in values)
+        told.append(f"The data list names no structure, so it was assumed by value: {taken}.")
+    left = [name for value, name in labels.items() if not any(value in values for values in matched.values())]
+    if left:
+        told.append(f"The model does not know these labels, they were not audited: {', '.join(left)}.")
+    return told
 
 
 def training_weights(model: str | Path) -> dict[str, float]:
@@ -169,7 +185,7 @@ def _look(
     trained: TrainedModel,
     case: Case,
     labels: dict[int, str],
-    matched: dict[int, int],
+    matched: Values,
     folder: Path,
     overlap: float,
     device: torch.device,
@@ -208,7 +224,7 @@ def _propose(
     label: Volume,
     masks: np.ndarray,
     probabilities: np.ndarray,
-    matched: dict[int, int],
+    matched: Values,
     members: dict[int, list[int]],
     overlap: float,
     device: torch.device,
@@ -226,7 +242,7 @@ def _propose(
     missing = [i for i in sorted(matched) if i not in shown]
     if missing:
         maps[missing] = to_native(probabilities[missing], prepared)
-    return draw_structures(trained.structures, label.array, maps, matched)
+    return draw_structures(trained.structures, label.array, maps, matched, label.geometry.spacing_dhw)
 
 
 def _refuse_folder_in_use(output: Path, overwrite: bool) -> None:

@@ -130,8 +130,9 @@ def _evaluate(
 
     metrics_of: dict[str, dict[str, MaskMetrics]] = {}
     in_references: dict[str, None] = {}  # an ordered set
+    spelling: dict[str, str] = {}
     for done, case in enumerate(cases, 1):
-        metrics_of[case.name], structures, warning = _compare(case, hd95)
+        metrics_of[case.name], structures, warning = _compare(case, hd95, spelling)
         in_references |= dict.fromkeys(structures)
         warnings += [warning] if warning else []
         control.check()
@@ -223,8 +224,11 @@ def _prediction_for(case: _Case, found: Mapping[str, Path]) -> Path | None:
     return found.get(case.name) or found.get(case_name(case.reference))
 
 
-def _compare(case: _Case, hd95: Hd95) -> tuple[dict[str, MaskMetrics], list[str], str | None]:
-    """(metrics by structure, the structures that count even if no other case has them, a warning)."""
+def _compare(case: _Case, hd95: Hd95, spelling: dict[str, str]) -> tuple[dict[str, MaskMetrics], list[str], str | None]:
+    """(metrics by structure, the structures that count even if no other case has them, a warning).
+
+    `spelling` holds each name in lower case as it was spelled first, and learns the names of this case.
+    """
     reference = read_label(case.reference)
     volume = None if case.prediction is None else read_label(case.prediction)
     if volume is not None:  # either may have been saved cropped to its content
@@ -232,16 +236,13 @@ def _compare(case: _Case, hd95: Hd95) -> tuple[dict[str, MaskMetrics], list[str]
         reference = on_image_grid(reference, volume.geometry)
         require_same_geometry(reference, volume)
     reference_names = case.names or _segment_names(reference)
-    in_reference = _structures(reference, reference_names)
+    in_reference = _structures(reference, reference_names, spelling)
     if volume is None:
         prediction, in_prediction, prediction_names = np.zeros_like(reference.array), {}, {}
     else:
         prediction_names = _segment_names(volume) if reference_names else {}
         prediction = volume.array
-        in_prediction = _structures(volume, prediction_names or reference_names)
-    # Upper and lower case do not tell structures apart; the reference's spelling stays.
-    spelling = {name.casefold(): name for name in in_reference}
-    in_prediction = {spelling.get(name.casefold(), name): values for name, values in in_prediction.items()}
+        in_prediction = _structures(volume, prediction_names or reference_names, spelling)
 
     metrics = {
         name: mask_metrics(
@@ -264,13 +265,16 @@ def _segment_names(volume: Volume) -> dict[int, str]:
     return {segment.value: segment.name for segment in volume.segments if not _PLACEHOLDER.fullmatch(segment.name)}
 
 
-def _structures(volume: Volume, names: Mapping[int, str]) -> dict[str, list[int]]:
-    """The label values of each structure: the named ones, then values in the voxels that have no name."""
+def _structures(volume: Volume, names: Mapping[int, str], spelling: dict[str, str]) -> dict[str, list[int]]:
+    """The label values of each structure: the named ones, then values in the voxels that have no name.
+
+    Segments of one name are one structure; upper and lower case do not tell structures apart.
+    """
     values = np.flatnonzero(np.bincount(volume.array.ravel()))
     structures: dict[str, list[int]] = {}
     for value in [*names, *(int(value) for value in values if value and value not in names)]:
         name = names.get(value, "").strip() or f"label {value}"
-        structures.setdefault(name, []).append(value)  # segments of one name are one structure
+        structures.setdefault(spelling.setdefault(name.casefold(), name), []).append(value)
     return structures
 
 

@@ -52,7 +52,11 @@ def learn_from_case(
     label = on_image_grid(read_label(rough), volumes[0].geometry)
     require_same_geometry(volumes[0], label)
     names = _names(label, structures)
-    wanted = replace(label, array=np.where(np.isin(label.array, list(names)), label.array, 0))
+    table = {name.casefold(): value for value, name in reversed(names.items())}
+    wanted = replace(label, array=np.zeros_like(label.array))
+    for value, name in names.items():  # segments of one name are one structure
+        wanted.array[label.array == value] = table[name.casefold()]
+    names = {value: names[value] for value in sorted(table.values())}
     spacing_xyz, size = _grid(volumes[0], wanted)
     file = write_label(folder / "rough.nrrd", wanted.array, label.geometry)
     case = Case("case", tuple(Path(path).resolve() for path in images), file)
@@ -87,17 +91,15 @@ def keep_package(model: Path, place: str | Path, overwrite: bool) -> None:
 
 
 def _names(label: Volume, asked: Sequence[str]) -> dict[int, str]:
-    """Value -> name of the segments to learn; values whose name is missing or used twice are called by number."""
+    """Value -> name of the segments to learn; a value without a name is called by its number."""
     given = {segment.value: segment.name.strip() for segment in label.segments}
-    lowered = [name.lower() for name in given.values()]
-    names = {int(v): given.get(int(v), "") for v in np.unique(label.array) if v}
-    wanted = {name.strip().lower() for name in asked}
-    names = {value: name for value, name in names.items() if not wanted or name.lower() in wanted}
+    names = {int(v): given.get(int(v)) or f"Segment_{v}" for v in np.unique(label.array) if v}
+    wanted = {name.strip().casefold() for name in asked}
+    names = {value: name for value, name in names.items() if not wanted or name.casefold() in wanted}
     if not names:
         why = f"it has no segment {', '.join(asked)} with a voxel" if asked else "the rough mask is empty"
         raise InputError(label.name, why, "Draw something, or give a model")
-    unique = {value for value, name in names.items() if name and lowered.count(name.lower()) == 1}
-    return {value: name if value in unique else f"Segment_{value}" for value, name in names.items()}
+    return names
 
 
 def _grid(image: Volume, label: Volume) -> tuple[tuple[float, ...], tuple[int, ...]]:

@@ -66,6 +66,7 @@ class _Options:
 
     trust: float
     structures: tuple[str, ...]
+    mapping: Mapping[str, str]
     margin_mm: float
     overlap: float
     device: torch.device
@@ -82,6 +83,7 @@ def refine(
     output: str | Path,
     trust: float = DEFAULT_TRUST,
     structures: Sequence[str] = (),
+    mapping: Mapping[str, str] | None = None,
     margin_mm: float = 20.0,
     overlap: float = 0.5,
     device: str = "auto",
@@ -103,6 +105,8 @@ def refine(
         output: .seg.nrrd keeps names and colours; .nii.gz, .nrrd and .mha are label maps.
         trust: 1 leaves the rough mask as it is, 0 believes the model wherever it leans to another answer.
         structures: names to refine; all that both model and rough mask know when empty.
+        mapping: segment name (or label value) of the rough mask -> structure of the model, or "" to leave the segment
+            alone. Without it names decide, and values only where the rough mask has no names, with a warning.
         margin_mm: the model looks at the rough mask's box and this much around it.
         policy_steps: edits that each voxel may make; 0: as many as in the training.
         smallest_island_ml: pieces of the refined structures below this volume are removed.
@@ -113,7 +117,8 @@ def refine(
         keep_model: where to keep that model (a new folder); else it is removed.
         confidence: where to write the voxel-wise confidence as an image (None: only in the result).
 
-    Segments that the model does not know, or that are not asked for, come out untouched.
+    Segments that the model does not know, or that are not asked for, come out untouched. Several segments of one name
+    are refined as one structure and share the result: see `draw_structures`.
 
     Raises:
         InputError: unusable files, a rough mask on another grid or without a structure the model knows.
@@ -124,10 +129,10 @@ def refine(
         events.emit("started", job="refine", output=str(output))
         with failures_told(events), ExitStack() as temporary:
             _check_numbers(trust, margin_mm, overlap, policy_steps, smallest_island_ml)
-            _check_source(model, rough, learn_from_this_case, keep_model)
+            _check_source(model, rough, learn_from_this_case, keep_model, mapping)
             _check_places(images, rough, model, output, confidence, keep_model, overwrite)
             options = _Options(
-                trust, tuple(structures), margin_mm, overlap, choose_device(device),
+                trust, tuple(structures), dict(mapping or {}), margin_mm, overlap, choose_device(device),
                 policy_steps, smallest_island_ml, keep_largest,
             )  # fmt: skip
             if learn_from_this_case:
@@ -182,7 +187,11 @@ def _check_numbers(
 
 
 def _check_source(
-    model: str | Path | None, rough: str | Path | None, learn_from_this_case: bool, keep_model: str | Path | None
+    model: str | Path | None,
+    rough: str | Path | None,
+    learn_from_this_case: bool,
+    keep_model: str | Path | None,
+    mapping: Mapping[str, str] | None,
 ) -> None:
     """InputError unless there is exactly one source of knowledge: a model, or the rough mask itself."""
     if (model is None) != learn_from_this_case:
@@ -192,6 +201,11 @@ def _check_source(
         raise InputError("learn_from_this_case", "there is no rough mask to learn from", "Give one, or give a model")
     if keep_model is not None and not learn_from_this_case:
         raise InputError("keep_model", "no model is trained here", "Add learn_from_this_case, or leave it out")
+    if mapping and (rough is None or learn_from_this_case):
+        why = (
+            "there is no rough mask" if rough is None else "a model of this case knows its segments by their own names"
+        )
+        raise InputError("map", why, "Leave it out, or give a rough mask and a model")
 
 
 def _refine(
@@ -218,12 +232,15 @@ def _refine(
     config, structures = trained.config.data, trained.structures
     prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
     label = None if rough is None else read_label(rough)
-    rough_maps, matched, members = None, dict(enumerate(structures.output_values)), {}
+    rough_maps, match, members = None, None, {}
+    matched = {i: (value,) for i, value in enumerate(structures.output_values)}
     if label is not None:
         label = on_image_grid(label, images[0].geometry)
         require_same_geometry(images[0], label)
-        matched = match_structures(structures, label, options.structures)
-        members = members_of(structures, match_structures(structures, label, ()))
+        match = match_structures(structures, label, options.structures, options.mapping)
+        matched, members = match.values, members_of(structures, match.all_values)
+        for text in match.messages:
+            events.emit("message", text=text)
         rough_maps = structure_masks(prepare_label(label, prepared), members, len(structures.names))
         if not rough_maps[sorted(matched)].any():
             raise InputError(
@@ -256,7 +273,8 @@ def _refine(
             trust=options.trust, overlap=options.overlap, device=options.device,
             progress=lambda done, _: progress("refining", 0.7 + 0.25 * min(1.0, done / windows / len(matched))),
         )  # fmt: skip
-        before, result = label.array, draw_structures(structures, label.array, native, matched)
+        before = label.array
+        result = draw_structures(structures, before, native, matched, images[0].geometry.spacing_dhw)
     progress("writing", 0.97)
     voxel_ml = float(np.prod(images[0].geometry.spacing_dhw)) / 1000.0
     if options.smallest_island_ml or options.keep_largest:
@@ -269,7 +287,7 @@ def _refine(
         write_image(confidence, sureness, images[0].geometry, overwrite=overwrite)
     rows = {structures.names[i]: members[i] for i in sorted(matched)}
     changes = _changes(rows, before, result, voxel_ml)
-    warnings = [] if label is None else _warnings(changes, trained, sorted(matched), options.trust)
+    warnings = [] if match is None else [*match.warnings, *_warnings(changes, trained, sorted(matched), options.trust)]
     return Refinement(output, changes, sureness, warnings)
 
 
