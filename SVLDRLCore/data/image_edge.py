@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .bounding_box import bounding_box
-from .noise import signed_distance
+from .noise import border_spacing, signed_distance
 
 LARGEST_SHIFT_MM = 10.0
 """The edge is looked for within so much of the border."""
@@ -35,8 +35,9 @@ def edge_positions(mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[fl
     if not mask.any() or mask.all():
         return None
     box = bounding_box(mask, [LARGEST_SHIFT_MM / s for s in spacing_dhw])
-    distance = signed_distance(mask[box], tuple(spacing_dhw))
-    return tuple(edge_position(channel[box], distance, float(np.mean(spacing_dhw))) for channel in image)
+    spacing = border_spacing(mask[box], spacing_dhw)
+    distance = signed_distance(mask[box], spacing)
+    return tuple(edge_position(channel[box], distance, float(np.mean(spacing))) for channel in image)
 
 
 def edge_position(channel: np.ndarray, distance: np.ndarray, voxel_mm: float) -> float:
@@ -65,9 +66,10 @@ def edge_sharpness(mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[fl
     """
     if not mask.any() or mask.all():
         return None
-    voxel = float(np.mean(spacing_dhw))
+    spacing = border_spacing(mask, spacing_dhw)
+    voxel = float(np.mean(spacing))
     box = bounding_box(mask, [(LARGEST_SHIFT_MM + REACH_VOXELS * voxel) / s for s in spacing_dhw])
-    distance = signed_distance(mask[box], tuple(spacing_dhw))
+    distance = signed_distance(mask[box], spacing)
     return tuple(_sharpness(channel[box].astype(np.float32), distance, voxel, spacing_dhw) for channel in image)
 
 

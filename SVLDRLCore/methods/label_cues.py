@@ -83,7 +83,9 @@ def label_sharpness(masks: np.ndarray, image: np.ndarray, spacing_dhw: tuple[flo
 
 
 def _fit(probability: np.ndarray, mask: np.ndarray, spacing_dhw: tuple[float, ...]) -> tuple[float, float]:
-    surface = mask & ~ndimage.binary_erosion(mask)
+    cross = ndimage.generate_binary_structure(3, 1)
+    flat = tuple(slice(None) if n > 1 else slice(1, 2) for n in mask.shape)  # one slice has no surface above or below
+    surface = mask & ~ndimage.binary_erosion(mask, cross[flat])
     to_prediction = np.clip(signed_distance(probability > 0.5, spacing_dhw), -20.0, 20.0)
     p = np.clip(probability, 1e-4, 1 - 1e-4)
     cross_entropy = -np.where(mask, np.log(p), np.log1p(-p)).sum()
