@@ -13,7 +13,7 @@ import numpy as np
 
 from .bounding_box import bounding_box
 from .known_voxels import completed, far_where, where_known
-from .noise import signed_distance
+from .noise import border_spacing, signed_distance
 
 LARGEST_SHIFT_MM = 10.0
 """The edge is looked for within so much of the border."""
@@ -40,8 +40,9 @@ def edge_positions(
     if mask is None:
         return None
     box = bounding_box(mask, [LARGEST_SHIFT_MM / s for s in spacing_dhw])
-    distance = _distance(mask, box, spacing_dhw, ignored)
-    return tuple(edge_position(channel[box], distance, float(np.mean(spacing_dhw))) for channel in image)
+    spacing = border_spacing(mask[box], spacing_dhw)
+    distance = _distance(mask, box, spacing, ignored)
+    return tuple(edge_position(channel[box], distance, float(np.mean(spacing))) for channel in image)
 
 
 def edge_position(channel: np.ndarray, distance: np.ndarray, voxel_mm: float) -> float:
@@ -74,9 +75,10 @@ def edge_sharpness(
     mask = _bordered(mask, spacing_dhw, ignored)
     if mask is None:
         return None
-    voxel = float(np.mean(spacing_dhw))
+    spacing = border_spacing(mask, spacing_dhw)
+    voxel = float(np.mean(spacing))
     box = bounding_box(mask, [(LARGEST_SHIFT_MM + REACH_VOXELS * voxel) / s for s in spacing_dhw])
-    distance = _distance(mask, box, spacing_dhw, ignored)
+    distance = _distance(mask, box, spacing, ignored)
     return tuple(_sharpness(channel[box].astype(np.float32), distance, voxel, spacing_dhw) for channel in image)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from .bounding_box import bounding_box
 from .image_edge import LARGEST_SHIFT_MM, edge_position, relative_steepness
 from .known_voxels import far_where
-from .noise import signed_distance
+from .noise import border_spacing, signed_distance
 
 ALIGNMENT_CHANNELS = 4
 UNIT_MM = 3.0
@@ -140,18 +140,19 @@ def measure_border(
     mask, model = rough[thinned], prediction[thinned]
     if not mask.any() or not model.any() or mask.all() or model.all():
         return None
-    to_mask, to_model = signed_distance(mask, spacing), signed_distance(model, spacing)
+    of_mask, of_model = border_spacing(mask, spacing), border_spacing(model, spacing)
+    to_mask, to_model = signed_distance(mask, of_mask), signed_distance(model, of_model)
     if ignored is not None:
         to_mask, to_model = (far_where(distance, ignored[thinned]) for distance in (to_mask, to_model))
-    near = 0.75 * min(spacing)
-    outward = np.clip(to_mask[np.abs(to_model) < near], -LARGEST_SHIFT_MM, LARGEST_SHIFT_MM)
-    inward = np.clip(to_model[np.abs(to_mask) < near], -LARGEST_SHIFT_MM, LARGEST_SHIFT_MM)
+    near_mask, near_model = 0.75 * min(of_mask), 0.75 * min(of_model)
+    outward = np.clip(to_mask[np.abs(to_model) < near_model], -LARGEST_SHIFT_MM, LARGEST_SHIFT_MM)
+    inward = np.clip(to_model[np.abs(to_mask) < near_mask], -LARGEST_SHIFT_MM, LARGEST_SHIFT_MM)
     if not len(outward) or not len(inward):  # no border where somebody has labelled
         return None
     (a, spread_a), (b, spread_b) = _middle(outward), _middle(inward)
-    edges = tuple(edge_position(channel[thinned], to_mask, float(np.mean(spacing))) for channel in image)
+    edges = tuple(edge_position(channel[thinned], to_mask, float(np.mean(of_mask))) for channel in image)
     shift = (a - b) / 2
-    borders = np.abs(to_mask - shift) < near, np.abs(to_model) < near
+    borders = np.abs(to_mask - shift) < near_mask, np.abs(to_model) < near_model
     steepness = tuple(relative_steepness(channel[thinned], *borders, spacing) for channel in image)
     return BorderMeasure(shift, (spread_a + spread_b) / 2, edges, steepness)
 

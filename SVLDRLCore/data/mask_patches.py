@@ -157,10 +157,10 @@ class MaskPatchSampler:
         """A missing part or a leak at a random place of the border, or empty slices."""
         distance, spacing = self._distance[index][structure], self.cases[index].spacing_dhw
         inside = np.argwhere(distance < 0)
-        if not len(inside) or self.rng.random() < 1 / 3:
+        border = inside[distance[tuple(inside.T)] > -max(spacing)]  # none where the label fills the image
+        if not len(border) or self.rng.random() < 1 / 3:
             every = int(self.rng.integers(2, 7))
             return Corruption(gaps=(every, int(self.rng.integers(every))))
-        border = inside[distance[tuple(inside.T)] > -max(spacing)]
         centre = border[self.rng.integers(len(border))] * spacing
         share = self.rng.uniform(0.02, self.config.largest_local_share)
         radius = float(np.quantile(np.linalg.norm(inside * spacing - centre, axis=1), share))

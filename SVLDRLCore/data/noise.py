@@ -6,6 +6,8 @@ All masks are boolean arrays (D, H, W); spacings are (d, h, w) in mm; every rand
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
@@ -14,6 +16,29 @@ MT_STRENGTHS_MM = {"mild": (0.6, 4.4), "strong": (3.0, 8.0)}
 
 SLOPPY_AMPLITUDE_MM = (1.5, 4.0)
 SLOPPY_SMOOTHNESS_MM = 10.0
+
+FEWEST_FACES = 0.05
+"""An axis that a smaller share of a border's area lies across says nothing of the border. A tube through all slices has
+none of it across them; one that ends inside the image, eight times as long as wide, a twentieth."""
+
+
+def border_spacing(mask: np.ndarray, spacing_dhw: Sequence[float]) -> tuple[float, ...]:
+    """The spacing (d, h, w) in mm as a mask's border meets it: no finer than where `FEWEST_FACES` of it lie.
+
+    `signed_distance` puts the surface half of the least spacing from the voxels beside it. That is wrong where the
+    border never crosses the finest axis; along such an axis the mask does not change, and its spacing means nothing.
+    The spacing itself where the border crosses the finest axis, or where there is none.
+
+    Args:
+        mask: boolean (D, H, W); where the image ends there is no border.
+    """
+    spacing = np.asarray(spacing_dhw, float)
+    if spacing.min() < spacing.max():
+        area = np.array([np.count_nonzero(np.diff(mask, axis=axis)) for axis in range(mask.ndim)]) / spacing
+        if area.any():
+            finest = next(s for s in np.unique(spacing) if area[spacing <= s].sum() >= FEWEST_FACES * area.sum())
+            return tuple(max(float(s), float(finest)) for s in spacing_dhw)
+    return tuple(spacing_dhw)
 
 
 def signed_distance(mask: np.ndarray, spacing_dhw: tuple[float, ...]) -> np.ndarray:

@@ -115,7 +115,9 @@ def _fit(
     probability: np.ndarray, mask: np.ndarray, spacing_dhw: tuple[float, ...], ignored: np.ndarray | None = None
 ) -> tuple[float, float]:
     mask = completed(mask, ignored, spacing_dhw)
-    surface = where_known(mask & ~ndimage.binary_erosion(mask), ignored)
+    cross = ndimage.generate_binary_structure(3, 1)
+    flat = tuple(slice(None) if n > 1 else slice(1, 2) for n in mask.shape)  # one slice has no surface above or below
+    surface = where_known(mask & ~ndimage.binary_erosion(mask, cross[flat]), ignored)
     if not surface.any():  # all of the border lies where nobody has labelled
         return 0.0, 0.0
     to_prediction = np.clip(signed_distance(probability > 0.5, spacing_dhw), -20.0, 20.0)
