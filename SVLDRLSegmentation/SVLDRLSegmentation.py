@@ -124,7 +124,7 @@ class SVLDRLSegmentationLogic(scripted.ScriptedLoadableModuleLogic):
         do = self.refineLogic.refine if waitForCompletion else self.refineLogic.start
         return do(volumeNode, segmentationNode, **options)
 
-    def train(self, cases: Any, outputFolder: Path, preset="general", *, waitForCompletion=True, **options: Any):
+    def train(self, cases: Any, outputFolder: Path, preset="", *, waitForCompletion=True, **options: Any):
         """The trained model's folder."""
         do = self.trainLogic.train if waitForCompletion else self.trainLogic.start
         return do(cases, outputFolder, preset, **options)

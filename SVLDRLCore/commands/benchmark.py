@@ -162,7 +162,8 @@ def data_checksums(datalist: Path) -> dict[str, str]:
     """SHA-256 of a data list ("datalist") and of each case's files together, images first."""
     listed = load_datalist(datalist)
     lists = {"training": listed.training, "validation": listed.validation}
-    own = {} if datalist.is_dir() else {"datalist": hashlib.sha256(datalist.read_bytes()).hexdigest()}
+    description = datalist / "dataset.json" if datalist.is_dir() else datalist
+    own = {"datalist": hashlib.sha256(description.read_bytes()).hexdigest()} if description.is_file() else {}
     return own | {f"{kind}/{case.name}": _case_checksum(case) for kind, cases in lists.items() for case in cases}
 
 

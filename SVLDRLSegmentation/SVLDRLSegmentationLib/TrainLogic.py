@@ -37,7 +37,7 @@ class TrainLogic:
         self,
         cases: Any,
         outputFolder: str | Path,
-        preset: str = "general",
+        preset: str = "",
         *,
         structures: Sequence[str] | None = None,
         modelName: str = "",
@@ -53,14 +53,16 @@ class TrainLogic:
         Args:
             cases: a data list, a folder in Decathlon or nnU-Net form, or a list of `Case` or of (volume node or
                 list of them, segmentation node); those of the scene are written to "<outputFolder>_cases".
-                Ignored when resuming: the training's own count.
+                When resuming, a data list or folder must have the same content; else the training's own count.
             outputFolder: new or empty; all of the training is kept there.
             structures: names of what to learn; all when None.
+            preset: "general" when empty.
             modelName: in the list of models; the folder's name when empty.
             steps: of the three stages together; the preset's when 0.
             stageShares: of warm-up, transition and full RL; they sum up to 1.
             verified: names of cases whose labels can be trusted, beside those that the data marks.
-            resume: go on with the training in `outputFolder`, with the settings it was started with.
+            resume: go on with the training in `outputFolder`, with the settings it was started with. Those that are
+                given again must be the same: the worker refuses others by name. The device stays.
             overrides: further settings, e.g. {"train": {"batch_size": 1}}.
 
         Raises:
@@ -72,12 +74,13 @@ class TrainLogic:
             )
         folder = Path(outputFolder).absolute()
         if resume:
-            task = self._resumed(folder, modelName)
+            given = _overrides(steps, stageShares, "", overrides)
+            task = self._resumed(cases, folder, preset, given, structures, modelName, verified)
         else:
             task = self._new(
                 cases,
                 folder,
-                preset,
+                preset or "general",
                 _overrides(steps, stageShares, device, overrides),
                 structures,
                 modelName,
@@ -88,7 +91,7 @@ class TrainLogic:
         self.current = task
         return task
 
-    def train(self, cases: Any, outputFolder: str | Path, preset: str = "general", **options: Any) -> Path:
+    def train(self, cases: Any, outputFolder: str | Path, preset: str = "", **options: Any) -> Path:
         """Train and wait for it; returns the model's folder. Arguments and errors as for `start`."""
         return self.start(cases, outputFolder, preset, **options).wait()
 
@@ -110,7 +113,16 @@ class TrainLogic:
         """Folders of trainings that were started on this computer and can go on, newest first."""
         return TrainingRegistry().unfinished()
 
-    def _resumed(self, folder: Path, modelName: str) -> TrainTask:
+    def _resumed(
+        self,
+        cases: Any,
+        folder: Path,
+        preset: str,
+        overrides: dict[str, Any],
+        structures: Sequence[str] | None,
+        modelName: str,
+        verified: Sequence[str],
+    ) -> TrainTask:
         try:
             settings = json.loads((folder / "run.json").read_text("utf-8"))
             config, datalist = settings["config"], settings["datalist"]
@@ -122,8 +134,18 @@ class TrainLogic:
             raise JobError(
                 str(folder), _("the training there has finished"), _("Use its model, or start a new training")
             )
-        options = {"datalist": datalist, "output": str(folder), "resume": True}
-        return TrainTask(folder, options, config, modelName)
+        options: dict[str, Any] = {"datalist": datalist, "output": str(folder), "resume": True}
+        if isinstance(cases, (str, Path)):
+            options["datalist"] = str(Path(cases).absolute())
+            if structures:
+                overrides.setdefault("data", {})["regions"] = _regions(cases, structures)
+        options |= {"preset": preset} if preset else {}
+        options |= {"verified": list(verified)} if verified else {}
+        if not any(overrides.values()):
+            return TrainTask(folder, options, config, modelName)
+        task = TrainTask(folder, options | {"settings": "settings.json"}, config, modelName)
+        (task.temporaryFolder() / "settings.json").write_text(json.dumps(overrides), "utf-8")
+        return task
 
     def _new(
         self,
@@ -166,7 +188,8 @@ def _overrides(
 ) -> dict[str, Any]:
     tree = {section: dict(values) for section, values in (overrides or {}).items()}
     train = tree.setdefault("train", {})
-    train["device"] = device
+    if device:
+        train["device"] = device
     if steps:
         train["steps"] = int(steps)
     if stageShares is not None:

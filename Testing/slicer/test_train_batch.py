@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import slicer
-from small_models import TINY, phantomData
+from small_models import TINY, phantomData, waitUntil
 from SVLDRLSegmentationLib.TrainBatchLogic import TrainBatchLogic
 from SVLDRLSegmentationLib.TrainLogic import TrainLogic
 
@@ -40,3 +40,23 @@ def test_a_batch_goes_on_after_a_failure_and_again(bench: Any, phantomData: Path
     assert model.stat().st_mtime_ns == written  # not done again
     assert (tmp_path / "new" / "summary.csv").is_file()
     assert batch.trainBatch([]) == []
+
+
+def test_an_unfinished_training_goes_on_with_the_same_job_alone(bench: Any, phantomData: Path, tmp_path: Path) -> None:
+    """What a script asks for the second time is not passed over without a word."""
+    folder, logic = tmp_path / "run", TrainLogic()
+    overrides = {**TINY, "train": {**TINY["train"], "steps": 60, "validate_every": 2}}
+    job = {"cases": phantomData, "outputFolder": folder, "overrides": overrides, "device": "cpu"}
+    task = logic.start(**job)
+    waitUntil(lambda: (folder / "checkpoint.pt").is_file() or task.ended, 120)
+    task.cancel()
+    waitUntil(lambda: task.ended, 120)
+    other = {**job, "overrides": {**overrides, "train": {**overrides["train"], "steps": 80}}}
+    (row,) = TrainBatchLogic(logic).trainBatch([other])
+    assert row["status"] == "failed"
+    assert row["what"] == "setting train.steps"
+    assert "started with 60, now it is 80" in row["why"]
+    (row,) = TrainBatchLogic(logic).trainBatch([{**job, "preset": "demo"}])
+    assert (row["status"], row["what"]) == ("failed", "preset")
+    (row,) = TrainBatchLogic(logic).trainBatch([job])
+    assert row["status"] == "finished"
