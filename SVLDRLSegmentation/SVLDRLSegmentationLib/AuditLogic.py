@@ -32,7 +32,8 @@ class AuditLogic:
     def __init__(self) -> None:
         self._row: AuditRow | None = None
         self._nodes: tuple[Any, ...] = ()
-        self._loadedAt: tuple[int, ...] = ()
+        self._loaded: list[Any] = []
+        self._all: dict[Path, Corrections] = {}
         self._view = AuditView()
 
     def start(self, cases: Any, model: str | Path, outputFolder: str | Path, *, device: str = "auto") -> AuditTask:
@@ -68,14 +69,16 @@ class AuditLogic:
         """
         if self._row is None or self._row.label != row.label or not all(map(_inScene, self._nodes)):
             self.close()
-            files = _filesOf(row)
+            files = _filesOf(row, self._corrections(row))
             self._view.begin()
             try:
                 self._nodes = _loadCase(row, files)
             except JobError:
                 self._view.end()
                 raise
-            self._loadedAt = tuple(node.GetSegmentation().GetMTime() for node in self._nodes[1:])
+            if files[2] != self._corrections(row).edited(row.case):
+                self._corrections(row).nameSegments(self._nodes[2])
+            self._loaded = [_fingerprint(node) for node in self._nodes[1:]]
         self._row = row
         volume, label, corrected = self._nodes
         tellApart(label, corrected, row.structure)
@@ -99,7 +102,7 @@ class AuditLogic:
             JobError: it cannot be written, or holds what the data list does not know.
         """
         self.load(row)
-        corrections, (volume, annotation, proposal) = Corrections(row.folder), self._nodes
+        corrections, (volume, annotation, proposal) = self._corrections(row), self._nodes
         file = corrections.proposal(row)
         if self._isEdited(proposal) or file == corrections.edited(row.case):
             target = corrections.acceptNode(row, proposal, volume)
@@ -112,11 +115,11 @@ class AuditLogic:
 
     def correctedDataList(self, row: AuditRow) -> Path:
         """The data list with what was accepted in this row's audit; there is none before that."""
-        return Corrections(row.folder).dataList
+        return self._corrections(row).dataList
 
     def state(self, row: AuditRow) -> str:
         """What became of the row's case: "accepted", "edited" (kept, not accepted) or ""."""
-        corrections = Corrections(row.folder)
+        corrections = self._corrections(row)
         if corrections.edited(row.case).is_file():
             return "edited"
         if corrections.accepted(row.case).is_file():
@@ -134,7 +137,7 @@ class AuditLogic:
         """
         kept = []
         if self._row is not None:
-            corrections = Corrections(self._row.folder)
+            corrections = self._corrections(self._row)
             for node, annotation in zip(self._nodes[1:], (True, False)):
                 if self._isEdited(node):
                     kept.append(corrections.edited(self._row.case, annotation))
@@ -147,10 +150,13 @@ class AuditLogic:
         self._row, self._nodes = None, ()
         self._view.forget()
 
+    def _corrections(self, row: AuditRow) -> Corrections:
+        return self._all.setdefault(row.folder, Corrections(row.folder))
+
     def _isEdited(self, node: Any) -> bool:
         """Since it was loaded, whether it was saved or not."""
         index = self._nodes.index(node)
-        return _inScene(node) and node.GetSegmentation().GetMTime() > self._loadedAt[index - 1]
+        return _inScene(node) and _fingerprint(node) != self._loaded[index - 1]
 
     def _remove(self) -> None:
         for node in self._nodes:
@@ -160,9 +166,8 @@ class AuditLogic:
         self._view.end()
 
 
-def _filesOf(row: AuditRow) -> tuple[Path, Path, Path]:
+def _filesOf(row: AuditRow, corrections: Corrections) -> tuple[Path, Path, Path]:
     """Image, annotation and correction to show."""
-    corrections = Corrections(row.folder)
     annotation = corrections.edited(row.case, annotation=True)
     files = row.image, annotation if annotation.is_file() else row.label, corrections.proposal(row)
     for path in files:
@@ -185,6 +190,17 @@ def _loadCase(row: AuditRow, files: tuple[Path, Path, Path]) -> tuple[Any, Any, 
             remove(node)
         raise JobError(row.case, _("it cannot be loaded ({})").format(error), _("Check the case's files")) from error
     return tuple(loaded)
+
+
+def _fingerprint(node: Any) -> list[tuple[str, str, int]]:
+    """Changes with segments, names and voxels; not with how they are shown, nor whether they were saved."""
+    segmentation = node.GetSegmentation()
+    source, found = segmentation.GetSourceRepresentationName(), []
+    for segmentID in segmentation.GetSegmentIDs():
+        segment = segmentation.GetSegment(segmentID)
+        voxels = segment.GetRepresentation(source)
+        found.append((segmentID, segment.GetName(), 0 if voxels is None else voxels.GetMTime()))
+    return found
 
 
 def _inScene(node: Any) -> bool:

@@ -6,6 +6,8 @@ user's own labels and data list are only read.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import uuid
@@ -71,13 +73,13 @@ class Corrections:
         return self._accept(row, write, lambda path: path.read_bytes() == content)
 
     def acceptNode(self, row: AuditRow, node: Any, volumeNode: Any) -> Path:
-        """Accept a segmentation of the scene, on the volume's grid, with the data list's label values.
+        """Accept a segmentation of the scene, on the image file's own grid, with the data list's label values.
 
         Raises:
             JobError: segments overlap or have names that the data list lacks, or it cannot be written.
         """
-        layer, names = _oneLayer(node, volumeNode, self._audited().labels)
-        grid = gridOf(volumeNode)
+        grid = _gridOfFile(row.corrected)  # not the loaded volume's: Slicer turns left-handed images around
+        layer, names = _oneLayer(segmentationInVolumeFrame(node, volumeNode), grid, self._audited.labels)
 
         def write(path: Path) -> None:
             writeLayer(layer, names, grid, path)
@@ -97,16 +99,17 @@ class Corrections:
             if not storage.WriteData(node):
                 raise OSError(_("Slicer could not write it"))
 
-        def read(temporary: Path) -> bool:
-            copy, storage = slicer.vtkMRMLSegmentationNode(), slicer.vtkMRMLSegmentationStorageNode()
-            storage.SetFileName(str(temporary))
-            count = node.GetSegmentation().GetNumberOfSegments()
-            return bool(storage.ReadData(copy)) and copy.GetSegmentation().GetNumberOfSegments() == count
+        _written(path, write, _isWhole)
 
-        _written(path, write, read)
+    def nameSegments(self, node: Any) -> None:
+        """Call the segments of a proposal as the data list does: the audit takes over the label file's own names."""
+        labels, segmentation = self._audited.labels, node.GetSegmentation()
+        for segmentID in segmentation.GetSegmentIDs():
+            segment = segmentation.GetSegment(segmentID)
+            segment.SetName(labels.get(segment.GetLabelValue(), segment.GetName()))
 
     def _accept(self, row: AuditRow, write: Callable[[Path], None], isGood: Callable[[Path], bool]) -> Path:
-        audited, target = self._audited(), self.accepted(row.case)
+        audited, target = self._audited, self.accepted(row.case)
         if target.resolve() in {case.label.resolve() for case in audited.cases if case.label is not None}:
             raise JobError(
                 str(target), _("it is one of the labels that were audited"), _("Audit into another output folder")
@@ -116,7 +119,9 @@ class Corrections:
         self.edited(row.case).unlink(missing_ok=True)
         return target
 
+    @functools.cached_property
     def _audited(self) -> Any:
+        """The data list; read once, since a folder's labels are opened for it."""
         coreFolder()
         from SVLDRLCore.data.datalist import load_datalist
         from SVLDRLCore.errors import InputError
@@ -159,17 +164,38 @@ def _written(target: Path, write: Callable[[Path], None], isGood: Callable[[Path
             raise OSError(_("what was written is not what is read back"))
         os.replace(temporary, target)
     except (OSError, JobError) as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         reason = error.why if isinstance(error, JobError) else str(error)
         raise JobError(str(target), reason, _("Check that the disk is not full and the folder is writable")) from error
 
 
-def _oneLayer(node: Any, volumeNode: Any, labels: dict[int, str]) -> tuple[LabelLayer, dict[str, str]]:
+def _isWhole(path: Path) -> bool:
+    coreFolder()
+    from SVLDRLCore.data.file_integrity import check_file
+    from SVLDRLCore.errors import InputError
+
+    try:
+        check_file(path)
+    except InputError:
+        return False
+    return True
+
+
+def _gridOfFile(path: Path) -> Any:
+    """The voxel grid of a label map that the audit wrote."""
+    node, storage = slicer.vtkMRMLLabelMapVolumeNode(), slicer.vtkMRMLNRRDStorageNode()
+    storage.SetFileName(str(path))
+    if not path.is_file() or not storage.ReadData(node) or node.GetImageData() is None:
+        raise JobError(str(path), _("it cannot be read"), _("Run the audit again"))
+    return gridOf(node)
+
+
+def _oneLayer(segmentation: Any, grid: Any, labels: dict[int, str]) -> tuple[LabelLayer, dict[str, str]]:
     """All segments in one label map with the data list's values, and its names."""
-    segmentation = segmentationInVolumeFrame(node, volumeNode)
     values = {i: _valueOf(segmentation.GetSegment(i), labels) for i in segmentation.GetSegmentIDs()}
-    whole = np.zeros(gridOf(volumeNode).GetDimensions()[::-1], np.uint8)
-    for layer in labelLayers(segmentation, gridOf(volumeNode)):
+    whole = np.zeros(grid.GetDimensions()[::-1], np.uint8)
+    for layer in labelLayers(segmentation, grid):
         for segmentID, own in layer.values.items():
             name, mask = segmentation.GetSegment(segmentID).GetName(), layer.array == own
             if not mask.any():
