@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..atomic_files import write_bytes_atomically, write_text_atomically
+from ..csv_cells import cell_text
 from ..errors import InputError
 from ..evaluation.tables import csv_text
 
@@ -121,7 +122,7 @@ def reference_arrays(
 
 def _parsed(name: str, text: str) -> Any:
     if name in _TEXTS:
-        return text
+        return cell_text(text)
     if text == "":
         return None
     return int(text) if name in _INTEGERS else float(text)

@@ -14,6 +14,7 @@ import torch
 
 from ..atomic_files import made_folder, not_written
 from ..config_building import require_number
+from ..csv_cells import cell_text
 from ..data.case_checks import read_case
 from ..data.cases import intensity_of
 from ..data.datalist import Case, DataList, load_datalist
@@ -176,7 +177,7 @@ def training_weights(model: str | Path) -> dict[str, float]:
         return {}
     rows = csv.DictReader(io.StringIO(package.read_extra("reliability.csv").decode("utf-8")))
     try:
-        return {row["case"]: float(row["weight"]) for row in rows}
+        return {cell_text(row["case"]): float(row["weight"]) for row in rows}
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(str(model), f"its reliability.csv is damaged ({error})", "Use a sound package") from error
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from SVLDRLCore.atomic_files import made_folder, without_nan, write_text_atomically
+from SVLDRLCore.csv_cells import as_cells
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.evaluation.metrics import METRIC_NAMES, MeanSD, MetricRow, Summary
 
@@ -73,8 +74,11 @@ def markdown_table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Records as CSV under the keys of the first; what is not finite is written as inf or nan."""
-    rows = list(rows)
+    """Records as CSV under the keys of the first; what is not finite is written as inf or nan.
+
+    Text that begins like a formula is marked as text, see `csv_cells.cell_text`.
+    """
+    rows = [as_cells(row) for row in rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()

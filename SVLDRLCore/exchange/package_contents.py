@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from SVLDRLCore.csv_cells import as_cell, as_cells, cell_text
 from SVLDRLCore.events import plain
 
 MAX_CELLS = 1_000_000
@@ -80,11 +81,11 @@ def _commands(character: str) -> bool:
 
 def csv_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """A table with the columns of all rows, in the order they first appear; None and NaN as empty cells."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = [as_cell(key) for key in dict.fromkeys(key for row in rows for key in row)]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows([{key: plain(cell) for key, cell in row.items()} for row in rows])
+    writer.writerows([as_cells({key: plain(cell) for key, cell in row.items()}) for row in rows])
     return text.getvalue().encode("utf-8")
 
 
@@ -100,7 +101,7 @@ def parse_csv(data: bytes) -> TrainingRows:
         raise ValueError(f"training.csv: {error}") from error
     if any(None in row for row in rows):
         raise ValueError("training.csv has a row with more cells than columns")
-    return [{key: _number(cell) for key, cell in row.items()} for row in rows]
+    return [{cell_text(key): _number(cell) for key, cell in row.items()} for row in rows]
 
 
 def _parse_json(data: bytes) -> Any:
@@ -142,4 +143,4 @@ def _number(cell: str | None) -> float | str | None:
     try:
         return float(cell)
     except ValueError:
-        return cell
+        return cell_text(cell)

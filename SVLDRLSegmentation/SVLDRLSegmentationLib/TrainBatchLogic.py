@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
+from .CoreLocation import coreFolder
 from .JobError import JobError
 from .Tables import addTable
 from .TrainingRegistry import isFinished
@@ -89,11 +90,18 @@ def _row(job: dict[str, Any], status: str, **values: Any) -> dict[str, Any]:
 
 
 def _writeCsv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """The old table or the new one, never half of either."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(temporary, path)
+    """The old table or the new one, never half of either; raises JobError where it cannot be written."""
+    coreFolder()
+    from SVLDRLCore.atomic_files import made_folder, write_text_atomically
+    from SVLDRLCore.csv_cells import as_cells
+    from SVLDRLCore.errors import InputError
+
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(as_cells(row) for row in rows)
+    try:
+        with made_folder(path.parent):
+            write_text_atomically(path, text.getvalue())
+    except InputError as error:
+        raise JobError(error.what, error.why, error.do) from error
