@@ -101,8 +101,6 @@ class SVLDRLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
     def setParameters(self, parameters: Any) -> None:
         """Let the panels show these parameters; None disconnects them."""
-        if parameters is not None and parameters.inputVolume is None:
-            parameters.inputVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
         for panel in self.panels:
             panel.setParameters(parameters)
 

@@ -89,9 +89,22 @@ class RefineLogic:
         """Refine and wait for it; returns the segmentation node. Arguments and errors as for `start`."""
         return self.start(volumeNode, segmentationNode, **options).wait().segmentationNode
 
-    def undo(self, resultOrNode: Any) -> bool:
-        """Bring a segmentation back as it was before it was overwritten; False when nothing is remembered."""
+    def undo(self, resultOrNode: Any, discardEdits: bool = False) -> bool:
+        """Bring a segmentation back as it was before it was overwritten; False when nothing is remembered.
+
+        Args:
+            discardEdits: even if that throws away what was drawn after the overwriting.
+
+        Raises:
+            JobError: something was drawn, added, removed or renamed since, and it is not to be thrown away.
+        """
         node = resultOrNode.segmentationNode if isinstance(resultOrNode, RefineResult) else resultOrNode
+        if not discardEdits and self.history.isEdited(node):
+            raise JobError(
+                node.GetName(),
+                _("it was edited after the refinement, which undoing would throw away"),
+                _("Clone the segmentation first, or undo with discardEdits=True"),
+            )
         return self.history.undo(node)
 
     def showChanges(self, result: RefineResult, added: bool = True, removed: bool = True) -> Any:

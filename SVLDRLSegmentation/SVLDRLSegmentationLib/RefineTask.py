@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from .Job import Job
@@ -17,6 +19,7 @@ from .RefineOptions import RefineOptions
 from .RefineResult import RefineResult
 from .RefineRun import planRuns
 from .SceneFiles import (
+    gone,
     gridOf,
     labelLayers,
     readLabelmap,
@@ -70,6 +73,9 @@ class RefineTask(Task):
         self._runs: list[Any] = []
         self._done = 0
         self._warnings: list[str] = []
+        self._lost: JobError | None = None
+        scene = slicer.mrmlScene
+        self._observer = (scene, scene.AddObserver(scene.NodeRemovedEvent, self._onNodeRemoved))
 
     def start(self) -> None:
         """Write the files and start the first worker.
@@ -87,6 +93,7 @@ class RefineTask(Task):
                 writeVolume(volumeNode, folder / f"image_{index}.nrrd")
             self._startRun()
         except JobError:
+            self._stopWatching()
             if self._folder is not None:
                 self._folder.cleanup()
             raise
@@ -172,6 +179,24 @@ class RefineTask(Task):
             self._warnings.append(self._inUsersWords(str(event.get("text", ""))))
         super()._event(event)
 
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeRemoved(self, caller: Any, event: str, node: Any) -> None:
+        """Without its nodes the work is for nothing: it ends at once, and says why."""
+        nodes = (*self._volumeNodes, self._segmentationNode, self._outputNode)
+        if self.job is not None and not caller.IsClosing() and any(node is one for one in nodes):
+            self._lost = self._lost or gone(node)
+            self.job.cancel(self.graceSeconds)
+
+    def _stopWatching(self) -> None:
+        scene, tag = self._observer
+        scene.RemoveObserver(tag)
+
+    def _end(self, result: Any = None, error: JobError | None = None) -> None:
+        self._stopWatching()
+        if error is not None and self._lost is not None:
+            error, self.wasCancelled = self._lost, False
+        super()._end(result, error)
+
     def _jobEnded(self, end: JobEnd) -> None:
         words = self._inUsersWords
         super()._jobEnded(JobEnd(end.status, end.values, words(end.what), words(end.why), words(end.do), end.log))
@@ -215,6 +240,7 @@ class RefineTask(Task):
             self._history.save(node)
             for layer, grid in layers:
                 overwriteSegments(node, [layer], self._volumeNode, grid)
+            self._history.written(node)
         else:
             for layer, grid in layers:
                 replaceSegments(segmentation, [layer], grid)
@@ -226,6 +252,7 @@ class RefineTask(Task):
                 node = self._outputNode
                 self._history.save(node)
                 fillSegmentationNode(node, segmentation, self._volumeNode, self._segmentationNode)
+                self._history.written(node)
         rows = [change.row() for change in changes]
         table = _tableNode(_("{} volumes").format(node.GetName()), rows)
         return RefineResult(node, table, rows, self._warnings, changes, self._volumeNode, self._history.canUndo(node))
@@ -240,8 +267,8 @@ class RefineTask(Task):
         keepExclusive(self._before, self._after)
         segmentation = segmentationInVolumeFrame(self._segmentationNode, self._volumeNode)
         there = set(segmentation.GetSegmentIDs())
-        gone = [i for layer in self._after for i in layer.values if i not in there]
-        self._warnings += [_("{}: it was removed while it was worked on.").format(self._names[i]) for i in gone]
+        missing = [i for layer in self._after for i in layer.values if i not in there]
+        self._warnings += [_("{}: it was removed while it was worked on.").format(self._names[i]) for i in missing]
         changes = segmentEdits(segmentation, self._before, self._after, self._names, self._grid)
         return segmentation, changes, packed(changes, self._after)
 

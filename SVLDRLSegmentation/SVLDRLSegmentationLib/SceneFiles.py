@@ -65,9 +65,14 @@ def firstVolume() -> Any:
 def requireInScene(node: Any) -> None:
     """Raises JobError when the node was removed, or its scene closed."""
     if node.GetScene() is not slicer.mrmlScene or slicer.mrmlScene.GetNodeByID(node.GetID() or "") is not node:
-        raise JobError(
-            node.GetName() or _("A node"), _("it is no longer in the scene"), _("Load it again, then start again")
-        )
+        raise gone(node)
+
+
+def gone(node: Any) -> JobError:
+    """The failure of work on a node that was removed."""
+    return JobError(
+        node.GetName() or _("A node"), _("it is no longer in the scene"), _("Load it again, then start again")
+    )
 
 
 def gridOf(volumeNode: Any) -> Any:
