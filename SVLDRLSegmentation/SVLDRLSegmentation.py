@@ -18,7 +18,6 @@ from SVLDRLSegmentationLib.PhantomData import registerSampleData
 from SVLDRLSegmentationLib.RefineLogic import RefineLogic
 from SVLDRLSegmentationLib.RefinePanel import RefinePanel
 from SVLDRLSegmentationLib.Reload import forgetLibrary
-from SVLDRLSegmentationLib.SceneCases import firstVolume
 from SVLDRLSegmentationLib.TrainBatchLogic import TrainBatchLogic
 from SVLDRLSegmentationLib.TrainLogic import TrainLogic
 from SVLDRLSegmentationLib.TrainPanel import TrainPanel
@@ -101,8 +100,6 @@ class SVLDRLSegmentationWidget(scripted.ScriptedLoadableModuleWidget, VTKObserva
 
     def setParameters(self, parameters: Any) -> None:
         """Let the panels show these parameters; None disconnects them."""
-        if parameters is not None and parameters.inputVolume is None:
-            parameters.inputVolume = firstVolume()
         for panel in self.panels:
             panel.setParameters(parameters)
 

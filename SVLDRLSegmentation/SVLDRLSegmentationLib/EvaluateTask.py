@@ -12,20 +12,15 @@ from .Job import Job
 from .JobEnd import JobEnd
 from .JobError import JobError
 from .LabelLayer import LabelLayer
+from .Lattice import boxOf, contentOf, gridOn, indexMatrix, maskOn, moved, union, voxelMl
 from .RefineResult import RefineResult
-from .SceneFiles import (
-    gridOf,
-    labelLayers,
-    orientedImage,
-    requireInScene,
-    segmentationInVolumeFrame,
-    writeLayer,
-)
+from .SceneFiles import matrixOf, requireInScene, segmentationInVolumeFrame, writeLayer
 from .SegmentChange import SegmentChange
 from .Tables import addTable
 from .Task import Task
 
 _NAME = "structure"
+_ONE_VOXEL = gridOn(np.eye(4), (np.zeros(3), np.zeros(3)))
 MEASURES = (("dice", "Dice"), ("iou", "IoU"), ("hd95_mm", "HD95 (mm)"), ("asd_mm", "ASD (mm)"))
 
 
@@ -50,7 +45,7 @@ class EvaluateTask(Task):
         requireInScene(self._referenceNode)
         if isinstance(self._given, RefineResult):
             self._resultNode, volumeNode = self._given.segmentationNode, self._given.volumeNode
-            changes, self._kinds = self._given.changes, ("before", "after")
+            changes, self._kinds = list(self._given.changes), ("before", "after")
         else:
             self._resultNode, self._kinds = self._given, ("after",)
             requireInScene(self._resultNode)
@@ -61,21 +56,21 @@ class EvaluateTask(Task):
                     _("it does not say which volume it belongs to"),
                     _("Set its source volume in the Segment Editor"),
                 )
-            masks = _masks(self._resultNode, volumeNode)
-            changes = [SegmentChange.of(i, name, mask & False, mask) for i, (name, mask) in masks.items()]
+            changes = _segments(self._resultNode, volumeNode)
         requireInScene(volumeNode)
-        pairs = _pairs(changes, list(_masks(self._referenceNode, volumeNode).values()), self._referenceNode)
-        self._names = [change.name for change, _reference in pairs]
-        folder, grid = self._temporaryFolder(), gridOf(volumeNode)
+        pairs = _pairs(changes, _segments(self._referenceNode, volumeNode), self._referenceNode)
+        self._names = [own[0].name for own, _references in pairs]
+        folder = self._temporaryFolder()
         for place in ("predictions", "references"):
             (folder / place).mkdir()
-        for index, (change, reference) in enumerate(pairs):
-            both = _onOneGrid(change, reference)
-            place = orientedImage(both["reference"], grid, both.pop("offset"))
+        for index, (own, references) in enumerate(pairs):
+            grid = _gridAround(own, references)
+            reference = _joined([(change.grid, change.after) for change in references], grid)
             for kind in self._kinds:
                 file = f"{index}_{kind}.seg.nrrd"
-                _write(both[kind], place, folder / "predictions" / file)
-                _write(both["reference"], place, folder / "references" / file)
+                mask = _joined([(change.grid, getattr(change, kind)) for change in own], grid)
+                _write(mask, grid, folder / "predictions" / file)
+                _write(reference, grid, folder / "references" / file)
         options = {"predictions": "predictions", "references": "references"}
         self._startJob(Job("evaluate", options, folder))
 
@@ -91,21 +86,23 @@ class EvaluateTask(Task):
         return addTable(_("{} against {}").format(name, self._referenceNode.GetName()), columns)
 
 
-def _masks(node: Any, volumeNode: Any) -> dict[str, tuple[str, np.ndarray]]:
-    """Segment ID -> (name, mask on the volume's grid)."""
-    segmentation = segmentationInVolumeFrame(node, volumeNode)
-    layers = labelLayers(segmentation, gridOf(volumeNode))
-    names = {i: segmentation.GetSegment(i).GetName() for i in segmentation.GetSegmentIDs()}
-    return {i: (names[i], layer.array == value) for layer in layers for i, value in layer.values.items()}
+def _segments(node: Any, volumeNode: Any) -> list[SegmentChange]:
+    """What is drawn of each segment, in the volume's frame on the segment's own voxels."""
+    segmentation, found = segmentationInVolumeFrame(node, volumeNode), []
+    for segmentID in segmentation.GetSegmentIDs():
+        place, mask = contentOf(segmentation, segmentID) or (_ONE_VOXEL, np.zeros((1, 1, 1), bool))
+        found.append(SegmentChange(segmentID, segmentation.GetSegment(segmentID).GetName(), place, mask & False, mask))
+    return found
 
 
 def _pairs(
-    changes: Sequence[SegmentChange], references: Sequence[tuple[str, np.ndarray]], referenceNode: Any
-) -> list[tuple[SegmentChange, np.ndarray]]:
-    named = {name.strip().casefold(): mask for name, mask in references}
-    pairs = [(c, named[c.name.strip().casefold()]) for c in changes if c.name.strip().casefold() in named]
-    if not pairs and len(changes) == len(references) == 1:
-        pairs = [(changes[0], references[0][1])]
+    changes: Sequence[SegmentChange], references: Sequence[SegmentChange], referenceNode: Any
+) -> list[tuple[list[SegmentChange], list[SegmentChange]]]:
+    """Segments and references of one name; several of one name are one structure."""
+    own, named = _byName(changes), _byName(references)
+    pairs = [(own[name], named[name]) for name in own if name in named]
+    if not pairs and len(own) == len(named) == 1:
+        pairs = [(*own.values(), *named.values())]
     if not pairs:
         raise JobError(
             referenceNode.GetName(),
@@ -115,21 +112,26 @@ def _pairs(
     return pairs
 
 
-def _onOneGrid(change: SegmentChange, reference: np.ndarray) -> dict[str, Any]:
-    """The three masks (uint8) around all that any of them holds, with a voxel of margin, and their offset."""
-    whole = SegmentChange.of("", "", reference, _whole(change, change.before | change.after, reference.shape))
-    low = np.maximum(np.array(whole.offset) - 1, 0)
-    high = np.minimum(np.array(whole.offset) + whole.before.shape + 1, reference.shape)
-    cut = tuple(slice(a, b) for a, b in zip(low, high))
-    masks = {kind: _whole(change, getattr(change, kind), reference.shape) for kind in ("before", "after")}
-    cuts = {kind: mask[cut].astype(np.uint8) for kind, mask in {**masks, "reference": reference}.items()}
-    return {**cuts, "offset": low}
+def _byName(changes: Sequence[SegmentChange]) -> dict[str, list[SegmentChange]]:
+    found: dict[str, list[SegmentChange]] = {}
+    for change in changes:
+        found.setdefault(change.name.strip().casefold(), []).append(change)
+    return found
 
 
-def _whole(change: SegmentChange, mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    whole = np.zeros(shape, bool)
-    whole[tuple(slice(o, o + n) for o, n in zip(change.offset, mask.shape))] = mask
-    return whole
+def _gridAround(own: Sequence[SegmentChange], references: Sequence[SegmentChange]) -> Any:
+    """A grid around all of them with a voxel of margin, of the lattice with the smallest voxels."""
+    everything = [change for change in (*own, *references) if change.before.any() or change.after.any()] or own
+    lattice = min(everything, key=lambda change: voxelMl(change.grid)).grid
+    box = boxOf(lattice)
+    for change in everything:
+        box = union(box, moved(boxOf(change.grid), indexMatrix(change.grid, lattice)))
+    return gridOn(matrixOf(lattice), (box[0] - 1, box[1] + 1))
+
+
+def _joined(parts: Sequence[tuple[Any, np.ndarray]], grid: Any) -> np.ndarray:
+    """Masks on grids of their own as one (uint8) on this grid."""
+    return np.any([maskOn(grid, mask, place) for place, mask in parts], 0).astype(np.uint8)
 
 
 def _write(mask: np.ndarray, place: Any, path: Any) -> None:

@@ -106,6 +106,10 @@ class JobBar:
             self.addLog(error.log)
         self.ui.logButton.visible = bool(self.ui.logText.toPlainText())
 
+    def forgetFailure(self) -> None:
+        """What the error speaks of has changed: it goes away, the log stays."""
+        self.ui.errorFrame.visible = False
+
     def copyDiagnostics(self) -> None:
         """Versions, error and log to the clipboard."""
         qt.QApplication.clipboard().setText(self.diagnostics())

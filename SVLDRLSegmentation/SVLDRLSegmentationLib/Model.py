@@ -17,6 +17,7 @@ class Model:
         labels: of its label maps.
         structures: names of what it predicts: its labels, or nested regions made of them.
         channels: images that it needs.
+        channelNames: of the images, as "T1"; empty where the package does not tell.
     """
 
     path: Path
@@ -24,3 +25,4 @@ class Model:
     labels: tuple[ModelLabel, ...]
     structures: tuple[str, ...]
     channels: int = 1
+    channelNames: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 
 from .JobError import JobError
 from .Model import Model
+from .ModelCard import ModelCard
 from .ModelLabel import ModelLabel
 
 FOLDER_KEY, REMEMBERED_KEY = "SVLDRLSegmentation/ModelsFolder", "SVLDRLSegmentation/Models"
@@ -64,11 +65,24 @@ class ModelList:
             table = tuple(_label(value, entry) for value, entry in labels.items())
             names = tuple(str(item) for item in structures.get("names") or [label.name for label in table])
             channels = int(config.get("channels") or 1)
+            channelNames = tuple(str(item) for item in config.get("channel_names") or ())
         except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
             raise JobError(
                 str(path), _("it is no model, or a training that has not finished"), _("Choose a model's folder")
             ) from error
-        return Model(package, name or place.name.removesuffix(".zip"), table, names, channels)
+        channelNames = channelNames if len(channelNames) == channels else ()
+        return Model(package, name or place.name.removesuffix(".zip"), table, names, channels, channelNames)
+
+    def card(self, model: Model) -> ModelCard:
+        """What a model's card says.
+
+        Raises:
+            JobError: it has none that can be read.
+        """
+        try:
+            return ModelCard.of(_readText(model.path, "MODEL_CARD.md"))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise JobError(str(model.path), _("its card cannot be read"), _("Use a sound model")) from error
 
     def remember(self, path: str | Path, name: str = "") -> Model:
         """Add a model that lies elsewhere to the list.
@@ -102,6 +116,10 @@ def _label(value: str, entry: dict[str, Any]) -> ModelLabel:
 
 
 def _readJson(package: Path, name: str) -> dict[str, Any]:
+    return json.loads(_readText(package, name))
+
+
+def _readText(package: Path, name: str) -> str:
     if package.is_dir():
         with (package / name).open("rb") as file:
             data = file.read(_MOST_BYTES)
@@ -110,4 +128,4 @@ def _readJson(package: Path, name: str) -> dict[str, Any]:
             entries = [entry for entry in archive.namelist() if entry.rpartition("/")[2] == name]
             with archive.open(entries[0] if entries else name) as file:
                 data = file.read(_MOST_BYTES)
-    return json.loads(data.decode("utf-8"))
+    return data.decode("utf-8")

@@ -103,7 +103,7 @@ class ModelSelector:
         if model is not None:
             text = _("Knows {structures}.").format(structures=", ".join(model.structures))
             if model.channels > 1:
-                text += " " + _("It needs {count} images; the panel gives it one.").format(count=model.channels)
+                text += " " + _("It needs {count} images.").format(count=model.channels)
         elif self._path == THIS_CASE:
             text = _("A small network learns from this volume and its rough segmentation first: some minutes.")
         elif self._path:

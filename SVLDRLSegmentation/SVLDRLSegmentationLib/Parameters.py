@@ -39,7 +39,8 @@ class CaseSource(enum.Enum):
 class Parameters:
     """One node for the three panels: Refine and Audit share the model, Train and Audit the data set.
 
-    `skippedSegments` holds segment IDs without a tick, so that new segments are ticked. `verifiedCases` holds
+    `skippedSegments` holds segment IDs without a tick, so that new segments are ticked. `segmentStructures` is JSON:
+    {segmentation's ID: {segment ID: what the model calls it, or "" to leave it alone}}. `verifiedCases` holds
     names of cases. `overlap` is a share of the window; 0 policy steps are those of the training; 0 training
     steps are the preset's. `auditFolder` holds the audit that is listed. The scene's own cases are node references of
     the same node (see SceneCases).
@@ -49,6 +50,7 @@ class Parameters:
     roughSegmentation: vtkMRMLSegmentationNode
     referenceSegmentation: vtkMRMLSegmentationNode
     skippedSegments: list[str]
+    segmentStructures: str
     model: str
     trust: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
     output: OutputChoice = OutputChoice.NEW

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from .ModelList import ModelList
 from .RefineOptions import RefineOptions
 from .RefineResult import RefineResult
 from .RefineTask import RefineTask
-from .SceneFiles import gridOf, orientedImage, requireInScene
+from .SceneFiles import orientedImage, requireInScene
 from .UndoHistory import UndoHistory
 from .WriteBack import fillSegmentationNode, newSegmentationNode
 
@@ -44,6 +44,7 @@ class RefineLogic:
         *,
         model: str | Path | None = None,
         segmentIDs: Sequence[str] | None = None,
+        structures: Mapping[str, str] | None = None,
         outputSegmentationNode: Any = None,
         overwrite: bool = False,
         **options: Any,
@@ -55,6 +56,8 @@ class RefineLogic:
             segmentationNode: the rough segmentation; None segments from scratch.
             model: a model's folder or zip, or a finished training's folder; None with `learnFromThisCase`.
             segmentIDs: of the segments to refine; all when None. The others stay as they are.
+            structures: segment ID -> what the model calls it, or "" to leave it as it is; segments that are not told
+                are known by their names, and stay as they are where the model has no such name.
             outputSegmentationNode: where the result goes, replacing what is there; None adds a node.
             overwrite: write into `segmentationNode` itself, which `undo` takes back.
             options: see `RefineOptions`: trust, device, overlap, marginMm, policySteps, smallestIslandMl,
@@ -76,7 +79,9 @@ class RefineLogic:
                 _("Choose another output, or allow overwriting (overwrite=True)"),
             )
         found = None if asked.learnFromThisCase else ModelList().read(model)
-        task = RefineTask(volumeNodes, segmentationNode, segmentIDs, found, asked, outputSegmentationNode, self.history)
+        task = RefineTask(
+            volumeNodes, segmentationNode, segmentIDs, structures, found, asked, outputSegmentationNode, self.history
+        )
         task.start()
         return task
 
@@ -84,9 +89,22 @@ class RefineLogic:
         """Refine and wait for it; returns the segmentation node. Arguments and errors as for `start`."""
         return self.start(volumeNode, segmentationNode, **options).wait().segmentationNode
 
-    def undo(self, resultOrNode: Any) -> bool:
-        """Bring a segmentation back as it was before it was overwritten; False when nothing is remembered."""
+    def undo(self, resultOrNode: Any, discardEdits: bool = False) -> bool:
+        """Bring a segmentation back as it was before it was overwritten; False when nothing is remembered.
+
+        Args:
+            discardEdits: even if that throws away what was drawn after the overwriting.
+
+        Raises:
+            JobError: something was drawn, added, removed or renamed since, and it is not to be thrown away.
+        """
         node = resultOrNode.segmentationNode if isinstance(resultOrNode, RefineResult) else resultOrNode
+        if not discardEdits and self.history.isEdited(node):
+            raise JobError(
+                node.GetName(),
+                _("it was edited after the refinement, which undoing would throw away"),
+                _("Clone the segmentation first, or undo with discardEdits=True"),
+            )
         return self.history.undo(node)
 
     def showChanges(self, result: RefineResult, added: bool = True, removed: bool = True) -> Any:
@@ -139,7 +157,7 @@ def _changesNode(result: RefineResult) -> Any:
 
 
 def _changes(result: RefineResult, added: bool, removed: bool) -> Any:
-    segmentation, grid = slicer.vtkSegmentation(), gridOf(result.volumeNode)
+    segmentation = slicer.vtkSegmentation()
     labelmap = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
     segmentation.SetSourceRepresentationName(labelmap)
     for change in result.changes:
@@ -152,7 +170,7 @@ def _changes(result: RefineResult, added: bool, removed: bool) -> Any:
                 segment = slicer.vtkSegment()
                 segment.SetName(name.format(change.name))
                 segment.SetColor(*color)
-                segment.AddRepresentation(labelmap, orientedImage(mask.astype(np.uint8), grid, change.offset))
+                segment.AddRepresentation(labelmap, orientedImage(mask.astype(np.uint8), change.grid))
                 segment.SetLabelValue(1)
                 segmentation.AddSegment(segment, f"{change.segmentID}_{kind}")
     return segmentation

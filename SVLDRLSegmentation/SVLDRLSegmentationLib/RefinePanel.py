@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from typing import Any
 
 import slicer
@@ -9,14 +11,21 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from .ChannelSelectors import ChannelSelectors
 from .DeviceSelector import DeviceSelector
 from .JobBar import JobBar
 from .JobError import JobError
+from .Model import Model
+from .ModelCardBox import ModelCardBox
+from .ModelList import ModelList
 from .ModelSelector import THIS_CASE, ModelSelector
 from .Parameters import OutputChoice, Parameters
 from .RefineLogic import RefineLogic, RefineResult
 from .RefineResultBox import RefineResultBox
+from .RoughOutline import RoughOutline
+from .SceneFiles import firstVolume
 from .SegmentChecklist import SegmentChecklist
+from .SegmentMapping import SegmentMapping
 from .StageBar import stageText
 from .UserInterface import loadUi, setReady
 
@@ -38,6 +47,15 @@ class RefinePanel(VTKObservationMixin):
             self.ui.modelComboBox, self.ui.browseModelButton, self.ui.modelLabel, offerThisCase=True
         )
         self.modelSelector.onChanged = self._onModel
+        self.modelCard = ModelCardBox(self.ui)
+        self._model: Model | None = None
+        self._rough: Any = None
+        self.channels = ChannelSelectors(self.ui.inputsButton.layout(), self.ui.volumeSelectorLabel)
+        self.channels.onChanged = self._showReady
+        self.mapping = SegmentMapping(self.ui.mappingTable, self.ui.mappingLabel)
+        self.mapping.onChosen = self._onMapping
+        self.outline = RoughOutline()
+        self._failedWith: Any = None
         self.deviceSelector = DeviceSelector(self.ui.deviceComboBox)
         self.jobBar = JobBar(self.ui.jobPlace)
         self.resultBox = RefineResultBox(self.ui, logic, self.jobBar)
@@ -49,17 +67,22 @@ class RefinePanel(VTKObservationMixin):
     def setParameters(self, parameters: Parameters | None) -> None:
         """Show and change these parameters from now on; None while there is no scene."""
         self.removeObservers(self._onParameters)
+        self.channels.setParameterNode(None)
         if self.parameters is not None:
             self.parameters.disconnectGui(self._guiTag)
         self.parameters = parameters
         if parameters is not None:
+            if parameters.inputVolume is None:
+                parameters.inputVolume = firstVolume()
             self._guiTag = parameters.connectGui(self.ui)
+            self.channels.setParameterNode(parameters.parameterNode)
             self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
         self._onParameters()
 
     def enter(self) -> None:
         """The module is shown: models and device may have changed since."""
         self.modelSelector.refresh()
+        self._readModel()
         self.deviceSelector.refresh()
         self._showReady()
 
@@ -74,6 +97,7 @@ class RefinePanel(VTKObservationMixin):
             self.task.cancel()
         self.setParameters(None)
         self.segments.setNode(None)
+        self.outline.removeObservers()
 
     def useModel(self, path: str) -> None:
         """Choose this model."""
@@ -82,13 +106,16 @@ class RefinePanel(VTKObservationMixin):
 
     def _onParameters(self, caller: Any = None, event: Any = None) -> None:
         if self.parameters is not None:
-            self.modelSelector.path = self.parameters.model
+            if self.parameters.model != self.modelSelector.path:
+                self.modelSelector.path = self.parameters.model
+                self._readModel()
             self.segments.setSkipped(self.parameters.skippedSegments)
         self._onSegmentation()
 
     def _onModel(self, path: str) -> None:
         if self.parameters is not None:
             self.parameters.model = path
+        self._readModel()
         self._showReady()
 
     def _onVolume(self, node: Any = None) -> None:
@@ -103,19 +130,73 @@ class RefinePanel(VTKObservationMixin):
             self.parameters.skippedSegments = skipped
         self._showReady()
 
+    def _onMapping(self, chosen: dict[str, str]) -> None:
+        """The choice is remembered for this segmentation: other ones have segments of the same IDs."""
+        node = self.ui.segmentationSelector.currentNode()
+        if self.parameters is not None and node is not None:
+            self.parameters.segmentStructures = json.dumps({node.GetID(): chosen})
+        self._showReady()
+
+    def _chosenStructures(self) -> dict[str, str]:
+        node = self.ui.segmentationSelector.currentNode()
+        if self.parameters is None or node is None:
+            return {}
+        try:
+            return {
+                str(i): str(name) for i, name in json.loads(self.parameters.segmentStructures)[node.GetID()].items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError):  # another segmentation's, or none
+            return {}
+
+    def _readModel(self) -> None:
+        """The chosen model: its channels, its structures and its card."""
+        self._model = None
+        if self.modelSelector.path and self.modelSelector.path != THIS_CASE:
+            with contextlib.suppress(JobError):  # the selector says that it is not there
+                self._model = ModelList().read(self.modelSelector.path)
+        self.modelCard.show(self._model)
+        self.channels.show(self._model)
+
     def _missing(self) -> str:
         """What is missing before a refinement can start; empty when nothing is."""
         if self.parameters is None or self.ui.volumeSelector.currentNode() is None:
             return _("Choose a source volume.")
+        if None in self.channels.volumeNodes:
+            return _("Choose a volume for each of the {count} images that the model needs.").format(
+                count=1 + len(self.channels.volumeNodes)
+            )
         if not self.modelSelector.path:
             return _("Choose a model; the Train tab makes one. Without one, choose to train on this case.")
         if self.ui.segmentationSelector.currentNode() is None:
             return _("Choose a rough segmentation to train on.") if self.modelSelector.path == THIS_CASE else ""
         if not self.segments.segments:
             return _("The rough segmentation has no segment. Draw one, or choose none to segment from scratch.")
-        return "" if self.segments.ticked else _("Tick a segment to refine.")
+        if not self.segments.ticked:
+            return _("Tick a segment to refine.")
+        if self._model is not None and not self.mapping.known:
+            return _("The model knows {structures}. Say above which of them a segment is.").format(
+                structures=", ".join(self._model.structures)
+            )
+        return ""
+
+    def _inputs(self) -> tuple[Any, ...]:
+        """All that an error can speak of."""
+        p, segmentation = self.parameters, self.ui.segmentationSelector.currentNode()
+        nodes = (p.inputVolume, *self.channels.volumeNodes, segmentation)
+        return (
+            *(None if node is None else node.GetID() for node in nodes),
+            None if segmentation is None else segmentation.GetSegmentation().GetMTime(),
+            self.modelSelector.path, tuple(self.segments.ticked), tuple(self.mapping.chosen.items()),
+            self.deviceSelector.device, p.output, p.trust, p.overlap, p.marginMm, p.policySteps, p.smallestIslandMl,
+            p.keepLargest,
+        )  # fmt: skip
 
     def _showReady(self) -> None:
+        ticked = dict(zip(self.segments.ticked, self.segments.tickedNames))
+        self.mapping.show(self._model, ticked, self._chosenStructures())
+        if self._failedWith is not None and self.parameters is not None and self._inputs() != self._failedWith:
+            self._failedWith = None
+            self.jobBar.forgetFailure()
         self.ui.outputComboBox.enabled = self.ui.segmentationSelector.currentNode() is not None
         if self.task is not None:
             self.ui.applyButton.text = _("Cancel")
@@ -123,20 +204,24 @@ class RefinePanel(VTKObservationMixin):
         else:
             self.ui.applyButton.text = _("Refine segmentation")
             setReady(self.ui.applyButton, self._missing(), _("Refine the ticked segments with the chosen model."))
+        self.ui.missingLabel.text = "" if self.task is not None else self._missing()
+        self.ui.missingLabel.visible = bool(self.ui.missingLabel.text)
 
     def _onApply(self) -> None:
         if self.task is not None:
             self.task.cancel()
             return
-        self.resultBox.show(None)
+        self.resultBox.setBusy(True)
         self.jobBar.begin(_("Starting"))
         p, learn = self.parameters, self.modelSelector.path == THIS_CASE
+        self._rough, self._failedWith = p.roughSegmentation, None
         try:
             self.task = self.logic.start(
-                p.inputVolume,
+                [p.inputVolume, *self.channels.volumeNodes],
                 p.roughSegmentation,
                 model=None if learn else self.modelSelector.path,
                 segmentIDs=None if p.roughSegmentation is None else self.segments.ticked,
+                structures=self.mapping.chosen,
                 overwrite=p.output == OutputChoice.OVERWRITE and p.roughSegmentation is not None,
                 trust=p.trust,
                 device=self.deviceSelector.device,
@@ -162,15 +247,21 @@ class RefinePanel(VTKObservationMixin):
     def _onDone(self, result: RefineResult) -> None:
         self.task = None
         self.jobBar.end("")
-        self.resultBox.show(result)
+        rough = self._rough
+        if rough is not None and rough is not result.segmentationNode and rough.GetScene() is slicer.mrmlScene:
+            self.outline.show(rough, result.segmentationNode, [row["segmentID"] for row in result.rows])
+        self.resultBox.show(result, self.modelCard.card)
         self._showReady()
 
     def _onFailed(self, error: JobError) -> None:
         self.task = None
+        self.resultBox.setBusy(False)
         self.jobBar.fail(error)
+        self._failedWith = None if self.parameters is None else self._inputs()
         self._showReady()
 
     def _onCancelled(self) -> None:
         self.task = None
+        self.resultBox.setBusy(False)
         self.jobBar.end(_("Cancelled. The scene is as it was."))
         self._showReady()

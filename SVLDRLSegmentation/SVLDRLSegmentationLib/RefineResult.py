@@ -18,7 +18,7 @@ class RefineResult:
         rows: the same as dictionaries: segmentID, name, beforeMl, afterMl, addedMl, removedMl, dice.
         warnings: sentences for the user.
         changes: masks of the refined segments before and after.
-        volumeNode: the volume; its grid is that of the masks.
+        volumeNode: the volume, in whose frame the masks are.
         canUndo: whether an existing segmentation was overwritten, and `RefineLogic.undo` brings it back.
     """
 

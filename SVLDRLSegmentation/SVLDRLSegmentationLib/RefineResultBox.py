@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import slicer
 from slicer.i18n import tr as _
 
 from .JobBar import JobBar
 from .JobError import JobError
+from .ModelCard import ModelCard
+from .ModelCardBox import qualityText
 from .RefineLogic import RefineLogic, RefineResult
 from .UserInterface import cellText, fillTable, fitHeight, showTableNode
 
@@ -20,16 +23,24 @@ class RefineResultBox:
         self.ui, self.logic, self.jobBar = ui, logic, jobBar
         self.result: RefineResult | None = None
         self.comparison: Any = None
+        self._comparisonTable: Any = None
         ui.addedCheckBox.connect("toggled(bool)", self._onShowChanges)
         ui.removedCheckBox.connect("toggled(bool)", self._onShowChanges)
         ui.undoButton.connect("clicked()", self._onUndo)
         ui.referenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onReference)
         self.show(None)
 
-    def show(self, result: RefineResult | None) -> None:
-        """Show this result; None hides the box."""
+    def setBusy(self, busy: bool) -> None:
+        """While another refinement is at work, the last result stays, but nothing is done with it."""
+        if busy:
+            self._stopComparison()
+        self.ui.resultButton.enabled = not busy
+
+    def show(self, result: RefineResult | None, card: ModelCard | None = None) -> None:
+        """Show this result and how good its model is; None hides the box."""
         self._stopComparison()
-        self.result = result
+        self.result, self._comparisonTable = result, None
+        self.ui.resultButton.enabled = True
         self.ui.resultButton.visible = result is not None
         self.ui.resultButton.collapsed = result is None
         self.ui.metricsTable.visible = False
@@ -42,7 +53,9 @@ class RefineResultBox:
         text = _("{name}: what changed, also as table {table}.").format(
             name=result.segmentationNode.GetName(), table=result.tableNode.GetName()
         )
-        self.ui.resultLabel.text = "\n".join([text, *result.warnings])
+        quality = [] if card is None else [_("The model: {quality}").format(quality=qualityText(card))]
+        cautions = dict.fromkeys((*result.warnings, *(() if card is None else card.warnings)))
+        self.ui.resultLabel.text = "\n".join([text, *quality, *(_("Warning: {}").format(told) for told in cautions)])
         self.ui.undoButton.visible = result.canUndo
         showTableNode(self.ui.resultTable, result.tableNode)
         self._onReference()
@@ -52,8 +65,15 @@ class RefineResultBox:
         self._try(lambda: self.logic.showChanges(self.result, added=added, removed=removed))
 
     def _onUndo(self) -> None:
+        node = self.result.segmentationNode
+        if self.logic.history.isEdited(node):
+            question = _(
+                "{name} was edited after the refinement. Undo brings back how it was before, and these edits are lost."
+            )
+            if not slicer.util.confirmOkCancelDisplay(question.format(name=node.GetName()), _("Undo the refinement")):
+                return
         self._try(lambda: self.logic.showChanges(self.result, added=False, removed=False))
-        self._try(lambda: self.logic.undo(self.result))
+        self._try(lambda: self.logic.undo(self.result, discardEdits=True))
         self.show(None)
 
     def _onReference(self, node: Any = None) -> None:
@@ -79,6 +99,9 @@ class RefineResultBox:
 
     def _onCompared(self, tableNode: Any) -> None:
         self._onComparisonCancelled()
+        old, self._comparisonTable = self._comparisonTable, tableNode
+        if old is not None and old.GetScene() is slicer.mrmlScene:  # one table a result, not one a look
+            slicer.mrmlScene.RemoveNode(old)
         fillTable(self.ui.metricsTable, *beforeAfter(tableNode))
         fitHeight(self.ui.metricsTable)
         self.ui.metricsTable.visible = True

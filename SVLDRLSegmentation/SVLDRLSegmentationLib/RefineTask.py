@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
+import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from .Job import Job
 from .JobEnd import JobEnd
 from .JobError import JobError
 from .LabelLayer import LabelLayer
+from .Lattice import contentOf, voxelMl, voxelsOutside
 from .Model import Model
 from .RefineOptions import RefineOptions
 from .RefineResult import RefineResult
 from .RefineRun import planRuns
 from .SceneFiles import (
+    gone,
     gridOf,
     labelLayers,
     readLabelmap,
@@ -28,6 +31,7 @@ from .SceneFiles import (
     writeVolume,
 )
 from .SegmentChange import SegmentChange
+from .SegmentEdits import packed, segmentEdits
 from .Tables import addTable
 from .Task import Task
 from .UndoHistory import UndoHistory
@@ -53,6 +57,7 @@ class RefineTask(Task):
         volumeNodes: Sequence[Any],
         segmentationNode: Any,
         segmentIDs: Sequence[str] | None,
+        structureOf: Mapping[str, str] | None,
         model: Model | None,
         options: RefineOptions,
         outputNode: Any,
@@ -61,12 +66,16 @@ class RefineTask(Task):
         super().__init__()
         self._volumeNodes, self._volumeNode = list(volumeNodes), volumeNodes[0]
         self._segmentationNode, self._outputNode = segmentationNode, outputNode
-        self._segmentIDs, self._model, self._options, self._history = segmentIDs, model, options, history
+        self._segmentIDs, self._structureOf = segmentIDs, structureOf
+        self._model, self._options, self._history = model, options, history
         self._before: list[LabelLayer] = []
         self._after: list[LabelLayer] = []
         self._runs: list[Any] = []
         self._done = 0
         self._warnings: list[str] = []
+        self._lost: JobError | None = None
+        scene = slicer.mrmlScene
+        self._observer = (scene, scene.AddObserver(scene.NodeRemovedEvent, self._onNodeRemoved))
 
     def start(self) -> None:
         """Write the files and start the first worker.
@@ -84,6 +93,7 @@ class RefineTask(Task):
                 writeVolume(volumeNode, folder / f"image_{index}.nrrd")
             self._startRun()
         except JobError:
+            self._stopWatching()
             if self._folder is not None:
                 self._folder.cleanup()
             raise
@@ -111,7 +121,7 @@ class RefineTask(Task):
             if node is not None:
                 requireInScene(node)
         if self._overwrites:
-            requireOverwritable(self._outputNode)
+            requireOverwritable(self._outputNode, self._volumeNode)
 
     @property
     def _overwrites(self) -> bool:
@@ -129,9 +139,22 @@ class RefineTask(Task):
                     _("Choose among: {}").format(", ".join(known)),
                 )
         self._names = {i: segmentation.GetSegment(i).GetName() for i in known}
-        self._before = labelLayers(segmentation, self._grid)
         wanted = [i for i in known if i in wanted]
-        self._runs, self._warnings = planRuns(self._before, wanted, self._names, self._model)
+        outside = self._outside(segmentation, wanted)
+        self._before = labelLayers(segmentation, self._grid)
+        self._runs, self._warnings = planRuns(self._before, wanted, self._names, self._model, self._structureOf)
+        self._warnings += outside
+
+    def _outside(self, segmentation: Any, segmentIDs: Sequence[str]) -> list[str]:
+        """Sentences on the parts of segments that the volume does not show."""
+        told = []
+        for segmentID in segmentIDs:
+            place, mask = contentOf(segmentation, segmentID) or (self._grid, None)
+            count = 0 if mask is None else voxelsOutside(place, mask, self._grid)
+            if count:
+                text = _("{name}: {volume:.2f} mL of it lie outside of the volume and stay as they are.")
+                told.append(text.format(name=self._names[segmentID], volume=count * voxelMl(place)))
+        return told
 
     def _startRun(self) -> None:
         folder, number = self._temporaryFolder(), self._done
@@ -155,6 +178,24 @@ class RefineTask(Task):
         if event["event"] == "warning":
             self._warnings.append(self._inUsersWords(str(event.get("text", ""))))
         super()._event(event)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeRemoved(self, caller: Any, event: str, node: Any) -> None:
+        """Without its nodes the work is for nothing: it ends at once, and says why."""
+        nodes = (*self._volumeNodes, self._segmentationNode, self._outputNode)
+        if self.job is not None and not caller.IsClosing() and any(node is one for one in nodes):
+            self._lost = self._lost or gone(node)
+            self.job.cancel(self.graceSeconds)
+
+    def _stopWatching(self) -> None:
+        scene, tag = self._observer
+        scene.RemoveObserver(tag)
+
+    def _end(self, result: Any = None, error: JobError | None = None) -> None:
+        self._stopWatching()
+        if error is not None and self._lost is not None:
+            error, self.wasCancelled = self._lost, False
+        super()._end(result, error)
 
     def _jobEnded(self, end: JobEnd) -> None:
         words = self._inUsersWords
@@ -193,12 +234,16 @@ class RefineTask(Task):
             )
 
     def _writeBack(self) -> RefineResult:
-        keepExclusive(self._before, self._after)
-        changes = self._changes()
+        segmentation, changes, layers = self._edited()
         if self._overwrites:
-            node = self._overwrite()
+            node = self._outputNode
+            self._history.save(node)
+            for layer, grid in layers:
+                overwriteSegments(node, [layer], self._volumeNode, grid)
+            self._history.written(node)
         else:
-            segmentation = self._newSegmentation()
+            for layer, grid in layers:
+                replaceSegments(segmentation, [layer], grid)
             name = (self._segmentationNode or self._volumeNode).GetName()
             if self._outputNode is None:
                 name = _("{} refined").format(name) if self._segmentationNode else _("{} segmentation").format(name)
@@ -207,42 +252,25 @@ class RefineTask(Task):
                 node = self._outputNode
                 self._history.save(node)
                 fillSegmentationNode(node, segmentation, self._volumeNode, self._segmentationNode)
-        voxelMl = float(np.prod(self._grid.GetSpacing())) / 1000
-        rows = [change.row(voxelMl) for change in changes]
+                self._history.written(node)
+        rows = [change.row() for change in changes]
         table = _tableNode(_("{} volumes").format(node.GetName()), rows)
         return RefineResult(node, table, rows, self._warnings, changes, self._volumeNode, self._history.canUndo(node))
 
-    def _changes(self) -> tuple[SegmentChange, ...]:
-        old = {i: (layer.array, value) for layer in self._before for i, value in layer.values.items()}
-        names = self._names if self._runs else {label.id: label.name for label in self._model.labels}
-        changes = {}
-        for layer in self._after:
-            for segmentID, value in layer.values.items():
-                after = layer.array == value
-                before = old[segmentID][0] == old[segmentID][1] if segmentID in old else np.zeros_like(after)
-                changes[segmentID] = SegmentChange.of(segmentID, names[segmentID], before, after)
-        return tuple(changes[segmentID] for segmentID in names if segmentID in changes)
-
-    def _newSegmentation(self) -> Any:
+    def _edited(self) -> tuple[Any, list[SegmentChange], list[tuple[LabelLayer, Any]]]:
+        """The segmentation as it is now, what happens to it, and the label maps that do it."""
         if not self._runs:
-            return segmentationOfLabels(self._after[0], self._model.labels, self._grid)
+            (layer,) = self._after
+            masks = {label: layer.array == label.value for label in self._model.labels}
+            changes = [SegmentChange.of(i.id, i.name, self._grid, mask & False, mask) for i, mask in masks.items()]
+            return segmentationOfLabels(layer, self._model.labels, self._grid), changes, []
+        keepExclusive(self._before, self._after)
         segmentation = segmentationInVolumeFrame(self._segmentationNode, self._volumeNode)
-        replaceSegments(segmentation, self._stillThere(segmentation), self._grid)
-        return segmentation
-
-    def _overwrite(self) -> Any:
-        node = self._outputNode
-        layers = self._stillThere(node.GetSegmentation())
-        self._history.save(node)
-        overwriteSegments(node, layers, self._volumeNode, self._grid)
-        return node
-
-    def _stillThere(self, segmentation: Any) -> list[LabelLayer]:
-        """The refined segments that were not removed meanwhile, numbered from 1."""
         there = set(segmentation.GetSegmentIDs())
-        gone = [i for layer in self._after for i in layer.values if i not in there]
-        self._warnings += [_("{}: it was removed while it was worked on.").format(self._names[i]) for i in gone]
-        return [layer.only(sorted(there)) for layer in self._after]
+        missing = [i for layer in self._after for i in layer.values if i not in there]
+        self._warnings += [_("{}: it was removed while it was worked on.").format(self._names[i]) for i in missing]
+        changes = segmentEdits(segmentation, self._before, self._after, self._names, self._grid)
+        return segmentation, changes, packed(changes, self._after)
 
 
 def _tableNode(name: str, rows: Sequence[dict[str, Any]]) -> Any:

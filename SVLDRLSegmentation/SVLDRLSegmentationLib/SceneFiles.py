@@ -20,6 +20,8 @@ from .JobError import JobError
 from .LabelLayer import LabelLayer
 
 GEOMETRY_TOLERANCE_VOXELS = 1e-3
+MAX_LABEL = 65535
+"""The largest value of a label map that the core reads."""
 _MAX_SHEAR = 1e-3
 """Cosine between two axes of a grid that files can hold; as strict as the core's reader."""
 
@@ -30,6 +32,12 @@ def requireVolume(volumeNode: Any) -> None:
         raise JobError(_("Volume"), _("none is chosen"), _("Choose the volume to work on"))
     requireInScene(volumeNode)
     image, name = volumeNode.GetImageData(), volumeNode.GetName()
+    if volumeNode.IsA("vtkMRMLLabelMapVolumeNode"):
+        raise JobError(
+            name,
+            _("it is a label map, not an image"),
+            _("Choose the image; the module Segmentations makes a segmentation of the label map"),
+        )
     if image is None or 0 in image.GetDimensions():
         raise JobError(name, _("the volume holds no voxels"), _("Choose a volume that has been loaded"))
     if image.GetNumberOfScalarComponents() != 1:
@@ -48,12 +56,23 @@ def requireVolume(volumeNode: Any) -> None:
         )
 
 
+def firstVolume() -> Any:
+    """The first image of the scene; a label map, or a volume of vectors, is none. None when there is no image."""
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return next((node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode"), None)
+
+
 def requireInScene(node: Any) -> None:
     """Raises JobError when the node was removed, or its scene closed."""
     if node.GetScene() is not slicer.mrmlScene or slicer.mrmlScene.GetNodeByID(node.GetID() or "") is not node:
-        raise JobError(
-            node.GetName() or _("A node"), _("it is no longer in the scene"), _("Load it again, then start again")
-        )
+        raise gone(node)
+
+
+def gone(node: Any) -> JobError:
+    """The failure of work on a node that was removed."""
+    return JobError(
+        node.GetName() or _("A node"), _("it is no longer in the scene"), _("Load it again, then start again")
+    )
 
 
 def gridOf(volumeNode: Any) -> Any:
@@ -163,8 +182,21 @@ def labelLayers(segmentation: Any, grid: Any) -> list[LabelLayer]:
             layers.append(LabelLayer(np.zeros(grid.GetDimensions()[::-1], np.uint8), values))
             continue
         resample(image, grid, onGrid, False, False)
-        layers.append(LabelLayer(arrayOf(onGrid).astype(np.uint16 if max(values.values()) > 255 else np.uint8), values))
+        layers.append(_layer(arrayOf(onGrid), values))
     return layers
+
+
+def _layer(array: np.ndarray, values: dict[str, int]) -> LabelLayer:
+    """Segments with values that label maps can hold are kept under them, others are numbered 1, 2, ... anew."""
+    if min(values.values()) > 0 and max(values.values()) <= MAX_LABEL and array.min() >= 0 and array.max() <= MAX_LABEL:
+        return LabelLayer(
+            array.astype(np.uint16 if array.max() > 255 or max(values.values()) > 255 else np.uint8), values
+        )
+    numbers = {segmentID: number for number, segmentID in enumerate(values, 1)}
+    numbered = np.zeros(array.shape, np.uint16 if len(values) > 255 else np.uint8)
+    for segmentID, value in values.items():
+        numbered[array == value] = numbers[segmentID]
+    return LabelLayer(numbered, numbers)
 
 
 def writeVolume(volumeNode: Any, path: Path) -> None:

@@ -31,7 +31,8 @@ class SegmentChecklist(VTKObservationMixin):
         self._node = node
         if node is not None:
             events = slicer.vtkSegmentation
-            for event in (events.SegmentAdded, events.SegmentRemoved, events.SegmentModified):
+            changes = (events.SegmentAdded, events.SegmentRemoved, events.SegmentModified)
+            for event in (*changes, events.SourceRepresentationModified):
                 self.addObserver(node.GetSegmentation(), event, self._onSegments)
         self._refresh()
 
@@ -49,6 +50,11 @@ class SegmentChecklist(VTKObservationMixin):
     def ticked(self) -> list[str]:
         """IDs of the ticked segments."""
         return [segmentID for segmentID, _name, ticked in self._shown if ticked]
+
+    @property
+    def tickedNames(self) -> list[str]:
+        """Names of the ticked segments."""
+        return [name for _segmentID, name, ticked in self._shown if ticked]
 
     def _onSegments(self, caller: Any, event: Any) -> None:
         self._refresh()

@@ -17,10 +17,12 @@ from slicer.i18n import tr as _
 
 from .JobError import JobError
 from .LabelLayer import LabelLayer
-from .SceneFiles import orientedImage
+from .Lattice import indexMatrix, isShift
+from .SceneFiles import gridOf, orientedImage
 
-_LABELMAP = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
-_SURFACE = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
+_CONVERTER = slicer.vtkSegmentationConverter
+_LABELMAP = _CONVERTER.GetBinaryLabelmapRepresentationName()
+_SURFACE = _CONVERTER.GetClosedSurfaceRepresentationName()
 
 
 def keepExclusive(before: Sequence[LabelLayer], after: Sequence[LabelLayer]) -> None:
@@ -32,7 +34,7 @@ def keepExclusive(before: Sequence[LabelLayer], after: Sequence[LabelLayer]) -> 
     """
     refined = {segmentID: layer for layer in after for segmentID in layer.values}
     for layer in before:
-        for segmentID in layer.values.keys() & refined.keys():
+        for segmentID in (i for i in layer.values if i in refined):  # in their order: it decides who keeps what
             result = refined[segmentID]
             old = layer.array == layer.values[segmentID]
             grown = np.flatnonzero((result.array == result.values[segmentID]) & ~old)
@@ -106,21 +108,20 @@ def fillSegmentationNode(node: Any, segmentation: Any, volumeNode: Any, displayO
 
 def overwriteSegments(node: Any, layers: Sequence[LabelLayer], volumeNode: Any, grid: Any) -> None:
     """Give segments of a node of the scene new voxels where it is; its parent transform and display stay."""
-    transform = None
-    if node.GetParentTransformNode() is not volumeNode.GetParentTransformNode():
-        between, transform = vtk.vtkGeneralTransform(), vtk.vtkTransform()
-        slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
-            volumeNode.GetParentTransformNode(), node.GetParentTransformNode(), between
-        )
-        if not slicer.vtkMRMLTransformNode.IsGeneralTransformLinear(between, transform):
-            transform = between
+    transform, _isLinear = _between(volumeNode, node)
     wasModifying = node.StartModify()
     replaceSegments(node.GetSegmentation(), layers, grid, transform)
     node.EndModify(wasModifying)
 
 
-def requireOverwritable(node: Any) -> None:
-    """Raises JobError for a segmentation of surfaces or contours: label maps would throw them away."""
+def requireOverwritable(node: Any, volumeNode: Any = None) -> None:
+    """Raises JobError where overwriting would lose something: surfaces, contours, or voxels under a bent transform."""
+    if volumeNode is not None and not _between(volumeNode, node)[1]:
+        raise JobError(
+            node.GetName(),
+            _("a bent transform lies between it and the volume, so that overwriting would blur all of it"),
+            _("Choose a new segmentation for the result, or harden the transform first"),
+        )
     segmentation = node.GetSegmentation()
     if segmentation.GetNumberOfSegments() and segmentation.GetSourceRepresentationName() != _LABELMAP:
         raise JobError(
@@ -130,6 +131,17 @@ def requireOverwritable(node: Any) -> None:
             ),
             _("Choose a new segmentation for the result"),
         )
+
+
+def _between(volumeNode: Any, node: Any) -> tuple[Any, bool]:
+    """The vtkTransform from the volume's frame to the segmentation's, None where they are one; whether it is linear."""
+    if node.GetParentTransformNode() is volumeNode.GetParentTransformNode():
+        return None, True
+    between, transform = vtk.vtkGeneralTransform(), vtk.vtkTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
+        volumeNode.GetParentTransformNode(), node.GetParentTransformNode(), between
+    )
+    return transform, bool(slicer.vtkMRMLTransformNode.IsGeneralTransformLinear(between, transform))
 
 
 def segmentationOfLabels(layer: LabelLayer, labels: Sequence[Any], grid: Any) -> Any:
@@ -165,7 +177,17 @@ def _cropped(layer: LabelLayer, grid: Any) -> Any:
 def _setFrame(node: Any, volumeNode: Any) -> None:
     parent = volumeNode.GetParentTransformNode()
     node.SetAndObserveTransformNodeID(parent.GetID() if parent is not None else None)
+    segmentation, name = node.GetSegmentation(), _CONVERTER.GetReferenceImageGeometryParameterName()
+    own = segmentation.GetConversionParameter(name)
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    if own and _hasOtherVoxels(segmentation, gridOf(volumeNode)):  # or saving would bring them to the volume's
+        segmentation.SetConversionParameter(name, own)
+
+
+def _hasOtherVoxels(segmentation: Any, grid: Any) -> bool:
+    """Whether a segment lies on another lattice than the grid's."""
+    images = (segmentation.GetSegment(i).GetRepresentation(_LABELMAP) for i in segmentation.GetSegmentIDs())
+    return any(not isShift(indexMatrix(i, grid)) for i in images if i is not None and not i.IsEmpty())
 
 
 def _placeByVolume(node: Any, volumeNode: Any) -> None:

@@ -232,7 +232,8 @@ def test_runs_follow_overlaps_and_names() -> None:
     before = layers({"a": 5, "b": 6, "c": 7}, {"d": 1, "e": 2})
     names = {"a": " liver ", "b": "Tumor", "c": "Spleen", "d": "LIVER", "e": "liver"}
     runs, warnings = planRuns(before, list(names), names, MODEL)
-    assert [run.layer.values for run in runs] == [{"a": 1, "b": 2}, {"d": 1}, {"e": 1}]
+    assert [run.layer.values for run in runs] == [{"a": 1, "b": 2}, {"d": 1, "e": 3}]  # one structure, two shares
+    assert runs[1].names == {"d": "Liver", "e": "Liver"}
     assert runs[0].names == {"a": "Liver", "b": "Tumor"}
     assert runs[0].layer.array.ravel()[:4].tolist() == [1, 2, 0, 0]
     assert len(warnings) == 1
@@ -243,6 +244,8 @@ def test_one_segment_is_taken_for_a_models_only_structure() -> None:
     only = Model(Path("model"), "m", LABELS[:1], ("Liver",))
     runs, _warnings = planRuns(layers({"a": 3}), ["a"], {"a": "Segment_1"}, only)
     assert runs[0].names == {"a": "Liver"}
+    with pytest.raises(JobError, match="knows other structures: Liver"):
+        planRuns(layers({"a": 3}), ["a"], {"a": "Kidney"}, only)
     with pytest.raises(JobError, match="knows other structures: Liver, Tumor"):
         planRuns(layers({"a": 3}), ["a"], {"a": "Segment_1"}, MODEL)
     with pytest.raises(JobError, match="nothing is drawn"):
@@ -251,13 +254,48 @@ def test_one_segment_is_taken_for_a_models_only_structure() -> None:
 
 def test_without_a_model_names_are_the_users_own() -> None:
     runs, _warnings = planRuns(layers({"a": 3, "b": 4}), ["a", "b"], {"a": "X", "b": "x"}, None)
-    assert [run.names for run in runs] == [{"a": "X"}, {"b": "x"}]
+    assert [run.names for run in runs] == [{"a": "X", "b": "x"}]
+
+
+def test_the_user_says_which_segment_is_what() -> None:
+    names = {"a": "Kidney", "b": "Tumor", "c": "Liver"}
+    before = layers({"a": 1, "b": 2, "c": 3})
+    runs, warnings = planRuns(before, list(names), names, MODEL, {"a": "liver", "c": ""})
+    assert [run.names for run in runs] == [{"a": "Liver", "b": "Tumor"}]
+    assert ["Liver" in text for text in warnings] == [True]
+    with pytest.raises(JobError, match="no structure Lung"):
+        planRuns(before, list(names), names, MODEL, {"a": "Lung"})
 
 
 def test_regions_get_values_beyond_the_labels() -> None:
     nested = Model(Path("model"), "m", (ModelLabel(1, "edema"), ModelLabel(4, "core")), ("whole", "core"))
     runs, _warnings = planRuns(layers({"a": 1, "b": 2}), ["a", "b"], {"a": "whole", "b": "core"}, nested)
     assert runs[0].layer.values == {"a": 5, "b": 4}
+
+
+@pytest.mark.worker
+def test_two_segments_of_one_name_are_both_refined(
+    phantomVolume: Any, phantomSegmentation: Any, ballModel: Path
+) -> None:
+    ball = maskOf(phantomSegmentation, "ball", phantomVolume)
+    upper = np.indices(ball.shape)[0] > 11
+    segmentation = phantomSegmentation.GetSegmentation()
+    segmentation.AddEmptySegment("upper", "ball ")
+    for segmentID, mask in (("ball", ball & ~upper), ("upper", ball & upper)):
+        slicer.util.updateSegmentBinaryLabelmapFromArray(
+            mask.astype(np.uint8), phantomSegmentation, segmentID, phantomVolume
+        )
+    ids = ["ball", "upper"]
+    task = RefineLogic().start(
+        phantomVolume, phantomSegmentation, segmentIDs=ids, model=ballModel, trust=0.0, device="cpu"
+    )
+    result = task.wait()
+    assert [row["segmentID"] for row in result.rows] == ids
+    assert all(row["addedMl"] + row["removedMl"] > 0 for row in result.rows)
+    after = [maskOf(result.segmentationNode, i, phantomVolume) for i in ids]
+    assert not (after[0] & after[1]).any()
+    assert not (after[0] & ball & upper).any()  # each keeps its own
+    assert not (after[1] & ball & ~upper).any()
 
 
 @pytest.mark.worker

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +25,7 @@ from SVLDRLSegmentationLib.WriteBack import (
     requireOverwritable,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 LABELMAP, SURFACE = "Binary labelmap", "Closed surface"
 TERMINOLOGY = "General~SCT^123037004^Anatomical Structure~SCT^80891009^Heart~^^~Anatomic codes~^^~^^"
 GRIDS = {
@@ -296,6 +301,33 @@ def test_two_refined_segments_do_not_grow_into_each_other(bench: Any) -> None:
     assert (vessel | lung).all()
     assert vessel[VESSEL].all()
     assert lung[LUNG].all()
+
+
+COMPETING = """
+import sys, zlib
+sys.path[:0] = ["Testing", "SVLDRLSegmentation"]
+import numpy as np, slicerbench
+slicerbench.install()
+from SVLDRLSegmentationLib.LabelLayer import LabelLayer
+from SVLDRLSegmentationLib.WriteBack import keepExclusive
+ids = [f"Segment_{i}" for i in range(8)]
+drawn = np.zeros((1, 4, 8), np.uint8)
+drawn[0, 0] = range(1, 9)
+before = [LabelLayer(drawn, {i: n + 1 for n, i in enumerate(ids)})]
+after = [LabelLayer(np.ones_like(drawn), {i: 1}) for i in ids]
+keepExclusive(before, after)
+print(zlib.crc32(b"".join(layer.array.tobytes() for layer in after)))
+"""
+
+
+def test_who_keeps_what_does_not_depend_on_hashing() -> None:
+    told = set()
+    for seed in ("1", "2", "3"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", COMPETING]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        told.add(done.stdout.splitlines()[-1])
+    assert len(told) == 1
 
 
 def test_same_grid_sees_a_thousandth_of_a_voxel(bench: Any) -> None:

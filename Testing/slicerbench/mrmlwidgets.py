@@ -98,6 +98,7 @@ class qMRMLNodeComboBox(_SceneWidget):
             "addEnabled": True,
             "removeEnabled": True,
             "selectNodeUponCreation": True,
+            "showChildNodeTypes": True,
             "noneDisplay": "None",
         }
         self._attributes: list[tuple[str, str, str | None]] = []
@@ -182,7 +183,8 @@ class qMRMLNodeComboBox(_SceneWidget):
     def _isOffered(self, node: Any) -> bool:
         if node.GetHideFromEditors() and not self.showHidden:
             return False
-        if not any(node.IsA(kind) for kind in self.nodeTypes) or any(node.IsA(k) for k in self.hideChildNodeTypes):
+        isOfType = node.IsA if self.showChildNodeTypes else lambda kind: node.GetClassName() == kind
+        if not any(isOfType(kind) for kind in self.nodeTypes) or any(node.IsA(k) for k in self.hideChildNodeTypes):
             return False
         wanted = [(name, value) for kind, name, value in self._attributes if node.IsA(kind)]
         return all(
