@@ -12,7 +12,7 @@ from typing import Any
 from jsonargparse import ActionConfigFile, ArgumentParser
 
 from .config import Config, config_to_dict, load_config, preset_names, read_overrides
-from .errors import Cancelled, InputError
+from .errors import Cancelled, InputError, memory_error
 from .events import Listener, stdout_listener
 from .job_control import JobControl, cancel_on_signals, listen_to_stdin
 from .progress_bar import ProgressBar
@@ -40,11 +40,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Stopped: {reason}", file=sys.stderr)
         return EXIT_CANCELLED
     except InputError as error:
-        print(f"{error.what}\n  why: {error.why}\n  do:  {error.do}", file=sys.stderr)
-        return EXIT_INPUT_ERROR
+        return _refused(error)
+    except (MemoryError, RuntimeError) as error:
+        told = memory_error(error)
+        if told is None:
+            raise
+        return _refused(told)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+
+
+def _refused(error: InputError) -> int:
+    print(f"{error.what}\n  why: {error.why}\n  do:  {error.do}", file=sys.stderr)
+    return EXIT_INPUT_ERROR
 
 
 def build_parser() -> ArgumentParser:

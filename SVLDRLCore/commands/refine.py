@@ -22,9 +22,11 @@ from ..errors import InputError
 from ..events import EventLog, Listener, failures_told
 from ..exchange.trained_model import TrainedModel, load_model
 from ..inference.islands import without_islands
-from ..inference.refinement import DEFAULT_TRUST, predict
+from ..inference.memory_needs import prediction_bytes
+from ..inference.refinement import BATCH, DEFAULT_TRUST, predict
 from ..job_control import JobControl
 from ..learning.unseen_cases import WORTH_TELLING
+from ..memory import require_memory
 from .label_editing import box_around, edit_label, window_count
 from .learn_from_case import keep_package, learn_from_case
 from .segment_matching import draw_structures, match_structures, members_of, segments_of, structure_masks
@@ -110,7 +112,7 @@ def refine(
     with EventLog(None, listeners) as events:
         events.emit("started", job="refine", output=str(output))
         with failures_told(events), ExitStack() as temporary:
-            _check_numbers(trust, overlap, policy_steps, smallest_island_ml)
+            _check_numbers(trust, overlap, policy_steps, smallest_island_ml, margin_mm)
             _check_source(model, rough, learn_from_this_case, keep_model)
             for path in (output, confidence, keep_model):
                 if path is not None and Path(path).exists() and not overwrite:
@@ -135,7 +137,11 @@ def refine(
     return done
 
 
-def _check_numbers(trust: float, overlap: float, policy_steps: int, smallest_island_ml: float) -> None:
+def _check_numbers(
+    trust: float, overlap: float, policy_steps: int, smallest_island_ml: float, margin_mm: float
+) -> None:
+    if not 0 <= margin_mm <= 1e4:
+        raise InputError("margin_mm", f"{margin_mm} lies outside 0 to 10000", "Give millimetres, e.g. 20")
     if not 0 <= trust <= 1:
         raise InputError("trust", f"{trust} lies outside 0 to 1", "Give 0 (believe the model) to 1 (keep my mask)")
     if not 0 <= overlap < 1:
@@ -180,6 +186,8 @@ def _refine(
         trained = replace(trained, config=replace(trained.config, mask_agents=agents))
     images = [read_image(path) for path in files]
     config, structures = trained.config.data, trained.structures
+    needed = prediction_bytes(trained, images[0].geometry, BATCH, options.device)
+    events.emit("message", text=require_memory(str(files[0]), needed))
     prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
     label = None if rough is None else read_label(rough)
     rough_maps, matched, members = None, dict(enumerate(structures.output_values)), {}
@@ -205,8 +213,9 @@ def _refine(
     region = (slice(None), *box)
     windows = window_count([s.stop - s.start for s in box], config.patch_size, options.overlap)
     found = predict(
-        trained, np.ascontiguousarray(prepared.array[region]), overlap=options.overlap, device=options.device,
-        progress=lambda done, _: progress("predicting", 0.7 * min(1.0, done / windows)),
+        trained, np.ascontiguousarray(prepared.array[region]), overlap=options.overlap, batch_size=BATCH,
+        device=options.device, progress=lambda done, _: progress("predicting", 0.7 * min(1.0, done / windows)),
+        tell=events.warn,
     )  # fmt: skip
     if label is None:
         maps = np.zeros((len(found), *prepared.array.shape[1:]), np.float32)
@@ -219,6 +228,7 @@ def _refine(
             trained, prepared, label, rough_maps, found, box, members, sorted(matched),
             trust=options.trust, overlap=options.overlap, device=options.device,
             progress=lambda done, _: progress("refining", 0.7 + 0.25 * min(1.0, done / windows / len(matched))),
+            tell=events.warn,
         )  # fmt: skip
         before, result = label.array, draw_structures(structures, label.array, native, matched)
     progress("writing", 0.97)

@@ -24,6 +24,7 @@ from ..exchange.model_card import write_model_card
 from ..exchange.model_package import save_package
 from ..exchange.run_folder import RunFolder, open_run
 from ..exchange.trained_model import load_model, package_config, package_tensors
+from ..inference.memory_needs import require_memory_to_train
 from ..job_control import JobControl
 from ..learning.checkpoints import FolderLock
 from ..learning.run_input import RunInput
@@ -125,6 +126,8 @@ def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, contro
         control.check()
         events.progress(done, total, "reading cases")
 
+    needs = require_memory_to_train(config, structures, [*training, *held_out], choose_device(config.train.device))
+    events.emit("message", text=needs)
     cases = load_training_cases([*training, *held_out], config.data, structures, progress)
     initial = None
     if settings["initial_model"] is not None:
