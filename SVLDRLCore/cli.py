@@ -12,7 +12,7 @@ from typing import Any
 from jsonargparse import ActionConfigFile, ArgumentParser
 
 from .config import Config, config_to_dict, preset_names, read_overrides
-from .errors import Cancelled, InputError, in_plain_words
+from .errors import Cancelled, InputError, in_plain_words, memory_error
 from .events import Listener, stdout_listener
 from .job_control import JobControl, cancel_on_signals, listen_to_stdin
 from .progress_bar import ProgressBar
@@ -42,13 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(f"Stopped: {reason}")
         return EXIT_CANCELLED
     except InputError as error:
-        _complain(_told(error))
-        return EXIT_INPUT_ERROR
+        return _refused(error)
+    except (MemoryError, RuntimeError) as error:
+        told = memory_error(error)
+        if told is None:
+            raise
+        return _refused(told)
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
     except OSError as error:  # whatever nobody has foreseen: a drive that went away, a full disk
-        _complain(_told(in_plain_words(error, None if error.filename else "input or output")))
-        return EXIT_INPUT_ERROR
+        return _refused(in_plain_words(error, None if error.filename else "input or output"))
     finally:
         flush_or_silence()
 
@@ -61,13 +64,14 @@ def _run(arguments: Sequence[str] | None) -> int:
         return COMMANDS[options.subcommand][1](values, control)
 
 
-def _told(error: InputError) -> str:
-    return f"{error.what}\n  why: {error.why}\n  do:  {error.do}"
-
-
 def _complain(text: str) -> None:
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
+
+
+def _refused(error: InputError) -> int:
+    _complain(f"{error.what}\n  why: {error.why}\n  do:  {error.do}")
+    return EXIT_INPUT_ERROR
 
 
 def build_parser() -> ArgumentParser:

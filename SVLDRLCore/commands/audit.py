@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,8 +22,8 @@ from ..data.datalist import Case, DataList, load_datalist
 from ..data.overlap import dice_of
 from ..data.prepare import PreparedImage, prepare_image, prepare_label, to_native
 from ..data.structures import Structures
-from ..data.volumes import Segment, Volume, write_label
-from ..errors import Cancelled, InputError, NotWritten
+from ..data.volumes import Geometry, Segment, Volume, write_label
+from ..errors import Cancelled, InputError, memory_error
 from ..evaluation.audit import compare
 from ..evaluation.audit_rows import AuditRow, Look, audit_rows, error_row, flat
 from ..evaluation.tables import csv_text, json_text, write_text
@@ -31,8 +32,10 @@ from ..exchange.model_package import load_package
 from ..exchange.run_folder import resolve_model
 from ..exchange.trained_model import TrainedModel, load_model
 from ..file_places import require_output_files, require_output_folder
-from ..inference.refinement import DEFAULT_TRUST, LARGEST_OVERLAP, predict
+from ..inference.memory_needs import prediction_bytes
+from ..inference.refinement import BATCH, DEFAULT_TRUST, LARGEST_OVERLAP, predict
 from ..job_control import JobControl
+from ..memory import require_memory
 from ..scratch_folders import REPLACED, scratch_folder
 from .label_editing import box_around, edit_label, window_count
 from .segment_matching import Values, color_of, draw_structures, match_values, members_of, structure_masks
@@ -40,6 +43,8 @@ from .train import choose_device
 
 MARGIN_MM = 20.0
 CORRECTED = "corrected"
+MOST_CASES = 100_000
+"""That are read of a model's own table: no training has more."""
 RESULTS = ("audit.csv", "audit.json", CORRECTED)
 
 
@@ -130,15 +135,19 @@ def _audit(
 
             progress(0.0)
             try:
-                looks.append(_look(trained, case, listed.labels, matched, folder, overlap, device, progress))
-            except (Cancelled, NotWritten):  # a full disk is no fault of a case
+                seen = _look(trained, case, listed.labels, matched, overlap, device, progress, events, index == 0)
+            except Cancelled:
                 raise
             except Exception as error:  # of any kind: the other cases are not to blame
-                reason = f"{error.what}: {error.why}" if isinstance(error, InputError) else str(error)
-                reason = reason or type(error).__name__
+                told = _told(case, error)
+                reason = f"{told.what}: {told.why}"
                 events.emit("warning", text=f"{case.name} could not be audited: {reason}", case=case.name)
                 bad.append(error_row(case, reason))
-                first = first or error
+                first = first or told
+                continue
+            # outside: a full disk is not the case's fault
+            write_label(folder / f"{case.name}.seg.nrrd", seen.proposal, seen.native, seen.segments)
+            looks.append(seen.look)
         if not looks:
             if first is not None:
                 raise first
@@ -175,11 +184,35 @@ def training_weights(model: str | Path) -> dict[str, float]:
     package = load_package(resolve_model(model))
     if "reliability.csv" not in package.extra:
         return {}
-    rows = csv.DictReader(io.StringIO(package.read_extra("reliability.csv").decode("utf-8")))
+    text = package.read_extra("reliability.csv").decode("utf-8", errors="replace")
+    rows = csv.DictReader(io.StringIO(text))
     try:
-        return {cell_text(row["case"]): float(row["weight"]) for row in rows}
-    except (KeyError, TypeError, ValueError) as error:
+        weights = {cell_text(row["case"]): float(row["weight"]) for row in itertools.islice(rows, MOST_CASES)}
+        wrong = next((weight for weight in weights.values() if not 0 <= weight <= 1), None)
+        if wrong is not None:
+            raise ValueError(f"a weight of {wrong:g}, not of 0 to 1")
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise InputError(str(model), f"its reliability.csv is damaged ({error})", "Use a sound package") from error
+    return weights
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One case: what was found, and the proposal with its grid and segments."""
+
+    look: Look
+    proposal: np.ndarray
+    native: Geometry
+    segments: list[Segment]
+
+
+def _told(case: Case, error: Exception) -> InputError:
+    """Any error of a case as one that names it."""
+    error = memory_error(error) or error
+    if isinstance(error, InputError):
+        return error if case.name in error.what else InputError(f"case {case.name}: {error.what}", error.why, error.do)
+    why = f"it could not be audited ({type(error).__name__}: {error})"
+    return InputError(f"case {case.name}", why, "Look at its files, or leave it out; report it if they are sound")
 
 
 def _look(
@@ -187,12 +220,13 @@ def _look(
     case: Case,
     labels: dict[int, str],
     matched: Values,
-    folder: Path,
     overlap: float,
     device: torch.device,
     progress: Callable[[float], None],
-) -> Look:
-    """Predict one case, compare its label, write the proposal."""
+    events: EventLog,
+    is_first: bool,
+) -> _Seen:
+    """Predict one case, compare its label, and propose another; the first one's need of memory is told."""
     images, label = read_case(case, labels)
     if label is None:
         raise InputError(f"case {case.name}", "it has no label", "Give a label, or remove the case")
@@ -200,10 +234,14 @@ def _look(
         why = f"it has {len(images)} image channels, the model needs {trained.channels}"
         raise InputError(f"case {case.name}", why, "Give the channels of the training, in their order")
     config, structures = trained.config.data, trained.structures
+    needed = prediction_bytes(trained, images[0].geometry, BATCH, device)
+    needs = require_memory(f"case {case.name}", needed)
+    if is_first:
+        events.emit("message", text=needs)
     prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
     windows = window_count(prepared.array.shape[1:], config.patch_size, overlap)
     probabilities = predict(
-        trained, prepared.array, overlap=overlap, device=device,
+        trained, prepared.array, overlap=overlap, batch_size=BATCH, device=device, tell=events.warn,
         progress=lambda done, _: progress(0.6 * min(1.0, done / windows)),
     )  # fmt: skip
     members = members_of(structures, matched)
@@ -211,12 +249,13 @@ def _look(
     spacing = prepared.geometry.spacing_dhw
     findings = {i: compare(masks[i] > 0, probabilities[i], spacing) for i in sorted(matched)}
     progress(0.7)
-    proposal = _propose(trained, prepared, label, masks, probabilities, matched, members, overlap, device, progress)
+    proposal = _propose(
+        trained, prepared, label, masks, probabilities, matched, members, overlap, device, progress, events
+    )
     named = {segment.value for segment in label.segments}
     segments = [*label.segments, *(Segment(v, name, color_of(v)) for v, name in labels.items() if v not in named)]
-    write_label(folder / f"{case.name}.seg.nrrd", proposal, images[0].geometry, segments)
     dice = {i: dice_of(np.isin(label.array, members[i]), np.isin(proposal, members[i])) for i in matched}
-    return Look(case, findings, dice, prepared.geometry)
+    return _Seen(Look(case, findings, dice, prepared.geometry), proposal, images[0].geometry, segments)
 
 
 def _propose(
@@ -230,6 +269,7 @@ def _propose(
     overlap: float,
     device: torch.device,
     progress: Callable[[float], None],
+    events: EventLog,
 ) -> np.ndarray:
     """The label map as the mask agents correct it; what it does not show at all is taken from the prediction."""
     shown = [i for i in sorted(matched) if masks[i].any()]
@@ -239,6 +279,7 @@ def _propose(
         maps = edit_label(
             trained, prepared, label, masks, probabilities[(slice(None), *box)], box, members, shown,
             trust=DEFAULT_TRUST, overlap=overlap, device=device, progress=lambda *_: progress(0.8),
+            tell=events.warn,
         )  # fmt: skip
     missing = [i for i in sorted(matched) if i not in shown]
     if missing:

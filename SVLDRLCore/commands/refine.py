@@ -34,9 +34,11 @@ from ..exchange.run_folder import resolve_model
 from ..exchange.trained_model import TrainedModel, load_model
 from ..file_places import require_output_files, require_output_folder
 from ..inference.islands import without_islands
-from ..inference.refinement import DEFAULT_TRUST, LARGEST_OVERLAP, predict
+from ..inference.memory_needs import prediction_bytes
+from ..inference.refinement import BATCH, DEFAULT_TRUST, LARGEST_OVERLAP, predict
 from ..job_control import JobControl
 from ..learning.unseen_cases import WORTH_TELLING
+from ..memory import require_memory
 from ..scratch_folders import scratch_folder
 from .label_editing import box_around, edit_label, window_count
 from .learn_from_case import keep_package, learn_from_case
@@ -230,6 +232,8 @@ def _refine(
         trained = replace(trained, config=replace(trained.config, mask_agents=agents))
     images = [read_image(path) for path in files]
     config, structures = trained.config.data, trained.structures
+    needed = prediction_bytes(trained, images[0].geometry, BATCH, options.device)
+    events.emit("message", text=require_memory(str(files[0]), needed))
     prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
     label = None if rough is None else read_label(rough)
     rough_maps, match, members = None, None, {}
@@ -258,8 +262,9 @@ def _refine(
     region = (slice(None), *box)
     windows = window_count([s.stop - s.start for s in box], config.patch_size, options.overlap)
     found = predict(
-        trained, np.ascontiguousarray(prepared.array[region]), overlap=options.overlap, device=options.device,
-        progress=lambda done, _: progress("predicting", 0.7 * min(1.0, done / windows)),
+        trained, np.ascontiguousarray(prepared.array[region]), overlap=options.overlap, batch_size=BATCH,
+        device=options.device, progress=lambda done, _: progress("predicting", 0.7 * min(1.0, done / windows)),
+        tell=events.warn,
     )  # fmt: skip
     if label is None:
         maps = np.zeros((len(found), *prepared.array.shape[1:]), np.float32)
@@ -272,6 +277,7 @@ def _refine(
             trained, prepared, label, rough_maps, found, box, members, sorted(matched),
             trust=options.trust, overlap=options.overlap, device=options.device,
             progress=lambda done, _: progress("refining", 0.7 + 0.25 * min(1.0, done / windows / len(matched))),
+            tell=events.warn,
         )  # fmt: skip
         before = label.array
         result = draw_structures(structures, before, native, matched, images[0].geometry.spacing_dhw)

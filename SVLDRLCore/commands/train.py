@@ -36,6 +36,7 @@ from ..exchange.run_binding import (
 from ..exchange.run_folder import RunFolder, read_run, require_free, resolve_model, write_run
 from ..exchange.trained_model import load_model, package_config, package_tensors
 from ..file_places import require_output_folder
+from ..inference.memory_needs import require_memory_to_train
 from ..job_control import JobControl
 from ..learning.checkpoints import FolderLock
 from ..learning.run_input import RunInput
@@ -183,7 +184,10 @@ def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, contro
         events.progress(done, total, "reading cases")
 
     chooses = held_out if clean is None else list(clean)
-    cases = load_training_cases([*training, *chooses], config.data, structures, progress)
+    listed_cases = [*training, *chooses]
+    needs = require_memory_to_train(config, structures, listed_cases, choose_device(config.train.device))
+    events.emit("message", text=needs)
+    cases = load_training_cases(listed_cases, config.data, structures, progress)
     learned, choosing = cases[: len(training)], cases[len(training) :]
     initial = None
     if settings["initial_model"] is not None:

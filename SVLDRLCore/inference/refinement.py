@@ -18,6 +18,8 @@ from .sliding_window import Tell, predict_maps, predict_probabilities
 
 DEFAULT_TRUST = 0.5
 """How far the user's mask is believed: 1 returns it unchanged, 0 follows the agents' policy."""
+BATCH = 4
+"""Windows at a time, as long as the memory holds them."""
 MOST_CAUTIOUS_AGENTS = 4.0
 """Caution beyond this does not raise the odds that an action needs: no policy is ever that sure."""
 
@@ -37,7 +39,7 @@ def predict(
     image: np.ndarray,
     *,
     overlap: float = 0.5,
-    batch_size: int = 4,
+    batch_size: int = BATCH,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
     tell: Tell | None = None,
@@ -67,7 +69,7 @@ def refine(
     *,
     trust: float = DEFAULT_TRUST,
     overlap: float = 0.5,
-    batch_size: int = 4,
+    batch_size: int = BATCH,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
     tell: Tell | None = None,
@@ -136,7 +138,7 @@ def edited(
     trusts: Sequence[float],
     *,
     overlap: float = 0.5,
-    batch_size: int = 4,
+    batch_size: int = BATCH,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
     tell: Tell | None = None,

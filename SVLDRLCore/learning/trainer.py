@@ -14,7 +14,7 @@ from torch import nn
 
 from ..config import OptimiserConfig, TrainConfig
 from ..data.sampler import Batch
-from ..errors import Cancelled, InputError
+from ..errors import Cancelled, InputError, is_out_of_memory
 from ..events import EventLog, TimeLeft
 from ..exchange.run_binding import require_same
 from ..job_control import JobControl
@@ -119,7 +119,7 @@ class Trainer:
 
         Raises:
             Cancelled: the user stopped it; the checkpoint holds everything.
-            InputError: the loss was not finite too often, with the cases that did it.
+            InputError: the loss was not finite too often, with the cases that did it; or memory ran out.
         """
         left = TimeLeft()
         try:
@@ -134,13 +134,26 @@ class Trainer:
                 began = time.monotonic()
                 if self.step in self.hooks.reviews:
                     self.hooks.reviews[self.step](self.predictor)
-                self._learn(stage)
+                self._learn_within_memory(stage)
                 self.step += 1
                 self._account(stage, time.monotonic() - began, left)
         except Cancelled:
             self.save()
             raise
         self.save()
+
+    def _learn_within_memory(self, stage: Stage) -> None:
+        try:
+            self._learn(stage)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            kept = self.checkpoint is not None and self.checkpoint.is_file()
+            do = "Start anew with a smaller train.batch_size or data.patch_size"
+            if kept:  # not written now: half a step may have been taken
+                do = f"Close other programs and resume from the checkpoint, which is kept. Or: {do.lower()}"
+            why = f"the memory of the device {self.device} does not suffice for a step"
+            raise InputError(f"training at step {self.step}", why, do) from error
 
     def _learn(self, stage: Stage) -> None:
         open_parts(self.network, stage.trains)
