@@ -11,11 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..config import Config, config_from_dict, config_to_dict, load_config, with_values
-from ..data.cases import load_training_cases
+from ..config import Config, config_from_dict, config_to_dict, load_config
 from ..data.datalist import Case, load_datalist
-from ..data.spacing import median_spacing
-from ..data.structures import structures_of
 from ..errors import InputError
 from ..evaluation.figures import reliability_figure
 from ..evaluation.tables import csv_text
@@ -29,8 +26,10 @@ from ..learning.checkpoints import FolderLock
 from ..learning.run_input import RunInput
 from ..learning.training_run import RunResult, run_training
 from ..methods.registry import METHODS
+from .training_data import leaving_nothing_where_refused, read_training_data, require_verified
 
 
+@leaving_nothing_where_refused
 def train(
     datalist: str | Path,
     output: str | Path,
@@ -43,6 +42,7 @@ def train(
     clean_list: str | Path | None = None,
     initial_model: str | Path | None = None,
     resume: bool = False,
+    skip_bad_cases: bool = False,
     listeners: Sequence[Listener] = (),
     control: JobControl | None = None,
 ) -> Path:
@@ -56,6 +56,7 @@ def train(
         verified: names of training cases whose labels can be trusted, beside those the datalist marks.
         clean_list: a datalist whose `validation` cases choose the best model; else held-out noisy cases do.
         initial_model: start encoder and segmentation decoder from this model (a shared warm-up).
+        skip_bad_cases: leave out cases whose files cannot be used, and say which; else they are refused, all by name.
         listeners: called with each event; also written to `output`/events.jsonl.
         control: to pause or cancel from another thread.
 
@@ -65,8 +66,9 @@ def train(
     """
     try:
         folder, settings = _open(
-            datalist, output, preset, method, reading, overrides, verified, clean_list, initial_model, resume
-        )
+            datalist, output, preset, method, reading, overrides, verified, clean_list, initial_model, resume,
+            skip_bad_cases,
+        )  # fmt: skip
     except InputError as error:
         with EventLog(None, listeners) as events:
             events.failed(error)
@@ -90,6 +92,7 @@ def _open(
     clean_list: str | Path | None,
     initial_model: str | Path | None,
     resume: bool,
+    skip_bad_cases: bool,
 ) -> tuple[RunFolder, dict[str, Any]]:
     """The run's folder and settings, once everything that can be wrong with them has been looked at."""
     settings = {
@@ -99,11 +102,12 @@ def _open(
         "verified": list(verified),
         "clean_list": None if clean_list is None else str(Path(clean_list).resolve()),
         "initial_model": None if initial_model is None else str(Path(initial_model).resolve()),
+        "skip_bad_cases": skip_bad_cases,
     }
     if method not in METHODS:
         raise InputError(f"method {method!r}", "there is none of that name", f"Use one of {', '.join(METHODS)}")
     if not resume:  # a wrong path must not leave a folder behind
-        load_datalist(datalist)
+        require_verified(verified, load_datalist(datalist))
         if clean_list is not None and not load_datalist(clean_list).validation:
             raise InputError(str(clean_list), "its validation list is empty", "List the clean cases there")
     return open_run(output, settings, resume)
@@ -112,28 +116,21 @@ def _open(
 def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, control: JobControl, resume: bool) -> Path:
     config = config_from_dict(settings["config"])
     listed = load_datalist(settings["datalist"])
-    structures = structures_of(listed.labels, config.data.regions)
-    training, held_out = split_cases(listed.training, settings["verified"], config)
-    if settings["clean_list"] is not None:
-        training, held_out = [*training, *held_out], list(load_datalist(settings["clean_list"]).validation)
-    if config.data.spacing_mm is None:
-        config = with_values(config, data={"spacing_mm": median_spacing(training)})
+    clean = None if settings["clean_list"] is None else load_datalist(settings["clean_list"])
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
-
-    def progress(done: int, total: int) -> None:
-        control.check()
-        events.progress(done, total, "reading cases")
-
-    cases = load_training_cases([*training, *held_out], config.data, structures, progress)
+    data = read_training_data(
+        listed, clean, config, settings["verified"], split_cases, events, control, settings.get("skip_bad_cases", False)
+    )
     initial = None
     if settings["initial_model"] is not None:
         initial = load_model(settings["initial_model"]).network.state_dict()
     given = RunInput(
-        config, settings["method"], structures, cases[: len(training)], cases[len(training) :],
+        data.config, settings["method"], data.structures, data.training, data.held_out,
         choose_device(config.train.device), initial,
     )  # fmt: skip
     result = run_training(given, folder, events, control, resume)
+    result = replace(result, warnings=[*data.warnings, *result.warnings])
     return _write_models(given, result, listed.labels, folder)
 
 
