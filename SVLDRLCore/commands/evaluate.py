@@ -11,6 +11,7 @@ import numpy as np
 
 from SVLDRLCore.data.cropped_segmentations import on_image_grid
 from SVLDRLCore.data.datalist import load_datalist
+from SVLDRLCore.data.dataset_folders import ignored_value_beside
 from SVLDRLCore.data.label_tables import is_ignore
 from SVLDRLCore.data.volume_headers import SUFFIXES, volume_suffix
 from SVLDRLCore.data.volumes import Volume, read_label, require_same_geometry
@@ -209,7 +210,8 @@ def _by_case(folder: Path) -> dict[str, Path]:
 
 
 def _folder_cases(folder: Path) -> list[_Case]:
-    return [_Case(name, path, {}) for name, path in _by_case(folder).items()]
+    ignore = ignored_value_beside(folder)
+    return [_Case(name, path, {}, ignore=ignore) for name, path in _by_case(folder).items()]
 
 
 def _datalist_cases(path: Path) -> list[_Case]:
