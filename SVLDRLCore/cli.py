@@ -130,6 +130,7 @@ def _define_train(sub: ArgumentParser) -> None:
     )
     sub.add_argument("--initial-model", type=str, default=None, help="start from this model's encoder and decoder")
     sub.add_argument("--resume", action="store_true", help="go on with the training in OUTPUT, as it was started")
+    sub.add_argument("--skip-bad-cases", action="store_true", help="leave out cases whose files cannot be used")
     _job_options(sub)
 
 

@@ -19,6 +19,8 @@ from ..csv_cells import cell_text
 from ..data.case_checks import read_case
 from ..data.cases import intensity_of
 from ..data.datalist import Case, DataList, load_datalist
+from ..data.known_voxels import completed
+from ..data.label_tables import IGNORE
 from ..data.overlap import dice_of
 from ..data.prepare import PreparedImage, prepare_image, prepare_label, to_native
 from ..data.structures import Structures
@@ -245,15 +247,20 @@ def _look(
         progress=lambda done, _: progress(0.6 * min(1.0, done / windows)),
     )  # fmt: skip
     members = members_of(structures, matched)
-    masks = structure_masks(prepare_label(label, prepared), members, len(structures.names))
+    drawn = prepare_label(label, prepared, case.ignore)
+    masks = structure_masks(drawn, members, len(structures.names))
     spacing = prepared.geometry.spacing_dhw
-    findings = {i: compare(masks[i] > 0, probabilities[i], spacing) for i in sorted(matched)}
+    ignored = None if case.ignore is None else drawn == case.ignore
+    if ignored is not None and ignored.all():
+        raise InputError(label.name, "all of it is to be ignored", "Label a part of it, or remove the case")
+    findings = {i: compare(masks[i] > 0, probabilities[i], spacing, ignored) for i in sorted(matched)}
     progress(0.7)
     proposal = _propose(
-        trained, prepared, label, masks, probabilities, matched, members, overlap, device, progress, events
+        trained, prepared, label, masks, probabilities, matched, members, ignored, overlap, device, progress, events
     )
     named = {segment.value for segment in label.segments}
-    segments = [*label.segments, *(Segment(v, name, color_of(v)) for v, name in labels.items() if v not in named)]
+    told = labels if case.ignore is None else labels | {case.ignore: IGNORE}
+    segments = [*label.segments, *(Segment(v, name, color_of(v)) for v, name in told.items() if v not in named)]
     dice = {i: dice_of(np.isin(label.array, members[i]), np.isin(proposal, members[i])) for i in matched}
     return _Seen(Look(case, findings, dice, prepared.geometry), proposal, images[0].geometry, segments)
 
@@ -266,16 +273,21 @@ def _propose(
     probabilities: np.ndarray,
     matched: Values,
     members: dict[int, list[int]],
+    ignored: np.ndarray | None,
     overlap: float,
     device: torch.device,
     progress: Callable[[float], None],
     events: EventLog,
 ) -> np.ndarray:
-    """The label map as the mask agents correct it; what it does not show at all is taken from the prediction."""
+    """The label map as the mask agents correct it; what it does not show at all is taken from the prediction.
+
+    Voxels that are to be ignored stay so.
+    """
     shown = [i for i in sorted(matched) if masks[i].any()]
     maps = np.zeros((len(masks), *label.geometry.size_dhw), np.float32)
     if shown:
         box = box_around(masks[shown], prepared, MARGIN_MM, trained.config.data.patch_size)
+        masks = completed(masks, ignored, prepared.geometry.spacing_dhw)
         maps = edit_label(
             trained, prepared, label, masks, probabilities[(slice(None), *box)], box, members, shown,
             trust=DEFAULT_TRUST, overlap=overlap, device=device, progress=lambda *_: progress(0.8),

@@ -43,13 +43,15 @@ def evaluate_job(
         began = clock()
         predicted = predict_masks(model, case, device, keep_largest)
         seconds = clock() - began
-        inside = ndimage.find_objects(case.valid[0].numpy())[0]  # without what was padded to the patch size
+        padded = case.valid[0].numpy() == 0 if case.ignored is None else (case.valid[0].numpy() == 0) & ~case.ignored
+        inside = ndimage.find_objects((~padded).astype(np.uint8))[0]  # without what was padded to the patch size
+        ignored = None if case.ignored is None else case.ignored[inside]
         image, truth = case.image.numpy()[:, *inside], case.masks.numpy()[:, *inside] > 0
         predicted = predicted[:, *inside]
         saved[case.name] = pack_masks(predicted)
         references |= reference_arrays(case.name, image, truth, case.spacing_dhw)
         rows += [
-            {"case": case.name, "structure": name, **_numbers(ours, theirs, case), "predict_seconds": seconds}
+            {"case": case.name, "structure": name, **_numbers(ours, theirs, case, ignored), "predict_seconds": seconds}
             for name, ours, theirs in zip(model.structures.names, predicted, truth)
         ]
     folder.masks.mkdir(exist_ok=True)
@@ -69,9 +71,11 @@ def predict_masks(model: TrainedModel, case: TrainingCase, device: torch.device,
     return largest_components(masks) if keep_largest else masks
 
 
-def _numbers(predicted: np.ndarray, truth: np.ndarray, case: TrainingCase) -> dict[str, float | None]:
+def _numbers(
+    predicted: np.ndarray, truth: np.ndarray, case: TrainingCase, ignored: np.ndarray | None
+) -> dict[str, float | None]:
     """The metrics of a structure; none where neither mask has it, as it has no part in means."""
-    metrics = mask_metrics(predicted, truth, case.spacing_dhw)
+    metrics = mask_metrics(predicted, truth, case.spacing_dhw, ignored=ignored)
     names = ("dice", "iou", "hd95_mm", "asd_mm", "volume_ratio")
     return {name: None if metrics.status == "absent" else getattr(metrics, name) for name in names}
 

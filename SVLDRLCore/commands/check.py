@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from SVLDRLCore.data.case_checks import Problem, check_cases
+from SVLDRLCore.data.case_checks import Problem, check_data_set
 from SVLDRLCore.data.datalist import load_datalist
 from SVLDRLCore.events import EventLog, Listener, failures_told
 from SVLDRLCore.job_control import JobControl
@@ -22,8 +22,8 @@ def check(
 ) -> list[Problem]:
     """Read every file that a datalist (or a Decathlon or nnU-Net folder) names and list what is wrong.
 
-    Listeners are told the progress and, at the end, the problems. Raises InputError when the datalist itself cannot
-    be used, Cancelled when stopped.
+    Listeners are told the progress and, at the end, the problems and which cases lack which structures. Raises
+    InputError when the datalist itself cannot be used, Cancelled when stopped.
     """
     control = control or JobControl()
     with EventLog(None, listeners) as events:
@@ -34,8 +34,8 @@ def check(
                 control.check()
                 events.progress(done, total, "check")
 
-            problems = check_cases(load_datalist(datalist), regions, progress=tell)
-        events.emit("finished", problems=[asdict(problem) for problem in problems])
+            problems, lacking = check_data_set(load_datalist(datalist), regions, progress=tell)
+        events.emit("finished", problems=[asdict(problem) for problem in problems], lacking=lacking)
     return problems
 
 

@@ -16,6 +16,7 @@ from ..config_building import LARGEST_SEED, require_number, shown
 from ..data.cases import in_memory, load_image, load_training_case
 from ..data.cropped_segmentations import on_image_grid
 from ..data.datalist import Case, DataList, load_datalist, save_datalist
+from ..data.known_voxels import completed
 from ..data.noise import MT_STRENGTHS_MM, morphological_noise, sloppy_noise
 from ..data.overlap import dice_of
 from ..data.prepare import prepare_label, to_native
@@ -28,6 +29,7 @@ from ..file_places import require_output_files, require_output_folder
 from ..job_control import JobControl
 from ..learning.source_model import source_model_labels
 from .train import choose_device
+from .training_data import structures_of_list
 
 NOISES = ("mt", "sloppy", "sfda")
 
@@ -165,7 +167,10 @@ def _redrawn(
     for done, index in enumerate(chosen, start=1):
         control.check()
         label = _label(listed.training[index])
-        array = change(label.array, label.geometry.spacing_dhw, rng=rng)
+        ignored, spacing = _ignored(listed.training[index], label), label.geometry.spacing_dhw
+        array = change(completed(label.array, ignored, spacing), spacing, rng=rng)
+        if ignored is not None:  # what nobody has labelled stays so, and its border is none
+            array = np.where(ignored, label.array, array)
         made[index] = (replace(label, array=array), _dice(array, label.array, listed.labels))
         events.progress(done, len(chosen), "corrupting")
     return made
@@ -180,7 +185,7 @@ def _by_source_model(
     events: EventLog,
     control: JobControl,
 ) -> tuple[Noisy, int]:
-    structures = structures_of(listed.labels, config.data.regions)
+    structures = structures_of_list(listed, config.data)
     if config.data.spacing_mm is None:
         config = with_values(config, data={"spacing_mm": median_spacing(listed.training)})
     loaded = [load_training_case(case, config.data, structures) for case in source]
@@ -189,9 +194,10 @@ def _by_source_model(
         control.check()
         case = listed.training[index]
         image = load_image(case, config.data)
-        masks = structures.masks(prepare_label(_label(case, image.native), image))
+        drawn = prepare_label(_label(case, image.native), image, case.ignore)
+        ignored = None if case.ignore is None else drawn == case.ignore
         spacing = tuple(float(s) for s in image.geometry.spacing_dhw)
-        targets.append(in_memory(case.name, image.array, masks, spacing, (1, 1, 1)))
+        targets.append(in_memory(case.name, image.array, structures.masks(drawn), spacing, (1, 1, 1), ignored=ignored))
         prepared.append(image)
     maps, steps = source_model_labels(
         loaded, targets, config, structures,
@@ -202,6 +208,8 @@ def _by_source_model(
     for index, probabilities, image in zip(chosen, maps, prepared):
         label = _label(listed.training[index], image.native)
         array = structures.label_map(to_native(probabilities, image)).astype(label.array.dtype)
+        ignored = _ignored(listed.training[index], label)
+        array = array if ignored is None else np.where(ignored, label.array, array)
         made[index] = (replace(label, array=array), _dice(array, label.array, listed.labels))
     return made, steps
 
@@ -212,6 +220,14 @@ def _label(case: Case, grid: Geometry | None = None) -> Volume:
         raise InputError(f"case {case.name}", "it has no label to corrupt", "Remove it from the training list")
     label = read_label(case.label)
     return label if grid is None else on_image_grid(label, grid)
+
+
+def _ignored(case: Case, label: Volume) -> np.ndarray | None:
+    """Where nobody has labelled; None where all is labelled."""
+    ignored = None if case.ignore is None else label.array == case.ignore
+    if ignored is not None and ignored.all():
+        raise InputError(label.name, "all of it is to be ignored", "Label a part of it, or remove the case")
+    return ignored if ignored is not None and ignored.any() else None
 
 
 def _dice(noisy: np.ndarray, clean: np.ndarray, labels: dict[int, str]) -> float:

@@ -12,6 +12,8 @@ import numpy as np
 from SVLDRLCore.atomic_files import files_together, made_folder
 from SVLDRLCore.data.cropped_segmentations import on_image_grid
 from SVLDRLCore.data.datalist import load_datalist
+from SVLDRLCore.data.dataset_folders import ignored_value_beside
+from SVLDRLCore.data.label_tables import is_ignore
 from SVLDRLCore.data.volume_headers import SUFFIXES, volume_suffix
 from SVLDRLCore.data.volumes import Volume, read_label, require_same_geometry
 from SVLDRLCore.errors import InputError
@@ -62,12 +64,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class _Case:
-    """A reference, the names a datalist gives its label values (else none), and its prediction, if any."""
+    """A reference, the names a datalist gives its label values (else none), its prediction, if any, and the value of
+    voxels that do not count.
+    """
 
     name: str
     reference: Path
     names: Mapping[int, str]
     prediction: Path | None = None
+    ignore: int | None = None
 
 
 def evaluate(
@@ -88,8 +93,8 @@ def evaluate(
 
     Args:
         predictions: a label map, or a folder of them.
-        references: a label map, a folder of them, or a datalist (its validation cases, or without those its
-            training cases).
+        references: a label map, a folder of them, or a datalist or data set folder (its validation cases, or without
+            those its training cases). Voxels of the value or segment called "ignore" do not count.
         output: the folder for evaluation.csv (a row a case and structure) and evaluation.json.
         hd95: "max" or "pooled", see ``SVLDRLCore.evaluation.metrics``.
         overwrite: whether existing results are replaced.
@@ -168,7 +173,7 @@ def _cases(predictions: Path, references: Path) -> tuple[list[_Case], list[str]]
     for path in (predictions, references):
         if not path.exists():
             raise InputError(path, "there is no such file or folder", "Check the path")
-    is_datalist = references.suffix.lower() == ".json"
+    is_datalist = references.suffix.lower() == ".json" or (references / "labelsTr").is_dir()
     if references.is_file() and not is_datalist:
         if predictions.is_dir():
             raise InputError(predictions, "it is a folder, but the reference is one file", "Give two of a kind")
@@ -209,7 +214,8 @@ def _by_case(folder: Path) -> dict[str, Path]:
 
 
 def _folder_cases(folder: Path) -> list[_Case]:
-    return [_Case(name, path, {}) for name, path in _by_case(folder).items()]
+    ignore = ignored_value_beside(folder)
+    return [_Case(name, path, {}, ignore=ignore) for name, path in _by_case(folder).items()]
 
 
 def _datalist_cases(path: Path) -> list[_Case]:
@@ -217,7 +223,7 @@ def _datalist_cases(path: Path) -> list[_Case]:
     cases = [case for case in datalist.validation or datalist.training if case.label is not None]
     if not cases:
         raise InputError(path, "none of its cases has a label", "List the reference labels")
-    return [_Case(case.name, case.label, datalist.labels) for case in cases]
+    return [_Case(case.name, case.label, datalist.labels, ignore=case.ignore) for case in cases]
 
 
 def _prediction_for(case: _Case, found: Mapping[str, Path]) -> Path | None:
@@ -236,13 +242,18 @@ def _compare(case: _Case, hd95: Hd95, spelling: dict[str, str]) -> tuple[dict[st
         reference = on_image_grid(reference, volume.geometry)
         require_same_geometry(reference, volume)
     reference_names = case.names or _segment_names(reference)
+    ignored = _ignored(reference, case.ignore)
+    if ignored is not None:
+        reference_names = {value: name for value, name in reference_names.items() if not is_ignore(name)}
+        reference = replace(reference, array=np.where(ignored, 0, reference.array))
     in_reference = _structures(reference, reference_names, spelling)
     if volume is None:
         prediction, in_prediction, prediction_names = np.zeros_like(reference.array), {}, {}
     else:
         prediction_names = _segment_names(volume) if reference_names else {}
         prediction = volume.array
-        in_prediction = _structures(volume, prediction_names or reference_names, spelling)
+        counted = volume if ignored is None else replace(volume, array=np.where(ignored, 0, volume.array))
+        in_prediction = _structures(counted, prediction_names or reference_names, spelling)
 
     metrics = {
         name: mask_metrics(
@@ -250,6 +261,7 @@ def _compare(case: _Case, hd95: Hd95, spelling: dict[str, str]) -> tuple[dict[st
             _mask(reference.array, in_reference.get(name, ())),
             reference.geometry.spacing_dhw,
             hd95,
+            ignored,
         )
         for name in [*in_reference, *(name for name in in_prediction if name not in in_reference)]
     }
@@ -263,6 +275,13 @@ def _compare(case: _Case, hd95: Hd95, spelling: dict[str, str]) -> tuple[dict[st
 def _segment_names(volume: Volume) -> dict[int, str]:
     """The names that a file gives its label values; "Segment_1" is Slicer's word for none."""
     return {segment.value: segment.name for segment in volume.segments if not _PLACEHOLDER.fullmatch(segment.name)}
+
+
+def _ignored(reference: Volume, ignore: int | None) -> np.ndarray | None:
+    """The voxels that nobody has labelled: of the data list's value, else of the segment called "ignore"."""
+    if ignore is None:
+        ignore = next((segment.value for segment in reference.segments if is_ignore(segment.name)), None)
+    return None if ignore is None else reference.array == ignore
 
 
 def _structures(volume: Volume, names: Mapping[int, str], spelling: dict[str, str]) -> dict[str, list[int]]:

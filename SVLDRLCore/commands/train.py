@@ -9,16 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..atomic_files import made_folder
-from ..config import Config, config_from_dict, config_to_dict, with_values
+from ..config import Config, config_from_dict, config_to_dict
 from ..config_building import shown
-from ..data.cases import load_training_cases
-from ..data.datalist import Case, load_datalist
-from ..data.spacing import median_spacing
-from ..data.structures import structures_of
+from ..data.datalist import DataList, load_datalist
+from ..data.label_tables import IGNORE
 from ..errors import InputError
 from ..evaluation.figures import reliability_figure
 from ..evaluation.tables import csv_text
@@ -26,6 +23,7 @@ from ..events import EventLog, Listener, failures_told
 from ..exchange.model_card import write_model_card
 from ..exchange.model_package import save_package
 from ..exchange.run_binding import (
+    Bound,
     bound_content,
     bound_list,
     bound_run,
@@ -36,13 +34,19 @@ from ..exchange.run_binding import (
 from ..exchange.run_folder import RunFolder, read_run, require_free, resolve_model, write_run
 from ..exchange.trained_model import load_model, package_config, package_tensors
 from ..file_places import require_output_folder
-from ..inference.memory_needs import require_memory_to_train
 from ..job_control import JobControl
 from ..learning.checkpoints import FolderLock
 from ..learning.run_input import RunInput
 from ..learning.trainer import require_precision
 from ..learning.training_run import RunResult, run_training
 from ..methods.registry import load_method_config
+from .training_data import (
+    TrainingData,
+    leaving_nothing_where_refused,
+    read_training_data,
+    require_verified,
+    structures_of_list,
+)
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,10 @@ class _Asked:
     verified: tuple[str, ...] | None
     clean_list: Path | None
     initial_model: Path | None
+    skip_bad_cases: bool
 
 
+@leaving_nothing_where_refused
 def train(
     datalist: str | Path,
     output: str | Path,
@@ -71,6 +77,7 @@ def train(
     clean_list: str | Path | None = None,
     initial_model: str | Path | None = None,
     resume: bool = False,
+    skip_bad_cases: bool = False,
     listeners: Sequence[Listener] = (),
     control: JobControl | None = None,
 ) -> Path:
@@ -87,6 +94,7 @@ def train(
         initial_model: start encoder and segmentation decoder from this model (a shared warm-up).
         resume: go on with the training in `output`. What is not given is as it was; what is given, and the data, must
             be the same by content. Files may have moved, and `train.device` may change.
+        skip_bad_cases: leave out cases whose files cannot be used, and say which; else they are refused, all by name.
         listeners: called with each event; also written to `output`/events.jsonl.
         control: to pause or cancel from another thread.
 
@@ -97,6 +105,7 @@ def train(
     asked = _Asked(
         Path(datalist), preset, method, reading, overrides or {}, None if verified is None else tuple(verified),
         None if clean_list is None else Path(clean_list), None if initial_model is None else Path(initial_model),
+        skip_bad_cases,
     )  # fmt: skip
     folder = RunFolder(Path(output))
     with ExitStack() as held:
@@ -128,8 +137,8 @@ def _new_settings(folder: RunFolder, asked: _Asked) -> dict[str, Any]:
     config = load_method_config(method, asked.preset or "general", asked.reading or "extended", asked.overrides)
     require_precision(config.train, choose_device(config.train.device))
     listed = load_datalist(asked.datalist)
-    structures_of(listed.labels, config.data.regions)
-    split_cases(listed.training, asked.verified or (), config)
+    structures_of_list(listed, config.data)
+    require_verified(asked.verified or (), listed)
     if asked.clean_list is not None and not load_datalist(asked.clean_list).validation:
         raise InputError(str(asked.clean_list), "its validation list is empty", "List the clean cases there")
     lists = [asked.datalist, *([asked.clean_list] if asked.clean_list else [])]
@@ -148,7 +157,8 @@ def _resumed_settings(folder: RunFolder, asked: _Asked) -> dict[str, Any]:
     require_precision(config.train, choose_device(config.train.device))
     given = _told(stored["method"], config, asked)
     kept = {key: stored.get(key) for key in ("verified", "clean_list", "initial_model") if getattr(asked, key) is None}
-    return {**given, **kept, "bound": stored.get("bound")}
+    skips = stored.get("skip_bad_cases", False) or asked.skip_bad_cases
+    return {**given, **kept, "skip_bad_cases": skips, "bound": stored.get("bound")}
 
 
 def _told(method: str, config: Config, asked: _Asked) -> dict[str, Any]:
@@ -160,49 +170,47 @@ def _told(method: str, config: Config, asked: _Asked) -> dict[str, Any]:
         "verified": list(asked.verified or ()),
         "clean_list": None if asked.clean_list is None else str(asked.clean_list.resolve()),
         "initial_model": None if asked.initial_model is None else str(asked.initial_model.resolve()),
+        "skip_bad_cases": asked.skip_bad_cases,
     }
 
 
 def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, control: JobControl, resume: bool) -> Path:
     config = config_from_dict(settings["config"])
     listed = load_datalist(settings["datalist"])
-    structures = structures_of(listed.labels, config.data.regions)
-    training, held_out = split_cases(listed.training, settings["verified"] or (), config)
-    clean = None
-    if settings["clean_list"] is not None:
-        clean = load_datalist(settings["clean_list"]).validation
-        training, held_out = [*training, *held_out], []
-    of_list = bound_list(listed.labels, listed.training, training, held_out, clean)
-    require_same(str(folder.path), settings.get("bound"), of_list)
-    if config.data.spacing_mm is None:
-        config = with_values(config, data={"spacing_mm": median_spacing(training)})
+    clean = None if settings["clean_list"] is None else load_datalist(settings["clean_list"])
+    device = choose_device(config.train.device)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
-
-    def progress(done: int, total: int) -> None:
-        control.check()
-        events.progress(done, total, "reading cases")
-
-    chooses = held_out if clean is None else list(clean)
-    listed_cases = [*training, *chooses]
-    needs = require_memory_to_train(config, structures, listed_cases, choose_device(config.train.device))
-    events.emit("message", text=needs)
-    cases = load_training_cases(listed_cases, config.data, structures, progress)
-    learned, choosing = cases[: len(training)], cases[len(training) :]
+    data = read_training_data(
+        listed, clean, config, settings["verified"] or (), device, events, control,
+        settings.get("skip_bad_cases", False),
+    )  # fmt: skip
     initial = None
     if settings["initial_model"] is not None:
         initial = load_model(settings["initial_model"]).network.state_dict()
-    data = bound_content(
-        of_list, learned if clean is not None else cases, choosing if clean is not None else [], initial
-    )
-    require_same(str(folder.path), settings.get("bound"), data)
-    write_run(folder, settings | {"bound": data})
+    bound = _bound(listed, clean, data, initial)
+    require_same(str(folder.path), settings.get("bound"), bound)
+    write_run(folder, settings | {"bound": bound})
     given = RunInput(
-        config, settings["method"], structures, learned, choosing,
-        choose_device(config.train.device), initial, bound_run(settings["method"], config, data),
+        data.config, settings["method"], data.structures, data.training, data.held_out, device, initial,
+        bound_run(settings["method"], data.config, bound),
     )  # fmt: skip
     result = run_training(given, folder, events, control, resume)
+    result = replace(result, warnings=[*data.warnings, *result.warnings])
     return _write_models(given, result, listed.labels, folder)
+
+
+def _bound(
+    listed: DataList, clean: DataList | None, data: TrainingData, initial: dict[str, torch.Tensor] | None
+) -> Bound:
+    """What this run's state depends on: the cases that are used, by content."""
+    used = [case for case in listed.training if case.name not in data.left_out]
+    of_clean = None if clean is None else [case for case in clean.validation if case.name not in data.left_out]
+    labels = listed.labels if listed.ignore is None else listed.labels | {listed.ignore: IGNORE}
+    if clean is None:
+        of_list = bound_list(labels, used, data.training, data.held_out, None)
+        return bound_content(of_list, [*data.training, *data.held_out], [], initial)
+    return bound_content(bound_list(labels, used, data.training, [], of_clean), data.training, data.held_out, initial)
 
 
 def _reliability_files(result: RunResult) -> dict[str, bytes]:
@@ -215,23 +223,6 @@ def _reliability_files(result: RunResult) -> dict[str, bytes]:
     except InputError:  # the report extra is not installed: the table must do
         plot = None
     return files | ({"reliability.svg": plot} if plot else {})
-
-
-def split_cases(cases: Sequence[Case], verified: Sequence[str], config: Config) -> tuple[list[Case], list[Case]]:
-    """Training and held-out cases; verified ones are always trained on. Seeded by the run's seed.
-
-    Raises:
-        InputError: a verified case that the list lacks.
-    """
-    missing = sorted(set(verified) - {case.name for case in cases})
-    if missing:
-        raise InputError(f"verified case {missing[0]}", "the data list has none of that name", "Correct the name")
-    marked = [replace(case, verified=case.verified or case.name in verified) for case in cases]
-    free = [i for i, case in enumerate(marked) if not case.verified]
-    count = min(round(config.data.held_out_fraction * len(marked)), max(0, len(free) - 1))
-    chosen = set(np.random.default_rng([config.train.seed, 3]).permutation(free)[:count].tolist())
-    training = [case for i, case in enumerate(marked) if i not in chosen]
-    return training, [case for i, case in enumerate(marked) if i in chosen]
 
 
 def choose_device(name: str) -> torch.device:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from SVLDRLCore.data.cropped_segmentations import on_image_grid
 from SVLDRLCore.data.datalist import Case, DataList
-from SVLDRLCore.data.volumes import Geometry, Volume, read_image, read_label, require_same_geometry
+from SVLDRLCore.data.dataset_checks import (
+    CaseFacts,
+    Problem,
+    duplicate_problems,
+    lacking,
+    structure_problems,
+    structures_sought,
+)
+from SVLDRLCore.data.volumes import Volume, read_image, read_label, require_same_geometry
 from SVLDRLCore.errors import InputError
 
 SPACING_OUTLIER = 2.0
@@ -19,23 +27,23 @@ SPACING_OUTLIER = 2.0
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What is wrong with a case ("" for the data set); an "error" forbids training, a "warning" does not."""
+class CaseLook:
+    """One case as it was read: its volumes on one grid, and what is wrong with them.
 
-    case: str
-    severity: str
-    what: str
-    why: str
-    do: str
+    Attributes:
+        images: the channels that could be read; label: on their grid, None where it is missing or unusable.
+        facts: None where no image could be read.
+    """
 
+    images: tuple[Volume, ...]
+    label: Volume | None
+    problems: tuple[Problem, ...]
+    facts: CaseFacts | None
 
-@dataclass(frozen=True)
-class _Facts:
-    """What is remembered of a case once its voxels are dropped."""
-
-    case: str
-    geometry: Geometry
-    digest: str
+    @property
+    def usable(self) -> bool:
+        """Whether it can be trained on."""
+        return self.label is not None and all(problem.severity != "error" for problem in self.problems)
 
 
 def read_case(case: Case, labels: Mapping[int, str]) -> tuple[tuple[Volume, ...], Volume | None]:
@@ -73,16 +81,89 @@ def check_cases(
 
     Args:
         datalist: what to check.
-        regions: nested regions as unions of label values, whose values the label table must name.
+        regions: nested regions as unions of label values, whose values the label table must name; else the datalist's.
         progress: called with (cases done, cases) after each case.
     """
-    problems = [*_list_problems(datalist), *_region_problems(datalist, regions or {})]
-    facts: list[_Facts] = []
+    return check_data_set(datalist, regions, progress)[0]
+
+
+def check_data_set(
+    datalist: DataList,
+    regions: Mapping[str, Sequence[int]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[Problem], dict[str, list[str]]]:
+    """`check_cases`, and case -> the structures that its label lacks."""
+    regions = regions or datalist.regions
+    problems = [*_list_problems(datalist), *_region_problems(datalist, regions)]
+    facts: list[CaseFacts] = []
     for done, case in enumerate(datalist.cases):
-        problems += _case_problems(case, datalist, facts)
+        part = "training" if done < len(datalist.training) else "validation"
+        look = look_at_case(case, datalist.labels, part)
+        problems += look.problems
+        facts += [look.facts] if look.facts else []
         if progress:
             progress(done + 1, len(datalist.cases))
-    return [*problems, *_channel_problems(datalist), *_duplicate_problems(facts), *_spacing_problems(facts)]
+    sought = structures_sought(datalist, regions)
+    return [*problems, *between_cases(datalist.cases, facts, sought)], lacking(facts, sought)
+
+
+def between_cases(
+    cases: Sequence[Case], facts: Sequence[CaseFacts], sought: Mapping[str, frozenset[int]]
+) -> list[Problem]:
+    """What is wrong with cases beside each other.
+
+    Args:
+        sought: the label values of each structure, see `structures_sought`.
+    """
+    return [
+        *_channel_problems(cases),
+        *duplicate_problems(facts),
+        *_spacing_problems(facts),
+        *structure_problems(facts, sought),
+    ]
+
+
+def look_at_case(case: Case, labels: Mapping[int, str], part: str = "training") -> CaseLook:
+    """Read the files of a case and look for everything that is wrong with them.
+
+    Args:
+        part: the list that it is for, "training" or "validation".
+    """
+    problems: list[Problem] = []
+    images: list[Volume] = []
+    for path in case.images:
+        try:
+            images.append(read_image(path))
+        except InputError as error:
+            problems.append(_error(case, error))
+    if not images:
+        return CaseLook((), None, tuple(problems), None)
+    for other in images[1:]:
+        problems += _refused(case, require_same_geometry, images[0], other)
+    for image in images:
+        if image.array.min() == image.array.max():
+            why = f"every voxel has the value {image.array.flat[0]:g}"
+            problems.append(Problem(case.name, "warning", image.name, why, "Check that the export worked"))
+    facts = CaseFacts(
+        case.name, part, images[0].geometry, "".join(_digest(image.array) for image in images),
+        images=case.images, label=case.label,
+    )  # fmt: skip
+    label = None
+    if case.label is None:
+        do = "Give a label or remove the case"
+        problems.append(Problem(case.name, "error", str(case.images[0]), "it has no label", do))
+    else:
+        try:
+            label = on_image_grid(read_label(case.label), images[0].geometry)
+        except InputError as error:
+            problems.append(_error(case, error))
+    if label is not None:
+        problems += _label_problems(case, label, images[0], labels)
+        values = frozenset(np.unique(label.array).tolist())
+        facts = replace(
+            facts, label_digest=_digest(label.array), values=values & labels.keys(), partly=case.ignore in values
+        )
+    return CaseLook(tuple(images), label, tuple(problems), facts)
 
 
 def _list_problems(datalist: DataList) -> Iterable[Problem]:
@@ -91,6 +172,8 @@ def _list_problems(datalist: DataList) -> Iterable[Problem]:
     if not datalist.validation:
         why = "it has no validation case, so the best epoch cannot be chosen"
         yield Problem("", "warning", datalist.name, why, "Move some cases from 'training' to 'validation'")
+    for note in datalist.notes:
+        yield Problem("", "warning", datalist.name, note, "Nothing is to be done if that is meant")
 
 
 def _region_problems(datalist: DataList, regions: Mapping[str, Sequence[int]]) -> Iterable[Problem]:
@@ -101,64 +184,34 @@ def _region_problems(datalist: DataList, regions: Mapping[str, Sequence[int]]) -
             yield Problem("", "error", f"region {region!r}", why, f"Use values of {_table(datalist.labels)}")
 
 
-def _case_problems(case: Case, datalist: DataList, facts: list[_Facts]) -> Iterable[Problem]:
-    images: list[Volume] = []
-    for path in case.images:
-        try:
-            images.append(read_image(path))
-        except InputError as error:
-            yield _error(case, error)
-    if not images:
-        return
-    digest = "".join(_digest(image.array) for image in images)
-    facts.append(_Facts(case.name, images[0].geometry, digest))
-    for other in images[1:]:
-        yield from _refused(case, require_same_geometry, images[0], other)
-    for image in images:
-        if image.array.min() == image.array.max():
-            why = f"every voxel has the value {image.array.flat[0]:g}"
-            yield Problem(case.name, "warning", image.name, why, "Check that the export worked")
-    if case.label is None:
-        why = "it has no label"
-        yield Problem(case.name, "error", str(case.images[0]), why, "Give a label or remove the case")
-        return
-    try:
-        label = on_image_grid(read_label(case.label), images[0].geometry)
-    except InputError as error:
-        yield _error(case, error)
-        return
-    yield from _refused(case, require_same_geometry, images[0], label)
-    yield from _refused(case, require_known_labels, label, datalist.labels)
-    if not label.array.any():
+def _label_problems(case: Case, label: Volume, image: Volume, labels: Mapping[int, str]) -> Iterable[Problem]:
+    yield from _refused(case, require_same_geometry, image, label)
+    yield from _refused(case, require_known_labels, label, labels, case.ignore)
+    drawn = label.array if case.ignore is None else label.array[label.array != case.ignore]
+    if not drawn.size:
+        why, do = "all of it is to be ignored", "Label a part of it, or remove the case"
+        yield Problem(case.name, "error", label.name, why, do)
+    elif not drawn.any():
         why = "it is empty"
         yield Problem(case.name, "warning", label.name, why, "Keep it only if the structure is absent in this case")
-    elif label.array.all():
+    elif drawn.all():
         yield Problem(case.name, "warning", label.name, "it fills the whole volume", "Check that 0 is background")
     for segment in label.segments:
-        expected = datalist.labels.get(segment.value)
+        expected = labels.get(segment.value)
         if expected and segment.name and segment.name.casefold() != expected.casefold():
             why = f"it calls the value {segment.value} {segment.name!r}, the label table {expected!r}"
             yield Problem(case.name, "warning", label.name, why, "Check that values were not exchanged")
 
 
-def _channel_problems(datalist: DataList) -> Iterable[Problem]:
-    usual = _most_frequent([len(case.images) for case in datalist.cases])
-    for case in datalist.cases:
+def _channel_problems(cases: Sequence[Case]) -> Iterable[Problem]:
+    usual = _most_frequent([len(case.images) for case in cases])
+    for case in cases:
         if len(case.images) != usual:
             why = f"it has {len(case.images)} channels, most cases have {usual}"
             yield Problem(case.name, "error", str(case.images[0]), why, "Give every case the same channels")
 
 
-def _duplicate_problems(facts: Sequence[_Facts]) -> Iterable[Problem]:
-    first: dict[str, str] = {}
-    for fact in facts:
-        other = first.setdefault(fact.digest, fact.case)
-        if other != fact.case:
-            why = f"its image is the same, voxel for voxel, as that of {other}"
-            yield Problem(fact.case, "warning", "image", why, "Remove one, above all if only one is for validation")
-
-
-def _spacing_problems(facts: Sequence[_Facts]) -> Iterable[Problem]:
+def _spacing_problems(facts: Sequence[CaseFacts]) -> Iterable[Problem]:
     if not facts:
         return
     spacings = np.array([fact.geometry.spacing_dhw for fact in facts])

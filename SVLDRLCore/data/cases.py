@@ -16,7 +16,7 @@ from .content_digest import content_digest
 from .datalist import Case
 from .prepare import Intensity, PreparedImage, prepare_image, prepare_label
 from .structures import Structures
-from .volumes import read_image
+from .volumes import Volume, read_image
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,13 @@ def load_training_case(case: Case, config: DataConfig, structures: Structures) -
     """
     if case.label is None:
         raise InputError(f"case {case.name}", "it has no label", "Name a label file in the datalist, or remove it")
-    images, label = read_case(case, structures.labels)
+    return prepare_case(case, *read_case(case, structures.labels), config, structures)
+
+
+def prepare_case(
+    case: Case, images: Sequence[Volume], label: Volume, config: DataConfig, structures: Structures
+) -> TrainingCase:
+    """A case on the preset's grid, from its volumes; InputError for a label that is to be ignored altogether."""
     prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
     drawn = prepare_label(label, prepared, case.ignore)
     ignored = None if case.ignore is None else drawn == case.ignore
@@ -111,14 +117,20 @@ def load_training_cases(
     loaded: list[TrainingCase] = []
     for case in cases:
         loaded.append(load_training_case(case, config, structures))
-        if loaded[-1].image.shape[0] != loaded[0].image.shape[0]:
-            raise InputError(
-                f"case {case.name}",
-                f"it has {loaded[-1].image.shape[0]} channels, {cases[0].name} has {loaded[0].image.shape[0]}",
-                "Give every case the same channels in the same order",
-            )
         if progress:
             progress(len(loaded), len(cases))
+    require_alike(loaded)
+    return loaded
+
+
+def require_alike(loaded: Sequence[TrainingCase]) -> None:
+    """InputError unless all cases have as many channels, and at least one label holds something."""
+    for case in loaded:
+        if case.image.shape[0] != loaded[0].image.shape[0]:
+            raise InputError(
+                f"case {case.name}",
+                f"it has {case.image.shape[0]} channels, {loaded[0].name} has {loaded[0].image.shape[0]}",
+                "Give every case the same channels in the same order",
+            )
     if not any(bool(c.masks.any()) for c in loaded):
         raise InputError("datalist", "every label is empty: there is nothing to learn", "Check the label files")
-    return loaded

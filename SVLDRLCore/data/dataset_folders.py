@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from SVLDRLCore.data.datalist_keys import is_file, several_raters
+from SVLDRLCore.data.label_tables import parse_label_table
 from SVLDRLCore.data.strict_json import read_json_object, short
 from SVLDRLCore.data.volume_headers import SUFFIXES, volume_suffix
 from SVLDRLCore.data.volumes import read_label
@@ -70,6 +71,14 @@ def listed_by_nnunet(content: dict[str, Any]) -> dict[str, Any]:
         for name, case in listed.items()
     ]
     return {key: value for key, value in content.items() if key != "dataset"} | {"training": training}
+
+
+def ignored_value_beside(labels: Path) -> int | None:
+    """The value to ignore in a data set's folder of labels (`labelsTr`), by the `dataset.json` beside it."""
+    description = labels.absolute().parent / "dataset.json"
+    if not labels.name.startswith("labels") or not is_file(description):
+        return None
+    return parse_label_table(read_json_object(description), description).ignore
 
 
 def channel_files(image: Path, content: Mapping[str, Any], where: str, path: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from ..config import ReliabilityConfig
 from ..data.bounding_box import bounding_box
+from ..data.known_voxels import completed, where_known
 from ..data.mask_alignment import measure_border
 from ..data.noise import shift_border
 from ..data.overlap import dice_of
@@ -83,21 +84,31 @@ class Suspicion:
     kind: str
 
 
-def compare(label: np.ndarray, probability: np.ndarray, spacing_dhw: Sequence[float]) -> Findings:
-    """What a label (D, H, W), boolean, looks like beside the prediction (D, H, W) in [0, 1]."""
-    found = probability > 0.5
+def compare(
+    label: np.ndarray, probability: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarray | None = None
+) -> Findings:
+    """What a label (D, H, W), boolean, looks like beside the prediction (D, H, W) in [0, 1].
+
+    `ignored`: boolean (D, H, W), voxels that nobody has labelled; nothing is found there.
+    """
+    label, found = where_known(label, ignored), where_known(probability > 0.5, ignored)
     if not (label | found).any():
         return Findings(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, {}, True, 0, 0)
     box = bounding_box(label | found, MARGIN_VOXELS)
     label, found, probability = label[box], found[box], probability[box]
+    ignored = None if ignored is None else ignored[box]
     offset = np.array([s.start for s in box])
     n_label, n_found = int(label.sum()), int(found.sum())
     if not n_label:
         regions = {"empty": _largest(found, offset)}
         return Findings(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, regions, True, n_found, 0)
-    measure = measure_border(label, found, np.empty((0, *label.shape)), spacing_dhw)
+    known_label, known_found = label, found
+    if ignored is not None:  # where nobody has labelled, the two agree and have no border
+        label = completed(label, ignored, spacing_dhw)
+        found = np.where(ignored, label, found)
+    measure = measure_border(label, probability > 0.5, np.empty((0, *label.shape)), spacing_dhw, ignored)
     shift_mm = 0.0 if measure is None else measure.model_mm
-    cues = label_cues(probability[None], label[None], tuple(spacing_dhw))
+    cues = label_cues(probability[None], known_label[None], tuple(spacing_dhw), ignored=ignored)
     moved = shift_border(label, tuple(spacing_dhw), shift_mm)
     regions = {
         "border shift": _largest(label ^ found, offset),
@@ -105,7 +116,7 @@ def compare(label: np.ndarray, probability: np.ndarray, spacing_dhw: Sequence[fl
         "leak": _largest(_opened(moved & label & ~found), offset),
     }
     share = {kind: region.voxels / n_label for kind, region in regions.items()}
-    dice = dice_of(label, found)
+    dice = dice_of(known_label, known_found)
     return Findings(
         shift_mm, share["missing part"], share["leak"], cues.fit, cues.islands, dice, regions, False, n_found, n_label
     )  # fmt: skip

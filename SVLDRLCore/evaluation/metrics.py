@@ -106,6 +106,7 @@ def mask_metrics(
     reference: NDArray[np.bool_],
     spacing_dhw: Sequence[float],
     hd95: Hd95 = "max",
+    ignored: NDArray[np.bool_] | None = None,
 ) -> MaskMetrics:
     """All metrics of a pair of masks in one pass.
 
@@ -114,6 +115,7 @@ def mask_metrics(
         reference: mask of the same shape.
         spacing_dhw: voxel size along D, H, W in mm.
         hd95: "max" (MONAI's definition) or "pooled" (MedPy's).
+        ignored: mask of voxels that count nowhere, as nobody has labelled them. Where they begin is no surface.
 
     Raises:
         InputError: the shapes differ or are not 3D, the spacing is not three positive numbers, or ``hd95`` is
@@ -127,6 +129,8 @@ def mask_metrics(
     spacing = _checked(prediction, reference, spacing_dhw, hd95)
     voxel_ml = float(np.prod(spacing)) / 1000.0
     prediction, reference = np.asarray(prediction, bool), np.asarray(reference, bool)
+    if ignored is not None:
+        prediction, reference = prediction & ~ignored, reference & ~ignored
     box = _bounding_box(prediction, reference)
     if box is None:
         return MaskMetrics(1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
@@ -141,7 +145,9 @@ def mask_metrics(
         return MaskMetrics(0.0, 0.0, diagonal_mm, diagonal_mm, ratio, *volumes_ml)
 
     n_both = int(np.count_nonzero(cropped_prediction & cropped_reference))
-    hd95_mm, asd_mm = _distances(cropped_prediction, cropped_reference, spacing, hd95)
+    unknown = None if ignored is None else ignored[tuple(slice(max(0, s.start - 1), s.stop + 1) for s in box)]
+    edges = tuple((int(s.start > 0), int(s.stop < n)) for s, n in zip(box, prediction.shape))
+    hd95_mm, asd_mm = _distances(cropped_prediction, cropped_reference, spacing, hd95, unknown, edges)
     return MaskMetrics(
         2.0 * n_both / (n_prediction + n_reference),
         n_both / (n_prediction + n_reference - n_both),
@@ -230,6 +236,19 @@ def _bounding_box(*masks: NDArray[np.bool_]) -> tuple[slice, slice, slice] | Non
     return tuple(box)
 
 
+def _surface_beside_unknown(
+    mask: NDArray[np.bool_], unknown: NDArray[np.bool_], edges: tuple[tuple[int, int], ...]
+) -> NDArray[np.bool_]:
+    """Voxels of the mask with a 6-neighbour outside it that is known; all of its surface where there are none.
+
+    `unknown` reaches by `edges` beyond the mask, as far as the image does.
+    """
+    widened = np.pad(mask, edges)
+    inner = tuple(slice(low, n - high) for (low, high), n in zip(edges, widened.shape))
+    found = _surface(widened | unknown)[inner] & mask
+    return found if found.any() else _surface(mask)
+
+
 def _surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Voxels of the mask with a 6-neighbour outside it; what lies beyond the array is outside."""
     padded = np.pad(mask, 1)
@@ -244,10 +263,19 @@ def _surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _distances(
-    prediction: NDArray[np.bool_], reference: NDArray[np.bool_], spacing: NDArray[np.float64], hd95: str
+    prediction: NDArray[np.bool_],
+    reference: NDArray[np.bool_],
+    spacing: NDArray[np.float64],
+    hd95: str,
+    unknown: NDArray[np.bool_] | None = None,
+    edges: tuple[tuple[int, int], ...] = (),
 ) -> tuple[float, float]:
     """(HD95, ASD) in mm between two masks that are not empty."""
-    surface_prediction, surface_reference = _surface(prediction), _surface(reference)
+    if unknown is None:
+        surface_prediction, surface_reference = _surface(prediction), _surface(reference)
+    else:
+        surfaces = (_surface_beside_unknown(mask, unknown, edges) for mask in (prediction, reference))
+        surface_prediction, surface_reference = surfaces
     to_reference = _directed(surface_prediction, surface_reference, spacing)
     to_prediction = _directed(surface_reference, surface_prediction, spacing)
     pooled = np.concatenate([to_reference, to_prediction])

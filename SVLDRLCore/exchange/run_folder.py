@@ -46,6 +46,11 @@ class RunFolder:
         return self.path / "checkpoint_mask_agents.pt"
 
     @property
+    def locks(self) -> tuple[Path, ...]:
+        """What tells that somebody trains here; they need not be there."""
+        return tuple(self.path / name for name in _LOCKS)
+
+    @property
     def checkpoints(self) -> tuple[Path, ...]:
         """Both, each with the generation before it; they need not be there."""
         newest = (self.checkpoint, self.mask_checkpoint)
