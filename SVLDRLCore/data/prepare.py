@@ -128,6 +128,11 @@ def to_native(maps: np.ndarray, prepared: PreparedImage) -> np.ndarray:
     return result
 
 
+def upright_spacing(native: Geometry) -> tuple[float, float, float]:
+    """A grid's spacing (x, y, z) in mm along the axes to the patient's left, posterior and superior."""
+    return _upright_geometry(native).spacing_xyz
+
+
 def _upright_axes(native: Geometry) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
     """For each prepared axis (S, P, L): the array axis nearest to it, and whether that runs backwards."""
     cosines = np.array(native.direction).reshape(3, 3)[::-1, ::-1]  # rows S, P, L; columns D, H, W
