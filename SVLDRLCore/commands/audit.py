@@ -122,9 +122,12 @@ def _audit(
                 control.check()
                 events.progress(round(100 * (begun + share)), 100 * len(listed.cases), "auditing", seconds)
 
+            def warn(text: str, case: Case = case) -> None:
+                events.emit("warning", text=f"{case.name}: {text}", case=case.name)
+
             progress(0.0)
             try:
-                looks.append(_look(trained, case, listed.labels, matched, folder, overlap, device, progress))
+                looks.append(_look(trained, case, listed.labels, matched, folder, overlap, device, progress, warn))
             except Cancelled:
                 raise
             except Exception as error:  # of any kind: the other cases are not to blame
@@ -170,11 +173,14 @@ def _look(
     overlap: float,
     device: torch.device,
     progress: Callable[[float], None],
+    warn: Callable[[str], None],
 ) -> Look:
-    """Predict one case, compare its label, write the proposal."""
+    """Predict one case, compare its label, write the proposal; `warn` is told what a user should look at."""
     images, label = read_case(case, labels)
     if label is None:
         raise InputError(f"case {case.name}", "it has no label", "Give a label, or remove the case")
+    for text in (text for volume in (*images, label) for text in volume.warnings):
+        warn(text)
     if len(images) != trained.channels:
         why = f"it has {len(images)} image channels, the model needs {trained.channels}"
         raise InputError(f"case {case.name}", why, "Give the channels of the training, in their order")

@@ -19,7 +19,7 @@ from ..data.overlap import dice_of
 from ..data.prepare import prepare_label, to_native
 from ..data.spacing import median_spacing
 from ..data.structures import Structures, structures_of
-from ..data.volumes import Geometry, Volume, read_label, write_label
+from ..data.volumes import Geometry, Volume, read_geometry, read_label, write_label
 from ..errors import InputError
 from ..events import EventLog, Listener, failures_told
 from ..job_control import JobControl
@@ -142,7 +142,10 @@ def _redrawn(
     made: Noisy = {}
     for done, index in enumerate(chosen, start=1):
         control.check()
-        label = _label(listed.training[index])
+        case = listed.training[index]
+        label = _label(case, read_geometry(case.images[0]))
+        for text in label.warnings:
+            events.emit("warning", text=f"{case.name}: {text}")
         array = change(label.array, label.geometry.spacing_dhw, rng=rng)
         made[index] = (replace(label, array=array), _dice(array, label.array, listed.labels))
         events.progress(done, len(chosen), "corrupting")
@@ -184,12 +187,11 @@ def _by_source_model(
     return made, steps
 
 
-def _label(case: Case, grid: Geometry | None = None) -> Volume:
-    """A case's label; on the image's grid where that is given (Slicer saves segmentations cropped)."""
+def _label(case: Case, grid: Geometry) -> Volume:
+    """A case's label on its image's grid (Slicer saves segmentations cropped)."""
     if case.label is None:
         raise InputError(f"case {case.name}", "it has no label to corrupt", "Remove it from the training list")
-    label = read_label(case.label)
-    return label if grid is None else on_image_grid(label, grid)
+    return on_image_grid(read_label(case.label), grid)
 
 
 def _dice(noisy: np.ndarray, clean: np.ndarray, labels: dict[int, str]) -> float:

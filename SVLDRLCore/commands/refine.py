@@ -180,6 +180,7 @@ def _refine(
         trained = replace(trained, config=replace(trained.config, mask_agents=agents))
     images = [read_image(path) for path in files]
     config, structures = trained.config.data, trained.structures
+    told = [require_same_geometry(images[0], other) for other in images[1:]]
     prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
     label = None if rough is None else read_label(rough)
     rough_maps, matched, members = None, dict(enumerate(structures.output_values)), {}
@@ -230,7 +231,9 @@ def _refine(
     write_label(output, result, images[0].geometry, segments, overwrite=overwrite)
     rows = {structures.names[i]: members[i] for i in sorted(matched)}
     changes = _changes(rows, before, result, voxel_ml)
-    warnings = [] if label is None else _warnings(changes, trained, sorted(matched), options.trust)
+    told += [text for volume in (*images, *([label] if label else [])) for text in volume.warnings]
+    warnings = [text for text in told if text]
+    warnings += [] if label is None else _warnings(changes, trained, sorted(matched), options.trust)
     return Refinement(output, changes, 2 * np.abs(native - 0.5).min(0), warnings)
 
 

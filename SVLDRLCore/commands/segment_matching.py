@@ -26,7 +26,9 @@ def match_structures(structures: Structures, label: Volume, asked: Sequence[str]
     """
     present = {int(v) for v in np.unique(label.array) if v != 0}
     if not present:
-        raise InputError(str(label.path), "the rough mask is empty", "Draw something, or segment without it")
+        raise InputError(
+            str(label.path), "the rough mask is empty, nothing is drawn", "Draw something, or segment without it"
+        )
     matched = match_values(structures, {s.value: s.name for s in label.segments}, present)
     if asked:
         wanted = {name.strip().lower() for name in asked}

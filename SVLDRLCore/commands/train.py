@@ -125,7 +125,10 @@ def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, contro
         control.check()
         events.progress(done, total, "reading cases")
 
-    cases = load_training_cases([*training, *held_out], config.data, structures, progress)
+    def warn(text: str) -> None:
+        events.emit("warning", text=text)
+
+    cases = load_training_cases([*training, *held_out], config.data, structures, progress, warn)
     initial = None
     if settings["initial_model"] is not None:
         initial = load_model(settings["initial_model"]).network.state_dict()

@@ -48,8 +48,10 @@ def load_image(case: Case, config: DataConfig) -> PreparedImage:
     return prepare_image([read_image(p) for p in case.images], config.spacing_mm, intensity_of(config))
 
 
-def load_training_case(case: Case, config: DataConfig, structures: Structures) -> TrainingCase:
-    """Read, check and prepare one case.
+def load_training_case(
+    case: Case, config: DataConfig, structures: Structures, warn: Callable[[str], object] | None = None
+) -> TrainingCase:
+    """Read, check and prepare one case; `warn` is told what a user should look at.
 
     Raises:
         InputError: unreadable files, a label on another grid, or label values outside the table.
@@ -57,6 +59,9 @@ def load_training_case(case: Case, config: DataConfig, structures: Structures) -
     if case.label is None:
         raise InputError(f"case {case.name}", "it has no label", "Name a label file in the datalist, or remove it")
     images, label = read_case(case, structures.labels)
+    for text in (text for volume in (*images, label) for text in volume.warnings):
+        if warn:
+            warn(f"{case.name}: {text}")
     prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
     masks = structures.masks(prepare_label(label, prepared))
     spacing = tuple(float(s) for s in prepared.geometry.spacing_dhw)
@@ -86,13 +91,14 @@ def load_training_cases(
     config: DataConfig,
     structures: Structures,
     progress: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], object] | None = None,
 ) -> list[TrainingCase]:
-    """All cases, with `progress(done, total)` after each."""
+    """All cases, with `progress(done, total)` after each; `warn` is told what a user should look at."""
     if not cases:
         raise InputError("datalist", "it lists no training case", "Add cases with an image and a label")
     loaded: list[TrainingCase] = []
     for case in cases:
-        loaded.append(load_training_case(case, config, structures))
+        loaded.append(load_training_case(case, config, structures, warn))
         if loaded[-1].image.shape[0] != loaded[0].image.shape[0]:
             raise InputError(
                 f"case {case.name}",

@@ -6,6 +6,7 @@ Slicer saves a segmentation cropped to what is drawn, and one of nothing as a si
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +20,7 @@ def on_image_grid(label: Volume, image: Geometry) -> Volume:
     .seg.nrrd whose grid is a cut-out of the image's is padded with 0; one without any voxel is empty wherever it lies.
     """
     if label.geometry.size_dhw == image.size_dhw and voxels_apart(image, label.geometry) <= APART_VOXELS:
-        told = require_same_geometry(Volume(label.array, image), label)
+        told = require_same_geometry(Volume(label.array, image, path=Path("its image")), label)
         return replace(label, geometry=image, warnings=(*label.warnings, *([told] if told else [])))
     if label.path is None or not label.path.name.lower().endswith(".seg.nrrd"):
         return label

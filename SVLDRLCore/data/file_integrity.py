@@ -75,7 +75,7 @@ def require_orthogonal_axes(path: Path, axes: np.ndarray) -> None:
     if not np.isfinite(lengths).all() or (lengths <= 0).any():
         why = f"a voxel spacing is zero or not a number ({', '.join(f'{s:g}' for s in lengths)} mm)"
         raise InputError(str(path), why, "Set the true spacing, for example in Slicer's Volumes module")
-    if not (SMALLEST_MM <= lengths.min() and lengths.max() <= LARGEST_MM):
+    if lengths.min() < SMALLEST_MM or lengths.max() > LARGEST_MM:
         why = f"a voxel spacing is impossible ({', '.join(f'{s:g}' for s in lengths)} mm)"
         raise InputError(str(path), why, "Set the true spacing, for example in Slicer's Volumes module")
     unit = axes / lengths[:, None]

@@ -33,9 +33,17 @@ def refused(path: Path, field: str, value: object, why: str) -> InputError:
 
 def whole_number(path: Path, field: str, text: str, lowest: int, highest: int) -> int:
     """The whole number that a field holds; InputError where it is none, or outside its bounds."""
-    if not re.fullmatch(r"[+-]?\d{1,18}", text.strip()) or not lowest <= int(text) <= highest:
+    if not re.fullmatch(r"[+-]?\d{1,18}", text.strip(), re.ASCII) or not lowest <= int(text) <= highest:
         raise refused(path, field, text, f"not a whole number from {lowest} to {highest}")
     return int(text)
+
+
+def whole_numbers(path: Path, field: str, text: str, count: int) -> list[int]:
+    """The `count` whole numbers that a field holds, InputError for anything else."""
+    words = text.split()
+    if len(words) != count or not all(re.fullmatch(r"[+-]?\d{1,18}", word, re.ASCII) for word in words):
+        raise refused(path, field, text, f"not {count} whole number{'s' * (count > 1)}")
+    return [int(word) for word in words]
 
 
 def real_numbers(
@@ -47,7 +55,7 @@ def real_numbers(
         values = [float(word) for word in words] if len(words) == count else None
     except ValueError:
         values = None
-    if values is None or "_" in text:
+    if values is None or "_" in text or not text.isascii():
         raise refused(path, field, text, f"not {count} number{'s' * (count > 1)}")
     if not all(abs(value) <= largest or (nan and math.isnan(value)) for value in values):
         raise refused(path, field, text, f"which is not finite or beyond {largest:g}")

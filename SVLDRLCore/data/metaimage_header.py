@@ -9,7 +9,7 @@ import numpy as np
 
 from SVLDRLCore.errors import InputError
 
-from .header_fields import LONGEST_FIELD, LONGEST_NOTE, as_text, real_numbers, refused, whole_number
+from .header_fields import LONGEST_FIELD, LONGEST_NOTE, as_text, real_numbers, refused, whole_number, whole_numbers
 from .voxel_data import HEADER_LIMIT, MOST_AXES, VoxelData, file_beside
 
 _TYPES = {
@@ -33,9 +33,9 @@ def read_metaimage(path: Path) -> VoxelData:
     """The promises of a MetaImage file's header; see `volume_headers.read_header`."""
     fields, notes, offset = _lines(path)
     n = whole_number(path, "NDims", fields["NDims"], 1, MOST_AXES)
-    sizes = [int(size) for size in real_numbers(path, "DimSize", fields["DimSize"], n, 2**62) if size == int(size)]
-    if len(sizes) < n:
-        raise refused(path, "DimSize", fields["DimSize"], "not whole numbers")
+    sizes = whole_numbers(path, "DimSize", fields["DimSize"], n)
+    if fields["ElementType"] not in _TYPES:
+        raise refused(path, "ElementType", fields["ElementType"], "neither integer nor real")
     _check_numbers(path, fields, n)
     channels = whole_number(path, "ElementNumberOfChannels", fields.get("ElementNumberOfChannels", "1"), 1, 1 << 16)
     big = _says_yes(fields, "BinaryDataByteOrderMSB") or _says_yes(fields, "ElementByteOrderMSB")
@@ -111,7 +111,8 @@ def _require_unit_columns(path: Path, name: str, matrix: np.ndarray) -> None:
             f"its {name} scales the axes by {', '.join(f'{x:g}' for x in lengths)}, but it may only turn them; "
             "the voxel size belongs into ElementSpacing"
         )
-        raise InputError(str(path), why, "Divide each row by its length in the program that wrote it, and save again")
+        do = "Write it again with directions of length 1, for example with SimpleITK's SetDirection and SetSpacing"
+        raise InputError(str(path), why, do)
 
 
 def _axes(path: Path, fields: Mapping[str, str], n: int) -> np.ndarray:

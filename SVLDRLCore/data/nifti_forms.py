@@ -114,7 +114,7 @@ def disagreement(
     )
     if reasons:
         return Disagreement(f"{text}: {reasons}", True)
-    return Disagreement(f"{text}; read here is the {used}, as Slicer does, and other programs may read the other", False)
+    return Disagreement(f"{text}; the {used} is read here, as in Slicer, but other programs may read the other", False)
 
 
 def _other_grid(form: np.ndarray, axes: np.ndarray, size_xyz: tuple[int, ...]) -> str:

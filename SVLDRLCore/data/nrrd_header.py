@@ -16,6 +16,7 @@ from .header_fields import (
     real_numbers,
     refused,
     whole_number,
+    whole_numbers,
 )
 from .voxel_data import HEADER_LIMIT, MOST_AXES, VoxelData, file_beside
 
@@ -55,11 +56,10 @@ def read_nrrd(path: Path) -> VoxelData:
     """The promises of an NRRD file's header; see `volume_headers.read_header`."""
     fields, notes, offset = _lines(path)
     n = whole_number(path, "dimension", fields["dimension"], 1, MOST_AXES)
-    sizes = [int(size) for size in real_numbers(path, "sizes", fields["sizes"], n, 2**62) if size == int(size)]
-    if len(sizes) < n:
-        raise refused(path, "sizes", fields["sizes"], "not whole numbers")
-    encoding = _ENCODINGS[fields["encoding"].lower()]
-    order = {"little": "<", "big": ">"}[fields.get("endian", "little").lower()]
+    sizes = whole_numbers(path, "sizes", fields["sizes"], n)
+    encoding = _one_of(path, fields, "encoding", _ENCODINGS)
+    order = _one_of(path, fields, "endian", {"little": "<", "big": ">"}) if "endian" in fields else "<"
+    dtype = np.dtype(order + _one_of(path, fields, "type", _DTYPE))
     lowest = -1 if encoding == "raw" else 0
     skip = whole_number(path, "byte skip", fields.get("byte skip", "0"), lowest, 2**62)
     if whole_number(path, "line skip", fields.get("line skip", "0"), 0, 2**31):
@@ -74,10 +74,16 @@ def read_nrrd(path: Path) -> VoxelData:
         encoding=encoding,
         skip=skip,
         sizes=tuple(sizes),
-        dtype=np.dtype(order + _DTYPE[fields["type"].lower()]),
+        dtype=dtype,
         axes=_axes(path, fields, n),
         notes=notes,
     )
+
+
+def _one_of(path: Path, fields: Mapping[str, str], name: str, known: Mapping[str, str]) -> str:
+    if fields[name].lower() not in known:
+        raise refused(path, name, fields[name], "which is not known")
+    return known[fields[name].lower()]
 
 
 def _lines(path: Path) -> tuple[dict[str, str], dict[str, str], int]:

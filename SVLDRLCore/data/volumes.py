@@ -231,7 +231,7 @@ def _itk_errors_named(path: Path) -> Iterator[None]:
         yield
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        do = "Open it in Slicer and save it again as .nrrd"
+        do = "Export it again from the program that wrote it, as .nrrd or .nii.gz"
         raise InputError(str(path), f"it cannot be read ({reason})", do) from error
 
 
