@@ -228,7 +228,7 @@ def _percentiles(array: np.ndarray, intensity: Intensity) -> tuple[float, float]
             continue
         rest = array[array != value]
         if rest.size:
-            low, high = np.percentile(rest, asked)
+            low, high = np.percentile(rest, (1, 99))  # resampled, padding has a thin shell of values in between
             if max(low - value, value - high) > PADDED_GAP * (high - low) > 0:
                 inside = array != value if inside is None else inside & (array != value)
     low, high = np.percentile(array if inside is None else array[inside], asked)
