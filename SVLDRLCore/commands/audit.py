@@ -135,9 +135,12 @@ def _audit(
                 control.check()
                 events.progress(round(100 * (begun + share)), 100 * len(listed.cases), "auditing", seconds)
 
+            def warn(text: str, case: Case = case) -> None:
+                events.emit("warning", text=f"{case.name}: {text}", case=case.name)
+
             progress(0.0)
             try:
-                seen = _look(trained, case, listed.labels, matched, overlap, device, progress, events, index == 0)
+                seen = _look(trained, case, listed.labels, matched, overlap, device, progress, events, warn, index == 0)
             except Cancelled:
                 raise
             except Exception as error:  # of any kind: the other cases are not to blame
@@ -226,12 +229,18 @@ def _look(
     device: torch.device,
     progress: Callable[[float], None],
     events: EventLog,
+    warn: Callable[[str], None],
     is_first: bool,
 ) -> _Seen:
-    """Predict one case, compare its label, and propose another; the first one's need of memory is told."""
+    """Predict one case, compare its label, and propose another; the first one's need of memory is told.
+
+    `warn` is told what a user should look at.
+    """
     images, label = read_case(case, labels)
     if label is None:
         raise InputError(f"case {case.name}", "it has no label", "Give a label, or remove the case")
+    for text in (text for volume in (*images, label) for text in volume.warnings):
+        warn(text)
     if len(images) != trained.channels:
         why = f"it has {len(images)} image channels, the model needs {trained.channels}"
         raise InputError(f"case {case.name}", why, "Give the channels of the training, in their order")

@@ -22,7 +22,7 @@ from ..data.overlap import dice_of
 from ..data.prepare import prepare_label, to_native
 from ..data.spacing import median_spacing
 from ..data.structures import Structures, structures_of
-from ..data.volumes import Geometry, Volume, read_label, write_label
+from ..data.volumes import Geometry, Volume, read_geometry, read_label, write_label
 from ..errors import InputError
 from ..events import EventLog, Listener, failures_told
 from ..file_places import require_output_files, require_output_folder
@@ -166,8 +166,11 @@ def _redrawn(
     made: Noisy = {}
     for done, index in enumerate(chosen, start=1):
         control.check()
-        label = _label(listed.training[index])
-        ignored, spacing = _ignored(listed.training[index], label), label.geometry.spacing_dhw
+        case = listed.training[index]
+        label = _label(case, read_geometry(case.images[0]))
+        for text in label.warnings:
+            events.emit("warning", text=f"{case.name}: {text}")
+        ignored, spacing = _ignored(case, label), label.geometry.spacing_dhw
         array = change(completed(label.array, ignored, spacing), spacing, rng=rng)
         if ignored is not None:  # what nobody has labelled stays so, and its border is none
             array = np.where(ignored, label.array, array)
@@ -214,12 +217,11 @@ def _by_source_model(
     return made, steps
 
 
-def _label(case: Case, grid: Geometry | None = None) -> Volume:
-    """A case's label; on the image's grid where that is given (Slicer saves segmentations cropped)."""
+def _label(case: Case, grid: Geometry) -> Volume:
+    """A case's label on its image's grid (Slicer saves segmentations cropped)."""
     if case.label is None:
         raise InputError(f"case {case.name}", "it has no label to corrupt", "Remove it from the training list")
-    label = read_label(case.label)
-    return label if grid is None else on_image_grid(label, grid)
+    return on_image_grid(read_label(case.label), grid)
 
 
 def _ignored(case: Case, label: Volume) -> np.ndarray | None:

@@ -137,9 +137,9 @@ def _evaluate(
     in_references: dict[str, None] = {}  # an ordered set
     spelling: dict[str, str] = {}
     for done, case in enumerate(cases, 1):
-        metrics_of[case.name], structures, warning = _compare(case, hd95, spelling)
+        metrics_of[case.name], structures, told = _compare(case, hd95, spelling)
         in_references |= dict.fromkeys(structures)
-        warnings += [warning] if warning else []
+        warnings += told
         control.check()
         events.progress(done, len(cases), "evaluate")
     foreign = {name for metrics in metrics_of.values() for name in metrics} - in_references.keys()
@@ -230,8 +230,8 @@ def _prediction_for(case: _Case, found: Mapping[str, Path]) -> Path | None:
     return found.get(case.name) or found.get(case_name(case.reference))
 
 
-def _compare(case: _Case, hd95: Hd95, spelling: dict[str, str]) -> tuple[dict[str, MaskMetrics], list[str], str | None]:
-    """(metrics by structure, the structures that count even if no other case has them, a warning).
+def _compare(case: _Case, hd95: Hd95, spelling: dict[str, str]) -> tuple[dict[str, MaskMetrics], list[str], list[str]]:
+    """(metrics by structure, the structures that count even if no other case has them, warnings).
 
     `spelling` holds each name in lower case as it was spelled first, and learns the names of this case.
     """
@@ -265,11 +265,22 @@ def _compare(case: _Case, hd95: Hd95, spelling: dict[str, str]) -> tuple[dict[st
         )
         for name in [*in_reference, *(name for name in in_prediction if name not in in_reference)]
     }
-    warning = None
+    warnings = [f"{case.name}: {text}" for v in (reference, volume) if v is not None for text in v.warnings]
     if in_prediction and prediction_names and not in_prediction.keys() & in_reference.keys():
         both = f"{_some(in_prediction)} against {_some(in_reference)}"
-        warning = f"{case.name}: no segment has the same name in both files ({both})"
-    return metrics, list(in_reference if reference_names else metrics), warning
+        warnings.append(f"{case.name}: no segment has the same name in both files ({both})")
+    elif volume is not None and not prediction_names:
+        warnings += _no_value_in_both(case.name, volume, reference, reference_names)
+    return metrics, list(in_reference if reference_names else metrics), warnings
+
+
+def _no_value_in_both(case: str, prediction: Volume, reference: Volume, names: Mapping[int, str]) -> list[str]:
+    """A warning where a prediction without names uses other values than the reference, such as 255 for 1."""
+    predicted, wanted = (set(np.unique(volume.array[volume.array > 0]).tolist()) for volume in (prediction, reference))
+    if not predicted or not wanted or predicted & {*wanted, *names}:
+        return []
+    found, given = (", ".join(map(str, sorted(values)[:5])) for values in (predicted, wanted | set(names)))
+    return [f"{case}: no value is in both files, the prediction has {found} and the reference {given}; all is missed"]
 
 
 def _segment_names(volume: Volume) -> dict[int, str]:

@@ -232,6 +232,7 @@ def _refine(
         trained = replace(trained, config=replace(trained.config, mask_agents=agents))
     images = [read_image(path) for path in files]
     config, structures = trained.config.data, trained.structures
+    told = [require_same_geometry(images[0], other) for other in images[1:]]
     needed = prediction_bytes(trained, images[0].geometry, BATCH, options.device)
     events.emit("message", text=require_memory(str(files[0]), needed))
     prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
@@ -293,7 +294,10 @@ def _refine(
         write_image(confidence, sureness, images[0].geometry, overwrite=overwrite)
     rows = {structures.names[i]: members[i] for i in sorted(matched)}
     changes = _changes(rows, before, result, voxel_ml)
-    warnings = [] if match is None else [*match.warnings, *_warnings(changes, trained, sorted(matched), options.trust)]
+    told += [text for volume in (*images, *([label] if label else [])) for text in volume.warnings]
+    warnings = [text for text in told if text]
+    if match is not None:
+        warnings += [*match.warnings, *_warnings(changes, trained, sorted(matched), options.trust)]
     return Refinement(output, changes, sureness, warnings)
 
 

@@ -58,7 +58,9 @@ def match_structures(
     names = {segment.value: segment.name.strip() for segment in label.segments}
     drawn = {int(v) for v in np.unique(label.array)} - {0}
     if not drawn:
-        raise InputError(str(label.path), "the rough mask is empty", "Draw something, or segment without it")
+        raise InputError(
+            str(label.path), "the rough mask is empty, nothing is drawn", "Draw something, or segment without it"
+        )
     present = [v for v in names if v in drawn] + sorted(drawn - names.keys())
     known = known_names(structures)
     mapped = _mapped(structures, label, names, present, mapping or {})

@@ -47,13 +47,14 @@ class CaseLook:
 
 
 def read_case(case: Case, labels: Mapping[int, str]) -> tuple[tuple[Volume, ...], Volume | None]:
-    """The images and the label of a case, all on one grid and the label within the table.
+    """The images and the label of a case, all on one grid and the label within the table; `Volume.warnings` of each.
 
     Raises InputError for the first thing that is wrong.
     """
     images = tuple(read_image(path) for path in case.images)
-    for other in images[1:]:
-        require_same_geometry(images[0], other)
+    told = [require_same_geometry(images[0], other) for other in images[1:]]
+    if any(told):
+        images = (replace(images[0], warnings=(*images[0].warnings, *filter(None, told))), *images[1:])
     if case.label is None:
         return images, None
     label = on_image_grid(read_label(case.label), images[0].geometry)
@@ -139,8 +140,9 @@ def look_at_case(case: Case, labels: Mapping[int, str], part: str = "training") 
     if not images:
         return CaseLook((), None, tuple(problems), None)
     for other in images[1:]:
-        problems += _refused(case, require_same_geometry, images[0], other)
+        problems += _on_one_grid(case, images[0], other)
     for image in images:
+        problems += _told(case, image)
         if image.array.min() == image.array.max():
             why = f"every voxel has the value {image.array.flat[0]:g}"
             problems.append(Problem(case.name, "warning", image.name, why, "Check that the export worked"))
@@ -185,6 +187,7 @@ def _region_problems(datalist: DataList, regions: Mapping[str, Sequence[int]]) -
 
 
 def _label_problems(case: Case, label: Volume, image: Volume, labels: Mapping[int, str]) -> Iterable[Problem]:
+    yield from _told(case, label)
     yield from _refused(case, require_same_geometry, image, label)
     yield from _refused(case, require_known_labels, label, labels, case.ignore)
     drawn = label.array if case.ignore is None else label.array[label.array != case.ignore]
@@ -222,6 +225,22 @@ def _spacing_problems(facts: Sequence[CaseFacts]) -> Iterable[Problem]:
             spacing, usual = (" x ".join(f"{s:g}" for s in v) for v in (fact.geometry.spacing_xyz, median[::-1]))
             why = f"its spacing is {spacing} mm, the median {usual} mm"
             yield Problem(fact.case, "warning", "spacing", why, "Check that the header tells the true spacing")
+
+
+def _told(case: Case, volume: Volume) -> Iterable[Problem]:
+    """What was read in spite of something that a user should look at."""
+    for text in volume.warnings:
+        why = text.removeprefix(f"{volume.name}: ")
+        yield Problem(case.name, "warning", volume.name, why, "Look whether it lies right and is complete")
+
+
+def _on_one_grid(case: Case, image: Volume, other: Volume) -> Iterable[Problem]:
+    try:
+        text = require_same_geometry(image, other)
+    except InputError as error:
+        yield _error(case, error)
+    else:
+        yield from _told(case, replace(other, warnings=(text,) if text else ()))
 
 
 def _refused(case: Case, requirement: Callable[..., None], *arguments: Any) -> Iterable[Problem]:

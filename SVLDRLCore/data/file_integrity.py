@@ -11,15 +11,19 @@ import ctypes
 import gzip
 import math
 import os
+import re
 import struct
 import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from SVLDRLCore.data.volume_headers import VoxelData, read_header, volume_suffix
+from SVLDRLCore.data.header_fields import LARGEST_MM, SMALLEST_MM
+from SVLDRLCore.data.volume_headers import read_header, volume_suffix
+from SVLDRLCore.data.voxel_data import VoxelData
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.file_places import require_readable
 
@@ -30,39 +34,59 @@ _CHUNK = 1 << 24
 _EXPORT = "Copy or export the file again from where it came"
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path) -> VoxelData:
     """Refuse a volume file that is missing, empty, torn, mislabelled, detached, too large or not finite.
 
-    Reads the voxels once, in blocks of constant memory, so that checksums are verified.
+    Reads the voxels once, in blocks of constant memory, so that checksums are verified. Returns the header's promises.
     Raises InputError naming the file.
     """
+    data = check_header(path)
+    if data.encoding in ("text", "hex"):
+        _require_whole_text(path, data)
+    else:
+        _require_whole_and_finite(path, data)
+    return data
+
+
+def check_header(path: Path) -> VoxelData:
+    """The promises of a volume file's header, once they are known to be possible ones; InputError names the file."""
     suffix = volume_suffix(path)
     require_readable(path)
     if path.stat().st_size == 0:
         raise InputError(str(path), "the file is empty (0 bytes)", _EXPORT)
     try:
         data = read_header(path)
-    except (ValueError, KeyError, struct.error, EOFError, OSError, zlib.error) as error:
+    except (ValueError, KeyError, ArithmeticError, struct.error, EOFError, OSError, zlib.error) as error:
         why = f"it does not begin like a {suffix} file ({_in_words(error)})"
         raise InputError(str(path), why, f"Check that the suffix is the right one. {_EXPORT}") from error
     _require_sane_sizes(path, data)
     require_orthogonal_axes(path, data.axes)
-    if data.encoding != "text":
-        _require_whole_and_finite(path, data)
+    if data.forms and list(forms := data.forms.affines()) == ["sform"]:  # with a qform beside it ITK takes that
+        long = [axis for axis, n in enumerate(data.sizes[:3]) if n > 1]
+        require_orthogonal_axes(path, forms["sform"][:, long].T)
+    return data
 
 
 def require_orthogonal_axes(path: Path, axes: np.ndarray) -> None:
     """Refuse axis vectors (n, n), one a row, that are zero, not finite or sheared (InputError)."""
+    if not axes.size:
+        return
     lengths = np.linalg.norm(axes, axis=1)
     if not np.isfinite(lengths).all() or (lengths <= 0).any():
         why = f"a voxel spacing is zero or not a number ({', '.join(f'{s:g}' for s in lengths)} mm)"
+        raise InputError(str(path), why, "Set the true spacing, for example in Slicer's Volumes module")
+    if lengths.min() < SMALLEST_MM or lengths.max() > LARGEST_MM:
+        why = f"a voxel spacing is impossible ({', '.join(f'{s:g}' for s in lengths)} mm)"
         raise InputError(str(path), why, "Set the true spacing, for example in Slicer's Volumes module")
     unit = axes / lengths[:, None]
     shear = float(np.abs(unit @ unit.T - np.eye(len(unit))).max(initial=0.0))
     if shear > MAX_SHEAR:
         angle = 90 - math.degrees(math.acos(min(shear, 1.0)))
         why = f"its axes are not at right angles (off by {angle:.2f} degrees, for example a tilted CT gantry)"
-        raise InputError(str(path), why, "Resample it to a straight grid, in Slicer: Resample Scalar Volume")
+        do = "in Slicer: Resample Scalar/Vector/DWI Volume, with a straight volume as reference"
+        if path.name.lower().endswith((".nii", ".nii.gz")):  # no program that reads with ITK opens it, Slicer included
+            do = "in Python: nibabel.processing.resample_to_output(nibabel.load(file))"
+        raise InputError(str(path), why, f"Resample it onto a straight grid, {do}")
 
 
 def physical_memory_bytes() -> int:
@@ -103,8 +127,27 @@ def _gigabytes(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:,.1f} GB"
 
 
+def _require_whole_text(path: Path, data: VoxelData) -> None:
+    """InputError where a file of written numbers holds fewer of them than promised."""
+    with open(data.path, "rb") as file:
+        file.seek(data.offset)
+        text = file.read()
+    promised = math.prod(data.sizes)
+    if data.encoding == "hex":
+        promised, found = data.promised_bytes, len(re.findall(rb"[0-9a-fA-F]", text)) // 2
+    else:
+        found = len(re.findall(rb"[^\s,]+", text))
+    if found < promised:
+        why = f"it is cut off: {found:,} of the {promised:,} numbers that its header promises"
+        raise InputError(str(path), why, _EXPORT)
+
+
 def _require_whole_and_finite(path: Path, data: VoxelData) -> None:
     promised, readable, n_nan, n_inf = data.promised_bytes, 0, 0, 0
+    present = data.path.stat().st_size - data.offset
+    if data.compressed_bytes is not None and data.compressed_bytes > present:
+        why = f"it is cut off: {present:,} of the {data.compressed_bytes:,} compressed bytes that its header promises"
+        raise InputError(str(path), why, _EXPORT)
     rest = b""
     try:
         for block in _voxel_blocks(data):
@@ -162,18 +205,30 @@ def _voxel_blocks(data: VoxelData) -> Iterator[bytes]:
         if data.skip == -1:
             file.seek(max(data.path.stat().st_size - data.promised_bytes, 0))
         if data.encoding == "zlib":
-            yield from _zlib_blocks(iter(lambda: file.read(_CHUNK), b""))
+            yield from _zlib_blocks(_chunks(file, data.compressed_bytes))
             return
         stream = {"raw": lambda f: f, "gzip": lambda f: gzip.GzipFile(fileobj=f), "bzip2": bz2.BZ2File}[data.encoding]
         with stream(file) as voxels:
-            voxels.read(max(data.skip, 0))
+            left = max(data.skip, 0)
+            while left and (block := voxels.read(min(left, _CHUNK))):
+                left -= len(block)
             yield from iter(lambda: voxels.read(_CHUNK), b"")
+
+
+def _chunks(file: BinaryIO, count: int | None) -> Iterator[bytes]:
+    """The next `count` bytes, or all; what lies behind them is not read, as ITK does not read it."""
+    left = math.inf if count is None else count
+    while left and (chunk := file.read(int(min(left, _CHUNK)))):
+        left -= len(chunk)
+        yield chunk
 
 
 def _zlib_blocks(chunks: Iterator[bytes]) -> Iterator[bytes]:
     decompressor = zlib.decompressobj()
     for chunk in chunks:
-        yield decompressor.decompress(chunk)
+        while chunk:  # a block at a time: a small stream may hold gigabytes
+            yield decompressor.decompress(chunk, _CHUNK)
+            chunk = decompressor.unconsumed_tail
         if decompressor.eof:
             return
     raise EOFError("the compressed stream does not end")

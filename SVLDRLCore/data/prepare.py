@@ -21,6 +21,11 @@ from SVLDRLCore.errors import InputError
 SAME_SPACING = 1e-3
 """Relative difference of spacings up to which a grid is kept rather than interpolated."""
 
+PADDED_FACES = 0.01
+"""Share of the image's outer faces that padding takes at least; less would hardly move a percentile."""
+PADDED_GAP = 0.5
+"""Padding lies off the rest by this part of the rest's own range: a third of all grey levels would tell nothing."""
+
 _MODES = ("percentile", "window", "unit")
 
 
@@ -142,6 +147,11 @@ def to_native(maps: np.ndarray, prepared: PreparedImage) -> np.ndarray:
     return result
 
 
+def upright_spacing(native: Geometry) -> tuple[float, float, float]:
+    """A grid's spacing (x, y, z) in mm along the axes to the patient's left, posterior and superior."""
+    return _upright_geometry(native).spacing_xyz
+
+
 def _upright_axes(native: Geometry) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
     """For each prepared axis (S, P, L): the array axis nearest to it, and whether that runs backwards."""
     cosines = np.array(native.direction).reshape(3, 3)[::-1, ::-1]  # rows S, P, L; columns D, H, W
@@ -216,11 +226,34 @@ def _interpolate(array: np.ndarray, source: Geometry, target: Geometry) -> np.nd
     return array
 
 
+def _percentiles(array: np.ndarray, intensity: Intensity) -> tuple[float, float]:
+    """Grey values at the two percentiles: of the body, where a constant far from it pads the image.
+
+    Scanners and programs fill what they did not measure with -3024, -2000, -32768 and the like. Padding is one value,
+    the least or the largest, that lies on the image's faces and far off everything else. 0 below positive values is
+    no padding but "no signal", the usual background.
+    """
+    asked = (intensity.low, intensity.high)
+    inside = None
+    for value in (array.min(), array.max()):
+        ends = [array.take(end, axis) for axis in range(3) for end in (0, -1)]
+        on_faces = sum(np.count_nonzero(end == value) for end in ends) / sum(end.size for end in ends)
+        if value == 0 == array.min() or on_faces < PADDED_FACES:
+            continue
+        rest = array[array != value]
+        if rest.size:
+            low, high = np.percentile(rest, (1, 99))  # resampled, padding has a thin shell of values in between
+            if max(low - value, value - high) > PADDED_GAP * (high - low) > 0:
+                inside = array != value if inside is None else inside & (array != value)
+    low, high = np.percentile(array if inside is None else array[inside], asked)
+    return float(low), float(high)
+
+
 def _unit_range(image: Volume, intensity: Intensity) -> np.ndarray:
     """Grey values in [0, 1]; a constant image becomes 0."""
     array = image.array.astype(np.float32, copy=False)
     if intensity.mode == "percentile":
-        low, high = (float(p) for p in np.percentile(array, (intensity.low, intensity.high)))
+        low, high = _percentiles(array, intensity)
     elif intensity.mode == "window":
         low, high = intensity.low, intensity.high
     else:

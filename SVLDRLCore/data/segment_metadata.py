@@ -27,23 +27,63 @@ class Segment:
     layer: int = 0
 
 
-def read_segments(metadata: Mapping[str, str]) -> tuple[Segment, ...]:
-    """The segments that a .seg.nrrd's header describes, in its order; duplicate and empty names are kept."""
-    numbers = sorted({int(m[1]) for key in metadata if (m := re.match(r"Segment(\d+)_", key))})
+def read_segments(metadata: Mapping[str, str], path: Path | str = "the segmentation") -> tuple[Segment, ...]:
+    """The segments that a .seg.nrrd's header describes, in its order; duplicate and empty names are kept.
+
+    InputError, naming the field, for label values and layers that are no whole numbers of their range. A colour that
+    cannot be read becomes grey.
+    """
+    numbers = sorted({int(m[1]) for key in metadata if (m := re.match(r"Segment(\d{1,9})_", key, re.ASCII))})
     segments = []
     for i in numbers:
         # Before Slicer 4.11 there was no LabelValue: each segment had a layer of its own with value 1.
         old = f"Segment{i}_LabelValue" not in metadata
-        color = metadata.get(f"Segment{i}_Color", "0.5 0.5 0.5").split()
         segments.append(
             Segment(
-                value=1 if old else int(metadata[f"Segment{i}_LabelValue"]),
+                value=1 if old else _whole(metadata, f"Segment{i}_LabelValue", 1, 65535, path),
                 name=metadata.get(f"Segment{i}_Name", metadata.get(f"Segment{i}_ID", "")),
-                color=tuple(float(c) for c in color),
-                layer=i if old else int(metadata.get(f"Segment{i}_Layer", 0)),
+                color=_color(metadata.get(f"Segment{i}_Color", "")),
+                layer=i if old else _whole(metadata, f"Segment{i}_Layer", 0, 65535, path),
             )
         )
     return tuple(segments)
+
+
+def _whole(metadata: Mapping[str, str], key: str, lowest: int, highest: int, path: Path | str) -> int:
+    """A whole number, written as such or as "1.0"; `lowest` where the key is absent."""
+    text = metadata.get(key, str(lowest)).strip()
+    match = re.fullmatch(r"([+-]?\d{1,9})(\.0*)?", text, re.ASCII)
+    if match is None or not lowest <= int(match[1]) <= highest:
+        why = f"its header field {key} is {text[:40]!r}, not a whole number from {lowest} to {highest}"
+        raise InputError(str(path), why, "Export the segmentation again from the program that wrote it")
+    return int(match[1])
+
+
+def _color(text: str) -> tuple[float, float, float]:
+    """Red, green, blue from "1 0.5 0", or "1 0,5 0" as some locales write it; grey for anything else."""
+    try:
+        color = tuple(float(word.replace(",", ".")) for word in text.split())
+    except ValueError:
+        color = ()
+    if len(color) != 3 or not all(0 <= part <= 1 for part in color):
+        return (0.5, 0.5, 0.5)
+    return color
+
+
+def segments_on_layers(
+    segments: Sequence[Segment], layers: int, path: Path
+) -> tuple[tuple[Segment, ...], tuple[str, ...]]:
+    """The segments whose layer a file of `layers` has, and a sentence for each of the others, as Slicer reads it.
+
+    A header may outlive its layers: a program that keeps only the first one often keeps the whole header.
+    """
+    kept = tuple(segment for segment in segments if segment.layer < layers)
+    lost = [segment for segment in segments if segment.layer >= layers]
+    has = f"the file has {layers} layer{'s' * (layers > 1)}"
+    return kept, tuple(
+        f"{path}: the segment {segment.name!r} is left out, its voxels are in layer {segment.layer} but {has}"
+        for segment in lost
+    )
 
 
 def merge_layers(layers: np.ndarray, segments: Sequence[Segment], path: Path) -> tuple[np.ndarray, tuple[Segment, ...]]:
