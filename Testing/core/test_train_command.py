@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from tiny_trainings import CPU, TINY
 
-from SVLDRLCore.commands.train import choose_device, split_cases, train
+from SVLDRLCore.commands.train import choose_device, train
+from SVLDRLCore.commands.training_data import split_cases
 from SVLDRLCore.config import Config, with_values
 from SVLDRLCore.data.datalist import Case
 from SVLDRLCore.data.phantoms import write_phantom_dataset
