@@ -124,6 +124,25 @@ def config_with(study: Path, name: str, **changes: Any) -> Path:
     return path
 
 
+def test_the_checksum_of_a_folder_is_of_its_label_table_and_order_too(study: Path, tmp_path: Path) -> None:
+    listed = load_datalist(study / "data" / "datalist.json")
+    folder = tmp_path / "folder"
+    for kind in ("imagesTr", "labelsTr"):
+        (folder / kind).mkdir(parents=True)
+    names = [f"c_{number}.nrrd" for number in range(2)]
+    for name, case in zip(names, listed.training):
+        shutil.copy(case.images[0], folder / "imagesTr" / name)
+        shutil.copy(case.label, folder / "labelsTr" / name)
+    without = data_checksum(data_checksums(folder))
+    entries = [{"image": f"imagesTr/{name}", "label": f"labelsTr/{name}"} for name in names]
+    found = [without]
+    for labels, training in (({"1": "organ"}, entries), ({"1": "liver"}, entries), ({"1": "organ"}, entries[::-1])):
+        content = {"labels": {"0": "background", **labels}, "training": training}
+        (folder / "dataset.json").write_text(json.dumps(content))
+        found.append(data_checksum(data_checksums(folder)))
+    assert len(set(found)) == len(found)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="process groups")
 def test_cancelled_and_killed_it_ends_with_the_same_table(
     study: Path, undisturbed: BenchmarkFolder, tmp_path: Path, reports: list[Path]

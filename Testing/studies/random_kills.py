@@ -41,21 +41,21 @@ LONGEST_SECONDS = 2.0
 
 
 def begun(datalist: Path, folder: Path) -> subprocess.Popen[bytes]:
-    """`svldrl train`, with --resume where it was started before; its lines go to a pipe."""
+    """`svldrl train`, with --resume where it was started before; what it tells people goes to a pipe."""
     settings = folder.parent / "settings.json"
     settings.write_text(json.dumps(SETTINGS))
-    command = [sys.executable, "-P", "-m", "SVLDRLCore", "train", str(datalist), "--output", str(folder), "--events"]
+    command = [sys.executable, "-P", "-m", "SVLDRLCore", "train", str(datalist), "--output", str(folder)]
     command += ["--resume"] if RunFolder(folder).settings.is_file() else ["--settings", str(settings)]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=one_thread
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=one_thread
     )
 
 
 def killed(process: subprocess.Popen[bytes], seconds: float) -> bool:
     """Kill it so long after its first line; False where it had ended by then."""
     with process:
-        process.stdout.readline()
+        process.stderr.readline()
         try:
             process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
