@@ -71,13 +71,18 @@ def moved(box: Box, matrix: np.ndarray) -> Box:
     return np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int)
 
 
+def labelmapOf(segmentation: Any, segmentID: str) -> Any:
+    """The label map that a segment is in, alone or with others; None where it has none."""
+    image = segmentation.GetSegment(segmentID).GetRepresentation(_LABELMAP)
+    return None if image is None or image.IsEmpty() else image
+
+
 def contentOf(segmentation: Any, segmentID: str) -> tuple[Any, np.ndarray] | None:
     """A segment as (grid around what is drawn, mask); None when nothing is."""
-    segment = segmentation.GetSegment(segmentID)
-    image = segment.GetRepresentation(_LABELMAP)
-    if image is None or image.IsEmpty():
+    image = labelmapOf(segmentation, segmentID)
+    if image is None:
         return None
-    mask = arrayOf(image) == segment.GetLabelValue()
+    mask = arrayOf(image) == segmentation.GetSegment(segmentID).GetLabelValue()
     used = [np.flatnonzero(mask.any(tuple(a for a in range(3) if a != axis))) for axis in range(3)]
     if not used[0].size:
         return None
@@ -122,12 +127,18 @@ def maskOn(grid: Any, mask: np.ndarray, place: Any) -> np.ndarray:
     return sample(mask, indexMatrix(grid, place), boxOf(place)[0], boxOf(grid))
 
 
-def voxelsOutside(place: Any, mask: np.ndarray, grid: Any) -> int:
-    """How many voxels of a mask lie outside of a grid."""
+def reachesBeyond(place: Any, grid: Any) -> bool:
+    """Whether a grid has voxels outside of another one."""
     matrix, (low, high) = indexMatrix(place, grid), boxOf(grid)
     corners = [(matrix @ corner)[:3] for corner in _corners(boxOf(place))]
-    if all((corner >= low - 0.5).all() and (corner < high + 0.5).all() for corner in corners):
+    return not all((corner >= low - 0.5).all() and (corner < high + 0.5).all() for corner in corners)
+
+
+def voxelsOutside(place: Any, mask: np.ndarray, grid: Any) -> int:
+    """How many voxels of a mask lie outside of a grid."""
+    if not reachesBeyond(place, grid):
         return 0
+    matrix, (low, high) = indexMatrix(place, grid), boxOf(grid)
     inside = sample(np.ones((high - low + 1)[::-1], bool), matrix, low, boxOf(place))
     return int(np.count_nonzero(mask & ~inside))
 

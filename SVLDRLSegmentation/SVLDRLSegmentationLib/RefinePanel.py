@@ -94,7 +94,9 @@ class RefinePanel(VTKObservationMixin):
     def cleanup(self) -> None:
         """The module goes away, and a refinement with it."""
         if self.task is not None:
-            self.task.cancel()
+            task = self.task
+            task.onProgress = task.onMessage = task.onDone = task.onFailed = task.onCancelled = None
+            task.cancel()
         self.setParameters(None)
         self.segments.setNode(None)
         self.outline.removeObservers()
@@ -185,7 +187,7 @@ class RefinePanel(VTKObservationMixin):
         nodes = (p.inputVolume, *self.channels.volumeNodes, segmentation)
         return (
             *(None if node is None else node.GetID() for node in nodes),
-            None if segmentation is None else segmentation.GetSegmentation().GetMTime(),
+            self.segments.drawnAt,
             self.modelSelector.path, tuple(self.segments.ticked), tuple(self.mapping.chosen.items()),
             self.deviceSelector.device, p.output, p.trust, p.overlap, p.marginMm, p.policySteps, p.smallestIslandMl,
             p.keepLargest,

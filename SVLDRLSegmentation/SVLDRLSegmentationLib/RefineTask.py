@@ -13,7 +13,7 @@ from .Job import Job
 from .JobEnd import JobEnd
 from .JobError import JobError
 from .LabelLayer import LabelLayer
-from .Lattice import contentOf, voxelMl, voxelsOutside
+from .Lattice import contentOf, labelmapOf, reachesBeyond, voxelMl, voxelsOutside
 from .Model import Model
 from .RefineOptions import RefineOptions
 from .RefineResult import RefineResult
@@ -149,6 +149,9 @@ class RefineTask(Task):
         """Sentences on the parts of segments that the volume does not show."""
         told = []
         for segmentID in segmentIDs:
+            labelmap = labelmapOf(segmentation, segmentID)
+            if labelmap is None or not reachesBeyond(labelmap, self._grid):
+                continue
             place, mask = contentOf(segmentation, segmentID) or (self._grid, None)
             count = 0 if mask is None else voxelsOutside(place, mask, self._grid)
             if count:

@@ -52,6 +52,14 @@ class SegmentChecklist(VTKObservationMixin):
         return [segmentID for segmentID, _name, ticked in self._shown if ticked]
 
     @property
+    def drawnAt(self) -> int:
+        """When something was drawn last, as VTK counts; the segmentation's own time does not tell."""
+        segmentation = None if self._node is None else self._node.GetSegmentation()
+        segments = [] if segmentation is None else [segmentation.GetSegment(i) for i in segmentation.GetSegmentIDs()]
+        kind = "" if segmentation is None else segmentation.GetSourceRepresentationName()
+        return max((data.GetMTime() for s in segments if (data := s.GetRepresentation(kind)) is not None), default=0)
+
+    @property
     def tickedNames(self) -> list[str]:
         """Names of the ticked segments."""
         return [name for _segmentID, name, ticked in self._shown if ticked]

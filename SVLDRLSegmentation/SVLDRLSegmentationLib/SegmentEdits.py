@@ -15,6 +15,7 @@ from .Lattice import (
     gridOn,
     indexMatrix,
     isShift,
+    labelmapOf,
     maskOn,
     moved,
     nearest,
@@ -51,8 +52,10 @@ def segmentEdits(
         now = new[segmentID].array == new[segmentID].values[segmentID]
         place, drawn, edited = _edit(contentOf(segmentation, segmentID), was, now, grid)
         edits[segmentID] = (place, drawn, edited)
+    odd = {i for i in there if not _isOn(grid, edits[i][0] if i in edits else labelmapOf(segmentation, i))}
     for segmentID in edits:
-        _keepApart(segmentID, edits, segmentation, before, grid)
+        rivals = [i for i in there if i != segmentID and (segmentID in odd or i in odd)]
+        _keepApart(segmentID, rivals, edits, segmentation, before)
     return [SegmentChange.of(i, names[i], *edit) for i, edit in edits.items()]
 
 
@@ -137,33 +140,33 @@ def _divided(place: Any, mask: np.ndarray, parts: np.ndarray) -> tuple[Any, np.n
 
 def _keepApart(
     segmentID: str,
+    rivals: Sequence[str],
     edits: dict[str, tuple[Any, np.ndarray, np.ndarray]],
     segmentation: Any,
     before: Sequence[LabelLayer],
-    grid: Any,
 ) -> None:
-    """Take back what a segment added inside of others that it did not overlap, where these have voxels of their own.
+    """Take back what a segment added inside of others that it did not overlap, where either has voxels of its own.
 
     On the volume's grid `keepExclusive` has done it; it cannot see parts of the volume's voxels.
     """
     place, old, new = edits[segmentID]
-    added = np.argwhere(new & ~old)
+    added = np.argwhere(new & ~old) if rivals else np.empty((0, 3), int)
     if not added.size:
         return
     indices = np.c_[added[:, ::-1] + boxOf(place)[0], np.ones(len(added), int)]
     mine = next(layer.array == layer.values[segmentID] for layer in before if segmentID in layer.values)
-    apart = {
-        i
-        for layer in before
-        for i, value in layer.values.items()
-        if i != segmentID and not (layer.array[mine] == value).any()
-    }
-    onVolume, taken = isShift(indexMatrix(place, grid)), np.zeros(len(added), bool)
-    for other in (i for i in segmentation.GetSegmentIDs() if i in apart):
+    overlapped = [(layer.values, set(np.unique(layer.array[mine]).tolist())) for layer in before]
+    overlaps = {i for values, found in overlapped for i, value in values.items() if value in found}
+    taken = np.zeros(len(added), bool)
+    for other in (i for i in rivals if i not in overlaps):
         content = (edits[other][0], edits[other][2]) if other in edits else contentOf(segmentation, other)
-        if content is None or (onVolume and isShift(indexMatrix(content[0], grid))):
+        if content is None:
             continue
         at = nearest(indices @ indexMatrix(place, content[0])[:3].T) - boxOf(content[0])[0]
         inside = ((at >= 0) & (at < content[1].shape[::-1])).all(1)
         taken[inside] |= content[1][tuple(at[inside].T[::-1])]
     new[tuple(added[taken].T)] = False
+
+
+def _isOn(grid: Any, image: Any) -> bool:
+    return image is None or isShift(indexMatrix(image, grid))
