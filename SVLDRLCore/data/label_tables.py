@@ -132,7 +132,8 @@ def _region_values(order: Any, regions: dict[str, tuple[int, ...]], path: Path) 
         return {}
     if not regions:
         raise InputError(str(path), "it has 'regions_class_order' but no region", "Remove the key, or declare regions")
-    fits = isinstance(order, list) and len(order) == len(regions) == len(set(map(str, order)))
+    fits = isinstance(order, list) and all(type(value) is int for value in order)
+    fits = fits and len(order) == len(regions) == len(set(order))
     if not fits or any(value not in drawable_values(name, regions) for value, name in zip(order, regions)):
         do = "Give one value for each region, in their order: one that lies in it, but in no region inside it"
         raise InputError(str(path), f"'regions_class_order' is {short(order)} for {short(list(regions))}", do)

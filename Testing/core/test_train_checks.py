@@ -1,0 +1,165 @@
+"""`train` looks at its cases as `check` does: it names all that cannot be used, or leaves them out and says so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_trainings import TINY
+
+from SVLDRLCore.cli import main
+from SVLDRLCore.commands.check import check
+from SVLDRLCore.commands.train import train
+from SVLDRLCore.data import case_checks
+from SVLDRLCore.data.phantoms import write_phantom_dataset
+from SVLDRLCore.errors import Cancelled, InputError
+from SVLDRLCore.job_control import JobControl
+
+SETTINGS = TINY | {"data": TINY["data"] | {"spacing_mm": None, "held_out_fraction": 0.2}}
+
+
+def data_set(folder: Path, training: int = 6, validation: int = 1) -> Path:
+    return write_phantom_dataset(folder, training, validation, size_dhw=(10, 20, 20), spacing_dhw=(4.0, 4.0, 4.0))
+
+
+def files_of(datalist: Path, part: str, index: int) -> tuple[Path, Path]:
+    entry = json.loads(datalist.read_text())[part][index]
+    return tuple(datalist.parent / entry[key] for key in ("image", "label"))
+
+
+def spoil(datalist: Path) -> None:
+    """An image cut short, and a label of other values."""
+    image, label = files_of(datalist, "training", 1)[0], files_of(datalist, "training", 4)[1]
+    image.write_bytes(image.read_bytes()[:-100])
+    shutil.copy(files_of(datalist, "training", 4)[0], label)
+
+
+def without(datalist: Path, *indices: int) -> Path:
+    content = json.loads(datalist.read_text())
+    content["training"] = [case for i, case in enumerate(content["training"]) if i not in indices]
+    datalist.with_name("rest.json").write_text(json.dumps(content))
+    return datalist.with_name("rest.json")
+
+
+def warnings_in(seen: list[dict[str, Any]]) -> list[str]:
+    return [event["text"] for event in seen if event["event"] == "warning"]
+
+
+def test_all_bad_cases_are_named_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    datalist = data_set(tmp_path / "data")
+    sound = datalist.read_bytes(), files_of(datalist, "training", 1)[0].read_bytes()
+    label = files_of(datalist, "training", 4)[1].read_bytes()
+    spoil(datalist)
+    errors = [(p.case, p.why) for p in check(datalist) if p.severity == "error"]
+    assert [case for case, _ in errors] == ["case_002", "case_005"]
+    seen: list[dict[str, Any]] = []
+    with pytest.raises(InputError) as refused:
+        train(datalist, tmp_path / "run", overrides=SETTINGS, listeners=[seen.append])
+    for case, why in errors:
+        assert case in refused.value.what
+        assert why in refused.value.why
+    assert "--skip-bad-cases" in refused.value.do
+    assert [e["event"] for e in seen if e["event"] in ("failed", "stage")] == ["failed"]
+    assert not (tmp_path / "run").exists()
+    files_of(datalist, "training", 1)[0].write_bytes(sound[1])
+    files_of(datalist, "training", 4)[1].write_bytes(label)
+    assert train(datalist, tmp_path / "run", reading="corrected", overrides=SETTINGS).is_dir()  # mended: it starts
+
+
+def test_what_is_left_is_trained_as_if_the_bad_cases_had_never_been_listed(tmp_path: Path) -> None:
+    datalist = data_set(tmp_path / "data")
+    spoil(datalist)
+    seen: list[dict[str, Any]] = []
+    model = train(
+        datalist, tmp_path / "run", overrides=SETTINGS, skip_bad_cases=True, listeners=[seen.append],
+        verified=["case_002", "case_003"],
+    )  # fmt: skip
+    told = [text for text in warnings_in(seen) if text.startswith("Left out")]
+    assert [text.split(": ")[0] for text in told] == ["Left out, case_002", "Left out, case_005"]
+    assert all(text in (model / "MODEL_CARD.md").read_text() for text in ("Left out, case_002", "Left out, case_005"))
+    rest = without(datalist, 1, 4)
+    same = train(rest, tmp_path / "same", overrides=SETTINGS, verified=["case_003"])
+    assert (model / "model.safetensors").read_bytes() == (same / "model.safetensors").read_bytes()
+    reviewed = [
+        json.loads((p / "reliability.json").read_text())["cases"] for p in (tmp_path / "run", tmp_path / "same")
+    ]
+    assert reviewed[0] == reviewed[1]
+
+
+def test_nothing_left(tmp_path: Path) -> None:
+    datalist = data_set(tmp_path / "data", 1)
+    files_of(datalist, "training", 0)[1].write_bytes(b"")
+    with pytest.raises(InputError, match="no training case is left"):
+        train(datalist, tmp_path / "run", overrides=SETTINGS, skip_bad_cases=True)
+
+
+def test_from_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    datalist = data_set(tmp_path / "data", 3)
+    files_of(datalist, "training", 1)[1].write_bytes(b"")
+    (tmp_path / "settings.json").write_text(json.dumps(SETTINGS))
+    arguments = ["train", str(datalist), "--output", str(tmp_path / "run"), "--settings"]
+    arguments += [str(tmp_path / "settings.json"), "--reading", "corrected"]
+    assert main(arguments) == 2
+    assert "case_002" in capfd.readouterr().err
+    assert main([*arguments, "--skip-bad-cases"]) == 0
+    assert "Left out, case_002" in "".join(capfd.readouterr())
+
+
+def test_a_copied_image_in_both_lists_is_an_error(tmp_path: Path) -> None:
+    datalist = data_set(tmp_path / "data")
+    shutil.copy(files_of(datalist, "validation", 0)[0], files_of(datalist, "training", 2)[0])
+    (problem,) = [p for p in check(datalist) if p.severity == "error"]
+    assert (problem.case, "case_007" in problem.why) == ("case_003", True)
+    with pytest.raises(InputError, match=r"case_003.*case_007.*in both lists"):
+        train(datalist, tmp_path / "run", overrides=SETTINGS)
+    seen: list[dict[str, Any]] = []
+    train(
+        datalist, tmp_path / "run", reading="corrected", overrides=SETTINGS, skip_bad_cases=True,
+        listeners=[seen.append],
+    )  # fmt: skip
+    assert any(text.startswith("Left out, case_003") for text in warnings_in(seen))
+
+
+def test_an_image_that_is_learned_from_chooses_no_model(tmp_path: Path) -> None:
+    datalist = data_set(tmp_path / "data")
+    content = json.loads(datalist.read_text())
+    clean = {"labels": content["labels"], "training": [], "validation": content["training"][:1]}
+    datalist.with_name("clean.json").write_text(json.dumps(clean))
+    with pytest.raises(InputError, match=r"case_001.*in both lists"):
+        train(datalist, tmp_path / "run", overrides=SETTINGS, clean_list=datalist.with_name("clean.json"))
+
+
+def test_held_out_copies_are_learned_from_instead(tmp_path: Path) -> None:
+    datalist = data_set(tmp_path / "data", 5)
+    for index in range(1, 5):
+        shutil.copy(files_of(datalist, "training", 0)[0], files_of(datalist, "training", index)[0])
+    seen: list[dict[str, Any]] = []
+    train(datalist, tmp_path / "run", reading="corrected", overrides=SETTINGS, listeners=[seen.append])
+    assert any("is not held out: its image is that of" in text for text in warnings_in(seen))
+    assert not any("validation_dice" in event for event in seen)
+
+
+def test_every_file_is_read_once_and_reading_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datalist, read = data_set(tmp_path / "data", 4), []
+
+    def counted(real: Callable[[Path], Any]) -> Callable[[Path], Any]:
+        return lambda path: read.append(path) or real(path)
+
+    for name in ("read_image", "read_label"):
+        monkeypatch.setattr(case_checks, name, counted(getattr(case_checks, name)))
+    train(datalist, tmp_path / "run", reading="corrected", overrides=SETTINGS)
+    assert len(read) == len(set(read)) == 8
+    control = JobControl()
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and event["done"] == 2:
+            control.cancel()
+
+    read.clear()
+    with pytest.raises(Cancelled):
+        train(datalist, tmp_path / "run 2", overrides=SETTINGS, listeners=[stop], control=control)
+    assert len(read) == 4
