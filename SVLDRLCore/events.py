@@ -72,7 +72,7 @@ class EventLog:
         if event not in EVENTS:
             raise ValueError(f"unknown event {event!r}; known: {', '.join(sorted(EVENTS))}")
         record = {"event": event, "time": self._clock(), **{key: plain(item) for key, item in values.items()}}
-        failure = self._append(as_line(record).encode("utf-8"))
+        failure = self._append(as_bytes(record))
         for listener in self._listeners:
             listener(record)
         if failure is not None:
@@ -168,7 +168,7 @@ def stdout_listener(record: dict[str, Any]) -> None:
     try:
         if stream is not None:
             sys.stdout.flush()
-            stream.write(as_line(record).encode("utf-8"))
+            stream.write(as_bytes(record))
         elif sys.stdout is not None:  # replaced by a text-only object, as Slicer's console does
             sys.stdout.write(as_line(record))
         if sys.stdout is not None:  # closed by who started this
@@ -183,6 +183,11 @@ def stdout_listener(record: dict[str, Any]) -> None:
 def as_line(record: Mapping[str, Any]) -> str:
     """One event as one line of JSON with its newline."""
     return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_bytes(record: Mapping[str, Any]) -> bytes:
+    """One event as a line of UTF-8; what is no letter (a file name's odd bytes) as JSON's escape."""
+    return as_line(record).encode("utf-8", "backslashreplace")
 
 
 def plain(value: Any) -> Any:
