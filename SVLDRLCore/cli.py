@@ -16,7 +16,7 @@ from .errors import Cancelled, InputError, in_plain_words, memory_error
 from .events import Listener, stdout_listener
 from .job_control import JobControl, cancel_on_signals, listen_to_stdin
 from .progress_bar import ProgressBar
-from .standard_streams import fill_closed_streams, flush_or_silence, flush_output, speak_utf8
+from .standard_streams import fill_closed_streams, flush_or_silence, say, speak_utf8
 
 EXIT_INPUT_ERROR, EXIT_CANCELLED = 2, 130
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _run(arguments)
         finally:  # help and version, too: argparse leaves by SystemExit
-            flush_output()
+            say()
     except Cancelled as reason:
         _complain(f"Stopped: {reason}")
         return EXIT_CANCELLED
@@ -101,7 +101,7 @@ def _listeners(values: dict[str, Any], control: JobControl) -> list[Listener]:
 def _say(text: str, listeners: list[Listener]) -> None:
     """For people only: with --events standard output holds JSON lines and nothing else."""
     if stdout_listener not in listeners:
-        print(text)
+        say(text)
 
 
 def _define_train(sub: ArgumentParser) -> None:
@@ -354,7 +354,7 @@ def _define_info(sub: ArgumentParser) -> None:
 def _info(values: dict[str, Any], control: JobControl) -> int:
     from .commands.info import format_info, info
 
-    print(format_info(info(**values)))
+    say(format_info(info(**values)))
     return 0
 
 
@@ -369,7 +369,7 @@ def _demo(values: dict[str, Any], control: JobControl) -> int:
     from .commands.demo import demo
 
     listeners = _listeners(values, control)
-    print(demo(**values, listeners=listeners, control=control))
+    say(demo(**values, listeners=listeners, control=control))
     return 0
 
 
@@ -386,7 +386,7 @@ def _settings(values: dict[str, Any], control: JobControl) -> int:
     from .methods.registry import load_method_config
 
     config: Config = load_method_config(**values)
-    print(json.dumps(config_to_dict(config), indent=2))
+    say(json.dumps(config_to_dict(config), indent=2))
     return 0
 
 

@@ -134,7 +134,8 @@ def _refuse_odd_file(path: Path, found: os.stat_result, overwrite: bool) -> None
         raise InputError(str(path), "it is a pipe or a device, not a file", another)
     if not overwrite:
         raise InputError(str(path), "the file exists already", f"{another}, or allow overwriting")
-    if path.is_file() and not os.access(path, os.W_OK):
+    # by its mode, too: root may write everything, but whoever protected the file meant it
+    if path.is_file() and not (os.access(path, os.W_OK) and path.stat().st_mode & 0o222):
         raise InputError(str(path), "it is protected against writing", f"{another}, or remove the protection")
 
 

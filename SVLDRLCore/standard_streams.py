@@ -30,14 +30,16 @@ def fill_closed_streams() -> None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
-def flush_output() -> None:
-    """Bring what was printed to whoever reads it.
+def say(text: str | None = None) -> None:
+    """Print a text, or only bring what was printed before, to whoever reads it.
 
     Raises:
         BrokenPipeError: nobody reads it any more.
         InputError: it cannot be written, such as to a full disk.
     """
     try:
+        if text is not None:
+            print(text)
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
