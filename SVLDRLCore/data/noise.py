@@ -6,10 +6,12 @@ All masks are boolean arrays (D, H, W); spacings are (d, h, w) in mm; every rand
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy import ndimage
+
+from .nesting import Part, parts_of
 
 MT_STRENGTHS_MM = {"mild": (0.6, 4.4), "strong": (3.0, 8.0)}
 """Magnitude of the border shift: `mild` is MTCL's published left-atrium noise, `strong` is harder."""
@@ -88,47 +90,104 @@ def roughen_border(
 
 
 def morphological_noise(
-    label: np.ndarray, spacing_dhw: tuple[float, ...], strength: str, rng: np.random.Generator
+    label: np.ndarray,
+    spacing_dhw: tuple[float, ...],
+    strength: str,
+    rng: np.random.Generator,
+    regions: Mapping[str, Sequence[int]] | None = None,
 ) -> np.ndarray:
     """MT noise on a label map (D, H, W) of integers: each structure eroded or dilated, one case at a time.
 
     SVL-DRL section 4.3 gives no radii; the magnitude is drawn from `MT_STRENGTHS_MM[strength]`, the sign with
     probability one half, the same for all structures of the case (one reader, one habit). Growing structures
     never take voxels from each other. An erosion that would leave nothing is weakened until something is left.
+    What lies in another structure moves with it (`nesting.parts_of`, `regions` as there): it stays inside, and where
+    it shrinks the outer one takes its place.
     """
     magnitude = rng.uniform(*MT_STRENGTHS_MM[strength])
     sign = 1.0 if rng.random() < 0.5 else -1.0
+
+    def moved(distance: np.ndarray, shift_mm: float) -> np.ndarray:
+        return distance <= shift_mm if shift_mm >= 0 else distance < shift_mm
+
     noisy = np.zeros_like(label)
-    for value in np.unique(label[label > 0]):
-        shift = sign * magnitude
-        changed = shift_border(label == value, spacing_dhw, shift)
-        while not changed.any():
-            shift *= 0.7
-            changed = shift_border(label == value, spacing_dhw, shift)
-        noisy[changed & (noisy == 0) & ((label == value) | (label == 0))] = value
+    for part in parts_of(label, spacing_dhw, regions):
+        free = (np.isin(label, part.members) | (label == 0)) & (noisy == 0)
+        _draw(part, label, noisy, free, spacing_dhw, moved, sign * magnitude)
     return noisy
 
 
+Moved = Callable[[np.ndarray, float], np.ndarray]
+"""(signed distance in mm, how far) -> the mask with its border moved so far."""
+
+
+def _draw(
+    part: Part,
+    label: np.ndarray,
+    noisy: np.ndarray,
+    free: np.ndarray,
+    spacing_dhw: tuple[float, ...],
+    moved: Moved,
+    amount: float,
+) -> None:
+    """Draw a part's moved whole into `noisy` where it is `free`, and in it what lies in it.
+
+    Moved by less, as far as needed to leave something of the part and of all that lies in it.
+    """
+    distance = signed_distance(np.isin(label, part.members), spacing_dhw)
+    kept = [np.isin(label, inner.members) for inner in part.within()]
+    while not ((drawn := free & moved(distance, amount)).any() and all((drawn & each).any() for each in kept)):
+        amount *= 0.7
+    noisy[drawn] = _own_values(part, label, spacing_dhw)[drawn]
+    taken = np.zeros_like(drawn)
+    for inner in part.inner:
+        others = [value for other in part.inner if other is not inner for value in other.members]
+        before = noisy.copy()
+        _draw(inner, label, noisy, drawn & ~taken & ~np.isin(label, others), spacing_dhw, moved, amount)
+        taken |= noisy != before
+
+
+def _own_values(part: Part, label: np.ndarray, spacing_dhw: tuple[float, ...]) -> np.ndarray:
+    """The value that each voxel gets where it is drawn as the part itself: of several ones the nearest."""
+    values = part.own or part.members
+    if len(values) == 1:
+        return np.full_like(label, values[0])
+    nearest = ndimage.distance_transform_edt(
+        ~np.isin(label, values), sampling=spacing_dhw, return_distances=False, return_indices=True
+    )
+    return label[tuple(nearest)]
+
+
 def sloppy_noise(
-    label: np.ndarray, spacing_dhw: tuple[float, ...], rng: np.random.Generator, left_out: float = 0.2
+    label: np.ndarray,
+    spacing_dhw: tuple[float, ...],
+    rng: np.random.Generator,
+    left_out: float = 0.2,
+    regions: Mapping[str, Sequence[int]] | None = None,
 ) -> np.ndarray:
     """What a hurried reader leaves, on a label map (D, H, W) of integers: irregular borders, slices left out.
 
     Each structure's border goes in and out by `SLOPPY_AMPLITUDE_MM` (SD, one draw a case), varying over
     `SLOPPY_SMOOTHNESS_MM`; then each slice is left empty with probability `left_out` (slices lie across
     the axis of largest spacing, the first one of equals). Structures never take voxels from each other; one of which
-    nothing would be left is roughened less, and keeps its slices.
+    nothing would be left is roughened less, and keeps its slices. What lies in another structure moves with it, and
+    keeps or loses its slices with it (as in `morphological_noise`).
     """
     amplitude = rng.uniform(*SLOPPY_AMPLITUDE_MM)
     axis = int(np.argmax(spacing_dhw))
     missing = rng.random(label.shape[axis]) < left_out
     missing = missing.reshape([-1 if a == axis else 1 for a in range(label.ndim)])
     field = smooth_field(label.shape, spacing_dhw, SLOPPY_SMOOTHNESS_MM, rng)
+
+    def moved(distance: np.ndarray, limit_mm: float) -> np.ndarray:
+        return distance < limit_mm * field
+
     noisy = np.zeros_like(label)
-    for value in np.unique(label[label > 0]):
-        free = ((label == value) | (label == 0)) & (noisy == 0)
-        distance, limit = signed_distance(label == value, spacing_dhw), amplitude
-        while not (drawn := free & (distance < limit * field)).any():
-            limit *= 0.7
-        noisy[drawn & ~missing if (drawn & ~missing).any() else drawn] = value
+    for part in parts_of(label, spacing_dhw, regions):
+        free = (np.isin(label, part.members) | (label == 0)) & (noisy == 0)
+        whole = np.zeros_like(label)
+        _draw(part, label, whole, free, spacing_dhw, moved, amplitude)
+        cut = np.where(missing, 0, whole)
+        left = set(np.unique(cut)) >= set(np.unique(whole))
+        noisy = np.where(whole > 0, cut if left else whole, noisy)
     return noisy

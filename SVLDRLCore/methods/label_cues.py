@@ -12,6 +12,7 @@ from ..config import ReliabilityConfig
 from ..data.image_edge import edge_positions, edge_sharpness
 from ..data.known_voxels import completed, where_known
 from ..data.noise import signed_distance
+from ..data.overlap import dice_of
 
 COMMON_EDGE_VOXELS = 1.5
 """The edge that labels share is looked for within so many voxels (of 2 mm or more) of their border."""
@@ -38,12 +39,13 @@ PerStructure = tuple[tuple[float, ...] | None, ...]
 
 @dataclass(frozen=True)
 class StructureCues:
-    """The same of one structure alone, and the volume that the label gives it."""
+    """The same of one structure alone, the volume that the label gives it, and its Dice with the prediction (or 0)."""
 
     bias_mm: float
     fit: float
     islands: float
     volume_mm3: float
+    dice: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def label_cues(
     bias, fit = np.mean(fitted, axis=0).tolist()
     off_largest = [_off_largest(m, ignored) for _, m in drawn]
     for (c, mask), (own_bias, own_fit), off in zip(drawn, fitted, off_largest):
-        each[c] = StructureCues(own_bias, own_fit, off, voxel_mm3 * int(mask.sum()))
+        dice = 0.0 if probabilities is None else dice_of(probabilities[c] > 0.5, mask)
+        each[c] = StructureCues(own_bias, own_fit, off, voxel_mm3 * int(mask.sum()), dice)
     islands = float(np.mean(off_largest))
     return Cues(bias, fit, islands, edges_mm, sharpness, tuple(each), predicted)
 

@@ -20,6 +20,8 @@ from .label_cues import Cues
 
 ENOUGH_DRAWN = 0.5
 """From this share of its usual volume on, what a network draws is the structure: nearer to it than to nothing."""
+ALIKE = 0.5
+"""Dice from which on a drawing and a label show the same: more of it lies in both than in one alone."""
 DOUBTED = 0.5
 """Below this weight a label is doubted more than believed."""
 MOST_NAMED = 10
@@ -34,7 +36,7 @@ class Missing:
         lacks: (cases, structures), the label is without a structure that another label has.
         exception: (structures,), how surely lacking it is an exception, [0, 1].
         drawn: (cases, structures), how much of it the network draws, [0, 1]; None before there is a network.
-        learned: (structures,), how far the network draws it where the label has it, [0, 1]; None likewise.
+        learned: (structures,), share of the labels that have it which the network draws alike; None likewise.
         have: (structures,), number of cases that have it.
     """
 
@@ -87,9 +89,10 @@ def missing_structures(cues: Sequence[Cues], verified: Sequence[bool]) -> Missin
     predicted = [c.predicted_mm3 for c in cues]
     if not all(predicted):
         return Missing(lacks, exception, None, None, have)
-    usual = np.array([np.median(volume[drawn]) if drawn.any() else np.inf for volume, drawn in zip(volumes.T, has.T)])
-    drawn = np.minimum(1.0, np.array(predicted) / (ENOUGH_DRAWN * np.where(has, volumes, usual)))
-    learned = np.where(has, drawn, 0.0).sum(axis=0) / np.maximum(have, 1)
+    usual = np.array([np.median(volume[any_]) if any_.any() else np.inf for volume, any_ in zip(volumes.T, has.T)])
+    drawn = np.minimum(1.0, np.array(predicted) / (ENOUGH_DRAWN * usual))
+    alike = [[s is not None and s.dice > ALIKE for s in cue.by_structure] for cue in cues]
+    learned = np.sum(alike, axis=0) / np.maximum(have, 1)
     return Missing(lacks, exception, drawn, learned, have)
 
 

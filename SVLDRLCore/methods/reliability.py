@@ -338,7 +338,8 @@ def reliability_rows(
     """
     missing = judgement.missing
     absence = [1.0] * len(cues) if missing is None else missing.belief.tolist()
-    why = [""] * len(cues) if missing is None else missing.why(structures)
+    known = [*structures, *(f"structure {c + 1}" for c in range(len(structures), len(cues[0].by_structure)))]
+    why = [""] * len(cues) if missing is None else missing.why(known)
     return [
         {
             "case": name,
