@@ -206,6 +206,9 @@ def _look(
     is_first: bool,
 ) -> _Seen:
     """Predict one case, compare its label, and propose another; the first one's need of memory is told."""
+    needs = require_memory(f"case {case.name}", prediction_bytes(trained, case.images[0], BATCH, device))
+    if is_first:
+        events.emit("message", text=needs)
     images, label = read_case(case, labels)
     if label is None:
         raise InputError(f"case {case.name}", "it has no label", "Give a label, or remove the case")
@@ -213,10 +216,6 @@ def _look(
         why = f"it has {len(images)} image channels, the model needs {trained.channels}"
         raise InputError(f"case {case.name}", why, "Give the channels of the training, in their order")
     config, structures = trained.config.data, trained.structures
-    needed = prediction_bytes(trained, images[0].geometry, BATCH, device)
-    needs = require_memory(f"case {case.name}", needed)
-    if is_first:
-        events.emit("message", text=needs)
     prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
     windows = window_count(prepared.array.shape[1:], config.patch_size, overlap)
     probabilities = predict(
