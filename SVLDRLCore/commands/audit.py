@@ -236,6 +236,9 @@ def _look(
 
     `warn` is told what a user should look at.
     """
+    needs = require_memory(f"case {case.name}", prediction_bytes(trained, case.images[0], BATCH, device))
+    if is_first:
+        events.emit("message", text=needs)
     images, label = read_case(case, labels)
     if label is None:
         raise InputError(f"case {case.name}", "it has no label", "Give a label, or remove the case")
@@ -245,10 +248,6 @@ def _look(
         why = f"it has {len(images)} image channels, the model needs {trained.channels}"
         raise InputError(f"case {case.name}", why, "Give the channels of the training, in their order")
     config, structures = trained.config.data, trained.structures
-    needed = prediction_bytes(trained, images[0].geometry, BATCH, device)
-    needs = require_memory(f"case {case.name}", needed)
-    if is_first:
-        events.emit("message", text=needs)
     prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
     windows = window_count(prepared.array.shape[1:], config.patch_size, overlap)
     probabilities = predict(

@@ -230,11 +230,11 @@ def _refine(
     if options.policy_steps:
         agents = replace(trained.config.mask_agents, rollout_steps=options.policy_steps)
         trained = replace(trained, config=replace(trained.config, mask_agents=agents))
+    needed = prediction_bytes(trained, files[0], BATCH, options.device)
+    events.emit("message", text=require_memory(str(files[0]), needed))
     images = [read_image(path) for path in files]
     config, structures = trained.config.data, trained.structures
     told = [require_same_geometry(images[0], other) for other in images[1:]]
-    needed = prediction_bytes(trained, images[0].geometry, BATCH, options.device)
-    events.emit("message", text=require_memory(str(files[0]), needed))
     prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
     label = None if rough is None else read_label(rough)
     rough_maps, match, members = None, None, {}

@@ -58,9 +58,13 @@ def require_verified(verified: Sequence[str], listed: DataList) -> None:
     """InputError unless all are names of training cases."""
     if isinstance(verified, str) or not all(isinstance(name, str) for name in verified):
         raise InputError("verified", f"it is {verified!r:.80}", "Give a list of case names")
-    missing = sorted(set(verified) - {case.name for case in listed.training})
+    _require_listed(verified, listed.training)
+
+
+def _require_listed(verified: Sequence[str], cases: Sequence[Case]) -> None:
+    missing = sorted(set(verified) - {case.name for case in cases})
     if missing:
-        raise InputError(f"verified case {missing[0]!r}", "the data list has none of that name", "Correct the name")
+        raise InputError(f"verified case {missing[0]}", "the data list has none of that name", "Correct the name")
 
 
 def split_cases(cases: Sequence[Case], verified: Sequence[str], config: Config) -> tuple[list[Case], list[Case]]:
@@ -69,9 +73,7 @@ def split_cases(cases: Sequence[Case], verified: Sequence[str], config: Config) 
     Raises:
         InputError: a verified case that the list lacks.
     """
-    missing = sorted(set(verified) - {case.name for case in cases})
-    if missing:
-        raise InputError(f"verified case {missing[0]}", "the data list has none of that name", "Correct the name")
+    _require_listed(verified, cases)
     marked = [replace(case, verified=case.verified or case.name in verified) for case in cases]
     free = [i for i, case in enumerate(marked) if not case.verified]
     count = min(round(config.data.held_out_fraction * len(marked)), max(0, len(free) - 1))

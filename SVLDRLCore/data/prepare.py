@@ -91,11 +91,6 @@ def prepare_image(
     return PreparedImage(channels, geometry, native)
 
 
-def prepared_size(native: Geometry, spacing_xyz: tuple[float, float, float] | None) -> tuple[int, int, int]:
-    """Size (d, h, w) of the grid that `prepare_image` makes, without making it."""
-    return _resampled_geometry(_upright_geometry(native), spacing_xyz).size_dhw
-
-
 def prepare_label(label: Volume, prepared: PreparedImage, ignore: int | None = None) -> np.ndarray:
     """A label map on the prepared grid, uint8 (D, H, W); only permuted and flipped when nothing is resampled.
 

@@ -51,7 +51,7 @@ class PackageFiles:
 
     def read(self, name: str) -> bytes:
         """The whole file; its size was checked when the package was opened, and is again while reading."""
-        limit = _limit(name)
+        limit = min(_limit(name), self.sizes[name])  # a buffer of as many bytes is made
         with _guarded(self.path), self.open(name) as file:
             data = file.read(limit + 1)
         if len(data) > limit:

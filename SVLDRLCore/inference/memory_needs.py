@@ -11,16 +11,15 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..config import Config
 from ..data.datalist import Case
-from ..data.prepare import prepared_size
 from ..data.structures import Structures
 from ..data.volume_headers import read_header
-from ..data.volumes import Geometry
 from ..errors import InputError
 from ..exchange.trained_model import TrainedModel
 from ..memory import gigabytes, require_memory
@@ -35,15 +34,16 @@ TRAINING_BYTES = {"unet": 95, "segresnet": 110, "swin_unetr": 250}
 """The same with gradients, encoder and three decoders together."""
 
 
-def prediction_bytes(model: TrainedModel, native: Geometry, batch_size: int, device: torch.device) -> int:
-    """Of a refinement or of one case of an audit, beside what is there already (the image)."""
+def prediction_bytes(model: TrainedModel, image: str | Path, batch_size: int, device: torch.device) -> float:
+    """Of a refinement or of one case of an audit, from the image's header; 0 where that cannot be read."""
     config, structures = model.config, len(model.structures.names)
-    prepared = math.prod(prepared_size(native, config.data.spacing_mm))
-    needed = math.prod(native.size_dhw) * (NATIVE_BYTES + NATIVE_BYTES_A_STRUCTURE * structures)
+    native, prepared = _voxels(image, config)
+    needed = native * (NATIVE_BYTES + NATIVE_BYTES_A_STRUCTURE * structures)
     needed += prepared * (PREPARED_BYTES_A_CHANNEL * model.channels + PREPARED_BYTES_A_MAP * (structures + 1))
     if device.type == "cpu":
-        windows = min(batch_size, max(1, math.ceil(prepared / math.prod(config.data.patch_size))))
-        needed += windows * WINDOW_BYTES * config.network.feature_size * math.prod(config.data.patch_size)
+        patch = math.prod(config.data.patch_size)
+        windows = min(batch_size, max(1, math.ceil(prepared / patch)))
+        needed += windows * WINDOW_BYTES * config.network.feature_size * patch
     return needed
 
 
@@ -68,7 +68,9 @@ def require_memory_to_train(config: Config, structures: Structures, cases: Seque
         InputError: it is more than this machine, or its graphics card, has.
     """
     do = "Lower train.batch_size or data.patch_size, raise data.spacing_mm, or take fewer cases"
-    held = training_bytes(config, [_prepared_voxels(case, config) for case in cases], len(cases[0].images), structures)
+    held = training_bytes(
+        config, [_voxels(case.images[0], config)[1] for case in cases], len(cases[0].images), structures
+    )
     step = step_bytes(config)
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
@@ -79,11 +81,13 @@ def require_memory_to_train(config: Config, structures: Structures, cases: Seque
     return require_memory("this training", held + step, do)
 
 
-def _prepared_voxels(case: Case, config: Config) -> float:
-    """Voxels of a case on the training's grid, from its header; 0 where that tells nothing (others will refuse it)."""
+def _voxels(image: str | Path, config: Config) -> tuple[float, float]:
+    """Voxels of an image, and on the grid of a config; 0 where its header tells nothing (others will refuse it)."""
     with contextlib.suppress(InputError, ValueError, KeyError, struct.error, EOFError, OSError, zlib.error):
-        header = read_header(case.images[0])
-        voxel = float(np.prod(np.linalg.norm(header.axes, axis=-1)))
-        voxels = math.prod(header.sizes) * voxel / math.prod(config.data.spacing_mm or (1.0, 1.0, 1.0))
-        return voxels if math.isfinite(voxels) else 0.0
-    return 0.0
+        header = read_header(Path(image))
+        native = float(math.prod(header.sizes))
+        spacing = config.data.spacing_mm
+        voxel_mm3 = float(np.prod(np.linalg.norm(header.axes, axis=-1)))
+        prepared = native if spacing is None else native * voxel_mm3 / math.prod(spacing)
+        return native, prepared if math.isfinite(prepared) else 0.0
+    return 0.0, 0.0

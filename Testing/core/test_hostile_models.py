@@ -9,6 +9,7 @@ import struct
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from SVLDRLCore.commands.info import info
 from SVLDRLCore.commands.refine import refine
 from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.data.datalist import Case, DataList, save_datalist
+from SVLDRLCore.data.mask_alignment import Calibration
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.exchange import package_files
 from SVLDRLCore.exchange.model_package import load_package, save_package
@@ -174,17 +176,7 @@ def test_a_network_in_training_is_named_with_the_case(model: Path) -> None:
         next(predicted)
 
 
-CALIBRATION = (
-    "channel",
-    "edge_mm",
-    "edge_sd_mm",
-    "model_mm",
-    "model_sd_mm",
-    "unevenness",
-    "missing",
-    "leak",
-    "caution",
-)
+CALIBRATION = [field.name for field in fields(Calibration)]
 
 
 @pytest.mark.parametrize(
