@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..data.label_tables import is_ignore
 from ..data.structures import Structures
 from ..data.volumes import Segment, Volume
 from ..errors import InputError
@@ -24,7 +25,8 @@ def match_structures(structures: Structures, label: Volume, asked: Sequence[str]
     Raises:
         InputError: nothing fits, or a structure that was asked for is not there.
     """
-    present = {int(v) for v in np.unique(label.array) if v != 0}
+    unlabelled = {segment.value for segment in label.segments if is_ignore(segment.name)}
+    present = {int(v) for v in np.unique(label.array) if v != 0} - unlabelled
     if not present:
         raise InputError(str(label.path), "the rough mask is empty", "Draw something, or segment without it")
     matched = match_values(structures, {s.value: s.name for s in label.segments}, present)
