@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from ..data.label_tables import is_ignore
 from ..data.structures import Structures
 from ..data.volumes import Segment, Volume
 from ..errors import InputError
@@ -56,7 +57,8 @@ def match_structures(
         InputError: nothing fits, a structure that was asked for is not drawn, or the mapping names what is not there.
     """
     names = {segment.value: segment.name.strip() for segment in label.segments}
-    drawn = {int(v) for v in np.unique(label.array)} - {0}
+    unlabelled = {segment.value for segment in label.segments if is_ignore(segment.name)}
+    drawn = {int(v) for v in np.unique(label.array)} - {0} - unlabelled
     if not drawn:
         raise InputError(
             str(label.path), "the rough mask is empty, nothing is drawn", "Draw something, or segment without it"

@@ -32,6 +32,7 @@ from SVLDRLCore.evaluation.audit import compare
 from SVLDRLCore.evaluation.metrics import mask_metrics
 from SVLDRLCore.exchange.trained_model import load_model
 from SVLDRLCore.learning.moved_labels import moved_masks
+from SVLDRLCore.methods.adele import ADELESettings, corrected_labels
 from SVLDRLCore.methods.label_cues import label_cues
 from SVLDRLCore.methods.registry import METHODS
 
@@ -258,3 +259,22 @@ def test_the_best_model_is_chosen_without_it() -> None:
         made.append(run(given)[0])
     assert made[0].best_score == made[1].best_score
     assert made[0].rows == made[1].rows
+
+
+def test_refinement_takes_it_for_no_structure(tmp_path: Path) -> None:
+    model = train(nnunet_folder(tmp_path / "data"), tmp_path / "run", reading="corrected", overrides=TINY)
+    image = load_datalist(tmp_path / "data").training[0].images[0]
+    only = np.where(HIDDEN, 1, 0)
+    write_label(tmp_path / "r.seg.nrrd", only, Geometry(SIZE, SPACING), [Segment(1, "ignore")])
+    with pytest.raises(InputError, match="empty"):
+        refine(image, tmp_path / "r.seg.nrrd", model=model, output=tmp_path / "o.seg.nrrd")
+
+
+def test_a_structure_shown_there_alone_is_not_shown() -> None:
+    labels = torch.zeros(1, 1, 2, 1, 1, 4)  # background everywhere, but the organ at the last voxel
+    labels[:, :, 0, ..., :3], labels[:, :, 1, ..., 3] = 1, 1
+    sure = torch.tensor([0.05, 0.95]).view(1, 1, 2, 1, 1, 1).expand(labels.shape)  # of the organ
+    valid = torch.tensor([1.0, 1, 1, 0]).view(1, 1, 1, 1, 4)
+    settings = ADELESettings()
+    assert (corrected_labels(labels, sure, [True], settings)[0, 0, 1] == 1).all()  # shown: corrected to the organ
+    assert torch.equal(corrected_labels(labels, sure, [True], settings, valid), labels)
