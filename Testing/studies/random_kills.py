@@ -17,6 +17,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -36,8 +37,9 @@ SETTINGS = {
     "mask_agents": {"opinion_steps": 10, "reinforcement_steps": 10, "rollout_steps": 2, "feature_size": 8},
     "train": {"steps": 30, "batch_size": 1, "steps_per_epoch": 3, "validate_every": 1, "device": "cpu", "threads": 1},
 }
-LONGEST_SECONDS = 2.0
-"""A kill comes so long after the first line of the process at most: then it reads, trains, or writes."""
+LONGEST_SHARE = 0.6
+"""A kill comes after so much of an unbroken training's time at most, from its first line on: then it reads, trains, or
+writes."""
 
 
 def begun(datalist: Path, folder: Path) -> subprocess.Popen[bytes]:
@@ -102,12 +104,16 @@ def study(output: Path, kills: int, seed: int) -> Counter[str]:
     datalist = write_phantom_dataset(
         output / "data", 4, 0, noise="mt", size_dhw=(10, 20, 20), spacing_dhw=(4.0, 4.0, 4.0)
     )
-    begun(datalist, output / "unbroken").communicate()
+    with begun(datalist, output / "unbroken") as process:
+        process.stderr.readline()
+        since = time.monotonic()
+        process.communicate()
+    longest = LONGEST_SHARE * (time.monotonic() - since)
     while counts["kills"] < kills:
         folder = output / f"run_{counts['trainings']}"
         ended = False
         while not ended:
-            patience = rng.uniform(0.0, LONGEST_SECONDS) if counts["kills"] < kills else 1e6
+            patience = rng.uniform(0.0, longest) if counts["kills"] < kills else 1e6
             ended = not killed(begun(datalist, folder), patience)
             if not ended:
                 counts["kills"] += 1
