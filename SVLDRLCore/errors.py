@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 
 class InputError(Exception):
     """Something the user gave cannot be used.
@@ -13,8 +15,14 @@ class InputError(Exception):
     """
 
     def __init__(self, what: str, why: str, do: str) -> None:
-        self.what, self.why, self.do = str(what), str(why), str(do)
+        self.what, self.why, self.do = _shown(what), _shown(why), _shown(do)
         super().__init__(f"{self.what}: {self.why}. {self.do}")
+
+
+def _shown(text: object) -> str:
+    """Text that can be written anywhere: what it quotes may hold half a character, or commands for a terminal."""
+    odd = {c for c in str(text) if unicodedata.category(c) in ("Cc", "Cs") and c != "\n"}
+    return str(text).translate({ord(c): c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in odd})
 
 
 class Cancelled(Exception):
