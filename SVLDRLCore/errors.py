@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import unicodedata
 
 
 class InputError(Exception):
@@ -15,12 +16,18 @@ class InputError(Exception):
     """
 
     def __init__(self, what: str, why: str, do: str) -> None:
-        self.what, self.why, self.do = str(what), str(why), str(do)
+        self.what, self.why, self.do = _shown(what), _shown(why), _shown(do)
         super().__init__(f"{self.what}: {self.why}. {self.do}")
 
 
 class NotWritten(InputError):
     """A file could not be written whole. What stood there before is as it was."""
+
+
+def _shown(text: object) -> str:
+    """Text that can be written anywhere: what it quotes may hold half a character, or commands for a terminal."""
+    odd = {c for c in str(text) if unicodedata.category(c) in ("Cc", "Cs") and c != "\n"}
+    return str(text).translate({ord(c): c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in odd})
 
 
 class Cancelled(Exception):

@@ -416,3 +416,9 @@ def test_sound_models_are_still_read(model: Path, tmp_path: Path) -> None:
     assert np.isfinite(predict(trained, image)).all()
     with_weights(model, lambda weights: weights.update({n: w.half() for n, w in weights.items() if "network." in n}))
     assert load_model(model).network.segmentation_decoder.head.weight.dtype == torch.float32
+
+
+def test_what_an_error_quotes_can_be_shown_anywhere() -> None:
+    error = InputError("a\x1b[2J\ud800 ü　\n b", "\t", "\x07")
+    assert (error.what, error.why, error.do) == ("a\\x1b[2J\\ud800 ü　\n b", "\\t", "\\x07")
+    assert str(error).encode("utf-8")

@@ -17,11 +17,14 @@ from SVLDRLCore.errors import InputError
 from SVLDRLCore.exchange import package_files
 from SVLDRLCore.exchange.model_package import load_package, save_package, zip_package
 
-CORE = Path(__file__).parents[2] / "SVLDRLCore"
+SOURCES = [Path(__file__).parents[2] / name for name in ("SVLDRLCore", "SVLDRLSegmentation")]
 
 UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 UNSAFE_BUILTINS = {"eval", "exec", "compile", "__import__"}
-UNSAFE_CALLS = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
+UNSAFE_CALLS = {
+    "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput",
+    "torch.jit.script", "torch.jit.load", "torch.export.load", "yaml.load", "yaml.unsafe_load",
+}  # fmt: skip
 UNSAFE_UNPACKING = {"extractall", "unpack_archive"}
 
 
@@ -68,7 +71,7 @@ def is_constant(node: ast.expr | None, value: bool) -> bool:
 
 
 def test_the_sources_hold_nothing_that_runs_data() -> None:
-    files = [path for path in CORE.rglob("*.py") if "__pycache__" not in path.parts]
+    files = [path for folder in SOURCES for path in folder.rglob("*.py") if "__pycache__" not in path.parts]
     assert len(files) > 10
     found = {str(path): dangers(path.read_text(encoding="utf-8")) for path in files}
     assert {path: told for path, told in found.items() if told} == {}
@@ -91,6 +94,8 @@ def test_the_sources_hold_nothing_that_runs_data() -> None:
         "np.load('x', allow_pickle=True)",
         "archive.extractall(folder)",
         "config['_target_']",
+        "torch.jit.load('x')",
+        "torch.export.load('x.pt2')",
     ],
 )
 def test_each_danger_is_seen(program: str) -> None:
