@@ -180,8 +180,8 @@ def _loadCase(row: AuditRow, files: tuple[Path, Path, Path]) -> tuple[Any, Any, 
     loaded: list[Any] = []
     try:
         loaded.append(slicer.util.loadVolume(str(files[0]), {"name": row.case, "show": False}))
-        names = (_("{} annotation"), _("{} proposed"))
-        for path, name in zip(files[1:], names):
+        names = (_("{} proposed"), _("{} annotation"))  # what comes last is drawn on top: the outlines
+        for path, name in zip(reversed(files[1:]), names):
             node = slicer.util.loadSegmentation(str(path), {"name": name.format(row.case)})
             node.SetReferenceImageGeometryParameterFromVolumeNode(loaded[0])
             loaded.append(node)
@@ -189,7 +189,8 @@ def _loadCase(row: AuditRow, files: tuple[Path, Path, Path]) -> tuple[Any, Any, 
         for node in loaded:
             remove(node)
         raise JobError(row.case, _("it cannot be loaded ({})").format(error), _("Check the case's files")) from error
-    return tuple(loaded)
+    volume, proposal, annotation = loaded
+    return volume, annotation, proposal
 
 
 def _fingerprint(node: Any) -> list[tuple[str, str, int]]:

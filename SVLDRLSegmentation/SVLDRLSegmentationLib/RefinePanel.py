@@ -201,8 +201,9 @@ class RefinePanel(VTKObservationMixin):
             self.jobBar.forgetFailure()
         self.ui.outputComboBox.enabled = self.ui.segmentationSelector.currentNode() is not None
         if self.task is not None:
-            self.ui.applyButton.text = _("Cancel")
-            setReady(self.ui.applyButton, "", _("Stop the refinement. The scene stays as it is."))
+            stopping = _("It stops after the step that it is at.") if self.task.cancelling else ""
+            self.ui.applyButton.text = _("Cancelling...") if stopping else _("Cancel")
+            setReady(self.ui.applyButton, stopping, _("Stop the refinement. The scene stays as it is."))
         else:
             self.ui.applyButton.text = _("Refine segmentation")
             setReady(self.ui.applyButton, self._missing(), _("Refine the ticked segments with the chosen model."))
@@ -212,6 +213,8 @@ class RefinePanel(VTKObservationMixin):
     def _onApply(self) -> None:
         if self.task is not None:
             self.task.cancel()
+            self.jobBar.cancelling()
+            self._showReady()
             return
         self.resultBox.setBusy(True)
         self.jobBar.begin(_("Starting"))

@@ -12,6 +12,9 @@ import qt
 import slicer
 from panel_tools import loadCase, makeTiny, panel, press, tinyCases, writeCases  # noqa: F401
 from SVLDRLSegmentationLib.Job import Job
+from SVLDRLSegmentationLib.Problem import Problem
+from SVLDRLSegmentationLib.SceneCases import pairsOfScene
+from SVLDRLSegmentationLib.TrainingResult import readBeliefs
 
 
 @pytest.fixture
@@ -36,6 +39,10 @@ def settingsOf(tab: Any) -> dict[str, Any]:
     return json.loads((tab.folder / "run.json").read_text(encoding="utf-8"))
 
 
+def readReliability(folder: Path) -> list[dict[str, Any]]:
+    return json.loads((folder / "reliability.json").read_text(encoding="utf-8"))["cases"]
+
+
 @pytest.mark.worker
 def test_train_pause_resume_and_refine_with_the_model(bench: Any, panel: Any, train: Any, tinyCases: Path) -> None:  # noqa: F811
     ui = train.ui
@@ -49,6 +56,7 @@ def test_train_pause_resume_and_refine_with_the_model(bench: Any, panel: Any, tr
     bench.waitFor(lambda: train.task.metrics, 90)
     press(ui.pauseButton)
     assert ui.pauseButton.text == "Resume"
+    assert train.jobBar.ui.statusLabel.text.startswith("Paused")
     assert train.task.paused
     assert train.task.job.running
     press(ui.pauseButton)
@@ -61,6 +69,14 @@ def test_train_pause_resume_and_refine_with_the_model(bench: Any, panel: Any, tr
     assert config["stages"] == {"warm_up": 0.5, "transition": 0.25, "full_rl": 0.25}
     assert bars[0].value == bars[2].value == 1000
     assert "The model is ready" in ui.jobPlace.findChild(qt.QLabel, "statusLabel").text
+    assert re.search(r"Dice on held-out cases.*: 0(\.\d+)?", ui.qualityLabel.text)
+    assert not ui.qualityLabel.isHidden()
+    weights = {row["case"]: row["weight"] for row in readReliability(train.folder)}
+    believed = dict(zip(rowTexts(ui.caseTable, 1), rowTexts(ui.caseTable, 3), strict=True))
+    assert believed["case_002"] == "verified"
+    assert sorted(name for name, text in believed.items() if text == "held out") == sorted(set(believed) - set(weights))
+    for name in set(weights) - {"case_002"}:
+        assert believed[name].startswith(f"{weights[name]:.2f}")
 
     press(ui.curvesButton)
     chart, table = train.curves.chartNode, train.curves.tableNode
@@ -104,6 +120,7 @@ def test_leave_come_back_cancel_and_go_on_after_a_restart(bench: Any, panel: Any
     bench.waitFor(lambda: task.metrics, 90)
     press(train.ui.cancelButton)
     assert not train.ui.cancelButton.enabled
+    assert train.jobBar.ui.statusLabel.text.startswith("Cancelling...")
     bench.waitFor(lambda: train.task is None, 60)
     assert train.model is None
     assert not train.ui.resumeFrame.isHidden()
@@ -237,3 +254,68 @@ def test_presets_tell_their_steps(train: Any) -> None:
     ui.presetComboBox.currentIndex = ui.presetComboBox.findText("demo")
     assert train.parameters.preset == "demo"
     assert ui.transitionSpinBox.text == "24 (preset)"
+
+
+def test_what_a_training_says_of_labels_and_quality_is_shown(train: Any, tmp_path: Path) -> None:
+    """The files of a training, as the core writes them; cases that it does not know were held out."""
+    run = tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    rows = [
+        {"case": "case_001", "weight": 0.034, "verified": False, "why": "its border lies 4.1 mm inside the edge"},
+        {"case": "case_002", "weight": 1.0, "verified": True},
+    ]
+    (run / "reliability.json").write_text(json.dumps({"rule": "", "warnings": [], "cases": rows}))
+    careful = "heart: no case was held out; the mask agents are 2.0 times as careful."
+    numbers = "## Numbers\n\n- Dice on held-out cases: 0.83"
+    card = f"# Heart\n\n{numbers}\n\n## Warnings\n\n- {careful}\n\n## Limits\n\nMany.\n"
+    (run / "model" / "MODEL_CARD.md").write_text(card)
+    train.folder, train.model = run, run / "model"
+    train._showQuality()
+    assert rowTexts(train.ui.caseTable, 3) == ["0.03: its border lies 4.1 mm inside the edge", "verified", "held out"]
+    assert not train.ui.caseTable.isColumnHidden(3)
+    assert train.ui.qualityLabel.text.split("\n") == [
+        "Dice on held-out cases: 0.83", careful, "1 of 2 labels were doubted; the column Believed above says why.",
+    ]  # fmt: skip
+    train.parameters.dataPath = ""
+    assert train.ui.caseTable.isColumnHidden(3)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "reason"),
+    [
+        ({"edge": 3.2, "blur": 1.5, "bias_mm": 2.0}, "the image's edge lies off its border"),
+        ({"edge": 0.4, "blur": 1.5, "bias_mm": 2.0}, "the image is blurred along its border"),
+        ({"edge": 0.4, "blur": 0.5, "bias_mm": -2.04}, "the network draws the border 2.0 mm further inside"),
+    ],
+)
+def test_a_training_that_gave_no_reason(tmp_path: Path, numbers: dict[str, float], reason: str) -> None:
+    rows = [{"case": "a", "weight": 0.1, "verified": False, **numbers}]
+    (tmp_path / "reliability.json").write_text(json.dumps({"cases": rows}))
+    assert readBeliefs(tmp_path)["a"].text() == f"0.10: {reason}"
+    (tmp_path / "reliability.json").write_text("{")
+    assert readBeliefs(tmp_path) == {}
+
+
+def test_problems_of_validation_cases_are_told_too(train: Any) -> None:
+    """The table lists the cases to learn from; what is wrong elsewhere must not go without a word."""
+    train.cases._onChecked([Problem("case_900", "error", "case_900.nrrd", "it is cut short", "Export it again")])
+    assert train.ui.checkLabel.text.split("\n") == [
+        "3 cases: 1 errors, 0 warnings. Select a case to read them.",
+        "case_900: case_900.nrrd: it is cut short. Export it again",
+    ]  # fmt: skip
+
+
+@pytest.mark.worker
+def test_the_check_of_the_scene_advises_what_the_panel_can_do(
+    train: Any, phantomVolume: Any, phantomSegmentation: Any
+) -> None:
+    problems = train.logic.check([(phantomVolume, phantomSegmentation)])
+    assert [problem for problem in problems if "validation" in problem.why + problem.do] == []
+
+
+def test_a_label_map_is_no_image_of_a_case(bench: Any, phantomVolume: Any, phantomSegmentation: Any) -> None:
+    labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    slicer.modules.volumes.logic().CreateLabelVolumeFromVolume(slicer.mrmlScene, labels, phantomVolume)
+    assert pairsOfScene() == [(phantomVolume, phantomSegmentation)]
+    phantomSegmentation.SetReferenceImageGeometryParameterFromVolumeNode(labels)
+    assert pairsOfScene() == []
