@@ -12,6 +12,7 @@ from typing import Any
 from jsonargparse import ActionConfigFile, ArgumentParser
 
 from .config import Config, config_to_dict, preset_names, read_overrides
+from .config_building import lay_override
 from .errors import Cancelled, InputError, in_plain_words, memory_error
 from .events import Listener, stdout_listener
 from .job_control import JobControl, cancel_on_signals, listen_to_stdin
@@ -141,32 +142,11 @@ def _train(values: dict[str, Any], control: JobControl) -> int:
     settings = values.pop("settings")
     overrides = read_overrides(settings) if settings else {}
     for text in values.pop("set"):
-        _lay(overrides, text)
+        lay_override(overrides, text)
     values["verified"] = values["verified"] or None  # not given: on resuming, as it was
     model = train(**values, overrides=overrides, listeners=listeners, control=control)
     _say(f"Model: {model}", listeners)
     return 0
-
-
-def _lay(tree: dict[str, Any], text: str) -> None:
-    """Lay one `section.key=value` over a tree of overrides."""
-    import json
-
-    name, sign, value = text.partition("=")
-    section, dot, key = name.partition(".")
-    if not (sign and dot):
-        raise InputError(f"--set {text}", "it is not of the form section.key=value", "E.g. --set train.steps=1000")
-    try:
-        parsed = json.loads(value)
-    except RecursionError as error:
-        raise InputError(f"setting {name}", "its value is nested too deeply", "Correct the value") from error
-    except ValueError:
-        parsed = value
-    if not isinstance(tree.setdefault(section, {}), dict):
-        raise InputError(
-            f"setting {section}", f"{tree[section]!r} is no group of settings", "Correct the settings file"
-        )
-    tree[section][key] = parsed
 
 
 def _define_refine(sub: ArgumentParser) -> None:

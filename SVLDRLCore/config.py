@@ -13,8 +13,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from .config_building import LARGEST_SEED, build, check_values, merge, number, read_json_object
+from .config_building import LARGEST_SEED, build, check_values, merge, number
 from .errors import InputError
+from .strict_json import read_json_object
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -353,7 +354,7 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 
 def read_overrides(path: Path | str) -> dict[str, Any]:
     """A JSON file of overrides."""
-    return read_json_object(path, 'Write {"train": {"steps": 100}}')
+    return read_json_object(Path(path), 'Write {"train": {"steps": 100}}')
 
 
 def with_values(config: Config, **sections: dict[str, Any]) -> Config:

@@ -7,7 +7,6 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import field, fields, is_dataclass
-from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .errors import InputError
@@ -42,21 +41,27 @@ def require_number(name: str, value: Any, low: float, high: float, whole: bool =
         raise InputError(name, f"{shown(value)} lies outside {low:g} to {high:g}", f"Give {low:g} to {high:g}")
 
 
-def read_json_object(path: Path | str, do: str) -> dict[str, Any]:
-    """The object in a JSON file.
+def lay_override(tree: dict[str, Any], text: str) -> None:
+    """Lay one `section.key=value`, its value as JSON or plain text, over a tree of overrides.
 
     Raises:
-        InputError: it cannot be read, or holds something else (`do` tells what to write).
+        InputError: it is of another form.
     """
+    name, sign, value = text.partition("=")
+    section, dot, key = name.partition(".")
+    if not (sign and dot):
+        raise InputError(f"--set {text}", "it is not of the form section.key=value", "E.g. --set train.steps=1000")
     try:
-        tree = json.loads(Path(path).read_text("utf-8-sig"))
+        parsed = json.loads(value)
     except RecursionError as error:
-        raise InputError(str(path), "it is nested too deeply", "Mend the file") from error
-    except (OSError, ValueError) as error:
-        raise InputError(str(path), f"it cannot be read as JSON ({error})", "Mend the file") from error
-    if not isinstance(tree, dict):
-        raise InputError(str(path), "it holds no JSON object", do)
-    return tree
+        raise InputError(f"setting {name}", "its value is nested too deeply", "Correct the value") from error
+    except ValueError:
+        parsed = value
+    if not isinstance(tree.setdefault(section, {}), dict):
+        raise InputError(
+            f"setting {section}", f"{tree[section]!r} is no group of settings", "Correct the settings file"
+        )
+    tree[section][key] = parsed
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ..config_building import LARGEST_SEED, build, merge, number, read_json_object, require_text, shown
+from ..config_building import LARGEST_SEED, build, merge, number, require_text, shown
 from ..errors import InputError
 from ..methods.registry import METHODS, load_method_config
+from ..strict_json import read_json_object
 
 DATA_VARIABLE = "SVLDRL_DATA"
 CLEAN = "clean"
@@ -89,7 +90,7 @@ def read_settings(path: str | Path) -> BenchmarkSettings:
     Raises:
         InputError: it is no JSON object, or has an unknown key or a value that cannot be used, by name.
     """
-    return settings_from_dict(read_json_object(path, "See docs/benchmark.md for an example"))
+    return settings_from_dict(read_json_object(Path(path), "See docs/benchmark.md for an example"))
 
 
 def settings_from_dict(tree: Mapping[str, Any]) -> BenchmarkSettings:

@@ -22,13 +22,14 @@ from ..atomic_files import write_json_atomically
 from ..benchmarking.plan import Job, first_difference, plan_jobs, plan_runs, recipe
 from ..benchmarking.results import write_results
 from ..benchmarking.settings import BenchmarkSettings, datalist_path, read_settings
-from ..config_building import read_json_object, require_number
+from ..config_building import require_number
 from ..data.datalist import Case, DataList, load_datalist
 from ..errors import InputError
 from ..events import EventLog, Listener, failures_told
 from ..file_places import require_output_folder
 from ..job_control import JobControl
 from ..learning.checkpoints import FolderLock
+from ..strict_json import read_json_object
 from .benchmark_folder import BenchmarkFolder, result_rows
 from .benchmark_jobs import on_one_grid
 from .benchmark_known import TAKEN_OVER, give_up_needed, read_known, take_over

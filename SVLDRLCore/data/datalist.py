@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from SVLDRLCore.atomic_files import made_folder, write_json_atomically
-from SVLDRLCore.data.datalist_keys import is_file, several_raters, unused_case_keys, unused_list_keys
+from SVLDRLCore.data.datalist_keys import BEGIN, is_file, several_raters, unused_case_keys, unused_list_keys
 from SVLDRLCore.data.dataset_folders import CHANNEL, channel_files, folder_content, listed_by_nnunet, stem_of
 from SVLDRLCore.data.label_tables import IGNORE, parse_label_table
-from SVLDRLCore.data.strict_json import read_json_object, short
 from SVLDRLCore.data.volume_headers import volume_suffix
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.strict_json import read_json_object, short
 
 _UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f\ud800-\udfff]|^[. ]|[. ]$')  # for file names, on some system
 _LISTS = ("training", "validation")
@@ -80,7 +80,7 @@ def load_datalist(path: str | Path) -> DataList:
     if path.is_dir():
         path, content, notes = folder_content(path)
     else:
-        content = read_json_object(path)
+        content = read_json_object(path, BEGIN, "datalist")
     content = listed_by_nnunet(content)
     unused = set(unused_list_keys(content, path))
     do = 'List the cases as {"training": [{"image": ..., "label": ...}], "validation": [...]}'

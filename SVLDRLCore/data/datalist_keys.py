@@ -10,10 +10,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from SVLDRLCore.data.strict_json import short
 from SVLDRLCore.data.volume_headers import SUFFIXES
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.strict_json import short
 
+BEGIN = 'Begin with {"labels": ..., "training": ...}'
 LIST_KEYS = {"labels", "name", "regions", "regions_class_order", "training", "validation"}
 CASE_KEYS = {"image", "label", "name", "verified"}
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from SVLDRLCore.data.datalist_keys import is_file, several_raters
+from SVLDRLCore.data.datalist_keys import BEGIN, is_file, several_raters
 from SVLDRLCore.data.label_tables import parse_label_table
-from SVLDRLCore.data.strict_json import read_json_object, short
 from SVLDRLCore.data.volume_headers import SUFFIXES, volume_suffix
 from SVLDRLCore.data.volumes import read_label
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.strict_json import read_json_object, short
 
 CHANNEL = re.compile(r"_\d{4}$")
 """nnU-Net's mark of a channel at the end of a file's name; also how many data sets number their cases."""
@@ -35,7 +35,7 @@ def folder_content(folder: Path) -> tuple[Path, dict[str, Any], list[str]]:
     Raises InputError for a folder of something else, images and labels that do not match, and several raters' labels.
     """
     description = folder / "dataset.json"
-    content = read_json_object(description) if is_file(description) else {}
+    content = read_json_object(description, BEGIN, "datalist") if is_file(description) else {}
     if content.get("training") or isinstance(content.get("dataset"), dict):
         return description, content, []
     images, labels = folder / "imagesTr", folder / "labelsTr"
@@ -78,7 +78,7 @@ def ignored_value_beside(labels: Path) -> int | None:
     description = labels.absolute().parent / "dataset.json"
     if not labels.name.startswith("labels") or not is_file(description):
         return None
-    return parse_label_table(read_json_object(description), description).ignore
+    return parse_label_table(read_json_object(description, BEGIN, "datalist"), description).ignore
 
 
 def channel_files(image: Path, content: Mapping[str, Any], where: str, path: Path) -> list[Path]:

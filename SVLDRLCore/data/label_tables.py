@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from SVLDRLCore.data.strict_json import short
 from SVLDRLCore.data.structures import drawable_values, structures_of
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.strict_json import short
 
 MAX_LABEL = 255
 IGNORE = "ignore"

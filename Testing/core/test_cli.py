@@ -180,13 +180,14 @@ def test_all_options_of_train_arrive(monkeypatch) -> None:
         [
             "d.json", "--output", "run", "--preset", "left_atrium", "--method", "supervised", "--reading", "corrected",
             "--verified", "a", "b", "--clean-list", "c.json", "--initial-model", "m", "--resume",
+            "--skip-bad-cases",
         ],
     )  # fmt: skip
     kept = {key: value for key, value in got.items() if key not in ("listeners", "control")}
     assert kept == {
         "datalist": "d.json", "output": "run", "preset": "left_atrium", "method": "supervised",
         "reading": "corrected", "overrides": {}, "verified": ["a", "b"], "clean_list": "c.json",
-        "initial_model": "m", "resume": True,
+        "initial_model": "m", "resume": True, "skip_bad_cases": True,
     }  # fmt: skip
 
 

@@ -15,15 +15,15 @@ MOST_DIGITS = 30
 """Longest whole number; Python itself refuses more than 4,300 digits, after reading them."""
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
+def read_json_object(path: Path, do: str, kind: str = "file") -> dict[str, Any]:
+    """The JSON object in a file; `do` tells what to write where it holds something else, `kind` what the file is.
 
     Raises InputError for what is no JSON (NaN and infinite numbers are none), a key that appears twice, text that
     holds half of a character (lone surrogates), numbers of very many digits, and very deep nesting.
     """
     try:
         if not path.is_file():
-            raise InputError(str(path), "there is no such datalist", "Check the path")
+            raise InputError(str(path), f"there is no such {kind}", "Check the path")
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         raise InputError(ascii(str(path)), f"it cannot be read ({error})", "Check the path and its rights") from error
@@ -32,7 +32,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(str(path), f"it is not valid JSON ({error})", "Correct it in a text editor") from error
     if not isinstance(content, dict):
-        raise InputError(str(path), "it is not a JSON object", 'Begin with {"labels": ..., "training": ...}')
+        raise InputError(str(path), "it is not a JSON object", do)
     _refuse_odd_values(content, path)
     return content
 
@@ -66,7 +66,7 @@ def _refuse_odd_values(content: dict[str, Any], path: Path) -> None:
             raise InputError(str(path), f"it is nested more than {MOST_LEVELS} levels deep", "Make it flatter")
         if isinstance(value, dict):
             for key, item in value.items():
-                _refuse_half_characters(key, "a key", path)
+                _refuse_half_characters(key, f"a key of {where or 'the object'}", path)
                 waiting.append((f"{where}.{key}" if where else key, item, level + 1))
         elif isinstance(value, list):
             waiting += [(f"{where}[{index}]", item, level + 1) for index, item in enumerate(value)]
