@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 
 from .AuditRow import AuditRow
 from .AuditTask import AuditTask, readAudit
+from .CoreLocation import coreFolder
 from .JobError import JobError
 from .ModelList import ModelList
 
@@ -97,6 +98,7 @@ class AuditLogic:
                     raise OSError(_("Slicer could not write it"))
             else:
                 shutil.copyfile(row.corrected, temporary)
+            _requireWhole(temporary)
             os.replace(temporary, target)
         except OSError as error:
             temporary.unlink(missing_ok=True)
@@ -112,6 +114,20 @@ class AuditLogic:
             for node in nodes:
                 slicer.mrmlScene.RemoveNode(node)
         self._shown = None
+
+
+def _requireWhole(path: Path) -> None:
+    """OSError unless a label map that was just written came back from the disk: Slicer does not notice a full one."""
+    coreFolder()
+    from SVLDRLCore.data.file_integrity import check_file
+    from SVLDRLCore.errors import InputError
+
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    try:
+        check_file(path)
+    except InputError as error:
+        raise OSError(error.why) from error
 
 
 def _loadCase(row: AuditRow) -> tuple[Any, Any, Any]:

@@ -11,7 +11,10 @@ import pytest
 import slicer
 from small_models import trainSmallModel
 from SVLDRLSegmentationLib.AuditLogic import AuditLogic, readAudit
+from SVLDRLSegmentationLib.AuditRow import AuditRow
 from SVLDRLSegmentationLib.JobError import JobError
+
+from SVLDRLCore.data.volumes import Geometry, write_label
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,20 @@ def test_audit_load_accept(bench: Any, audited: tuple[Path, Path], tmp_path: Pat
     third.corrected.unlink()
     with pytest.raises(JobError, match="no such file"):
         AuditLogic().load(third)
+
+
+def test_a_copy_that_is_cut_by_a_full_disk_is_no_correction(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask = np.zeros((4, 5, 6), np.uint8)
+    label, corrected = (write_label(tmp_path / name, mask, Geometry(mask.shape)) for name in ("a.nrrd", "b.nrrd"))
+    row = AuditRow("a", "organ", 1.0, "leak", (0.0, 0.0, 0.0), 1.0, label, label, corrected)
+    monkeypatch.setattr(shutil, "copyfile", lambda source, target: target.write_bytes(source.read_bytes()[:-1]))
+    with pytest.raises(JobError, match=r"cut off|damaged"):
+        AuditLogic().accept(row)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nrrd", "b.nrrd"]
+    monkeypatch.undo()
+    assert AuditLogic().accept(row).read_bytes() == corrected.read_bytes()
 
 
 def test_an_audit_that_is_none(bench: Any, tmp_path: Path) -> None:
