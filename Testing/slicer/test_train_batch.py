@@ -11,10 +11,20 @@ from typing import Any
 import pytest
 import slicer
 from small_models import TINY, phantomData, waitUntil
+from SVLDRLSegmentationLib.JobError import JobError
 from SVLDRLSegmentationLib.TrainBatchLogic import TrainBatchLogic
 from SVLDRLSegmentationLib.TrainLogic import TrainLogic
 
 pytestmark = pytest.mark.worker
+
+
+def test_the_summary_is_no_formula_and_needs_a_place(bench: Any, tmp_path: Path) -> None:
+    job = {"cases": tmp_path / "none.json", "outputFolder": tmp_path / "a", "modelName": "=1+1"}
+    TrainBatchLogic(TrainLogic()).trainBatch([job], tmp_path / "new" / "s.csv")
+    with (tmp_path / "new" / "s.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["'=1+1"]
+    with pytest.raises(JobError, match="could not be written whole"):
+        TrainBatchLogic(TrainLogic()).trainBatch([job], tmp_path / "new" / "s.csv" / "t.csv")
 
 
 def test_a_batch_goes_on_after_a_failure_and_again(bench: Any, phantomData: Path, tmp_path: Path) -> None:
