@@ -17,9 +17,9 @@ MT_STRENGTHS_MM = {"mild": (0.6, 4.4), "strong": (3.0, 8.0)}
 SLOPPY_AMPLITUDE_MM = (1.5, 4.0)
 SLOPPY_SMOOTHNESS_MM = 10.0
 
-FEWEST_FACES = 0.05
-"""An axis that a smaller share of a border's area lies across says nothing of the border. A tube through all slices has
-none of it across them; one that ends inside the image, eight times as long as wide, a twentieth."""
+FEWEST_FACES = 0.125
+"""Axes across which a smaller share of a border's area lies do not speak for it. A compact body has a third of its
+border across each axis, a tube three times as long as wide an eighth at its ends, one through all slices nothing."""
 
 
 def border_spacing(mask: np.ndarray, spacing_dhw: Sequence[float]) -> tuple[float, ...]:
