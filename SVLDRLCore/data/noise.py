@@ -27,7 +27,8 @@ def border_spacing(mask: np.ndarray, spacing_dhw: Sequence[float]) -> tuple[floa
 
     `signed_distance` puts the surface half of the least spacing from the voxels beside it. That is wrong where the
     border never crosses the finest axis; along such an axis the mask does not change, and its spacing means nothing.
-    The spacing itself where the border crosses the finest axis, or where there is none.
+    The thickness of a single slice means nothing either. The spacing itself where the border crosses the finest axis,
+    or where there is none.
 
     Args:
         mask: boolean (D, H, W); where the image ends there is no border.
@@ -37,7 +38,7 @@ def border_spacing(mask: np.ndarray, spacing_dhw: Sequence[float]) -> tuple[floa
         area = np.array([np.count_nonzero(np.diff(mask, axis=axis)) for axis in range(mask.ndim)]) / spacing
         if area.any():
             finest = next(s for s in np.unique(spacing) if area[spacing <= s].sum() >= FEWEST_FACES * area.sum())
-            return tuple(max(float(s), float(finest)) for s in spacing_dhw)
+            return tuple(float(finest if n == 1 else max(s, finest)) for s, n in zip(spacing_dhw, mask.shape))
     return tuple(spacing_dhw)
 
 
