@@ -19,9 +19,9 @@ MT_STRENGTHS_MM = {"mild": (0.6, 4.4), "strong": (3.0, 8.0)}
 SLOPPY_AMPLITUDE_MM = (1.5, 4.0)
 SLOPPY_SMOOTHNESS_MM = 10.0
 
-FEWEST_FACES = 0.05
-"""An axis that a smaller share of a border's area lies across says nothing of the border. A tube through all slices has
-none of it across them; one that ends inside the image, eight times as long as wide, a twentieth."""
+FEWEST_FACES = 0.125
+"""Axes across which a smaller share of a border's area lies do not speak for it. A compact body has a third of its
+border across each axis, a tube three times as long as wide an eighth at its ends, one through all slices nothing."""
 
 
 def border_spacing(mask: np.ndarray, spacing_dhw: Sequence[float]) -> tuple[float, ...]:
@@ -29,7 +29,8 @@ def border_spacing(mask: np.ndarray, spacing_dhw: Sequence[float]) -> tuple[floa
 
     `signed_distance` puts the surface half of the least spacing from the voxels beside it. That is wrong where the
     border never crosses the finest axis; along such an axis the mask does not change, and its spacing means nothing.
-    The spacing itself where the border crosses the finest axis, or where there is none.
+    The thickness of a single slice means nothing either. The spacing itself where the border crosses the finest axis,
+    or where there is none.
 
     Args:
         mask: boolean (D, H, W); where the image ends there is no border.
@@ -39,7 +40,7 @@ def border_spacing(mask: np.ndarray, spacing_dhw: Sequence[float]) -> tuple[floa
         area = np.array([np.count_nonzero(np.diff(mask, axis=axis)) for axis in range(mask.ndim)]) / spacing
         if area.any():
             finest = next(s for s in np.unique(spacing) if area[spacing <= s].sum() >= FEWEST_FACES * area.sum())
-            return tuple(max(float(s), float(finest)) for s in spacing_dhw)
+            return tuple(float(finest if n == 1 else max(s, finest)) for s, n in zip(spacing_dhw, mask.shape))
     return tuple(spacing_dhw)
 
 

@@ -271,6 +271,47 @@ def test_intensities():
             in_range(odd, UNIT)
 
 
+PADDINGS = {
+    "slab": lambda d, h, w: w < 10,
+    "circle": lambda d, h, w: np.hypot(h - 20, w - 20) > 19,
+    "slices": lambda d, h, w: d < 1,
+    "corner": lambda d, h, w: h + w < 12,
+}
+
+
+@pytest.mark.parametrize("value", [-3024, -2000, -32768, 32767])
+@pytest.mark.parametrize("kind", PADDINGS)
+def test_percentiles_are_those_of_the_body_and_not_of_the_padding(kind, value):
+    rng = np.random.default_rng(0)
+    body = rng.normal(40, 60, (20, 40, 40)).astype(np.float32)
+    body[:, :12] = rng.normal(-1000, 8, (20, 12, 40))  # air
+    outside = PADDINGS[kind](*np.indices(body.shape))
+    padded = np.where(outside, np.float32(value), body)
+    grid = Geometry(body.shape)
+    array = prepare_image([Volume(padded, grid)], None, Intensity()).array[0]
+    low, high = np.percentile(body[~outside], (1, 99.5))
+    expected = np.clip((padded - low) / (high - low), 0, 1)
+    np.testing.assert_allclose(array, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", PADDINGS)
+def test_the_usual_backgrounds_are_no_padding(kind):
+    """0 in MR, air in CT, the least value of a standardised image: nothing changes, to the bit."""
+    rng = np.random.default_rng(1)
+    tissue = rng.gamma(9, 40, (20, 40, 40)).astype(np.float32)
+    outside = PADDINGS[kind](*np.indices(tissue.shape))
+    mr = np.where(outside, 0, tissue)
+    strong = np.where(outside, 0, 4000 + tissue)
+    standardised = (mr - mr[~outside].mean()) / mr[~outside].std()
+    ct = np.where(outside, -1024, rng.choice([-1000, 0, 60, 300], tissue.shape) + rng.normal(0, 9, tissue.shape))
+    two_values = np.where(outside, -1.0, 1.0)
+    for array in (a.astype(np.float32) for a in (mr, strong, standardised, ct, two_values)):
+        low, high = (float(p) for p in np.percentile(array, (1, 99.5)))
+        expected = np.clip((array - np.float32(low)) / np.float32(high - low), 0, 1)
+        found = prepare_image([Volume(array, Geometry(array.shape))], None, Intensity()).array[0]
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_each_channel_has_its_own_percentiles():
     a, b = (
         np.linspace(0, 1, 64, dtype=np.float32).reshape(4, 4, 4),
