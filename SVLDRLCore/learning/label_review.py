@@ -153,7 +153,7 @@ class LabelReview:
         cues, drawn = [], []
         predicted = predict_cases(network, self.cases, self.config, self.nested, self.device, self.between)
         for done, ((case, probabilities), seen) in enumerate(zip(predicted, self._seen_in_images()), start=1):
-            cues.append(label_cues(probabilities, case.masks.numpy(), case.spacing_dhw, *seen))
+            cues.append(label_cues(probabilities, case.masks.numpy(), case.spacing_dhw, *seen, nested=self.nested))
             drawn.append(_dice_of_shown(probabilities, case.masks.numpy() > 0))
             self.events.progress(done, len(self.cases), "reviewing labels")
         earlier = self.weights if self.inverted else None

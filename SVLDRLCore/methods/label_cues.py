@@ -52,7 +52,8 @@ class Cues:
     """What one label looks like from the network's side (the mean over its structures), and from the image's.
 
     `edges_mm`: where the image's edge lies to the border; `sharpness`: how sharp it is there (`edge_sharpness`);
-    `by_structure`: None for one that the label lacks; `predicted_mm3`: volumes that the network draws, one a structure.
+    `by_structure`: None for one that the label lacks; `predicted_mm3`: volumes of each that the network draws
+    where the label has no other one.
     """
 
     bias_mm: float
@@ -70,6 +71,7 @@ def label_cues(
     spacing_dhw: tuple[float, ...],
     edges_mm: PerStructure = (),
     sharpness: PerStructure = (),
+    nested: bool = False,
 ) -> Cues:
     """Cues of one case; those of an empty label are 0.
 
@@ -77,10 +79,14 @@ def label_cues(
         probabilities: predicted, (C, D, H, W); without them bias and fit are 0.
         masks: the label's, (C, D, H, W).
         edges_mm, sharpness: from `label_edges` and `label_sharpness`, the same at every look.
+        nested: structures may lie in each other; else what is drawn over another one of the label is only another name.
     """
     drawn = [(c, m) for c, m in enumerate(masks.astype(bool)) if m.any()]
     voxel_mm3 = float(np.prod(spacing_dhw))
-    predicted = () if probabilities is None else tuple(voxel_mm3 * int((p > 0.5).sum()) for p in probabilities)
+    predicted: tuple[float, ...] = ()
+    if probabilities is not None:
+        elsewhere = [np.delete(masks, c, axis=0).any(axis=0) & (not nested) for c in range(len(masks))]
+        predicted = tuple(voxel_mm3 * int(((p > 0.5) & ~other).sum()) for p, other in zip(probabilities, elsewhere))
     each: list[StructureCues | None] = [None] * len(masks)
     if not drawn:
         return Cues(0.0, 0.0, 0.0, by_structure=tuple(each), predicted_mm3=predicted)
