@@ -54,7 +54,8 @@ def corrupt(
 
     `mt`: each chosen case is eroded or dilated (`strength` mild 0.6 to 4.4 mm, strong 3 to 8 mm). `sloppy`: each has
     an irregular border and lacks `left_out` of its slices (`data.noise.sloppy_noise`). `sfda`: a model trained on
-    `source_cases` of the other cases until its labels reach Dice 0.70 to 0.75 labels the chosen ones.
+    `source_cases` of the other cases until its labels reach Dice 0.70 to 0.75 labels the chosen ones. `mt` and
+    `sloppy` move what lies in another structure with it: the regions of `preset`, else what a label map shows.
     `corruption.json` holds the Dice of each corrupted label against the original. The new list has no validation
     list: nothing clean is within a training's reach.
 
@@ -124,9 +125,10 @@ def _corrupt(
     chosen = sorted(order[: round(ratio * len(order))])
     events.emit("started", job="corrupt", output=str(output))
     if noise != "sfda":
-        change = partial(morphological_noise, strength=strength)
+        regions = _regions(preset, listed)
+        change = partial(morphological_noise, strength=strength, regions=regions)
         if noise == "sloppy":
-            change = partial(sloppy_noise, left_out=left_out)
+            change = partial(sloppy_noise, left_out=left_out, regions=regions)
         noisy = _redrawn(listed, chosen, change, rng, events, control)
         steps = None
     else:
@@ -153,6 +155,13 @@ def _corrupt(
     path = _write(listed, chosen, noisy, about, output)
     events.emit("finished", datalist=str(path), mean_label_dice=float(np.mean(dice)) if dice else 1.0)
     return path
+
+
+def _regions(preset: str, listed: DataList) -> dict[str, tuple[int, ...]] | None:
+    """The preset's nested regions, where they are made of this list's labels."""
+    regions = load_config(preset, "corrected").data.regions
+    known = {value for members in regions.values() for value in members} <= set(listed.labels) if regions else False
+    return dict(regions) if known else None
 
 
 def _redrawn(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,12 +27,6 @@ class Part:
     def members(self) -> tuple[int, ...]:
         """Its values and those of all that lies in it: the whole."""
         return (*self.own, *(value for part in self.inner for value in part.members))
-
-    def within(self) -> Iterator[Part]:
-        """All that lies in it, however deep."""
-        for part in self.inner:
-            yield part
-            yield from part.within()
 
 
 def parts_of(

@@ -114,7 +114,8 @@ def morphological_noise(
     noisy = np.zeros_like(label)
     for part in parts_of(label, spacing_dhw, regions):
         free = (np.isin(label, part.members) | (label == 0)) & (noisy == 0)
-        _draw(part, label, noisy, free, spacing_dhw, moved, sign * magnitude)
+        whole = _draw(part, label, free, spacing_dhw, moved, sign * magnitude)
+        noisy = np.where(whole > 0, whole, noisy)
     return noisy
 
 
@@ -123,29 +124,39 @@ Moved = Callable[[np.ndarray, float], np.ndarray]
 
 
 def _draw(
-    part: Part,
-    label: np.ndarray,
-    noisy: np.ndarray,
-    free: np.ndarray,
-    spacing_dhw: tuple[float, ...],
-    moved: Moved,
-    amount: float,
-) -> None:
-    """Draw a part's moved whole into `noisy` where it is `free`, and in it what lies in it.
+    part: Part, label: np.ndarray, free: np.ndarray, spacing_dhw: tuple[float, ...], moved: Moved, amount: float
+) -> np.ndarray | None:
+    """A label map of a part, moved as a whole as far as there is room (`free`), and in it what lies in it.
 
-    Moved by less, as far as needed to leave something of the part and of all that lies in it.
+    Moved by less, as far as needed to leave something of each value. None where even unmoved some has no room.
     """
-    distance = signed_distance(np.isin(label, part.members), spacing_dhw)
-    kept = [np.isin(label, inner.members) for inner in part.within()]
-    while not ((drawn := free & moved(distance, amount)).any() and all((drawn & each).any() for each in kept)):
+    region = np.isin(label, part.members)
+    distance = signed_distance(region, spacing_dhw)
+    while True:
+        drawn = free & moved(distance, amount)
+        if drawn.any():
+            made = _filled(part, label, drawn, spacing_dhw, moved, amount)
+            if made is not None:
+                return made
+        if np.array_equal(drawn, free & region):
+            return None
         amount *= 0.7
-    noisy[drawn] = _own_values(part, label, spacing_dhw)[drawn]
-    taken = np.zeros_like(drawn)
+
+
+def _filled(
+    part: Part, label: np.ndarray, drawn: np.ndarray, spacing_dhw: tuple[float, ...], moved: Moved, amount: float
+) -> np.ndarray | None:
+    """The label map of a part that is `drawn` so; None where one of its values would be lost."""
+    made = np.where(drawn, _own_values(part, label, spacing_dhw), 0).astype(label.dtype)
+    room = drawn.copy()
     for inner in part.inner:
         others = [value for other in part.inner if other is not inner for value in other.members]
-        before = noisy.copy()
-        _draw(inner, label, noisy, drawn & ~taken & ~np.isin(label, others), spacing_dhw, moved, amount)
-        taken |= noisy != before
+        inside = _draw(inner, label, room & ~np.isin(label, others), spacing_dhw, moved, amount)
+        if inside is None:
+            return None
+        made = np.where(inside > 0, inside, made)
+        room &= inside == 0
+    return made if np.isin(part.own, made).all() else None
 
 
 def _own_values(part: Part, label: np.ndarray, spacing_dhw: tuple[float, ...]) -> np.ndarray:
@@ -186,8 +197,7 @@ def sloppy_noise(
     noisy = np.zeros_like(label)
     for part in parts_of(label, spacing_dhw, regions):
         free = (np.isin(label, part.members) | (label == 0)) & (noisy == 0)
-        whole = np.zeros_like(label)
-        _draw(part, label, whole, free, spacing_dhw, moved, amplitude)
+        whole = _draw(part, label, free, spacing_dhw, moved, amplitude)
         cut = np.where(missing, 0, whole)
         left = set(np.unique(cut)) >= set(np.unique(whole))
         noisy = np.where(whole > 0, cut if left else whole, noisy)

@@ -138,7 +138,11 @@ def suspect(
     """
     drawn = np.array([not f.empty for f in findings], bool)
     typical_voxels = float(np.median([f.label_voxels for f in findings if not f.empty] or [1]))
-    suspicions = [_empty(f, float(drawn.mean()), typical_voxels) for f in findings]
+    share = 0.0 if any(v and f.empty for v, f in zip(verified, findings)) else float(drawn.mean())
+    suspicions = [
+        Suspicion(0.0, "empty") if trusted else _empty(finding, share, typical_voxels)
+        for finding, trusted in zip(findings, verified)
+    ]
     chosen = np.flatnonzero(drawn)
     if not len(chosen):
         return suspicions, []
@@ -191,7 +195,10 @@ def _suspect_drawn(
 
 
 def _empty(finding: Findings, share_drawn: float, typical_voxels: float) -> Suspicion:
-    """An empty label: suspect where others have the structure, or where the model finds some of its size."""
+    """An empty label: suspect where others have the structure, or where the model finds some of its size.
+
+    `share_drawn`: of the labels that have it; 0 where a verified one lacks it, which proves that absence happens.
+    """
     size = min(1.0, 2 * finding.found_voxels / typical_voxels)
     return Suspicion(1 - (1 - 0.5 * share_drawn) * (1 - size), "empty")
 

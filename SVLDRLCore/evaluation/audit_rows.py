@@ -13,6 +13,9 @@ from ..data.datalist import Case
 from ..data.volumes import Geometry
 from .audit import Findings, Suspicion, suspect
 
+ABSENT = ("empty", "missing structure")
+"""Kinds of a structure that the label does not have."""
+
 
 @dataclass(frozen=True)
 class AuditRow:
@@ -20,7 +23,7 @@ class AuditRow:
 
     Attributes:
         score: how probably its label is wrong, 0 to 1; None for a case that could not be audited (see `error`).
-        kind: "border shift", "missing part", "leak", "empty", or "error".
+        kind: "border shift", "missing part", "leak", "empty", "missing structure" (the label has others), or "error".
         centroid_ras_mm: of the largest region of that kind; None where there is none.
         volume_ml: of that region.
         image, label, corrected: files; the first image channel; `corrected` is the proposal, "" if there is none.
@@ -58,7 +61,10 @@ class Look:
 def audit_rows(
     looks: Sequence[Look], names: Sequence[str], weights: Mapping[str, float], corrected: Path
 ) -> tuple[list[AuditRow], list[str]]:
-    """Rows of all cases that could be read, and warnings; structures that neither label nor model show are left out."""
+    """Rows of all cases that could be read, and warnings.
+
+    Of several structures, one that neither label nor model show is left out, unless most labels have it.
+    """
     spacing_mm = float(np.median([np.mean(look.geometry.spacing_dhw) for look in looks]))
     rows, warnings = [], []
     for index in looks[0].findings:
@@ -74,19 +80,23 @@ def audit_rows(
             _row(look, index, name, suspicion, weights.get(look.case.name), corrected)
             for look, suspicion in zip(looks, suspicions)
         ]
-    several = len(looks[0].findings) > 1
-    return [row for row in rows if not (several and row.kind == "empty" and row.volume_ml == 0)], warnings
+    if len(looks[0].findings) > 1:
+        usual = {names[i] for i in looks[0].findings if np.mean([look.findings[i].empty for look in looks]) < 0.5}
+        rows = [row for row in rows if row.kind not in ABSENT or row.volume_ml or row.structure in usual]
+    return rows, warnings
 
 
 def _row(look: Look, index: int, name: str, suspicion: Suspicion, weight: float | None, corrected: Path) -> AuditRow:
     finding, case = look.findings[index], look.case
-    region = finding.regions.get(suspicion.kind)
+    region, kind = finding.regions.get(suspicion.kind), suspicion.kind
+    if kind == "empty" and not all(each.empty for each in look.findings.values()):
+        kind = "missing structure"
     voxel_ml = float(np.prod(look.geometry.spacing_dhw)) / 1000.0
     return AuditRow(
         case.name,
         name,
         suspicion.score,
-        suspicion.kind,
+        kind,
         None if region is None else ras(look.geometry, region.centroid_dhw),
         0.0 if region is None else region.voxels * voxel_ml,
         str(case.images[0].resolve()),

@@ -156,8 +156,11 @@ class LabelReview:
             network, self.cases, self.config, self.nested, self.device, self.between, tell=self.events.warn
         )
         for done, ((case, probabilities), seen) in enumerate(zip(predicted, self._seen_in_images()), start=1):
-            cues.append(label_cues(probabilities, case.masks.numpy(), case.spacing_dhw, *seen, ignored=case.ignored))
-            pair = (where_known(maps, case.ignored) for maps in (probabilities > 0.5, case.masks.numpy() > 0))
+            given = case.masks.numpy()
+            cues.append(
+                label_cues(probabilities, given, case.spacing_dhw, *seen, ignored=case.ignored, nested=self.nested)
+            )
+            pair = (where_known(maps, case.ignored) for maps in (probabilities > 0.5, given > 0))
             drawn.append(_dice_of_shown(*pair))
             self.events.progress(done, len(self.cases), "reviewing labels")
         earlier = self.weights if self.inverted else None

@@ -53,7 +53,8 @@ class Cues:
     """What one label looks like from the network's side (the mean over its structures), and from the image's.
 
     `edges_mm`: where the image's edge lies to the border; `sharpness`: how sharp it is there (`edge_sharpness`);
-    `by_structure`: None for one that the label lacks; `predicted_mm3`: volumes that the network draws, one a structure.
+    `by_structure`: None for one that the label lacks; `predicted_mm3`: volumes of each that the network draws
+    where the label has no other one.
     """
 
     bias_mm: float
@@ -72,6 +73,7 @@ def label_cues(
     edges_mm: PerStructure = (),
     sharpness: PerStructure = (),
     ignored: np.ndarray | None = None,
+    nested: bool = False,
 ) -> Cues:
     """Cues of one case; those of an empty label are 0.
 
@@ -80,11 +82,15 @@ def label_cues(
         masks: the label's, (C, D, H, W).
         edges_mm, sharpness: from `label_edges` and `label_sharpness`, the same at every look.
         ignored: boolean (D, H, W), voxels that nobody has labelled; None where all are.
+        nested: structures may lie in each other; else what is drawn over another one of the label is only another name.
     """
     drawn = [(c, m) for c, m in enumerate(where_known(masks.astype(bool), ignored)) if m.any()]
     voxel_mm3 = float(np.prod(spacing_dhw))
-    maps = () if probabilities is None else where_known(probabilities > 0.5, ignored)
-    predicted = tuple(voxel_mm3 * int(p.sum()) for p in maps)
+    predicted: tuple[float, ...] = ()
+    if probabilities is not None:
+        elsewhere = [np.delete(masks, c, axis=0).any(axis=0) & (not nested) for c in range(len(masks))]
+        maps = (where_known((p > 0.5) & ~other, ignored) for p, other in zip(probabilities, elsewhere))
+        predicted = tuple(voxel_mm3 * int(m.sum()) for m in maps)
     each: list[StructureCues | None] = [None] * len(masks)
     if not drawn:
         return Cues(0.0, 0.0, 0.0, by_structure=tuple(each), predicted_mm3=predicted)
