@@ -16,6 +16,7 @@ from .ModelSelector import THIS_CASE, ModelSelector
 from .Parameters import OutputChoice, Parameters
 from .RefineLogic import RefineLogic, RefineResult
 from .RefineResultBox import RefineResultBox
+from .SceneFiles import firstVolume
 from .SegmentChecklist import SegmentChecklist
 from .StageBar import stageText
 from .UserInterface import loadUi, setReady
@@ -53,6 +54,8 @@ class RefinePanel(VTKObservationMixin):
             self.parameters.disconnectGui(self._guiTag)
         self.parameters = parameters
         if parameters is not None:
+            if parameters.inputVolume is None:
+                parameters.inputVolume = firstVolume()
             self._guiTag = parameters.connectGui(self.ui)
             self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
         self._onParameters()

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import slicer
 from slicer.i18n import tr as _
 
-from .EvaluateTask import COMPARED
 from .JobBar import JobBar
 from .JobError import JobError
 from .RefineLogic import RefineLogic, RefineResult
@@ -81,9 +79,6 @@ class RefineResultBox:
 
     def _onCompared(self, tableNode: Any) -> None:
         self._onComparisonCancelled()
-        for earlier in slicer.util.getNodesByClass("vtkMRMLTableNode"):  # choosing a reference again adds no table
-            if earlier is not tableNode and earlier.GetAttribute(COMPARED) == tableNode.GetAttribute(COMPARED):
-                slicer.mrmlScene.RemoveNode(earlier)
         fillTable(self.ui.metricsTable, *beforeAfter(tableNode))
         fitHeight(self.ui.metricsTable)
         self.ui.metricsTable.visible = True

@@ -49,9 +49,3 @@ def pairsOfScene() -> list[tuple[Any, Any]]:
         if volume is not None and not volume.IsA("vtkMRMLLabelMapVolumeNode"):
             pairs.append((volume, segmentation))
     return pairs
-
-
-def firstVolume() -> Any:
-    """The scene's first image; None when there is none. A label map is a scalar volume, too, but no image."""
-    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-    return next((volume for volume in volumes if not volume.IsA("vtkMRMLLabelMapVolumeNode")), None)

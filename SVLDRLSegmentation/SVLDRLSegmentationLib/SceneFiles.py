@@ -48,6 +48,12 @@ def requireVolume(volumeNode: Any) -> None:
         )
 
 
+def firstVolume() -> Any:
+    """The first image of the scene; a label map, or a volume of vectors, is none. None when there is no image."""
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return next((node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode"), None)
+
+
 def requireInScene(node: Any) -> None:
     """Raises JobError when the node was removed, or its scene closed."""
     if node.GetScene() is not slicer.mrmlScene or slicer.mrmlScene.GetNodeByID(node.GetID() or "") is not node:
