@@ -1,13 +1,17 @@
 """SVL-DRL segmentation: refine rough masks, train on imperfect labels, find doubtful annotations."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import slicer
-from slicer import ScriptedLoadableModule as scripted
 from slicer.i18n import tr as _
 from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
 from slicer.util import VTKObservationMixin
 from SVLDRLSegmentationLib.About import acknowledgementText, helpText
 from SVLDRLSegmentationLib.AuditLogic import AuditLogic
@@ -24,11 +28,11 @@ from SVLDRLSegmentationLib.TrainPanel import TrainPanel
 from SVLDRLSegmentationLib.UserInterface import loadUi
 
 
-class SVLDRLSegmentation(scripted.ScriptedLoadableModule):
+class SVLDRLSegmentation(ScriptedLoadableModule):
     """What Slicer lists."""
 
     def __init__(self, parent: Any) -> None:
-        scripted.ScriptedLoadableModule.__init__(self, parent)
+        ScriptedLoadableModule.__init__(self, parent)
         parent.title = _("SVL-DRL Segmentation")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         parent.contributors = ["SVL-DRL contributors"]
@@ -36,17 +40,17 @@ class SVLDRLSegmentation(scripted.ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", registerSampleData)
 
 
-class SVLDRLSegmentationWidget(scripted.ScriptedLoadableModuleWidget, VTKObservationMixin):
+class SVLDRLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """Three tabs, and above them a line when something has to be installed first."""
 
     def __init__(self, parent: Any = None) -> None:
-        scripted.ScriptedLoadableModuleWidget.__init__(self, parent)
+        ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.panels = ()
 
     def setup(self) -> None:
         """Make the panels, when the module is opened first, and anew on Reload, while it is shown."""
-        scripted.ScriptedLoadableModuleWidget.setup(self)
+        ScriptedLoadableModuleWidget.setup(self)
         self.logic = SVLDRLSegmentationLogic()
         widget, self.ui = loadUi("SVLDRLSegmentation")
         self.layout.addWidget(widget)
@@ -56,11 +60,10 @@ class SVLDRLSegmentationWidget(scripted.ScriptedLoadableModuleWidget, VTKObserva
         self.panels = (self.refinePanel, self.trainPanel, self.auditPanel)
         for panel, title in zip(self.panels, (_("Refine"), _("Train"), _("Audit")), strict=True):
             self.ui.tabs.addTab(panel.widget, title)
-        self.trainPanel.onUseModel = partial(self.goOn, self.refinePanel, self.refinePanel.useModel)
-        self.auditPanel.onTrainAgain = partial(self.goOn, self.trainPanel, self.trainPanel.useData)
+        self.trainPanel.onUseModel = lambda model: self.goOn(self.refinePanel, self.refinePanel.useModel, model)
+        self.auditPanel.onTrainAgain = lambda data: self.goOn(self.trainPanel, self.trainPanel.useData, data)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneClose)
-        # While nodes arrive one by one, selectors must not write parameters.
         self.addObserver(scene, scene.StartImportEvent, lambda caller, event: self.setParameters(None))
         for event in (scene.EndCloseEvent, scene.EndImportEvent):
             self.addObserver(scene, event, self.onSceneChanged)
@@ -69,7 +72,7 @@ class SVLDRLSegmentationWidget(scripted.ScriptedLoadableModuleWidget, VTKObserva
     def onReload(self) -> None:
         """For developers: the library's files are read anew, too."""
         forgetLibrary()
-        scripted.ScriptedLoadableModuleWidget.onReload(self)
+        ScriptedLoadableModuleWidget.onReload(self)
 
     def cleanup(self) -> None:
         """The application closes, or another panel takes over."""
@@ -99,7 +102,7 @@ class SVLDRLSegmentationWidget(scripted.ScriptedLoadableModuleWidget, VTKObserva
             self.setParameters(moduleParameters())
 
     def setParameters(self, parameters: Any) -> None:
-        """Let the panels show these parameters; None disconnects them."""
+        """Let the panels show these parameters; None disconnects them, as while nodes arrive one by one."""
         for panel in self.panels:
             panel.setParameters(parameters)
 
@@ -109,11 +112,11 @@ class SVLDRLSegmentationWidget(scripted.ScriptedLoadableModuleWidget, VTKObserva
         self.ui.tabs.setCurrentWidget(panel.widget)
 
 
-class SVLDRLSegmentationLogic(scripted.ScriptedLoadableModuleLogic):
+class SVLDRLSegmentationLogic(ScriptedLoadableModuleLogic):
     """For scripts: no popups, JobError on failure, options as for the logics' `start`; without waiting, the task."""
 
     def __init__(self) -> None:
-        scripted.ScriptedLoadableModuleLogic.__init__(self)
+        ScriptedLoadableModuleLogic.__init__(self)
         self.refineLogic, self.trainLogic, self.auditLogic = RefineLogic(), TrainLogic(), AuditLogic()
 
     def refine(self, volumeNode: Any, segmentationNode: Any = None, *, waitForCompletion: bool = True, **options: Any):
@@ -136,7 +139,7 @@ class SVLDRLSegmentationLogic(scripted.ScriptedLoadableModuleLogic):
         return do(cases, model, outputFolder, **options)
 
 
-class SVLDRLSegmentationTest(scripted.ScriptedLoadableModuleTest):
+class SVLDRLSegmentationTest(ScriptedLoadableModuleTest):
     """Does the module open in this Slicer and say what it lacks? The project's own tests are in Testing."""
 
     def runTest(self) -> None:

@@ -95,8 +95,9 @@ class AuditPanel(VTKObservationMixin):
     def _onParameters(self, caller: Any = None, event: Any = None) -> None:
         if self.parameters is not None:
             self.modelSelector.path = self.parameters.model
-            if self.parameters.auditFolder not in ("", self._listedFolder) and self.task is None:
-                self._listAudit(Path(self.parameters.auditFolder))
+            folder = self.parameters.auditFolder
+            if folder not in ("", self._listedFolder) and self.task is None and Path(folder, "audit.json").is_file():
+                self._listAudit(Path(folder))
         self._showReady()
 
     def _onModel(self, path: str) -> None:
@@ -194,7 +195,7 @@ class AuditPanel(VTKObservationMixin):
 
     def _listAudit(self, folder: Path) -> None:
         """List what an audit found earlier; corrections that were accepted are marked."""
-        self._listedFolder = str(folder)  # asked once, whether it is there or not
+        self._listedFolder = str(folder)  # what is damaged is told once
         try:
             rows = readAudit(folder)
         except JobError as error:

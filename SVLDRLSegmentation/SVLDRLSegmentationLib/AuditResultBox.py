@@ -102,6 +102,7 @@ class AuditResultBox:
     def _showStates(self) -> None:
         for index, row in enumerate(self._listed):
             self.ui.resultTable.item(index, STATE).setText(stateText(self.logic.state(row)))
+        self.ui.resultTable.resizeColumnToContents(STATE)
 
     def _selected(self) -> AuditRow | None:
         rows = selectedRows(self.ui.resultTable)

@@ -21,8 +21,6 @@ from .Task import Task
 
 _NAME = "structure"
 _ONE_VOXEL = gridOn(np.eye(4), (np.zeros(3), np.zeros(3)))
-COMPARED = "SVLDRLSegmentation.Compared"
-"""Attribute of a table: IDs of the two nodes."""
 MEASURES = (("dice", "Dice"), ("iou", "IoU"), ("hd95_mm", "HD95 (mm)"), ("asd_mm", "ASD (mm)"))
 
 
@@ -85,9 +83,7 @@ class EvaluateTask(Task):
                 cells = [rows[f"{index}_{kind}"].get(key) for index in range(len(self._names))]
                 columns[head] = [float("nan") if cell is None else float(cell) for cell in cells]
         name = self._resultNode.GetName() if self._resultNode.GetScene() else _("Segmentation")
-        table = addTable(_("{} against {}").format(name, self._referenceNode.GetName()), columns)
-        table.SetAttribute(COMPARED, f"{self._resultNode.GetID()} {self._referenceNode.GetID()}")
-        return table
+        return addTable(_("{} against {}").format(name, self._referenceNode.GetName()), columns)
 
 
 def _segments(node: Any, volumeNode: Any) -> list[SegmentChange]:

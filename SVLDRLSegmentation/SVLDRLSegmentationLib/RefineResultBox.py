@@ -8,7 +8,6 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from .EvaluateTask import COMPARED
 from .JobBar import JobBar
 from .JobError import JobError
 from .ModelCard import ModelCard
@@ -24,6 +23,7 @@ class RefineResultBox:
         self.ui, self.logic, self.jobBar = ui, logic, jobBar
         self.result: RefineResult | None = None
         self.comparison: Any = None
+        self._comparisonTable: Any = None
         ui.addedCheckBox.connect("toggled(bool)", self._onShowChanges)
         ui.removedCheckBox.connect("toggled(bool)", self._onShowChanges)
         ui.undoButton.connect("clicked()", self._onUndo)
@@ -39,7 +39,7 @@ class RefineResultBox:
     def show(self, result: RefineResult | None, card: ModelCard | None = None) -> None:
         """Show this result and how good its model is; None hides the box."""
         self._stopComparison()
-        self.result = result
+        self.result, self._comparisonTable = result, None
         self.ui.resultButton.enabled = True
         self.ui.resultButton.visible = result is not None
         self.ui.resultButton.collapsed = result is None
@@ -99,9 +99,9 @@ class RefineResultBox:
 
     def _onCompared(self, tableNode: Any) -> None:
         self._onComparisonCancelled()
-        for earlier in slicer.util.getNodesByClass("vtkMRMLTableNode"):  # choosing a reference again adds no table
-            if earlier is not tableNode and earlier.GetAttribute(COMPARED) == tableNode.GetAttribute(COMPARED):
-                slicer.mrmlScene.RemoveNode(earlier)
+        old, self._comparisonTable = self._comparisonTable, tableNode
+        if old is not None and old.GetScene() is slicer.mrmlScene:  # one table a result, not one a look
+            slicer.mrmlScene.RemoveNode(old)
         fillTable(self.ui.metricsTable, *beforeAfter(tableNode))
         fitHeight(self.ui.metricsTable)
         self.ui.metricsTable.visible = True
