@@ -143,19 +143,19 @@ def readablePaths(page: Any) -> Iterator[None]:
 
 
 def pictureOfViews(nodes: list[Any], refined: Any, changes: Any, path: Path) -> None:
-    """Axial slice with the rough mask, with the refined one, with what changed, and the refined one in 3D."""
+    """Axial slice with the rough mask, with the refined one beside it, with what changed, and the latter in 3D."""
     from slicerbench import views
 
     volume, rough, true = nodes
-    shown = (rough, refined, changes)
+    everything = (true, rough, refined, changes)
     tiles = []
     with tempfile.TemporaryDirectory() as scratch:
-        for node in shown:
-            for other in (true, *shown):
-                other.GetDisplayNode().SetVisibility(other is node)
+        for shown in ((rough,), (rough, refined), (changes,)):
+            for other in everything:
+                other.GetDisplayNode().SetVisibility(other in shown)
             tiles.append(views.slice_png(Path(scratch) / "slice.png", volume, "Red", size=(360, 360)))
         refined.CreateClosedSurfaceRepresentation()
-        for other in (true, *shown):
+        for other in everything:
             other.GetDisplayNode().SetVisibility(other is refined)
         tiles.append(views.threed_png(Path(scratch) / "view.png", size=(360, 360)))
     gap = np.full((360, 6, 3), 255, np.uint8)

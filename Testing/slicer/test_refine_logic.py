@@ -290,6 +290,9 @@ def test_two_segments_of_one_name_are_both_refined(
         phantomVolume, phantomSegmentation, segmentIDs=ids, model=ballModel, trust=0.0, device="cpu"
     )
     result = task.wait()
+    table = RefineLogic().compare(result, phantomSegmentation)  # both against both, in one row
+    assert [table.GetCellText(row, 0) for row in range(table.GetNumberOfRows())] == ["Ball"]
+    assert slicer.util.arrayFromTableColumn(table, "Dice before").tolist() == [1.0]
     assert [row["segmentID"] for row in result.rows] == ids
     assert all(row["addedMl"] + row["removedMl"] > 0 for row in result.rows)
     after = [maskOf(result.segmentationNode, i, phantomVolume) for i in ids]

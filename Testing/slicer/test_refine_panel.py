@@ -96,6 +96,11 @@ def test_refining_shows_what_changed(bench: Any, refine: Any) -> None:
     assert dice[0] == pytest.approx(2 * (roughMask & trueMask).sum() / (roughMask.sum() + trueMask.sum()), abs=0.006)
     assert 0 <= dice[1] <= 1
     assert not table.isHidden()
+    count = len(slicer.util.getNodesByClass("vtkMRMLTableNode"))
+    refine.ui.referenceSelector.setCurrentNode(None)
+    refine.ui.referenceSelector.setCurrentNode(true)
+    bench.waitFor(lambda: refine.resultBox.comparison is None, 60)
+    assert len(slicer.util.getNodesByClass("vtkMRMLTableNode")) == count  # looking again adds no table
 
 
 def test_overwriting_keeps_what_has_no_tick_and_can_be_undone(bench: Any, refine: Any) -> None:
