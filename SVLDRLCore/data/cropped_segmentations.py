@@ -41,5 +41,7 @@ def _offset_dhw(part: Geometry, whole: Geometry) -> tuple[int, ...] | None:
     fits = all(o >= 0 and o + n <= size for o, n, size in zip(offset, part.size_dhw, whole.size_dhw))
     if not fits or part.size_dhw == whole.size_dhw:
         return None
-    there = replace(whole, size_dhw=part.size_dhw, origin_xyz=tuple(whole.world(offset).tolist()))
-    return tuple(int(o) for o in offset) if voxels_apart(there, part) <= APART_VOXELS else None
+    size = tuple(n + 1 for n in part.size_dhw)  # so that the step of an axis of one voxel counts, too
+    there = replace(whole, size_dhw=size, origin_xyz=tuple(whole.world(offset).tolist()))
+    same = voxels_apart(there, replace(part, size_dhw=size)) <= APART_VOXELS
+    return tuple(int(o) for o in offset) if same else None
