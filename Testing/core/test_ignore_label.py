@@ -16,7 +16,7 @@ from SVLDRLCore.commands.corrupt import corrupt
 from SVLDRLCore.commands.evaluate import evaluate
 from SVLDRLCore.commands.refine import refine
 from SVLDRLCore.commands.train import train
-from SVLDRLCore.config import DataConfig
+from SVLDRLCore.config import DataConfig, load_config, with_values
 from SVLDRLCore.data.cases import TrainingCase, in_memory, load_training_case
 from SVLDRLCore.data.datalist import Case, load_datalist, save_datalist
 from SVLDRLCore.data.image_edge import edge_positions
@@ -30,7 +30,8 @@ from SVLDRLCore.data.volumes import Geometry, Segment, read_label, write_image, 
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.evaluation.audit import compare
 from SVLDRLCore.evaluation.metrics import mask_metrics
-from SVLDRLCore.exchange.trained_model import load_model
+from SVLDRLCore.exchange.trained_model import build_networks, load_model
+from SVLDRLCore.learning.label_voxels import label_voxels
 from SVLDRLCore.learning.moved_labels import moved_masks
 from SVLDRLCore.methods.adele import ADELESettings, corrected_labels
 from SVLDRLCore.methods.label_cues import label_cues
@@ -278,3 +279,21 @@ def test_a_structure_shown_there_alone_is_not_shown() -> None:
     settings = ADELESettings()
     assert (corrected_labels(labels, sure, [True], settings)[0, 0, 1] == 1).all()  # shown: corrected to the organ
     assert torch.equal(corrected_labels(labels, sure, [True], settings, valid), labels)
+
+
+def test_label_agents_look_at_labelled_voxels_alone() -> None:
+    config = with_values(load_config("general", "extended", TINY), data={"patch_size": (16, 32, 32)})
+    size, hidden = (16, 48, 48), np.zeros((16, 48, 48), bool)
+    hidden[:, 26:] = True
+    image, label = np.random.default_rng(0).random((1, *size), np.float32), np.zeros(size, bool)
+    label[6:10, 20:26, 20:26] = True
+    network = build_networks(config, 1, ONE)
+    with torch.no_grad():
+        network.segmentation_decoder.head.bias[1] = -50.0  # nothing is predicted: the label's border is the only one
+    found = []
+    for under in (np.zeros(size, bool), np.indices(size).sum(0) % 9 == 0):
+        case = in_memory("c", image, np.where(hidden, under, label)[None], SPACING, (16, 32, 32), ignored=hidden)
+        found += label_voxels(network, [case], config.data, False, CPU, lambda: None)
+    np.testing.assert_array_equal(found[0].features, found[1].features)
+    np.testing.assert_array_equal(found[0].drawn, found[1].drawn)
+    assert found[0].drawn.any()
