@@ -20,8 +20,8 @@ from SVLDRLCore.data.noise import shift_border
 from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.data.volumes import Geometry, Segment, read_label, same_geometry, write_image, write_label
 from SVLDRLCore.errors import Cancelled, InputError
-from SVLDRLCore.evaluation.audit import Findings, compare, suspect
-from SVLDRLCore.evaluation.audit_rows import ras
+from SVLDRLCore.evaluation.audit import Findings, Region, compare, suspect
+from SVLDRLCore.evaluation.audit_rows import Look, audit_rows, ras
 from SVLDRLCore.exchange.model_package import save_package
 from SVLDRLCore.exchange.trained_model import build_networks, package_config, package_tensors
 from SVLDRLCore.job_control import JobControl
@@ -139,6 +139,35 @@ def test_an_empty_label_is_suspect_where_the_others_are_not() -> None:
     of_usual_size, of_none = scores([*usual(9), nothing])[-1], scores([*usual(9), replace(nothing, found_voxels=0)])[-1]
     assert of_usual_size > 0.9 > 0.5 > of_none > 0.3
     assert scores([replace(nothing, found_voxels=0)] * 3).max() == 0
+
+
+def test_a_verified_case_that_lacks_it_proves_that_absence_happens() -> None:
+    nothing = replace(USUAL, empty=True, label_voxels=0, found_voxels=0)
+    doubted, proven = scores([*usual(9), nothing, nothing]), scores([*usual(9), nothing, nothing], [10])
+    assert (doubted[9:] > 0.3).all()
+    assert proven[9:].tolist() == [0.0, 0.0]
+    assert scores([*usual(9), replace(nothing, found_voxels=1000), nothing], [10])[9] > 0.9  # unless the model finds it
+
+
+def test_one_of_two_structures_that_a_label_lacks_is_named() -> None:
+    """Also where the model does not find it either, if most labels have it; of a rare one nothing is told then."""
+    nothing = replace(USUAL, empty=True, label_voxels=0, found_voxels=0, regions={})
+    forgotten = replace(nothing, found_voxels=900, regions={"empty": Region((1.0, 2.0, 3.0), 900)})
+    pairs = [(USUAL, nothing)] * 2 + [(USUAL, USUAL)] * 6 + [(USUAL, forgotten), (nothing, nothing)]
+    looks = [
+        Look(Case(f"c{n}", (Path("i.nrrd"),), Path("l.nrrd")), dict(enumerate(pair)), {0: 1.0, 1: 1.0}, GRID)
+        for n, pair in enumerate(pairs)
+    ]
+    rows, _ = audit_rows(looks, ("liver", "spleen"), {}, Path("corrected"))
+    told = {(row.case, row.structure): row for row in rows if row.kind in ("empty", "missing structure")}
+    assert {key: row.kind for key, row in told.items()} == {
+        ("c0", "spleen"): "missing structure", ("c1", "spleen"): "missing structure",
+        ("c8", "spleen"): "missing structure", ("c9", "liver"): "empty", ("c9", "spleen"): "empty",
+    }  # fmt: skip
+    assert told["c8", "spleen"].score > 0.9
+    assert told["c8", "spleen"].volume_ml > 0
+    rare, _ = audit_rows(looks[:2] + looks[9:], ("liver", "spleen"), {}, Path("corrected"))
+    assert [(row.case, row.structure) for row in rare if row.kind != "border shift"] == [("c9", "liver")]
 
 
 def test_world_positions_are_slicers() -> None:

@@ -1,0 +1,235 @@
+"""Labels that lack a structure: suspects where most have it, until the network draws it there, or does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from shifted_balls import SPACING, bright_ball, reviewing
+
+from SVLDRLCore.config import ReliabilityConfig
+from SVLDRLCore.data.cases import TrainingCase, in_memory
+from SVLDRLCore.data.noise import shift_border
+from SVLDRLCore.data.structures import structures_of
+from SVLDRLCore.events import EventLog
+from SVLDRLCore.exchange.model_card import write_model_card
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning.run_input import RunInput
+from SVLDRLCore.learning.training_run import RunResult, run_training
+from SVLDRLCore.methods.label_cues import Cues, label_cues, label_edges, label_sharpness
+from SVLDRLCore.methods.missing_structures import missing_structures
+from SVLDRLCore.methods.reliability import Judgement, judge, judge_unseen, reliability_rows
+
+CONFIG = ReliabilityConfig(enabled=True)
+COUNT = 16
+
+
+def structures(seed: int, count: int = 1) -> np.ndarray:
+    """A ball as one structure, or its shell and its core."""
+    _, ball = bright_ball(seed)
+    core = shift_border(ball, SPACING, -6.0)
+    return np.stack([ball] if count == 1 else [ball & ~core, core])
+
+
+def seen(
+    empty: set[int],
+    drawn: set[int] | None = None,
+    *,
+    lacking: int | None = None,
+    shifts: dict[int, float] | None = None,
+) -> list[Cues]:
+    """Cues of COUNT cases, `empty` ones without a label (or without the structure `lacking` of two).
+
+    `drawn`: cases in which the network draws everything, rightly; None: there is no network yet.
+    """
+    found = []
+    for seed in range(COUNT):
+        image, _ = bright_ball(seed)
+        masks = structures(seed, 1 if lacking is None else 2)
+        probabilities = None if drawn is None else np.where(masks & (seed in drawn), 0.9, 0.05)
+        label = np.stack([shift_border(m, SPACING, (shifts or {}).get(seed, 0.0)) for m in masks])
+        if seed in empty:
+            label[slice(None) if lacking is None else lacking] = False
+        edges, sharpness = label_edges(label, image, SPACING), label_sharpness(label, image, SPACING)
+        found.append(label_cues(probabilities, label, SPACING, edges, sharpness))
+    return found
+
+
+def told(verdict: Judgement, cues: list[Cues], names: tuple[str, ...] = ("ball",)) -> list[str]:
+    rows = reliability_rows([str(i) for i in range(COUNT)], cues, verdict, [False] * COUNT, names)
+    return [row["why"] for row in rows]
+
+
+def weights(cues: list[Cues], *verified: int, network: bool = False) -> np.ndarray:
+    trusted = [i in verified for i in range(COUNT)]
+    verdict = judge(cues, trusted, 2.0, CONFIG) if network else judge_unseen(cues, trusted, 2.0, CONFIG)
+    return np.array(verdict.weights)
+
+
+EVERYWHERE = set(range(COUNT))
+FEW, MANY = {1, 6, 11}, set(range(5, COUNT))
+OTHERS = [i for i in range(COUNT) if i not in FEW]
+
+
+def test_what_most_have_and_one_lacks_is_a_suspect_at_once() -> None:
+    cues = seen(FEW)
+    found = weights(cues)
+    assert found[list(FEW)].max() < 0.02
+    assert found[OTHERS].min() == 1.0
+    verdict = judge_unseen(cues, [False] * COUNT, 2.0, CONFIG)
+    assert [i for i, why in enumerate(told(verdict, cues)) if why] == sorted(FEW)
+    assert told(verdict, cues)[1] == "lacks ball, which 13 of 16 cases have"
+
+
+def test_by_hand() -> None:
+    """13 of 16: of 17 fair draws 14 or more are heads with a chance of (680 + 136 + 17 + 1) / 2^17."""
+    missing = missing_structures(seen(FEW), [False] * COUNT)
+    assert missing.belief[1] == pytest.approx(834 / 2**17)
+    assert missing.belief[0] == 1.0
+
+
+def test_where_lacking_it_is_usual_nothing_is_doubted_before_there_is_a_network() -> None:
+    assert weights(seen(MANY)).min() > 0.9
+
+
+@pytest.mark.parametrize("empty", [FEW, MANY])
+def test_the_network_decides_what_it_has_learned(empty: set[int]) -> None:
+    lacking, having = sorted(empty), sorted(EVERYWHERE - empty)
+    drawn, silent = seen(empty, EVERYWHERE), seen(empty, set(having))
+    assert weights(drawn, network=True)[lacking].max() < 0.01
+    assert weights(silent, network=True)[lacking].min() > 0.99
+    verdict = judge(drawn, [False] * COUNT, 2.0, CONFIG)
+    assert told(verdict, drawn)[lacking[0]].endswith("the network draws it")
+    verdict = judge(silent, [False] * COUNT, 2.0, CONFIG)
+    assert told(verdict, silent)[lacking[0]].endswith("the network does not draw it either")
+
+
+def test_a_network_that_draws_it_nowhere_says_nothing() -> None:
+    few, many = seen(FEW, set()), seen(MANY, set())
+    assert weights(few, network=True)[list(FEW)].max() < 0.02
+    assert weights(many, network=True)[list(MANY)].min() > 0.9
+    verdict = judge(few, [False] * COUNT, 2.0, CONFIG)
+    assert told(verdict, few)[1].endswith("the network has not learned it yet")
+
+
+def test_verified_cases_count_for_sure() -> None:
+    # One that lacks it proves that it happens: then the network decides.
+    assert weights(seen(FEW), 1).min() == 1.0
+    assert weights(seen(FEW, EVERYWHERE), 1, network=True)[[1, 6, 11]].tolist() == pytest.approx([1.0, 0.0, 0.0])
+    # Four that have it: one of 2^5 says that a share of less than half would do so.
+    assert weights(seen(MANY), 0, 1, 2, 3)[list(MANY)].tolist() == pytest.approx([1 / 32] * len(MANY))
+    assert weights(seen(MANY), 0, 1, 2, 3, 5).min() == 1.0
+
+
+@pytest.mark.parametrize("drawn", [None, EVERYWHERE])
+def test_the_others_are_judged_as_if_the_empty_ones_were_not_there(drawn: set[int] | None) -> None:
+    cues = seen(FEW, drawn, shifts={0: 5.0, 3: 4.0, 8: 5.0})
+    alone = [cues[i] for i in OTHERS]
+    verdict = (
+        judge_unseen(alone, [False] * len(alone), 2.0, CONFIG)
+        if drawn is None
+        else judge(alone, [False] * len(alone), 2.0, CONFIG)
+    )
+    assert weights(cues, network=drawn is not None)[OTHERS].tolist() == list(verdict.weights)
+    assert min(verdict.weights) < 0.5
+
+
+def test_a_label_that_lacks_one_of_two_is_a_suspect_and_its_other_structure_still_counts() -> None:
+    cues = seen(FEW, lacking=1)
+    assert weights(cues)[list(FEW)].max() < 0.02
+    verdict = judge(seen(FEW, EVERYWHERE, lacking=1), [False] * COUNT, 2.0, CONFIG)
+    found = np.array(verdict.weights)
+    assert found[[1, 11]].tolist() == [0.0, 0.0]
+    assert found[6] < 0.5  # its core is the smallest: a third of the usual one
+    assert found[OTHERS].min() > 0.9
+    assert told(verdict, cues, ("shell", "core"))[6] == "lacks core, which 13 of 16 cases have; the network draws it"
+    # Believed to lack the core rightly, a case is judged by its shell, beside the other shells.
+    silent = [
+        replace(c, predicted_mm3=(1.0, 0.0)) if i in FEW else c for i, c in enumerate(seen(FEW, EVERYWHERE, lacking=1))
+    ]
+    assert np.array(judge(silent, [False] * COUNT, 2.0, CONFIG).weights).min() > 0.9
+    off = [replace(c, by_structure=(replace(c.by_structure[0], bias_mm=20.0), None)) if i == 1 else c
+           for i, c in enumerate(silent)]  # fmt: skip
+    found = np.array(judge(off, [False] * COUNT, 2.0, CONFIG).weights)
+    assert found[1] < 0.1
+    assert np.delete(found, 1).min() > 0.9
+
+
+def test_what_is_drawn_over_another_structure_is_only_another_name_unless_structures_are_nested() -> None:
+    whole = structures(0)[0]
+    label, probabilities = np.stack([whole, whole & False]), np.stack([0.1 * whole, 0.9 * whole])
+    assert label_cues(probabilities, label, SPACING).predicted_mm3[1] == 0.0
+    assert label_cues(probabilities, label, SPACING, nested=True).predicted_mm3[1] == whole.sum() * 8.0
+
+
+@pytest.mark.parametrize("network", [False, True])
+@pytest.mark.parametrize("verified", [(), (0, 3), (1, 2, 5, 9)])
+def test_where_none_lacks_anything_nothing_has_changed(network: bool, verified: tuple[int, ...]) -> None:
+    """To the bit: the same verdict as from cues that do not tell structures apart."""
+    cues = seen(set(), EVERYWHERE if network else None, lacking=0, shifts={0: 5.0, 3: 4.0, 8: 5.0})
+    before = [Cues(c.bias_mm, c.fit, c.islands, c.edges_mm, c.sharpness) for c in cues]
+    trusted = [i in verified for i in range(COUNT)]
+    judged = judge if network else judge_unseen
+    assert judged(cues, trusted, 2.0, CONFIG) == judged(before, trusted, 2.0, CONFIG)
+
+
+# In a training.
+
+CASES = 28
+FORGOTTEN = {5, 13, 21, 26}
+
+
+def balls(verified: tuple[int, ...] = (), empty: set[int] = FORGOTTEN) -> list[TrainingCase]:
+    found = []
+    for index in range(CASES):
+        image, mask = bright_ball(index)
+        label = shift_border(mask, SPACING, -4.0 * (index % 4 == 3))[None] & (index not in empty)
+        case = in_memory(f"case_{index}", image, label.astype(np.uint8), SPACING, (16, 16, 16))
+        found.append(replace(case, verified=index in verified))
+    return found
+
+
+def trained(cases: list[TrainingCase], steps: int, **reliability: Any) -> tuple[RunResult, list[dict[str, Any]]]:
+    events: list[dict[str, Any]] = []
+    config = reviewing(steps, second_look=0.8, **reliability)
+    given = RunInput(config, "supervised", structures_of({1: "ball"}), cases, [], torch.device("cpu"))
+    return run_training(given, None, EventLog(None, [events.append]), JobControl()), events
+
+
+@pytest.mark.parametrize("verified", [(), (0, 4, 8, 12)])
+def test_forgotten_labels_are_left_out_of_a_training_and_named(verified: tuple[int, ...]) -> None:
+    """Before it, at its looks, by its agents (four verified), and on its card."""
+    result, events = trained(balls(verified), 8)
+    rows = {row["case"]: row for row in result.reliability}
+    for index in FORGOTTEN:
+        row = rows[f"case_{index}"]
+        assert max(row["weight"], row["absence"]) < 0.05
+        assert row["why"].startswith("lacks ball, which 24 of 28 cases have; the network")
+    assert all(row["absence"] == 1.0 and not row["why"] for i, row in enumerate(rows.values()) if i not in FORGOTTEN)
+    assert sum(row["weight"] for row in rows.values()) > 10
+    texts = [event["text"] for event in events if event["event"] == "message"]
+    assert all("4 labels lack a structure, 4 are doubted for it" in text for text in texts if "Label review" in text)
+    (warning,) = [text for text in result.warnings if "case_13" in text]
+    assert warning.startswith(
+        "Hardly learned from: case_5, case_13, case_21, case_26. The label lacks ball, which 24 of 28"
+    )
+    assert warning in [event["text"] for event in events if event["event"] == "warning"]
+    assert warning in write_model_card({}, {1: {"name": "ball"}}, {}, {}, result.warnings)
+
+
+def test_empty_labels_are_suspects_even_where_no_cue_of_the_image_is_asked() -> None:
+    _, events = trained(balls(), 1, edge=False, sharpness=False)
+    assert any("no network yet; 4 labels lack" in event.get("text", "") for event in events)
+    _, events = trained(balls(empty=set()), 1, edge=False, sharpness=False)
+    assert not any("no network yet" in event.get("text", "") for event in events)
+
+
+def test_no_empty_label_is_moved_onto_an_edge() -> None:
+    """Twelve believed, seven shrunk: these are moved; the empty ones stay empty and have no turns."""
+    cases = [c for i, c in enumerate(balls()) if i % 4 in (0, 3) or i in FORGOTTEN]
+    _, events = trained(cases, 2)
+    (text,) = [event["text"] for event in events if "borders are moved" in event.get("text", "")]
+    assert text.startswith("7 borders are moved")
