@@ -20,15 +20,15 @@ def predict_cases(
     nested: bool,
     device: torch.device,
     between: Callable[[], None],
-    overlap: float = 0.25,
     tell: Tell | None = None,
+    overlap: float = 0.25,
 ) -> Iterator[tuple[TrainingCase, np.ndarray]]:
     """Each case with its probabilities (C, D, H, W) on its training grid.
 
     Args:
         between: called before each case; what it raises (a cancel) ends the prediction.
-        overlap: of the sliding windows.
         tell: told what is done where memory runs out.
+        overlap: of the sliding windows.
 
     Raises:
         InputError: the network's output is not finite, or memory does not suffice for a single window.

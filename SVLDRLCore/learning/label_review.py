@@ -153,7 +153,7 @@ class LabelReview:
     def _weigh(self, network: nn.Module) -> None:
         cues, drawn = [], []
         predicted = predict_cases(
-            network, self.cases, self.config, self.nested, self.device, self.between, tell=self.events.warn
+            network, self.cases, self.config, self.nested, self.device, self.between, self.events.warn
         )
         for done, ((case, probabilities), seen) in enumerate(zip(predicted, self._seen_in_images()), start=1):
             given = case.masks.numpy()

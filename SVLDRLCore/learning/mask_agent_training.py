@@ -87,7 +87,7 @@ def _cautions(
         if weight >= 0.5
     ]
     nested = given.structures.nested
-    new = predict_cases(predictor, given.held_out, given.config, nested, given.device, control.check, tell=events.warn)
+    new = predict_cases(predictor, given.held_out, given.config, nested, given.device, control.check, events.warn)
     unseen = [overlap(case.masks.numpy(), maps, case.ignored) for case, maps in new]
     count = len(given.structures.names)
     return caution_on_unseen(*(np.reshape(dice, (-1, count)) for dice in (learned, unseen)))
@@ -122,7 +122,7 @@ def _snapshots_predictions(
         for index, weights in enumerate(networks):
             predictor.load_state_dict(weights)
             predicted = predict_cases(
-                predictor, cases, given.config, given.structures.nested, given.device, control.check, tell=events.warn
+                predictor, cases, given.config, given.structures.nested, given.device, control.check, events.warn
             )
             for n, (_, maps) in enumerate(predicted):
                 made[n].append(maps.astype(np.float16))

@@ -62,7 +62,7 @@ def source_model_labels(
         pass
 
     def validate(net: torch.nn.Module) -> dict[str, float]:
-        predicted = predict_cases(net, checked, config, structures.nested, device, control.check, tell=events.warn)
+        predicted = predict_cases(net, checked, config, structures.nested, device, control.check, events.warn)
         dice = mean_dice([maps > 0.5 for _, maps in predicted], checked)
         if abs(dice - wanted) < best["distance"]:
             best.update(distance=abs(dice - wanted), step=trainer.step)
@@ -87,7 +87,7 @@ def source_model_labels(
     trainer.predictor.load_state_dict(kept)
     made = []
     predicted = predict_cases(
-        trainer.predictor, target, config, structures.nested, device, control.check, overlap=0.5, tell=events.warn
+        trainer.predictor, target, config, structures.nested, device, control.check, events.warn, overlap=0.5
     )
     for done, (_, maps) in enumerate(predicted, start=1):
         made.append(maps)

@@ -126,7 +126,7 @@ def _train_network(
     )  # fmt: skip
 
     def look(predictor: nn.Module) -> None:
-        method.look(predict_cases(predictor, given.training, config, nested, device, control.check, tell=events.warn))
+        method.look(predict_cases(predictor, given.training, config, nested, device, control.check, events.warn))
         review(predictor)
 
     def restore(state: dict[str, Any]) -> None:
@@ -197,7 +197,7 @@ def _validation(
         scores = []
         nested = given.structures.nested
         predicted = predict_cases(
-            network, given.held_out, given.config, nested, given.device, control.check, tell=events.warn
+            network, given.held_out, given.config, nested, given.device, control.check, events.warn
         )
         for case, maps in predicted:
             hard = torch.from_numpy(maps > 0.5).float()[None]

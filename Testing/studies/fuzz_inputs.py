@@ -219,7 +219,7 @@ def package_input(sound: Path, place: Path, rng: random.Random) -> Path:
 def _is_json(path: Path) -> bool:
     try:
         json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 
