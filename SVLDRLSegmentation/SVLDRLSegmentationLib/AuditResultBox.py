@@ -181,6 +181,7 @@ def kindText(kind: str) -> str:
         "leak": _("Leak"),
         "border shift": _("Border shift"),
         "empty": _("Empty"),
+        "missing structure": _("Missing structure"),
         "error": _("Could not be read"),
     }
     return texts.get(kind, kind)
