@@ -97,12 +97,12 @@ class SVLDRLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
             panel.sceneClosed()
 
     def onSceneChanged(self, caller: Any, event: str) -> None:
-        """The scene's own parameters, unless the module is not shown."""
+        """All nodes have arrived: the scene's own parameters, unless the module is not shown."""
         if self.parent.isEntered:
             self.setParameters(moduleParameters())
 
     def setParameters(self, parameters: Any) -> None:
-        """Let the panels show these parameters; None disconnects them, as while nodes arrive one by one."""
+        """Let the panels show these parameters; None disconnects them."""
         for panel in self.panels:
             panel.setParameters(parameters)
 

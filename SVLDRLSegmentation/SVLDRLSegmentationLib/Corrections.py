@@ -79,7 +79,10 @@ class Corrections:
             JobError: segments overlap or have names that the data list lacks, or it cannot be written.
         """
         grid = _gridOfFile(row.corrected)  # not the loaded volume's: Slicer turns left-handed images around
-        layer, names = _oneLayer(segmentationInVolumeFrame(node, volumeNode), grid, self._audited.labels)
+        layer, names = _oneLayer(segmentationInVolumeFrame(node, volumeNode), grid, self._labels)
+        others = readLabelmap(row.corrected, grid)  # values without a name do not come into the scene; they stay
+        stays = (layer.array == 0) & ~np.isin(others, [0, *self._labels])
+        layer.array[stays] = others[stays]
 
         def write(path: Path) -> None:
             writeLayer(layer, names, grid, path)
@@ -103,7 +106,7 @@ class Corrections:
 
     def nameSegments(self, node: Any) -> None:
         """Call the segments of a proposal as the data list does: the audit takes over the label file's own names."""
-        labels, segmentation = self._audited.labels, node.GetSegmentation()
+        labels, segmentation = self._labels, node.GetSegmentation()
         for segmentID in segmentation.GetSegmentIDs():
             segment = segmentation.GetSegment(segmentID)
             segment.SetName(labels.get(segment.GetLabelValue(), segment.GetName()))
@@ -118,6 +121,12 @@ class Corrections:
         self._writeDataList(audited)
         self.edited(row.case).unlink(missing_ok=True)
         return target
+
+    @property
+    def _labels(self) -> dict[int, str]:
+        """Value -> name, that of voxels which count nowhere included."""
+        ignore = getattr(self._audited, "ignore", None)
+        return self._audited.labels | ({} if ignore is None else {ignore: "ignore"})
 
     @functools.cached_property
     def _audited(self) -> Any:

@@ -13,7 +13,7 @@ from slicerbench import phantom
 from SVLDRLSegmentationLib.AuditLogic import AuditLogic, AuditRow, readAudit
 from SVLDRLSegmentationLib.JobError import JobError
 from SVLDRLSegmentationLib.LabelLayer import LabelLayer
-from SVLDRLSegmentationLib.SceneFiles import gridOf, writeLayer, writeVolume
+from SVLDRLSegmentationLib.SceneFiles import gridOf, readLabelmap, writeLayer, writeVolume
 
 from SVLDRLCore.data.case_checks import read_case
 from SVLDRLCore.data.datalist import load_datalist
@@ -85,6 +85,27 @@ def test_an_edited_proposal_is_written_as_the_training_reads_it(rows: list[Audit
     assert np.array_equal(images[0].array, array)
     assert np.array_equal(label.array == 1, mask > 0)
     assert np.array_equal(label.array == 2, box > 0)
+
+
+def test_values_without_a_name_stay(rows: list[AuditRow]) -> None:
+    """Such as voxels that count nowhere: the scene does not show them, and an edited proposal must not lose them."""
+    file = slicer.vtkMRMLNRRDStorageNode()
+    node = slicer.vtkMRMLLabelMapVolumeNode()
+    file.SetFileName(str(rows[0].corrected))
+    assert file.ReadData(node)
+    grid = gridOf(node)
+    array = readLabelmap(rows[0].corrected, grid).copy()
+    array[5, 20:22, 20:22] = 255
+    writeLayer(LabelLayer(array, {"ball": 1, "box": 2}), {"ball": "ball", "box": "box"}, grid, rows[0].corrected)
+    assert (readLabelmap(rows[0].corrected, grid) == 255).sum() == 4
+    logic = AuditLogic()
+    volume, _label, proposal = logic.load(rows[0])
+    mask = np.ones(slicer.util.arrayFromVolume(volume).shape, np.uint8)
+    mask[:, 21:] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask * 0, proposal, segmentIDs(proposal)[1], volume)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, proposal, segmentIDs(proposal)[0], volume)
+    written = readLabelmap(logic.accept(rows[0]), grid)
+    assert written[5, 20:22, 20:22].tolist() == [[1, 1], [255, 255]]  # what was drawn over is drawn over
 
 
 def test_what_a_label_map_cannot_hold_is_refused_and_stays(rows: list[AuditRow]) -> None:
@@ -165,6 +186,17 @@ def test_a_full_disk_costs_nothing(rows: list[AuditRow], monkeypatch: pytest.Mon
     assert (accepted / f"{rows[0].case}.seg.nrrd").read_bytes() == first
     assert logic.correctedDataList(rows[0]).read_bytes() == listed
     assert proposal.GetScene() is slicer.mrmlScene
+
+
+def test_a_copy_that_is_cut_is_no_correction(rows: list[AuditRow], monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", lambda self, content: write(self, content[:-1]))
+    logic = AuditLogic()
+    with pytest.raises(JobError, match="not what is read back"):
+        logic.accept(rows[0])
+    assert list((rows[0].folder / "accepted").iterdir()) == []
+    monkeypatch.undo()
+    assert logic.accept(rows[0]).read_bytes() == rows[0].corrected.read_bytes()
 
 
 def test_annotation_proposal_and_others_are_told_apart(rows: list[AuditRow]) -> None:
