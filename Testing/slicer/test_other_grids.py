@@ -143,23 +143,25 @@ def test_a_turned_segmentation_keeps_its_voxels(bench: Any) -> None:
     assert 0 < still.sum() < before[1].sum()
 
 
-def test_segments_that_touch_on_finer_voxels_still_do_not_overlap(bench: Any) -> None:
-    matrix, shape = shifted((2, 2, 2), (0, 0, 0)), (20, 32, 28)
+def test_segments_on_finer_voxels_still_do_not_overlap(bench: Any) -> None:
+    """A voxel of the volume whose middle is free, so that the left one may grow into it, is in part the right one's."""
+    matrix, shape = shifted((3, 3, 3), (0, 0, 0)), (30, 48, 42)
     masks = {"left": np.zeros(shape, bool), "right": np.zeros(shape, bool)}
-    masks["left"][4:16, 4:28, 4:13], masks["right"][4:16, 4:28, 13:24] = True, True  # the border runs through a voxel
+    masks["left"][6:24, 6:42, 6:15], masks["right"][6:24, 6:42, 20:36] = True, True
     volume, node = volumeOn(OBLIQUE), drawn(masks, matrix)
     layers = labelLayers(segmentationInVolumeFrame(node, volume), gridOf(volume))
     old = {i: layer.array == value for layer in layers for i, value in layer.values.items()}
-    new = {"left": old["left"] | (np.indices(SHAPE)[2] == np.flatnonzero(old["left"].any((0, 1)))[-1] + 1)}
-    new["left"] &= ~old["right"]
-    new["left"][0] = True
-    changes, edited = refineBy(node, volume, new)
+    assert not old["right"][:, :, 6].any()
+    new = old["left"].copy()
+    new[:, :, 5:7] |= old["left"][:, :, 4:5]
+    changes, edited = refineBy(node, volume, {"left": new})
     for layer, grid in edited:
         overwriteSegments(node, [layer], volume, grid)
     left, right = (contentOf(node.GetSegmentation(), i) for i in ("left", "right"))
-    assert not (maskOn(right[0], left[1], left[0]) & right[1]).any()
-    np.testing.assert_array_equal(right[1], masks["right"][4:16, 4:28, 13:24])
-    assert changes[0].row()["addedMl"] > 0
+    masks["left"][6:24, 6:42, 15:20] = True
+    np.testing.assert_array_equal(left[1], masks["left"][6:24, 6:42, 6:20])
+    np.testing.assert_array_equal(right[1], masks["right"][6:24, 6:42, 20:36])
+    assert changes[0].row()["addedMl"] == pytest.approx(18 * 36 * 5 * VOXEL_ML / 27)
 
 
 def test_a_finer_segmentation_is_saved_as_it_is(bench: Any, tmp_path: Path) -> None:
