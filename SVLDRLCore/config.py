@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from .config_building import build, check_values, merge
 from .errors import InputError
+from .file_places import require_readable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -344,6 +345,7 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 
 def read_overrides(path: Path | str) -> dict[str, Any]:
     """A JSON file of overrides."""
+    require_readable(path)
     try:
         tree = json.loads(Path(path).read_text("utf-8"))
     except (OSError, ValueError) as error:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from ..config import load_config
 from ..config_building import build, merge
 from ..errors import InputError
+from ..file_places import require_readable
 
 DATA_VARIABLE = "SVLDRL_DATA"
 CLEAN = "clean"
@@ -90,6 +91,7 @@ def read_settings(path: str | Path) -> BenchmarkSettings:
     Raises:
         InputError: it is no JSON object, or has an unknown key or a value that cannot be used, by name.
     """
+    require_readable(path)
     try:
         tree = json.loads(Path(path).read_text("utf-8-sig"))
     except (OSError, ValueError) as error:

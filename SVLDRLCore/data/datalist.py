@@ -22,6 +22,7 @@ from SVLDRLCore.atomic_files import made_folder, write_json_atomically
 from SVLDRLCore.data.volume_headers import SUFFIXES, volume_suffix
 from SVLDRLCore.data.volumes import read_label
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.file_places import require_readable
 
 MAX_LABEL = 255
 _UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]|^[. ]|[. ]$')  # for file names, on some system
@@ -106,8 +107,9 @@ def save_datalist(datalist: DataList, path: str | Path, overwrite: bool = False)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise InputError(str(path), "there is no such datalist", "Check the path")
+    require_readable(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
