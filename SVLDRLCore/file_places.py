@@ -63,7 +63,7 @@ def require_output_folder(folder: Name, inputs: Iterable[Name] = (), *, closed: 
     _require_room(folder)
 
 
-def require_readable(path: Name) -> None:
+def require_readable(path: Name, kind: str = "file") -> None:
     """Refuse what is no plain file that can be opened (InputError); pipes and devices could be waited for for ever."""
     path = Path(path)
     _require_sane(path)
@@ -73,7 +73,8 @@ def require_readable(path: Name) -> None:
             with open(path, "rb"):
                 return
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(str(path), "there is no such file", "Check the path, upper and lower case included") from error
+        do = "Check the path, upper and lower case included"
+        raise InputError(str(path), f"there is no such {kind}", do) from error
     except OSError as error:
         do = "Check the file's permissions" if isinstance(error, PermissionError) else remedy_of(error)
         raise InputError(str(path), f"it cannot be read ({reason_of(error)})", do) from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.file_places import require_readable
 
 MOST_LEVELS = 20
 """Deepest nesting; a data list needs four levels."""
@@ -21,12 +22,8 @@ def read_json_object(path: Path, do: str, kind: str = "file") -> dict[str, Any]:
     Raises InputError for what is no JSON (NaN and infinite numbers are none), a key that appears twice, text that
     holds half of a character (lone surrogates), numbers of very many digits, and very deep nesting.
     """
-    try:
-        if not path.is_file():
-            raise InputError(str(path), f"there is no such {kind}", "Check the path")
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise InputError(ascii(str(path)), f"it cannot be read ({error})", "Check the path and its rights") from error
+    require_readable(path, kind)
+    data = path.read_bytes()
     try:
         content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique, parse_int=_whole_number)
     except (ValueError, RecursionError) as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,16 @@ class ModelCard:
         """From the card's markdown."""
         return cls(text, _items(text, "Numbers"), _items(text, "Warnings"))
 
+    @classmethod
+    def ofFolder(cls, model: Path) -> ModelCard:
+        """Of a model that was just trained; an empty card where there is none."""
+        try:
+            return cls.of((model / "MODEL_CARD.md").read_text("utf-8"))
+        except (OSError, ValueError):
+            return cls.of("")
+
 
 def _items(text: str, section: str) -> tuple[str, ...]:
     rest = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
-    return tuple(line.removeprefix("- ").strip() for line in rest.splitlines() if line.startswith("- "))
+    lines = (line.strip() for line in rest.splitlines())
+    return tuple(html.unescape(line.removeprefix("- ")) for line in lines if line not in ("", "None."))

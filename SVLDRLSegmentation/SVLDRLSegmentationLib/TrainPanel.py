@@ -18,12 +18,13 @@ from .CurvePlot import CurvePlot
 from .DeviceSelector import DeviceSelector
 from .JobBar import JobBar
 from .JobError import JobError
+from .ModelCard import ModelCard
 from .ModelList import ModelList
 from .Parameters import CaseSource, Parameters
 from .Presets import Preset, presets
 from .Reload import handOver, takeOver
 from .StageBar import StageBar, stageText
-from .TrainingResult import readBeliefs, readCard
+from .TrainingResult import readBeliefs
 from .UserInterface import chooseFolder, loadUi, setReady
 
 STEP_BOXES = ("warmUpSpinBox", "transitionSpinBox", "fullRlSpinBox")
@@ -287,9 +288,9 @@ class TrainPanel(VTKObservationMixin):
         """How good the model is, what else to know of it, and that the table tells which labels were doubted."""
         beliefs = readBeliefs(self.folder)
         self.cases.setBeliefs(beliefs)
-        numbers, warnings = readCard(self.model)
+        card = ModelCard.ofFolder(self.model)
         told = self.jobBar.ui.warningLabel.text
-        lines = [*numbers, *(text for text in warnings if text not in told)]
+        lines = [*card.numbers, *(text for text in card.warnings if text not in told)]
         if doubted := sum(belief.doubted for belief in beliefs.values()):
             text = _("{count} of {all} labels were doubted; the column Believed above says why.")
             lines.append(text.format(count=doubted, all=len(beliefs)))

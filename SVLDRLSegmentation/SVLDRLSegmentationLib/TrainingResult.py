@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,18 +56,3 @@ def _reason(row: dict[str, Any]) -> str:
     bias = float(row.get("bias_mm") or 0.0)
     side = _("outside") if bias > 0 else _("inside")
     return _("the network draws the border {mm:.1f} mm further {side}").format(mm=abs(bias), side=side) if bias else ""
-
-
-def readCard(model: Path) -> tuple[list[str], list[str]]:
-    """Numbers and warnings of a model package's card, a sentence each."""
-    try:
-        lines = (model / "MODEL_CARD.md").read_text("utf-8").splitlines()
-    except OSError:
-        return [], []
-    found: dict[str, list[str]] = {}
-    for line in lines:
-        if line.startswith("## "):
-            section = found.setdefault(line[3:].strip(), [])
-        elif found and line.strip() not in ("", "None."):
-            section.append(html.unescape(line.removeprefix("- ").strip()))
-    return found.get("Numbers", []), found.get("Warnings", [])

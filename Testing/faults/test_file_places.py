@@ -376,6 +376,18 @@ def test_an_input_that_cannot_be_read_is_told_as_what_it_is(here: Path, kind: st
     assert not (here / "out.nrrd").exists()
 
 
+@pytest.mark.parametrize("place", ["pipe.json", ".", "/dev/zero"])
+def test_settings_and_data_lists_are_files(here: Path, place: str) -> None:
+    """A pipe that nobody writes to would be waited for for ever, a device read without end."""
+    os.mkfifo(here / "pipe.json")
+    words = "it is a folder" if place == "." else "a pipe or a device"
+    refused(svldrl("train", "datalist.json", "--output", "run", "--settings", place), words)
+    refused(svldrl("benchmark", place, "--output", "run"), words)
+    if place != ".":
+        refused(svldrl("check", place), words)
+    assert not (here / "run").exists()
+
+
 def test_many_channels_are_no_name_that_is_too_long(here: Path) -> None:
     names = ",".join(["a_channel_with_a_long_name.nrrd"] * 20)
     refused(svldrl("refine", names, "--model", "model", "--output", "out.nrrd"), "image channels")

@@ -95,7 +95,7 @@ def test_empty_file(tmp_path, form):
 def test_missing_file(tmp_path):
     refuse(tmp_path / "none.nrrd", "no such file")
     (tmp_path / "folder.nrrd").mkdir()
-    refuse(tmp_path / "folder.nrrd", "no such file")
+    refuse(tmp_path / "folder.nrrd", "it is a folder, not a file")
 
 
 @pytest.mark.parametrize("form", [".nii", ".nii.gz", ".nrrd", ".mha"])
