@@ -15,7 +15,7 @@ from ..data.structures import Structures
 from ..errors import InputError
 from ..networks.actor_critic_unetr import ActorCriticUNETR
 from ..networks.mask_agent_network import MaskAgentNetwork
-from .model_package import load_package
+from .model_package import ModelPackage, load_package
 from .package_contents import plain_name
 from .package_table import KEYS, parse_table
 from .run_folder import resolve_model
@@ -88,6 +88,19 @@ def package_tensors(
     return tensors | {f"mask_agents.{key}": value for key, value in (mask_network or {}).items()}
 
 
+def settings_of(package: ModelPackage) -> Config:
+    """The settings of a package.
+
+    Raises:
+        InputError: an unknown setting, or one of the wrong kind or size, by name.
+    """
+    try:
+        return config_from_dict({key: value for key, value in package.config.items() if key not in KEYS})
+    except InputError as error:
+        why = f"its config.json cannot be used: {error.what}: {error.why}"
+        raise InputError(str(package.folder), why, _SOUND) from error
+
+
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedModel:
     """Networks in evaluation mode from a model folder, zip or run folder.
 
@@ -95,11 +108,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
         InputError: no sound package, or weights that do not fit its config.
     """
     package = load_package(resolve_model(path))
-    settings = {key: value for key, value in package.config.items() if key not in KEYS}
-    try:
-        config = config_from_dict(settings)
-    except InputError as error:
-        raise InputError(str(path), f"its config.json cannot be used: {error.what}: {error.why}", _SOUND) from error
+    config = settings_of(package)
     try:
         table = parse_table(package.config, package.labels)
     except ValueError as error:
