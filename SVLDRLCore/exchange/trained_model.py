@@ -9,19 +9,17 @@ from typing import Any
 
 import torch
 
-from ..config import Config, NetworkConfig, config_from_dict, config_to_dict
+from ..config import Config, NetworkConfig, config_to_dict
 from ..data.mask_alignment import calibration_fault
 from ..data.structures import Structures
 from ..errors import InputError
 from ..networks.actor_critic_unetr import ActorCriticUNETR
 from ..networks.mask_agent_network import MaskAgentNetwork
-from .model_package import ModelPackage, load_package
+from .model_package import load_package
 from .package_contents import plain_name
-from .package_table import KEYS, parse_table
+from .package_table import SOUND, parse_table, settings_of
 from .run_folder import resolve_model
 from .weight_header import Entry, WithoutWeights, difference
-
-_SOUND = "Get the model again from where it came from, or train one"
 
 
 @dataclass(frozen=True)
@@ -88,19 +86,6 @@ def package_tensors(
     return tensors | {f"mask_agents.{key}": value for key, value in (mask_network or {}).items()}
 
 
-def settings_of(package: ModelPackage) -> Config:
-    """The settings of a package.
-
-    Raises:
-        InputError: an unknown setting, or one of the wrong kind or size, by name.
-    """
-    try:
-        return config_from_dict({key: value for key, value in package.config.items() if key not in KEYS})
-    except InputError as error:
-        why = f"its config.json cannot be used: {error.what}: {error.why}"
-        raise InputError(str(package.folder), why, _SOUND) from error
-
-
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedModel:
     """Networks in evaluation mode from a model folder, zip or run folder.
 
@@ -108,11 +93,11 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
         InputError: no sound package, or weights that do not fit its config.
     """
     package = load_package(resolve_model(path))
-    config = settings_of(package)
+    config = settings_of(package.config, package.folder)
     try:
         table = parse_table(package.config, package.labels)
     except ValueError as error:
-        raise InputError(str(path), f"its config.json cannot be used: {error}", _SOUND) from error
+        raise InputError(str(path), f"its config.json cannot be used: {error}", SOUND) from error
     structures, channels = table.structures, table.channels
     _require_fit(config, channels, structures, package.header(), path)
     tensors = package.tensors()
@@ -125,7 +110,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
         for index, name in enumerate(structures.names):
             if fault := calibration_fault(mask_weights["calibrations"][index].tolist(), channels):
                 why = f"what its mask agents know of {name!r} cannot be: {fault}"
-                raise InputError(str(path), why, _SOUND)
+                raise InputError(str(path), why, SOUND)
     for module in (network, mask_network):
         if module is not None:
             module.eval().requires_grad_(False).to(device, memory_format=torch.channels_last_3d)
@@ -149,7 +134,7 @@ def _require_fit(
     for prefix, network in parts.items():
         differs = differs or difference(network, _named(header, prefix))
     if differs:
-        raise InputError(str(path), f"its weights do not fit its config.json ({differs})", _SOUND)
+        raise InputError(str(path), f"its weights do not fit its config.json ({differs})", SOUND)
 
 
 def _named(table: Mapping[str, Any], prefix: str) -> dict[str, Any]:
