@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from SVLDRLCore.exchange.model_package import load_package
+from SVLDRLCore.exchange.package_table import settings_of
 from SVLDRLCore.exchange.run_folder import resolve_model
 
 
@@ -26,6 +27,7 @@ def info(model: str | os.PathLike[str]) -> dict[str, Any]:
     """
     package = load_package(resolve_model(model))
     config = package.config
+    settings_of(config, package.folder)  # what is told of them is then of the right kind
     return {
         "path": os.fspath(model),
         "structures": [{"value": value, "name": label["name"]} for value, label in package.labels.items()],

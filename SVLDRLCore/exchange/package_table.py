@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ..config import Config, config_from_dict
 from ..data.structures import Structures
+from ..errors import InputError
 from .package_contents import Labels, is_plain_name
 
 MAX_CHANNELS = 256
 LARGEST_VALUE = 255
 """Label maps hold a byte a voxel."""
 KEYS = ("method", "channels", "structures")
+SOUND = "Get the model again from where it came from, or train one"
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,18 @@ def parse_table(content: Mapping[str, Any], labels: Labels) -> PackageTable:
     table = {value: label["name"] for value, label in labels.items()}
     structures = Structures(tuple(names), tuple(map(tuple, values)), nested, tuple(outputs), table)
     return PackageTable(method, channels, structures)
+
+
+def settings_of(content: Mapping[str, Any], model: str | Path) -> Config:
+    """The settings in a package's config.json.
+
+    Raises:
+        InputError: an unknown setting, or one of the wrong kind or size, by name.
+    """
+    try:
+        return config_from_dict({key: value for key, value in content.items() if key not in KEYS})
+    except InputError as error:
+        raise InputError(str(model), f"its config.json cannot be used: {error.what}: {error.why}", SOUND) from error
 
 
 def _list(table: Mapping[str, Any], key: str) -> list[Any]:

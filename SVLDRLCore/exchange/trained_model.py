@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..config import Config, NetworkConfig, config_from_dict, config_to_dict
+from ..config import Config, NetworkConfig, config_to_dict
 from ..data.mask_alignment import calibration_fault
 from ..data.structures import Structures
 from ..errors import InputError
@@ -17,11 +17,9 @@ from ..networks.actor_critic_unetr import ActorCriticUNETR
 from ..networks.mask_agent_network import MaskAgentNetwork
 from .model_package import load_package
 from .package_contents import plain_name
-from .package_table import KEYS, parse_table
+from .package_table import SOUND, parse_table, settings_of
 from .run_folder import resolve_model
 from .weight_header import Entry, WithoutWeights, difference
-
-_SOUND = "Get the model again from where it came from, or train one"
 
 
 @dataclass(frozen=True)
@@ -95,15 +93,11 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
         InputError: no sound package, or weights that do not fit its config.
     """
     package = load_package(resolve_model(path))
-    settings = {key: value for key, value in package.config.items() if key not in KEYS}
-    try:
-        config = config_from_dict(settings)
-    except InputError as error:
-        raise InputError(str(path), f"its config.json cannot be used: {error.what}: {error.why}", _SOUND) from error
+    config = settings_of(package.config, package.folder)
     try:
         table = parse_table(package.config, package.labels)
     except ValueError as error:
-        raise InputError(str(path), f"its config.json cannot be used: {error}", _SOUND) from error
+        raise InputError(str(path), f"its config.json cannot be used: {error}", SOUND) from error
     structures, channels = table.structures, table.channels
     _require_fit(config, channels, structures, package.header(), path)
     tensors = package.tensors()
@@ -116,7 +110,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
         for index, name in enumerate(structures.names):
             if fault := calibration_fault(mask_weights["calibrations"][index].tolist(), channels):
                 why = f"what its mask agents know of {name!r} cannot be: {fault}"
-                raise InputError(str(path), why, _SOUND)
+                raise InputError(str(path), why, SOUND)
     for module in (network, mask_network):
         if module is not None:
             module.eval().requires_grad_(False).to(device, memory_format=torch.channels_last_3d)
@@ -140,7 +134,7 @@ def _require_fit(
     for prefix, network in parts.items():
         differs = differs or difference(network, _named(header, prefix))
     if differs:
-        raise InputError(str(path), f"its weights do not fit its config.json ({differs})", _SOUND)
+        raise InputError(str(path), f"its weights do not fit its config.json ({differs})", SOUND)
 
 
 def _named(table: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -326,6 +326,13 @@ def test_label_tables_that_do_not_fit_are_refused(model: Path, labels: dict, why
     refuse(model, why)
 
 
+@pytest.mark.parametrize("spacing", [[[4.0], 4.0, 4.0], ["4", 4.0, 4.0], "4", 4])
+def test_info_refuses_settings_of_the_wrong_kind(model: Path, spacing: Any) -> None:
+    with_json(model, "config.json", set_at("data", "spacing_mm", value=spacing))
+    with pytest.raises(InputError, match="spacing_mm"):
+        info(model)
+
+
 def test_a_key_that_is_there_twice_is_refused(model: Path) -> None:
     (model / "labels.json").write_text('{"1": {"name": "liver"}, "1": {"name": "spleen"}}')
     seal(model)
