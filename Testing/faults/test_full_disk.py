@@ -84,8 +84,16 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def datalist(case: tuple[Path, Path]) -> Path:
-    listed = DataList("d", {1: "organ"}, (Case("a", (case[0],), case[1]),), ())
-    return save_datalist(listed, case[0].parent / "datalist.json")
+    """The ragged case, after one whose mask is a plain box and needs less space."""
+    folder, box = case[0].parent, np.zeros(GRID.size_dhw, np.uint8)
+    box[4:8, 6:14, 6:14] = 1
+    plain = Case(
+        "plain",
+        (write_image(folder / "plain.nrrd", 100 * box.astype(np.float32), GRID),),
+        write_label(folder / "plain.seg.nrrd", box, GRID),
+    )
+    listed = DataList("d", {1: "organ"}, (plain, Case("a", (case[0],), case[1])), ())
+    return save_datalist(listed, folder / "datalist.json")
 
 
 def told_in_full(ended: Ended, name: str | Path) -> None:
@@ -148,14 +156,14 @@ def test_evaluate_leaves_the_old_tables(case: tuple[Path, Path], tmp_path: Path)
 def test_audit_leaves_the_old_audit_and_blames_no_case(model: Path, datalist: Path, tmp_path: Path) -> None:
     out = tmp_path / "audit"
     command = ("audit", datalist, "--model", model, "--output", out, "--device", "cpu")
-    told_in_full(svldrl(*command, most_bytes=400), "a.seg.nrrd")
+    told_in_full(svldrl(*command, most_bytes=400), "plain.seg.nrrd")
     assert everything(tmp_path) == {}
     assert svldrl(*command).status == 0
     before = everything(tmp_path)
     proposal = len(before["audit/corrected/a.seg.nrrd"])
-    for most_bytes in (400, proposal - 1):
-        told_in_full(svldrl(*command, "--overwrite", most_bytes=most_bytes), "a.seg.nrrd")
-        assert everything(tmp_path) == before
+    assert len(before["audit/corrected/plain.seg.nrrd"]) < proposal - 100
+    told_in_full(svldrl(*command, "--overwrite", most_bytes=proposal - 1), "/a.seg.nrrd")
+    assert everything(tmp_path) == before
 
 
 @pytest.mark.parametrize("most_bytes", [10, 400, 1000])
