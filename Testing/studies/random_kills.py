@@ -2,10 +2,10 @@
 
     python Testing/studies/random_kills.py [--kills 100] [--seed 0] [--output DIR]
 
-A training writes a checkpoint after every step, so that many kills fall into the writing of one. It is killed (SIGKILL,
-nothing is caught) after a random time, its checkpoints are read, and it is resumed, again and again until it ends; then
-the next training begins. Told are: kills, kills while a file was being written, checkpoints that cannot be read, starts
-that fell back to the generation before, and trainings whose models differ from an unbroken one's by a bit.
+A training writes a checkpoint after every step. It is killed (SIGKILL, nothing is caught) after a random time, half of
+the times in the middle of the next write, its checkpoints are read, and it is resumed, again and again until it ends;
+then the next training begins. Told are: kills, kills while a file was being written, checkpoints that cannot be read,
+starts that fell back to the generation before, and trainings whose models differ from an unbroken one's by a bit.
 """
 
 from __future__ import annotations
@@ -54,17 +54,30 @@ def begun(datalist: Path, folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def killed(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Kill it so long after its first line; False where it had ended by then."""
+def killed(process: subprocess.Popen[bytes], seconds: float, writes_to: Path | None) -> bool:
+    """Kill it so long after its first line; False where it had ended by then.
+
+    Where a folder is given, the kill waits for the next file that is being written there.
+    """
     with process:
         process.stderr.readline()
         try:
             process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
+            while writes_to and process.poll() is None and not writing(writes_to):
+                pass
+            if process.poll() is not None:
+                process.communicate()
+                return False
             process.kill()
             process.communicate()
             return True
     return False
+
+
+def writing(folder: Path) -> bool:
+    """Whether half a file lies there."""
+    return any(name.startswith(".writing-") for name in os.listdir(folder))
 
 
 def unreadable(folder: Path) -> list[str]:
@@ -114,10 +127,11 @@ def study(output: Path, kills: int, seed: int) -> Counter[str]:
         ended = False
         while not ended:
             patience = rng.uniform(0.0, longest) if counts["kills"] < kills else 1e6
-            ended = not killed(begun(datalist, folder), patience)
+            aimed = folder if rng.random() < 0.5 else None
+            ended = not killed(begun(datalist, folder), patience, aimed)
             if not ended:
                 counts["kills"] += 1
-                counts["kills in the middle of a write"] += bool(list(folder.glob(".writing-*")))
+                counts["kills in the middle of a write"] += writing(folder)
                 counts["unreadable checkpoints"] += len(unreadable(folder))
         counts["trainings"] += 1
         counts["fallbacks"] += fell_back(folder)
