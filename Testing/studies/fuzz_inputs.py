@@ -403,6 +403,7 @@ def main() -> int:
     given = parser.parse_args()
     seen: Counter[tuple[str, str]] = Counter()
     finds: dict[tuple[str, str], list[int]] = {}
+    examples: dict[tuple[str, str], str] = {}
     with tempfile.TemporaryDirectory() as folder:
         sound = Path(folder)
         make_sound_files(sound)
@@ -416,7 +417,9 @@ def main() -> int:
                     short = outcome if outcome in ("value", "refused") else "find"
                     seen[kind, short] += 1
                     if short == "find":
-                        finds.setdefault((kind, re.sub(r"\d+", "N", outcome)), []).append(number)
+                        sort = f"{outcome.partition(':')[0]} {outcome.rpartition(' at ')[2]}"  # whatever it quotes
+                        finds.setdefault((kind, sort), []).append(number)
+                        examples.setdefault((kind, sort), outcome)
                         if given.keep is not None:
                             place = given.keep / f"{kind}_{given.seed}_{number}"
                             shutil.rmtree(place, ignore_errors=True)
@@ -430,8 +433,8 @@ def main() -> int:
     for kind in given.only:
         counts = [seen[kind, outcome] for outcome in ("value", "refused", "find")]
         print("  {:<11} {:>6} read {:>6} refused {:>4} finds".format(kind, *counts))
-    for (kind, outcome), numbers in finds.items():
-        print(f"FIND {kind} ({len(numbers)}, first: {numbers[0]}): {outcome}")
+    for (kind, sort), numbers in finds.items():
+        print(f"FIND {kind} ({len(numbers)}, first: {numbers[0]}): {examples[kind, sort]}")
     return 1 if finds else 0
 
 
