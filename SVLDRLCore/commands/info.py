@@ -49,7 +49,8 @@ def format_info(content: Mapping[str, Any]) -> str:
     """The result of `info` as aligned lines for a terminal."""
     spacing = content["spacing_mm"]
     last = content["last_row"]
-    method = ", ".join(str(content[key]) for key in ("method", "reading") if content[key])
+    shown = ("method", "reading") if content["method"] in (None, "svl_drl") else ("method",)  # readings are SVL-DRL's
+    method = ", ".join(str(content[key]) for key in shown if content[key])
     rows = {
         "Model": content["path"],
         "Structures": ", ".join(f"{item['value']} {item['name']}" for item in content["structures"]),

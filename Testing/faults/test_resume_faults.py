@@ -296,8 +296,6 @@ def test_a_compared_method_of_an_older_version_goes_on_as_it_began(copy: Path) -
     """0.1 weighed labels in it, and trained no mask agents whatever the settings said."""
     datalist = copy / "data" / "datalist.json"
     weighed = {"reliability": {"enabled": True}, "mask_agents": {"enabled": False}}
-    stopped(datalist, copy / "run", "warm_up", 7, method="supervised")
-    shutil.rmtree(copy / "run")
     control = JobControl()
     with pytest.raises(Cancelled):
         train(
