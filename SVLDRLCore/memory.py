@@ -37,7 +37,9 @@ def require_memory(what: str, needed_bytes: float, do: str = FREE_MEMORY) -> str
 
 
 def gigabytes(count: float) -> str:
-    """Bytes in GB, as a file manager counts them."""
+    """Bytes in MB or GB, as a file manager counts them."""
+    if count < 1e9:
+        return f"{count / 1e6:.0f} MB"
     return f"{count / 1e9:.1f} GB" if count < 1e12 else f"{count / 1e9:,.0f} GB"
 
 

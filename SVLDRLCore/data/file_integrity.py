@@ -26,6 +26,7 @@ from SVLDRLCore.data.volume_headers import read_header, volume_suffix
 from SVLDRLCore.data.voxel_data import VoxelData
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.file_places import require_readable
+from SVLDRLCore.memory import gigabytes
 
 MAX_SHEAR = 1e-3
 """Largest |cosine| between two axes that still counts as rounding (0.06 degrees)."""
@@ -113,18 +114,14 @@ def _require_sane_sizes(path: Path, data: VoxelData) -> None:
     memory = physical_memory_bytes()
     if needed > memory:
         why = (
-            f"its header says {_by(data.sizes)} voxels, which need {_gigabytes(needed)}"
-            f" of this machine's {_gigabytes(memory)}"
+            f"its header says {_by(data.sizes)} voxels, which need {gigabytes(needed)}"
+            f" of this machine's {gigabytes(memory)}"
         )
         raise InputError(str(path), why, "Crop or resample the volume, or use a machine with more memory")
 
 
 def _by(sizes: tuple[int, ...]) -> str:
     return " x ".join(map(str, sizes))
-
-
-def _gigabytes(n_bytes: int) -> str:
-    return f"{n_bytes / 2**30:,.1f} GB"
 
 
 def _require_whole_text(path: Path, data: VoxelData) -> None:
