@@ -11,6 +11,7 @@ the seed, the kind and its number: `--only KIND --first NUMBER --count 1` reads 
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import itertools
 import json
@@ -115,9 +116,9 @@ def mutate_json(data: bytes, rng: random.Random) -> bytes:
             case 1 if isinstance(holder, dict):
                 holder[rng.choice(("", "\ud800", "name", "0", "a" * 200, f"{key} "))] = holder.pop(key)
             case 2:
-                holder[key] = [holder[key]] * rng.choice((1, 2, 1000))
+                holder[key] = [copy.deepcopy(holder[key]) for _ in range(rng.choice((1, 2, 1000)))]
             case _:
-                holder[key] = rng.choice(VALUES)
+                holder[key] = copy.deepcopy(rng.choice(VALUES))  # the next change may be inside it
     text = json.dumps(tree)
     if rng.random() < 0.05:
         text = text.replace(":", ":" + "[" * rng.choice((50, 5000, 100_000)), 1)
