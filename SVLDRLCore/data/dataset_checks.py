@@ -62,12 +62,14 @@ def lacking(facts: Iterable[CaseFacts], sought: Mapping[str, frozenset[int]]) ->
 def structure_problems(facts: Sequence[CaseFacts], sought: Mapping[str, frozenset[int]]) -> Iterable[Problem]:
     """Structures that no label has, that a few labels lack (a warning each), or that many lack (one together)."""
     labelled = [fact for fact in facts if fact.label_digest is not None]
+    if not labelled:  # nothing could be read, or nothing is labelled: others tell
+        return
     missing = lacking(facts, sought)
     for name, values in sought.items():
         have = sum(bool(values & fact.values) for fact in labelled)
         lack = [fact for fact in labelled if name in missing.get(fact.case, [])]
         what = f"structure {name!r}"
-        if labelled and not have:
+        if not have:
             do = "Check the label table and the values in the labels; without an example nothing learns it"
             yield Problem("", "warning", what, "no label has it", do)
         elif len(lack) >= have:

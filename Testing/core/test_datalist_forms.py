@@ -379,3 +379,11 @@ def test_a_segment_called_ignore_is_no_structure(tmp_path: Path) -> None:
     assert (listed.labels, listed.ignore) == ({1: "organ"}, 2)
     (row,) = evaluate(tmp_path / "labelsTr", tmp_path).rows
     assert (row.structure, row.metrics.dice) == ("organ", 1.0)
+
+
+def test_where_no_label_can_be_read_none_is_said_to_lack_anything(tmp_path: Path) -> None:
+    phantom(tmp_path, "a.nrrd")
+    (tmp_path / "a_label.nrrd").write_bytes(b"no label")
+    problems = check(write_list(tmp_path, pair("a"), labels={"1": "liver"}))
+    assert [p.case for p in problems if p.severity == "error"] == ["a"]
+    assert not any("lack" in p.why or "no label has" in p.why for p in problems)
