@@ -40,7 +40,8 @@ from SVLDRLCore.learning.case_predictions import predict_cases
 from SVLDRLCore.learning.run_input import RunInput
 from SVLDRLCore.learning.training_run import run_training
 
-PATCHES = {"la_2mm": [24, 40, 48], "hippocampus": [24, 40, 32], "lgg2d": [8, 64, 64]}
+PATCHES = {"la_2mm": [24, 40, 48], "hippocampus": [24, 40, 32], "lgg2d": [8, 64, 64], "abdomen": [24, 48, 48]}
+LISTS = {"abdomen": "datalist_ct.json"}
 FAULTS = ("none", "empty", "lacking", "mixed", "genuine", "both")
 
 
@@ -62,7 +63,7 @@ def main() -> None:
 
 def study(options: argparse.Namespace) -> dict[str, Any]:
     """One training."""
-    listed = load_datalist(Path(os.environ["SVLDRL_DATA"]) / options.pack / "datalist.json")
+    listed = load_datalist(Path(os.environ["SVLDRL_DATA"]) / options.pack / LISTS.get(options.pack, "datalist.json"))
     structures = structures_of(listed.labels)
     settings = {
         "data": {"patch_size": PATCHES[options.pack]},
