@@ -7,6 +7,8 @@ the label's border) and `sharpness` (of that edge: a rough border blurs it, and 
 sees a clean label; all but the first two need no network, so that labels off the edge that the others share, or along
 which it is blurred, are told before the first step, and of few labels the ones grossly in pieces.
 
+What a label lacks has no cues; `missing_structures` judges it.
+
 Small loss does not mean clean: labels that a network made are easier to fit than a reader's, so trusting the
 best-fitting cases picks the wrong half under such noise (AUC 0.03 to 0.3 on the left atrium). Hence the
 inversion guard, and the wish for a few verified cases where the labels alone leave the direction open.

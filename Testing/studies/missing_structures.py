@@ -40,7 +40,8 @@ from SVLDRLCore.learning.case_predictions import predict_cases
 from SVLDRLCore.learning.run_input import RunInput
 from SVLDRLCore.learning.training_run import run_training
 
-PATCHES = {"la_2mm": [24, 40, 48], "hippocampus": [24, 40, 32], "lgg2d": [8, 64, 64]}
+PATCHES = {"la_2mm": [24, 40, 48], "hippocampus": [24, 40, 32], "lgg2d": [8, 64, 64], "abdomen": [24, 48, 48]}
+LISTS = {"abdomen": "datalist_ct.json"}
 FAULTS = ("none", "empty", "lacking", "mixed", "genuine", "both")
 
 
@@ -62,7 +63,7 @@ def main() -> None:
 
 def study(options: argparse.Namespace) -> dict[str, Any]:
     """One training."""
-    listed = load_datalist(Path(os.environ["SVLDRL_DATA"]) / options.pack / "datalist.json")
+    listed = load_datalist(Path(os.environ["SVLDRL_DATA"]) / options.pack / LISTS.get(options.pack, "datalist.json"))
     structures = structures_of(listed.labels)
     settings = {
         "data": {"patch_size": PATCHES[options.pack]},
@@ -140,7 +141,10 @@ def spoilt(
 
 
 def without_one(case: TrainingCase, structure: int, patch: tuple[int, int, int]) -> TrainingCase | None:
-    """The largest part of an image, cut across one axis, that lacks a structure and has another; None where none is."""
+    """The part of an image, cut across one axis, that lacks a structure and has most of another; None where none is.
+
+    Of a single structure: the largest part beside it.
+    """
     mask = case.masks.numpy()
     best: tuple[int, slice, int] | None = None
     for axis in range(3):
@@ -148,8 +152,9 @@ def without_one(case: TrainingCase, structure: int, patch: tuple[int, int, int])
         for part in (slice(0, int(held[0])), slice(int(held[-1]) + 1, mask.shape[axis + 1])):
             cut = [slice(None)] * 4
             cut[axis + 1] = part
-            voxels = int(mask[tuple(cut)].sum())
-            if part.stop - part.start >= 8 and voxels >= 0.3 * mask.sum() / len(mask) and voxels > (best or (0,))[0]:
+            voxels = int(mask[tuple(cut)].sum()) if len(mask) > 1 else mask[tuple(cut)].size
+            enough = len(mask) == 1 or voxels >= 0.3 * mask.sum() / len(mask)
+            if part.stop - part.start >= 8 and enough and voxels > (best or (0,))[0]:
                 best = (voxels, part, axis)
     if best is None:
         return None
