@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from ..config import Config, DataConfig, with_values
-from ..data.case_checks import CaseLook, between_cases, look_at_case
+from ..data.case_checks import between_cases, look_at_case
 from ..data.cases import TrainingCase, prepare_case, require_alike
 from ..data.datalist import Case, DataList
 from ..data.dataset_checks import CaseFacts, Problem, copied_files, structures_sought
@@ -21,7 +19,7 @@ from ..data.spacing import median_spacing
 from ..data.structures import Structures, structures_of
 from ..errors import InputError
 from ..events import EventLog
-from ..exchange.run_folder import RunFolder
+from ..exchange.run_folder import RunFolder, read_run
 from ..inference.memory_needs import require_memory_to_train
 from ..job_control import JobControl
 
@@ -42,10 +40,6 @@ class TrainingData:
     held_out: list[TrainingCase]
     left_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-
-
-class CasesRefusedError(InputError):
-    """Cases that cannot be used: nothing has been learned yet."""
 
 
 def structures_of_list(listed: DataList, data: DataConfig) -> Structures:
@@ -134,7 +128,7 @@ def _read(
     control: JobControl,
     bad: Collection[tuple[Path, ...]],
 ) -> tuple[TrainingData, list[Problem]]:
-    """Everything but the bad cases, and what is wrong with it; nothing is prepared after the first error."""
+    """Everything but the bad cases, and what is wrong with it; nothing is kept after the first error."""
     usable = [case for case in listed.training if case.images not in bad]
     if not usable:
         raise InputError(listed.name, "no training case is left", "Mend the files; `svldrl check` lists what is wrong")
@@ -157,8 +151,13 @@ def _read(
         look = look_at_case(case, listed.labels, part)
         facts += [look.facts] if look.facts else []
         problems += look.problems
-        if all(problem.severity != "error" for problem in problems):
-            prepared.append(_prepared(case, look, config, structures))
+        if look.usable:
+            try:
+                made = prepare_case(case, look.images, look.label, config.data, structures)
+            except InputError as error:
+                problems.append(Problem(case.name, "error", error.what, error.why, error.do))
+            else:  # after an error only what else is wrong is looked for
+                prepared += [] if any(problem.severity == "error" for problem in problems) else [made]
         events.progress(index + 1, len(every), "reading cases")
     problems += between_cases(every, facts, structures_sought(listed, config.data.regions))
     if any(problem.severity == "error" for problem in problems):
@@ -166,10 +165,6 @@ def _read(
     require_alike(prepared)
     learned, scored, moved = _apart(prepared[: len(training)], prepared[len(training) :], facts, clean is None)
     return TrainingData(config, structures, learned, scored, warnings=tuple(moved)), problems
-
-
-def _prepared(case: Case, look: CaseLook, config: Config, structures: Structures) -> TrainingCase:
-    return prepare_case(case, look.images, look.label, config.data, structures)
 
 
 def _readable(cases: Sequence[Case]) -> list[Case]:
@@ -202,33 +197,37 @@ def _apart(
     return [*training, *same], [case for case in held_out if case not in same], told
 
 
-def leaving_nothing_where_refused(train: Callable[..., Path]) -> Callable[..., Path]:
-    """A training whose cases are refused leaves no run folder behind, so that it can be started again."""
+@contextlib.contextmanager
+def leaving_nothing_where_refused(folder: RunFolder) -> Iterator[Callable[[], None]]:
+    """A training that is refused before it has begun leaves no run folder behind, so that it can be started again.
 
-    @functools.wraps(train)
-    def trying(datalist: str | Path, output: str | Path, **options: Any) -> Path:
-        folder = RunFolder(Path(output))
-        was_there, begun = folder.path.exists(), folder.settings.is_file()
-        try:
-            return train(datalist, output, **options)
-        except CasesRefusedError:
-            if not begun:
-                for file in (folder.settings, folder.events, *folder.locks):
-                    file.unlink(missing_ok=True)
-                if not was_there:
-                    with contextlib.suppress(OSError):  # not empty: it is somebody's
-                        folder.path.rmdir()
-            raise
-
-    return trying
+    Gives what is to be called as soon as the folder is this training's own: before, all there is somebody else's.
+    """
+    was_there, own = folder.path.exists(), []
+    try:
+        yield lambda: own.append(True)
+    except InputError:
+        if own and not _has_begun(folder):
+            for file in (folder.settings, folder.events, *folder.locks):
+                file.unlink(missing_ok=True)
+            if not was_there:
+                with contextlib.suppress(OSError):  # not empty: it is somebody's
+                    folder.path.rmdir()
+        raise
 
 
-def _refused(found: Sequence[Problem]) -> CasesRefusedError:
+def _has_begun(folder: RunFolder) -> bool:
+    """Whether anything may have been learned: a run is bound to its data once these are accepted."""
+    return folder.settings.is_file() and read_run(folder).get("bound") is not None
+
+
+def _refused(found: Sequence[Problem]) -> InputError:
     names = list(dict.fromkeys(problem.case for problem in found if problem.case))
     lines = "; ".join(_line(problem) for problem in found)
     what = f"{len(names)} cases: {', '.join(names)}" if len(names) > 1 else f"case {names[0]}" if names else "datalist"
-    do = "Mend or remove them, or leave them out with --skip-bad-cases"
-    return CasesRefusedError(what, f"they cannot be used: {lines}", do)
+    remedies = {problem.do for problem in found}
+    do = f"{remedies.pop()}, or" if len(remedies) == 1 else "Mend or remove them, or"
+    return InputError(what, f"they cannot be used: {lines}", f"{do} leave them out with --skip-bad-cases")
 
 
 def _line(problem: Problem) -> str:
