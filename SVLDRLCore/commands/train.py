@@ -42,6 +42,7 @@ from ..learning.training_run import RunResult, run_training, start_from
 from ..methods.registry import load_method_config
 from .training_data import (
     TrainingData,
+    clean_cases,
     leaving_nothing_where_refused,
     read_training_data,
     require_verified,
@@ -178,7 +179,7 @@ def _told(method: str, config: Config, asked: _Asked) -> dict[str, Any]:
 def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, control: JobControl, resume: bool) -> Path:
     config = config_from_dict(settings["config"])
     listed = load_datalist(settings["datalist"])
-    clean = None if settings["clean_list"] is None else load_datalist(settings["clean_list"])
+    clean = None if settings["clean_list"] is None else clean_cases(settings["clean_list"], listed)
     device = choose_device(config.train.device)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)

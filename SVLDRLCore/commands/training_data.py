@@ -13,7 +13,7 @@ import torch
 from ..config import Config, DataConfig, with_values
 from ..data.case_checks import between_cases, look_at_case
 from ..data.cases import TrainingCase, prepare_case, require_alike
-from ..data.datalist import Case, DataList
+from ..data.datalist import Case, DataList, load_datalist
 from ..data.dataset_checks import CaseFacts, Problem, copied_files, structures_sought
 from ..data.spacing import median_spacing
 from ..data.structures import Structures, structures_of
@@ -46,6 +46,13 @@ def structures_of_list(listed: DataList, data: DataConfig) -> Structures:
     """The structures that are learned: by the settings' regions, else by the data set's own."""
     regions = data.regions or listed.regions
     return structures_of(listed.labels, regions, listed.region_values if regions == listed.regions else None)
+
+
+def clean_cases(path: Path, listed: DataList) -> DataList:
+    """The clean list. Its cases are told from training cases of the same names: each is looked at by itself."""
+    clean, names = load_datalist(path), {case.name for case in listed.training}
+    apart = [replace(c, name=f"{c.name} of the clean list") if c.name in names else c for c in clean.validation]
+    return replace(clean, validation=tuple(apart))
 
 
 def require_verified(verified: Sequence[str], listed: DataList) -> None:
@@ -92,7 +99,8 @@ def read_training_data(
     left, as if the others had never been listed.
 
     Args:
-        clean: whose validation cases choose the best model; without it some training cases are held out.
+        clean: whose validation cases choose the best model, see `clean_cases`; without it some training cases are
+            held out.
         device: where the training runs, for the memory that it needs.
         skip_bad_cases: leave out the cases with errors, instead of refusing them all by name.
 
@@ -102,7 +110,7 @@ def read_training_data(
     """
     if not config.data.regions:
         config = with_values(config, data={"regions": listed.regions})
-    bad: dict[tuple[Path, ...], Problem] = {}
+    bad: dict[str, Problem] = {}
     while True:
         cases, looked = _read(listed, clean, config, verified, device, events, control, bad.keys())
         found = [problem for problem in looked if problem.severity == "error"]
@@ -110,8 +118,8 @@ def read_training_data(
             break
         if not skip_bad_cases:
             raise _refused(found)
-        listing = [*listed.training, *(clean.validation if clean else ())]
-        new = {case.images: p for p in found for case in listing if case.name == p.case and case.images not in bad}
+        names = {case.name for case in (*listed.training, *(clean.validation if clean else ()))}
+        new = {problem.case: problem for problem in found if problem.case in names}
         if not new:
             raise _refused(found)
         bad |= new
@@ -126,16 +134,16 @@ def _read(
     device: torch.device,
     events: EventLog,
     control: JobControl,
-    bad: Collection[tuple[Path, ...]],
+    bad: Collection[str],
 ) -> tuple[TrainingData, list[Problem]]:
     """Everything but the bad cases, and what is wrong with it; nothing is kept after the first error."""
-    usable = [case for case in listed.training if case.images not in bad]
+    usable = [case for case in listed.training if case.name not in bad]
     if not usable:
         raise InputError(listed.name, "no training case is left", "Mend the files; `svldrl check` lists what is wrong")
     training, held_out = split_cases(usable, [n for n in verified if n in {case.name for case in usable}], config)
     if clean is not None:
         training = [*training, *held_out]
-        held_out = [case for case in clean.validation if case.images not in bad]
+        held_out = [case for case in clean.validation if case.name not in bad]
     if config.data.spacing_mm is None:
         config = with_values(config, data={"spacing_mm": median_spacing(_readable(training))})
     structures = structures_of_list(listed, config.data)
@@ -236,11 +244,10 @@ def _line(problem: Problem) -> str:
 
 
 def _told(
-    data: TrainingData, warnings: Sequence[Problem], bad: dict[tuple[Path, ...], Problem], listed: DataList,
+    data: TrainingData, warnings: Sequence[Problem], bad: dict[str, Problem], listed: DataList,
     events: EventLog,
 ) -> TrainingData:  # fmt: skip
     """The data, once its user has been told what is odd about them."""
-    left_out = tuple(dict.fromkeys(problem.case for problem in bad.values()))
     card = [f"Left out, {_line(problem)}" for problem in bad.values()]
     card += [*listed.notes, *data.warnings, *(_line(problem) for problem in warnings if not problem.case)]
     for text in card:
@@ -248,4 +255,4 @@ def _told(
     for problem in warnings:
         if problem.case:
             events.emit("warning", text=f"{_line(problem)}. {problem.do}", case=problem.case)
-    return replace(data, left_out=left_out, warnings=tuple(card))
+    return replace(data, left_out=tuple(bad), warnings=tuple(card))

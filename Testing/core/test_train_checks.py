@@ -223,3 +223,21 @@ def test_a_case_that_cannot_be_prepared_is_left_out_too(tmp_path: Path) -> None:
     assert [text.split(":")[0] for text in warnings_in(seen) if text.startswith("Left out")] == [
         "Left out, case_003", "Left out, case_005"
     ]  # fmt: skip
+
+
+def test_cases_of_both_lists_may_have_one_name(tmp_path: Path) -> None:
+    """A clean case that cannot be used costs no training case of the same name."""
+    datalist, run = data_set(tmp_path / "data"), tmp_path / "run"
+    clean = write_phantom_dataset(tmp_path / "clean", 2, 0, 50, size_dhw=(10, 20, 20), spacing_dhw=(4.0, 4.0, 4.0))
+    content = json.loads(clean.read_text())
+    label = files_of(clean, "training", 1)[1]
+    label.write_bytes(label.read_bytes()[:-50])
+    clean.write_text(json.dumps(content | {"training": [], "validation": content["training"]}))
+    seen: list[dict[str, Any]] = []
+    options = {"clean_list": clean, "skip_bad_cases": True, "listeners": [seen.append]}
+    train(datalist, run, reading="corrected", overrides=SETTINGS, **options)
+    bound = json.loads((run / "run.json").read_text())["bound"]
+    assert [case["name"] for case in bound["cases"]] == [f"case_{i:03}" for i in range(1, 7)]
+    (left_out,) = [text for text in warnings_in(seen) if text.startswith("Left out")]
+    assert left_out.startswith("Left out, case_002 of the clean list: ")
+    assert train(datalist, run, resume=True).is_dir()
