@@ -55,7 +55,8 @@ def corrupt(
     `mt`: each chosen case is eroded or dilated (`strength` mild 0.6 to 4.4 mm, strong 3 to 8 mm). `sloppy`: each has
     an irregular border and lacks `left_out` of its slices (`data.noise.sloppy_noise`). `sfda`: a model trained on
     `source_cases` of the other cases until its labels reach Dice 0.70 to 0.75 labels the chosen ones. `mt` and
-    `sloppy` move what lies in another structure with it: the regions of `preset`, else what a label map shows.
+    `sloppy` move what lies in another structure with it: the regions of `preset` or of the data list, else what a
+    label map shows.
     `corruption.json` holds the Dice of each corrupted label against the original. The new list has no validation
     list: nothing clean is within a training's reach.
 
@@ -158,10 +159,10 @@ def _corrupt(
 
 
 def _regions(preset: str, listed: DataList) -> dict[str, tuple[int, ...]] | None:
-    """The preset's nested regions, where they are made of this list's labels."""
+    """The preset's nested regions, where they are made of this list's labels, else the list's own."""
     regions = load_config(preset, "corrected").data.regions
-    known = {value for members in regions.values() for value in members} <= set(listed.labels) if regions else False
-    return dict(regions) if known else None
+    known = {value for members in regions.values() for value in members} <= set(listed.labels)
+    return dict(regions if regions and known else listed.regions) or None
 
 
 def _redrawn(

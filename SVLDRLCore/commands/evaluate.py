@@ -94,7 +94,7 @@ def evaluate(
     Args:
         predictions: a label map, or a folder of them.
         references: a label map, a folder of them, or a datalist or data set folder (its validation cases, or without
-            those its training cases). Voxels of the value or segment called "ignore" do not count.
+            those its training cases). Voxels of its value or segment called "ignore" do not count.
         output: the folder for evaluation.csv (a row a case and structure) and evaluation.json.
         hd95: "max" or "pooled", see ``SVLDRLCore.evaluation.metrics``.
         overwrite: whether existing results are replaced.
@@ -177,7 +177,8 @@ def _cases(predictions: Path, references: Path) -> tuple[list[_Case], list[str]]
     if references.is_file() and not is_datalist:
         if predictions.is_dir():
             raise InputError(predictions, "it is a folder, but the reference is one file", "Give two of a kind")
-        return [_Case(case_name(references), references, {}, predictions)], []
+        ignore = ignored_value_beside(references.absolute().parent)
+        return [_Case(case_name(references), references, {}, predictions, ignore)], []
     if predictions.is_file():
         do = "Give a folder of predictions, or one label map as reference"
         raise InputError(predictions, "it is one file, but there are many references", do)
@@ -250,6 +251,7 @@ def _compare(case: _Case, hd95: Hd95, spelling: dict[str, str]) -> tuple[dict[st
     if volume is None:
         prediction, in_prediction, prediction_names = np.zeros_like(reference.array), {}, {}
     else:
+        volume = _without_ignored(volume)
         prediction_names = _segment_names(volume) if reference_names else {}
         prediction = volume.array
         counted = volume if ignored is None else replace(volume, array=np.where(ignored, 0, volume.array))
@@ -293,6 +295,15 @@ def _ignored(reference: Volume, ignore: int | None) -> np.ndarray | None:
     if ignore is None:
         ignore = next((segment.value for segment in reference.segments if is_ignore(segment.name)), None)
     return None if ignore is None else reference.array == ignore
+
+
+def _without_ignored(prediction: Volume) -> Volume:
+    """A prediction that shows nothing where it has the segment called "ignore", as refined labels have."""
+    ignored = _ignored(prediction, None)
+    if ignored is None:
+        return prediction
+    named = tuple(segment for segment in prediction.segments if not is_ignore(segment.name))
+    return replace(prediction, array=np.where(ignored, 0, prediction.array), segments=named)
 
 
 def _structures(volume: Volume, names: Mapping[int, str], spelling: dict[str, str]) -> dict[str, list[int]]:

@@ -32,16 +32,17 @@ from ..exchange.run_binding import (
     resumed_config,
 )
 from ..exchange.run_folder import RunFolder, read_run, require_free, resolve_model, write_run
-from ..exchange.trained_model import load_model, package_config, package_tensors
+from ..exchange.trained_model import build_networks, load_model, package_config, package_tensors
 from ..file_places import require_output_folder
 from ..job_control import JobControl
 from ..learning.checkpoints import FolderLock
 from ..learning.run_input import RunInput
 from ..learning.trainer import require_precision
-from ..learning.training_run import RunResult, run_training
+from ..learning.training_run import RunResult, run_training, start_from
 from ..methods.registry import load_method_config
 from .training_data import (
     TrainingData,
+    clean_cases,
     leaving_nothing_where_refused,
     read_training_data,
     require_verified,
@@ -64,7 +65,6 @@ class _Asked:
     skip_bad_cases: bool
 
 
-@leaving_nothing_where_refused
 def train(
     datalist: str | Path,
     output: str | Path,
@@ -109,11 +109,13 @@ def train(
     )  # fmt: skip
     folder = RunFolder(Path(output))
     with ExitStack() as held:
+        folder_is_own = held.enter_context(leaving_nothing_where_refused(folder))
         with EventLog(None, listeners) as early, failures_told(early):
             settings = _resumed_settings(folder, asked) if resume else _new_settings(folder, asked)
             _held_alone(folder, held)
             if not resume:
                 require_free(folder)  # another start may have been faster
+                folder_is_own()
                 write_run(folder, settings)
         events = held.enter_context(EventLog(folder.events, listeners))
         events.emit("started", job="train", output=str(folder.path), resumed=resume)
@@ -177,7 +179,7 @@ def _told(method: str, config: Config, asked: _Asked) -> dict[str, Any]:
 def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, control: JobControl, resume: bool) -> Path:
     config = config_from_dict(settings["config"])
     listed = load_datalist(settings["datalist"])
-    clean = None if settings["clean_list"] is None else load_datalist(settings["clean_list"])
+    clean = None if settings["clean_list"] is None else clean_cases(settings["clean_list"], listed)
     device = choose_device(config.train.device)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
@@ -188,6 +190,7 @@ def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, contro
     initial = None
     if settings["initial_model"] is not None:
         initial = load_model(settings["initial_model"]).network.state_dict()
+        start_from(build_networks(data.config, data.training[0].image.shape[0], data.structures), initial)  # if it fits
     bound = _bound(listed, clean, data, initial)
     require_same(str(folder.path), settings.get("bound"), bound)
     write_run(folder, settings | {"bound": bound})

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from ..config import Config, DataConfig, with_values
-from ..data.case_checks import CaseLook, between_cases, look_at_case
+from ..data.case_checks import between_cases, look_at_case
 from ..data.cases import TrainingCase, prepare_case, require_alike
-from ..data.datalist import Case, DataList
+from ..data.datalist import Case, DataList, load_datalist
 from ..data.dataset_checks import CaseFacts, Problem, copied_files, structures_sought
 from ..data.spacing import median_spacing
 from ..data.structures import Structures, structures_of
 from ..errors import InputError
 from ..events import EventLog
-from ..exchange.run_folder import RunFolder
+from ..exchange.run_folder import RunFolder, read_run
 from ..inference.memory_needs import require_memory_to_train
 from ..job_control import JobControl
 
@@ -44,14 +42,17 @@ class TrainingData:
     warnings: tuple[str, ...] = ()
 
 
-class CasesRefusedError(InputError):
-    """Cases that cannot be used: nothing has been learned yet."""
-
-
 def structures_of_list(listed: DataList, data: DataConfig) -> Structures:
     """The structures that are learned: by the settings' regions, else by the data set's own."""
     regions = data.regions or listed.regions
     return structures_of(listed.labels, regions, listed.region_values if regions == listed.regions else None)
+
+
+def clean_cases(path: Path, listed: DataList) -> DataList:
+    """The clean list. Its cases are told from training cases of the same names: each is looked at by itself."""
+    clean, names = load_datalist(path), {case.name for case in listed.training}
+    apart = [replace(c, name=f"{c.name} of the clean list") if c.name in names else c for c in clean.validation]
+    return replace(clean, validation=tuple(apart))
 
 
 def require_verified(verified: Sequence[str], listed: DataList) -> None:
@@ -98,7 +99,8 @@ def read_training_data(
     left, as if the others had never been listed.
 
     Args:
-        clean: whose validation cases choose the best model; without it some training cases are held out.
+        clean: whose validation cases choose the best model, see `clean_cases`; without it some training cases are
+            held out.
         device: where the training runs, for the memory that it needs.
         skip_bad_cases: leave out the cases with errors, instead of refusing them all by name.
 
@@ -108,7 +110,7 @@ def read_training_data(
     """
     if not config.data.regions:
         config = with_values(config, data={"regions": listed.regions})
-    bad: dict[tuple[Path, ...], Problem] = {}
+    bad: dict[str, Problem] = {}
     while True:
         cases, looked = _read(listed, clean, config, verified, device, events, control, bad.keys())
         found = [problem for problem in looked if problem.severity == "error"]
@@ -116,8 +118,8 @@ def read_training_data(
             break
         if not skip_bad_cases:
             raise _refused(found)
-        listing = [*listed.training, *(clean.validation if clean else ())]
-        new = {case.images: p for p in found for case in listing if case.name == p.case and case.images not in bad}
+        names = {case.name for case in (*listed.training, *(clean.validation if clean else ()))}
+        new = {problem.case: problem for problem in found if problem.case in names}
         if not new:
             raise _refused(found)
         bad |= new
@@ -132,16 +134,16 @@ def _read(
     device: torch.device,
     events: EventLog,
     control: JobControl,
-    bad: Collection[tuple[Path, ...]],
+    bad: Collection[str],
 ) -> tuple[TrainingData, list[Problem]]:
-    """Everything but the bad cases, and what is wrong with it; nothing is prepared after the first error."""
-    usable = [case for case in listed.training if case.images not in bad]
+    """Everything but the bad cases, and what is wrong with it; nothing is kept after the first error."""
+    usable = [case for case in listed.training if case.name not in bad]
     if not usable:
         raise InputError(listed.name, "no training case is left", "Mend the files; `svldrl check` lists what is wrong")
     training, held_out = split_cases(usable, [n for n in verified if n in {case.name for case in usable}], config)
     if clean is not None:
         training = [*training, *held_out]
-        held_out = [case for case in clean.validation if case.images not in bad]
+        held_out = [case for case in clean.validation if case.name not in bad]
     if config.data.spacing_mm is None:
         config = with_values(config, data={"spacing_mm": median_spacing(_readable(training))})
     structures = structures_of_list(listed, config.data)
@@ -157,8 +159,13 @@ def _read(
         look = look_at_case(case, listed.labels, part)
         facts += [look.facts] if look.facts else []
         problems += look.problems
-        if all(problem.severity != "error" for problem in problems):
-            prepared.append(_prepared(case, look, config, structures))
+        if look.usable:
+            try:
+                made = prepare_case(case, look.images, look.label, config.data, structures)
+            except InputError as error:
+                problems.append(Problem(case.name, "error", error.what, error.why, error.do))
+            else:  # after an error only what else is wrong is looked for
+                prepared += [] if any(problem.severity == "error" for problem in problems) else [made]
         events.progress(index + 1, len(every), "reading cases")
     problems += between_cases(every, facts, structures_sought(listed, config.data.regions))
     if any(problem.severity == "error" for problem in problems):
@@ -166,10 +173,6 @@ def _read(
     require_alike(prepared)
     learned, scored, moved = _apart(prepared[: len(training)], prepared[len(training) :], facts, clean is None)
     return TrainingData(config, structures, learned, scored, warnings=tuple(moved)), problems
-
-
-def _prepared(case: Case, look: CaseLook, config: Config, structures: Structures) -> TrainingCase:
-    return prepare_case(case, look.images, look.label, config.data, structures)
 
 
 def _readable(cases: Sequence[Case]) -> list[Case]:
@@ -202,33 +205,37 @@ def _apart(
     return [*training, *same], [case for case in held_out if case not in same], told
 
 
-def leaving_nothing_where_refused(train: Callable[..., Path]) -> Callable[..., Path]:
-    """A training whose cases are refused leaves no run folder behind, so that it can be started again."""
+@contextlib.contextmanager
+def leaving_nothing_where_refused(folder: RunFolder) -> Iterator[Callable[[], None]]:
+    """A training that is refused before it has begun leaves no run folder behind, so that it can be started again.
 
-    @functools.wraps(train)
-    def trying(datalist: str | Path, output: str | Path, **options: Any) -> Path:
-        folder = RunFolder(Path(output))
-        was_there, begun = folder.path.exists(), folder.settings.is_file()
-        try:
-            return train(datalist, output, **options)
-        except CasesRefusedError:
-            if not begun:
-                for file in (folder.settings, folder.events, *folder.locks):
-                    file.unlink(missing_ok=True)
-                if not was_there:
-                    with contextlib.suppress(OSError):  # not empty: it is somebody's
-                        folder.path.rmdir()
-            raise
-
-    return trying
+    Gives what is to be called as soon as the folder is this training's own: before, all there is somebody else's.
+    """
+    was_there, own = folder.path.exists(), []
+    try:
+        yield lambda: own.append(True)
+    except InputError:
+        if own and not _has_begun(folder):
+            for file in (folder.settings, folder.events, *folder.locks):
+                file.unlink(missing_ok=True)
+            if not was_there:
+                with contextlib.suppress(OSError):  # not empty: it is somebody's
+                    folder.path.rmdir()
+        raise
 
 
-def _refused(found: Sequence[Problem]) -> CasesRefusedError:
+def _has_begun(folder: RunFolder) -> bool:
+    """Whether anything may have been learned: a run is bound to its data once these are accepted."""
+    return folder.settings.is_file() and read_run(folder).get("bound") is not None
+
+
+def _refused(found: Sequence[Problem]) -> InputError:
     names = list(dict.fromkeys(problem.case for problem in found if problem.case))
     lines = "; ".join(_line(problem) for problem in found)
     what = f"{len(names)} cases: {', '.join(names)}" if len(names) > 1 else f"case {names[0]}" if names else "datalist"
-    do = "Mend or remove them, or leave them out with --skip-bad-cases"
-    return CasesRefusedError(what, f"they cannot be used: {lines}", do)
+    remedies = {problem.do for problem in found}
+    do = f"{remedies.pop()}, or" if len(remedies) == 1 else "Mend or remove them, or"
+    return InputError(what, f"they cannot be used: {lines}", f"{do} leave them out with --skip-bad-cases")
 
 
 def _line(problem: Problem) -> str:
@@ -237,11 +244,10 @@ def _line(problem: Problem) -> str:
 
 
 def _told(
-    data: TrainingData, warnings: Sequence[Problem], bad: dict[tuple[Path, ...], Problem], listed: DataList,
+    data: TrainingData, warnings: Sequence[Problem], bad: dict[str, Problem], listed: DataList,
     events: EventLog,
 ) -> TrainingData:  # fmt: skip
     """The data, once its user has been told what is odd about them."""
-    left_out = tuple(dict.fromkeys(problem.case for problem in bad.values()))
     card = [f"Left out, {_line(problem)}" for problem in bad.values()]
     card += [*listed.notes, *data.warnings, *(_line(problem) for problem in warnings if not problem.case)]
     for text in card:
@@ -249,4 +255,4 @@ def _told(
     for problem in warnings:
         if problem.case:
             events.emit("warning", text=f"{_line(problem)}. {problem.do}", case=problem.case)
-    return replace(data, left_out=left_out, warnings=tuple(card))
+    return replace(data, left_out=tuple(bad), warnings=tuple(card))

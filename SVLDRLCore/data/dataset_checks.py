@@ -60,25 +60,29 @@ def lacking(facts: Iterable[CaseFacts], sought: Mapping[str, frozenset[int]]) ->
 
 
 def structure_problems(facts: Sequence[CaseFacts], sought: Mapping[str, frozenset[int]]) -> Iterable[Problem]:
-    """Structures that no label has, that a few labels lack (a warning each), or that many lack (one together)."""
+    """Structures that no label has, that a few labels lack (a warning each), or that many lack (one together).
+
+    Labels with ignored voxels that do not show a structure are not counted: it may lie there.
+    """
     labelled = [fact for fact in facts if fact.label_digest is not None]
     if not labelled:  # nothing could be read, or nothing is labelled: others tell
         return
     missing = lacking(facts, sought)
     for name, values in sought.items():
         have = sum(bool(values & fact.values) for fact in labelled)
+        asked = sum(bool(values & fact.values) or not fact.partly for fact in labelled)
         lack = [fact for fact in labelled if name in missing.get(fact.case, [])]
         what = f"structure {name!r}"
         if not have:
             do = "Check the label table and the values in the labels; without an example nothing learns it"
             yield Problem("", "warning", what, "no label has it", do)
         elif len(lack) >= have:
-            why = f"{len(lack)} of {len(labelled)} labels lack it ({', '.join(fact.case for fact in lack)})"
+            why = f"{len(lack)} of {asked} labels lack it ({', '.join(fact.case for fact in lack)})"
             yield Problem("", "warning", what, why, "Nothing is to be done if it is often absent")
         else:
             for fact in lack:
                 if fact.values or len(sought) > 1:  # else its label is empty, which is told by itself
-                    why = f"its label lacks {name!r}, which {have} of {len(labelled)} labels have"
+                    why = f"its label lacks {name!r}, which {have} of {asked} labels have"
                     do = "Draw it, or keep the case only if the structure is absent in it"
                     yield Problem(fact.case, "warning", str(fact.label), why, do)
 

@@ -62,6 +62,7 @@ class Findings:
         dice: of label and prediction.
         regions: kind -> the piece to look at.
         empty: the label holds nothing; found_voxels: of the prediction.
+        partly: some voxels are nobody's: what the label does not hold may lie there.
     """
 
     shift_mm: float
@@ -74,6 +75,12 @@ class Findings:
     empty: bool
     found_voxels: int
     label_voxels: int
+    partly: bool = False
+
+    @property
+    def lacks(self) -> bool:
+        """Whether the label is known to be without the structure."""
+        return self.empty and not self.partly
 
 
 @dataclass(frozen=True)
@@ -92,8 +99,9 @@ def compare(
     `ignored`: boolean (D, H, W), voxels that nobody has labelled; nothing is found there.
     """
     label, found = where_known(label, ignored), where_known(probability > 0.5, ignored)
+    partly = ignored is not None and bool(ignored.any())
     if not (label | found).any():
-        return Findings(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, {}, True, 0, 0)
+        return Findings(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, {}, True, 0, 0, partly)
     box = bounding_box(label | found, MARGIN_VOXELS)
     label, found, probability = label[box], found[box], probability[box]
     ignored = None if ignored is None else ignored[box]
@@ -101,7 +109,7 @@ def compare(
     n_label, n_found = int(label.sum()), int(found.sum())
     if not n_label:
         regions = {"empty": _largest(found, offset)}
-        return Findings(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, regions, True, n_found, 0)
+        return Findings(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, regions, True, n_found, 0, partly)
     known_label, known_found = label, found
     if ignored is not None:  # where nobody has labelled, the two agree and have no border
         label = completed(label, ignored, spacing_dhw)
@@ -118,7 +126,8 @@ def compare(
     share = {kind: region.voxels / n_label for kind, region in regions.items()}
     dice = dice_of(known_label, known_found)
     return Findings(
-        shift_mm, share["missing part"], share["leak"], cues.fit, cues.islands, dice, regions, False, n_found, n_label
+        shift_mm, share["missing part"], share["leak"], cues.fit, cues.islands, dice, regions, False, n_found, n_label,
+        partly,
     )  # fmt: skip
 
 
@@ -138,7 +147,9 @@ def suspect(
     """
     drawn = np.array([not f.empty for f in findings], bool)
     typical_voxels = float(np.median([f.label_voxels for f in findings if not f.empty] or [1]))
-    share = 0.0 if any(v and f.empty for v, f in zip(verified, findings)) else float(drawn.mean())
+    lacking = sum(f.lacks for f in findings)
+    absence_happens = any(v and f.lacks for v, f in zip(verified, findings))
+    share = 0.0 if absence_happens else float(drawn.sum() / max(drawn.sum() + lacking, 1))
     suspicions = [
         Suspicion(0.0, "empty") if trusted else _empty(finding, share, typical_voxels)
         for finding, trusted in zip(findings, verified)
@@ -197,10 +208,12 @@ def _suspect_drawn(
 def _empty(finding: Findings, share_drawn: float, typical_voxels: float) -> Suspicion:
     """An empty label: suspect where others have the structure, or where the model finds some of its size.
 
+    Of a label that is not known everywhere only the latter counts: the structure may lie where nobody has labelled.
     `share_drawn`: of the labels that have it; 0 where a verified one lacks it, which proves that absence happens.
     """
     size = min(1.0, 2 * finding.found_voxels / typical_voxels)
-    return Suspicion(1 - (1 - 0.5 * share_drawn) * (1 - size), "empty")
+    beside_others = 0.0 if finding.partly else 0.5 * share_drawn
+    return Suspicion(1 - (1 - beside_others) * (1 - size), "empty")
 
 
 def _deviation(values: np.ndarray, reference: np.ndarray, floor: float) -> np.ndarray:

@@ -63,7 +63,8 @@ def audit_rows(
 ) -> tuple[list[AuditRow], list[str]]:
     """Rows of all cases that could be read, and warnings.
 
-    Of several structures, one that neither label nor model show is left out, unless most labels have it.
+    Of several structures, one that neither label nor model show is left out, unless most labels have it and this one
+    is known to lack it.
     """
     spacing_mm = float(np.median([np.mean(look.geometry.spacing_dhw) for look in looks]))
     rows, warnings = [], []
@@ -81,9 +82,19 @@ def audit_rows(
             for look, suspicion in zip(looks, suspicions)
         ]
     if len(looks[0].findings) > 1:
-        usual = {names[i] for i in looks[0].findings if np.mean([look.findings[i].empty for look in looks]) < 0.5}
-        rows = [row for row in rows if row.kind not in ABSENT or row.volume_ml or row.structure in usual]
+        usual = {names[i] for i in looks[0].findings if _usually_drawn([look.findings[i] for look in looks])}
+        partly = {look.case.name for look in looks if any(finding.partly for finding in look.findings.values())}
+        rows = [
+            row
+            for row in rows
+            if row.kind not in ABSENT or row.volume_ml or (row.structure in usual and row.case not in partly)
+        ]
     return rows, warnings
+
+
+def _usually_drawn(findings: Sequence[Findings]) -> bool:
+    """Whether more labels have a structure than are known to lack it."""
+    return sum(not finding.empty for finding in findings) > sum(finding.lacks for finding in findings)
 
 
 def _row(look: Look, index: int, name: str, suspicion: Suspicion, weight: float | None, corrected: Path) -> AuditRow:

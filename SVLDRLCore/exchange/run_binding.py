@@ -186,9 +186,9 @@ def _cases_difference(
     old, new = {case["name"]: case for case in was}, {case["name"]: case for case in now}
     gone, come = [name for name in old if name not in new], [name for name in new if name not in old]
     if gone:
-        return f"case {gone[0]}", f"the training was started with it, {where} does not name it any more"
+        return f"case {gone[0]}", f"the training was started with it, now it is not in {where}, or is left out"
     if come:
-        return f"case {come[0]}", f"it was not in {where} when the training was started"
+        return f"case {come[0]}", f"it was not in {where} when the training was started, or was left out"
     for name, case in new.items():
         for part in ("image", "label"):
             before, here = old[name].get(part), case.get(part)

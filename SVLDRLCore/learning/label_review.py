@@ -97,7 +97,8 @@ class LabelReview:
 
     def _some_lack_something(self) -> bool:
         has = np.array([case.masks.flatten(1).any(1).numpy() for case in self.cases])
-        return bool((has.any(axis=0) & ~has).any())
+        whole = np.array([case.ignored is None for case in self.cases])[:, None]
+        return bool((has.any(axis=0) & ~has & whole).any())
 
     def _seen_in_images(self) -> list[tuple[PerStructure, PerStructure]]:
         """`label_edges` and `label_sharpness` of each case, measured once: neither labels nor images change."""

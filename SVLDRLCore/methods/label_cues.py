@@ -54,7 +54,7 @@ class Cues:
 
     `edges_mm`: where the image's edge lies to the border; `sharpness`: how sharp it is there (`edge_sharpness`);
     `by_structure`: None for one that the label lacks; `predicted_mm3`: volumes of each that the network draws
-    where the label has no other one.
+    where the label has no other one; `partly`: some voxels are nobody's, and what the label lacks may lie there.
     """
 
     bias_mm: float
@@ -64,6 +64,7 @@ class Cues:
     sharpness: PerStructure = ()
     by_structure: tuple[StructureCues | None, ...] = ()
     predicted_mm3: tuple[float, ...] = ()
+    partly: bool = False
 
 
 def label_cues(
@@ -92,8 +93,9 @@ def label_cues(
         maps = (where_known((p > 0.5) & ~other, ignored) for p, other in zip(probabilities, elsewhere))
         predicted = tuple(voxel_mm3 * int(m.sum()) for m in maps)
     each: list[StructureCues | None] = [None] * len(masks)
+    partly = ignored is not None and bool(ignored.any())
     if not drawn:
-        return Cues(0.0, 0.0, 0.0, by_structure=tuple(each), predicted_mm3=predicted)
+        return Cues(0.0, 0.0, 0.0, by_structure=tuple(each), predicted_mm3=predicted, partly=partly)
     fitted = [
         (0.0, 0.0) if probabilities is None else _fit(probabilities[c], m, spacing_dhw, ignored) for c, m in drawn
     ]
@@ -103,7 +105,7 @@ def label_cues(
         dice = 0.0 if probabilities is None else dice_of(probabilities[c] > 0.5, mask)
         each[c] = StructureCues(own_bias, own_fit, off, voxel_mm3 * int(mask.sum()), dice)
     islands = float(np.mean(off_largest))
-    return Cues(bias, fit, islands, edges_mm, sharpness, tuple(each), predicted)
+    return Cues(bias, fit, islands, edges_mm, sharpness, tuple(each), predicted, partly)
 
 
 def label_edges(

@@ -5,6 +5,8 @@ a suspect. Then the network does, as far as it draws the structure where it is: 
 forgot it; if it does not, the absence is believed. Where lacking it is no exception (tumours, enhancing parts), an
 absence is believed until the network draws the structure. So the right labels of rare findings are not lost, and
 no label teaches a network to draw nothing before it has seen what there is to draw.
+
+A label with voxels that nobody has labelled lacks nothing: what it does not show may lie there.
 """
 
 from __future__ import annotations
@@ -33,11 +35,11 @@ class Missing:
     """Which cases lack which structures, and how far that is believed.
 
     Attributes:
-        lacks: (cases, structures), the label is without a structure that another label has.
+        lacks: (cases, structures), the label is without a structure that another label has, and all of it is known.
         exception: (structures,), how surely lacking it is an exception, [0, 1].
         drawn: (cases, structures), how much of it the network draws, [0, 1]; None before there is a network.
         learned: (structures,), share of the labels that have it which the network draws alike; None likewise.
-        have: (structures,), number of cases that have it.
+        have: (structures,), number of cases that have it; asked: of those that tell whether they do.
     """
 
     lacks: np.ndarray
@@ -45,6 +47,7 @@ class Missing:
     drawn: np.ndarray | None
     learned: np.ndarray | None
     have: np.ndarray
+    asked: np.ndarray
 
     @property
     def belief(self) -> np.ndarray:
@@ -64,7 +67,7 @@ class Missing:
         ]
 
     def _reason(self, case: int, structure: int, name: str) -> str:
-        have, count = int(self.have[structure]), len(self.lacks)
+        have, count = int(self.have[structure]), int(self.asked[structure])
         others = f"which {have} of {count} cases have" if 2 * have > count else f"as {count - have} of {count} cases do"
         text = f"lacks {name}, {others}"
         if self.drawn is None:
@@ -80,20 +83,23 @@ def missing_structures(cues: Sequence[Cues], verified: Sequence[bool]) -> Missin
     """What the cases lack; None where no case lacks a structure that another one has."""
     volumes = drawn_volumes(cues)
     has = volumes > 0
-    lacks = ~has & has.any(axis=0)
+    whole = np.array([not c.partly for c in cues])[:, None]
+    tells = has | whole
+    lacks = ~has & has.any(axis=0) & whole
     if not lacks.any():
         return None
     trusted = np.asarray(verified, bool)
-    exception = np.array([_exception(column, trusted) for column in has.T])
-    have = has.sum(axis=0)
+    exception = np.array([_exception(column[known], trusted[known]) for column, known in zip(has.T, tells.T)])
+    have, asked = has.sum(axis=0), tells.sum(axis=0)
     predicted = [c.predicted_mm3 for c in cues]
     if not all(predicted):
-        return Missing(lacks, exception, None, None, have)
-    usual = np.array([np.median(volume[any_]) if any_.any() else np.inf for volume, any_ in zip(volumes.T, has.T)])
+        return Missing(lacks, exception, None, None, have, asked)
+    shown = np.where((has & whole).any(axis=0), has & whole, has)  # else its volume may be cut
+    usual = np.array([np.median(volume[any_]) if any_.any() else np.inf for volume, any_ in zip(volumes.T, shown.T)])
     drawn = np.minimum(1.0, np.array(predicted) / (ENOUGH_DRAWN * usual))
     alike = [[s is not None and s.dice > ALIKE for s in cue.by_structure] for cue in cues]
     learned = np.sum(alike, axis=0) / np.maximum(have, 1)
-    return Missing(lacks, exception, drawn, learned, have)
+    return Missing(lacks, exception, drawn, learned, have, asked)
 
 
 def _exception(has: np.ndarray, verified: np.ndarray) -> float:
@@ -112,6 +118,12 @@ def _exception(has: np.ndarray, verified: np.ndarray) -> float:
 def _more_than_half(have: int, lack: int) -> float:
     """Posterior chance, from a uniform prior, that a share exceeds 1/2."""
     return float(1.0 - betainc(have + 1, lack + 1, 0.5))
+
+
+def some_lack_something(cues: Sequence[Cues]) -> bool:
+    """Whether a label is without a structure that another one has, for whatever reason."""
+    has = drawn_volumes(cues) > 0
+    return bool((has.any(axis=0) & ~has).any())
 
 
 def drawn_volumes(cues: Sequence[Cues]) -> np.ndarray:

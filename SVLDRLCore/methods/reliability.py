@@ -25,7 +25,7 @@ import numpy as np
 from ..config import ReliabilityConfig
 from .label_cues import FEWEST_SHARP, Cues, blur_deviation, edge_deviation, smallest_bias_mm
 from .label_pieces import ISLAND_SHARE, MANY_IN_PIECES, grossly_in_pieces, unusual_islands
-from .missing_structures import DOUBTED, Missing, drawn_volumes, filled_in, missing_structures
+from .missing_structures import DOUBTED, Missing, drawn_volumes, filled_in, missing_structures, some_lack_something
 from .robust_centres import shortest_half, two_means
 
 TOLERANCE = 1.1
@@ -127,14 +127,16 @@ def _with_missing(
     judged: Callable[[Sequence[Cues], Sequence[bool], np.ndarray], Judgement],
 ) -> Judgement:
     """The judgement of what is drawn, and of what is not."""
-    missing = missing_structures(cues, verified)
-    if missing is None:
+    if not some_lack_something(cues):
         return judged(cues, verified, np.arange(len(cues)))
+    missing = missing_structures(cues, verified)
     chosen = np.flatnonzero((drawn_volumes(cues) > 0).any(axis=1))
     filled = filled_in(cues)
     verdict = judged([filled[i] for i in chosen], [bool(verified[i]) for i in chosen], chosen)
     weights, edge, blur = np.ones(len(cues)), np.zeros(len(cues)), np.zeros(len(cues))
     weights[chosen], edge[chosen], blur[chosen] = verdict.weights, verdict.edge, verdict.blur
+    if missing is None:
+        return _judgement(weights, verdict.rule, edge, blur, verdict.warnings, verdict.inverted)
     weights = np.where(np.asarray(verified, bool), 1.0, weights * missing.belief)
     lacking, doubted = int(missing.lacks.any(axis=1).sum()), int((missing.belief < DOUBTED).sum())
     rule = f"{verdict.rule}; {lacking} labels lack a structure, {doubted} are doubted for it"

@@ -149,6 +149,24 @@ def test_a_verified_case_that_lacks_it_proves_that_absence_happens() -> None:
     assert scores([*usual(9), replace(nothing, found_voxels=1000), nothing], [10])[9] > 0.9  # unless the model finds it
 
 
+def test_a_label_that_is_not_known_everywhere_lacks_nothing() -> None:
+    """What it does not show may lie where nobody has labelled, unless the model finds it beside that."""
+    nothing = replace(USUAL, empty=True, label_voxels=0, found_voxels=0, regions={})
+    partly = replace(nothing, partly=True)
+    assert scores([*usual(9), partly])[-1] == 0.0
+    assert scores([*usual(9), replace(partly, found_voxels=1000)])[-1] > 0.9
+    alone, beside = scores([*usual(3), nothing]), scores([*usual(3), nothing, *[partly] * 9])
+    assert beside[3] == alone[3] > 0.3
+    assert scores([*usual(9), nothing, partly], [10])[9] > 0.3  # nor does a verified one prove that absence happens
+    pairs = [(USUAL, USUAL)] * 2 + [(USUAL, nothing)] + [(USUAL, partly)] * 6
+    looks = [
+        Look(Case(f"c{n}", (Path("i.nrrd"),), Path("l.nrrd")), dict(enumerate(pair)), {0: 1.0, 1: 1.0}, GRID)
+        for n, pair in enumerate(pairs)
+    ]
+    rows, _ = audit_rows(looks, ("liver", "spleen"), {}, Path("corrected"))
+    assert [(row.case, row.structure) for row in rows if row.kind == "missing structure"] == [("c2", "spleen")]
+
+
 def test_one_of_two_structures_that_a_label_lacks_is_named() -> None:
     """Also where the model does not find it either, if most labels have it; of a rare one nothing is told then."""
     nothing = replace(USUAL, empty=True, label_voxels=0, found_voxels=0, regions={})

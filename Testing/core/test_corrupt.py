@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from SVLDRLCore.commands.corrupt import corrupt
 from SVLDRLCore.data.datalist import DataList, load_datalist
 from SVLDRLCore.data.phantoms import write_phantom_dataset
-from SVLDRLCore.data.volumes import Geometry, read_label, same_geometry, write_label
+from SVLDRLCore.data.volumes import Geometry, read_label, same_geometry, write_image, write_label
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.job_control import JobControl
 
@@ -167,3 +168,22 @@ def test_a_cancel_leaves_no_list_behind(datalist: Path, tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         corrupt(datalist, tmp_path / "noisy", noise="mt", listeners=stop, control=control)
     assert not (tmp_path / "noisy" / "datalist.json").exists()
+
+
+def test_the_regions_of_the_data_list_move_together(tmp_path: Path) -> None:
+    """Two halves of a block, of which one is declared to lie in the whole: eroded, no gap opens between them."""
+    geometry = Geometry((20, 32, 32), (3.0, 3.0, 3.0))
+    label = np.zeros(geometry.size_dhw, np.uint8)
+    label[4:16, 6:26, 4:16], label[4:16, 6:26, 16:28] = 1, 2
+    entries = []
+    for name in "abcd":
+        write_image(tmp_path / f"{name}.nrrd", label.astype(np.float32), geometry)
+        write_label(tmp_path / f"{name}_label.nrrd", label, geometry)
+        entries.append({"image": f"{name}.nrrd", "label": f"{name}_label.nrrd"})
+    content = {"labels": {"1": "oedema", "2": "core"}, "regions": {"whole": [1, 2], "core": [2]}, "training": entries}
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    made = labels_of(load_datalist(corrupt(tmp_path / "list.json", tmp_path / "noisy", noise="mt", ratio=1.0)))
+    assert any((noisy > 0).sum() < (label > 0).sum() for noisy in made.values())
+    for name, noisy in made.items():
+        assert ndimage.label(noisy > 0)[1] == 1, name
+        assert {1, 2} <= set(np.unique(noisy)), name

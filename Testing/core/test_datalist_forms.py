@@ -301,7 +301,7 @@ def test_raters_of_copied_images_are_told(tmp_path: Path) -> None:
         ('"weight": [1, {"x": -Infinity}]', r"weight\[1\].x is -inf"),
         ('"weight": 1e999', "weight is inf"),
         ('"name": "\\ud800"', "name holds a character that is cut in half"),
-        ('"\\udfff": 1', "key holds a character that is cut in half"),
+        ('"\\udfff": 1', "a key of the object holds a character that is cut in half"),
         ('"weight": ' + "7" * 5000, "a number of 5000 digits"),
         ('"weight": ' + "[" * 50 + "]" * 50, "nested more than 20"),
         ('"weight": ' + "[" * 90000 + "]" * 90000, "JSON|nested"),
@@ -368,6 +368,21 @@ def test_lacking_structures_are_told(tmp_path: Path) -> None:
     assert any("'cyst': no label has it" in text for text in texts)
     assert any(text.startswith("b: ") and "lacks 'spleen'" in text for text in texts)
     assert "no label has it" in (tmp_path / "run/model/MODEL_CARD.md").read_text()
+
+
+def test_labels_that_are_not_known_everywhere_are_not_counted(tmp_path: Path) -> None:
+    for seed, name in enumerate("abcde"):
+        phantom(tmp_path, f"{name}.nrrd", seed=seed)
+        label = np.zeros(SIZE, np.uint8)
+        label[2:5, 5:9, 5:9] = 1
+        label[6:8, 5:9, 5:9] = 2 if name in "ab" else 0
+        label[:, 15:, 15:] = 3 if name in "de" else 0
+        write_label(tmp_path / f"{name}_label.nrrd", label, GRID)
+    datalist = write_list(tmp_path, *map(pair, "abcde"), labels={"1": "liver", "2": "spleen", "3": "ignore"})
+    seen: list[dict[str, Any]] = []
+    told = [(p.case, p.why) for p in check(datalist, listeners=[seen.append]) if "spleen" in p.what + p.why]
+    assert told == [("c", "its label lacks 'spleen', which 2 of 3 labels have")]
+    assert seen[-1]["lacking"] == {"c": ["spleen"]}
 
 
 def test_a_segment_called_ignore_is_no_structure(tmp_path: Path) -> None:

@@ -247,8 +247,12 @@ def test_evaluation_leaves_it_out(tmp_path: Path) -> None:
     label = make_phantom(0, SIZE, SPACING)[1]
     named = [Segment(1, "liver"), Segment(2, "Ignore")]
     write_label(tmp_path / "a.seg.nrrd", np.where(HIDDEN, 2, label), Geometry(SIZE, SPACING), named)
-    (row,) = evaluate(predictions / "c_0.nii.gz", tmp_path / "a.seg.nrrd").rows
-    assert (row.structure, row.metrics.dice) == ("liver", 1.0)
+    for predicted in (predictions / "c_0.nii.gz", tmp_path / "a.seg.nrrd"):  # a refined label keeps such a segment
+        done = evaluate(predicted, tmp_path / "a.seg.nrrd")
+        (row,) = done.rows
+        assert (row.structure, row.metrics.dice, done.warnings) == ("liver", 1.0, ())
+        (row,) = evaluate(predicted, folder / "labelsTr/c_0.nii.gz").rows
+        assert (row.structure, row.metrics.dice) == ("label 1", 1.0)
 
 
 def test_the_best_model_is_chosen_without_it() -> None:

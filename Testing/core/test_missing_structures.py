@@ -182,12 +182,18 @@ CASES = 28
 FORGOTTEN = {5, 13, 21, 26}
 
 
-def balls(verified: tuple[int, ...] = (), empty: set[int] = FORGOTTEN) -> list[TrainingCase]:
+def balls(
+    verified: tuple[int, ...] = (), empty: set[int] = FORGOTTEN, partly: frozenset[int] = frozenset()
+) -> list[TrainingCase]:
+    """`partly`: a corner of these labels, far from the ball, is nobody's."""
     found = []
+    corner = np.zeros(bright_ball(0)[1].shape, bool)
+    corner[:3, :3, :3] = True
     for index in range(CASES):
         image, mask = bright_ball(index)
         label = shift_border(mask, SPACING, -4.0 * (index % 4 == 3))[None] & (index not in empty)
-        case = in_memory(f"case_{index}", image, label.astype(np.uint8), SPACING, (16, 16, 16))
+        ignored = corner if index in partly else None
+        case = in_memory(f"case_{index}", image, label.astype(np.uint8), SPACING, (16, 16, 16), ignored=ignored)
         found.append(replace(case, verified=index in verified))
     return found
 
@@ -233,3 +239,27 @@ def test_no_empty_label_is_moved_onto_an_edge() -> None:
     _, events = trained(cases, 2)
     (text,) = [event["text"] for event in events if "borders are moved" in event.get("text", "")]
     assert text.startswith("7 borders are moved")
+
+
+@pytest.mark.parametrize("verified", [(), (0, 4, 8, 12), (0, 4, 8, 13)])
+def test_a_label_that_is_not_known_everywhere_lacks_nothing(verified: tuple[int, ...]) -> None:
+    """What it does not show may lie where nobody has labelled: it is neither doubted nor counted, nor a proof."""
+    result, _ = trained(balls(verified, partly=frozenset({13, 26})), 8)
+    rows = {row["case"]: row for row in result.reliability}
+    for index in (13, 26):
+        assert (rows[f"case_{index}"]["absence"], rows[f"case_{index}"]["why"]) == (1.0, "")
+        assert rows[f"case_{index}"]["weight"] == 1.0
+    for index in (5, 21):
+        assert rows[f"case_{index}"]["absence"] < 0.05
+        assert rows[f"case_{index}"]["why"].startswith("lacks ball, which 24 of 26 cases have; the network")
+
+
+def test_labels_are_judged_as_if_empty_ones_that_are_not_known_everywhere_were_not_there() -> None:
+    some, _ = trained(balls(empty=set(), partly=frozenset()), 1)
+    given = balls(partly=frozenset(FORGOTTEN))
+    cues = [label_cues(None, c.masks.numpy(), c.spacing_dhw, ignored=c.ignored) for c in given]
+    assert missing_structures(cues, [False] * CASES) is None
+    result, events = trained(given, 1)
+    assert not any("lack a structure" in event.get("text", "") for event in events)
+    for index, (row, whole) in enumerate(zip(result.reliability, some.reliability)):
+        assert row["weight"] == 1.0 if index in FORGOTTEN else (row["weight"] > 0.5) == (whole["weight"] > 0.5)

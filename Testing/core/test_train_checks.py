@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny_trainings import TINY
 
@@ -16,6 +17,7 @@ from SVLDRLCore.commands.check import check
 from SVLDRLCore.commands.train import train
 from SVLDRLCore.data import case_checks
 from SVLDRLCore.data.phantoms import write_phantom_dataset
+from SVLDRLCore.data.volumes import read_image, read_label, write_image, write_label
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.job_control import JobControl
 
@@ -163,3 +165,79 @@ def test_every_file_is_read_once_and_reading_can_be_stopped(tmp_path: Path, monk
     with pytest.raises(Cancelled):
         train(datalist, tmp_path / "run 2", overrides=SETTINGS, listeners=[stop], control=control)
     assert len(read) == 4
+
+
+def test_what_is_refused_before_it_begins_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Faults that show only when all is read: the next start, without resuming, works."""
+    datalist, other, run = data_set(tmp_path / "data"), data_set(tmp_path / "other"), tmp_path / "run"
+    model = train(datalist, tmp_path / "earlier", reading="corrected", overrides=SETTINGS)
+    sound = [files_of(other, "training", i)[1].read_bytes() for i in range(6)]
+    for i in range(6):
+        label = read_label(files_of(other, "training", i)[1])
+        write_label(label.path, label.array * 0, label.geometry, label.segments, overwrite=True)
+    wider = SETTINGS | {"network": SETTINGS["network"] | {"feature_size": 16}}
+    assert SETTINGS["network"]["feature_size"] != 16
+    refusals = [
+        ("every label is empty", other, {"overrides": SETTINGS}),
+        ("another network", datalist, {"overrides": wider, "initial_model": model}),
+    ]
+    for why, cases, options in refusals:
+        with pytest.raises(InputError, match=why):
+            train(cases, run, reading="corrected", **options)
+        assert not run.exists(), why
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/events.jsonl").write_text("somebody's")
+    with pytest.raises(InputError, match="holds other files"):
+        train(datalist, run, overrides=SETTINGS)
+    assert (tmp_path / "run/events.jsonl").read_text() == "somebody's"
+    (tmp_path / "run/events.jsonl").unlink()
+    for i, data in enumerate(sound):
+        files_of(other, "training", i)[1].write_bytes(data)
+    assert train(other, run, reading="corrected", overrides=SETTINGS).is_dir()
+
+
+def test_a_case_that_cannot_be_prepared_is_left_out_too(tmp_path: Path) -> None:
+    """Its label is known in a corner that no voxel of the model's grid shows; another image is no unit image."""
+    datalist = data_set(tmp_path / "data")
+    content = json.loads(datalist.read_text())
+    datalist.write_text(json.dumps(content | {"labels": content["labels"] | {"9": "ignore"}}))
+    label = read_label(files_of(datalist, "training", 2)[1])
+    hidden = np.full(label.array.shape, 9, np.uint8)
+    hidden[0, 0, 0] = 0
+    write_label(label.path, hidden, label.geometry, overwrite=True)
+    image = read_image(files_of(datalist, "training", 4)[0])
+    write_image(image.path, image.array * 0 - 7.0, image.geometry, overwrite=True)
+    settings = SETTINGS | {"data": SETTINGS["data"] | {"spacing_mm": [12.0, 12.0, 12.0], "intensity": "unit"}}
+    for i in (0, 1, 2, 3, 5):
+        other = read_image(files_of(datalist, "training", i)[0])
+        write_image(other.path, np.clip(other.array, 0, 255), other.geometry, overwrite=True)
+    with pytest.raises(InputError, match=r"case_003, case_005.*leave them out") as refused:
+        train(datalist, tmp_path / "run", reading="corrected", overrides=settings)
+    assert "all of it is to be ignored" in refused.value.why
+    assert "values run from -7" in refused.value.why
+    seen: list[dict[str, Any]] = []
+    train(
+        datalist, tmp_path / "run", reading="corrected", overrides=settings, skip_bad_cases=True,
+        listeners=[seen.append],
+    )  # fmt: skip
+    assert [text.split(":")[0] for text in warnings_in(seen) if text.startswith("Left out")] == [
+        "Left out, case_003", "Left out, case_005"
+    ]  # fmt: skip
+
+
+def test_cases_of_both_lists_may_have_one_name(tmp_path: Path) -> None:
+    """A clean case that cannot be used costs no training case of the same name."""
+    datalist, run = data_set(tmp_path / "data"), tmp_path / "run"
+    clean = write_phantom_dataset(tmp_path / "clean", 2, 0, 50, size_dhw=(10, 20, 20), spacing_dhw=(4.0, 4.0, 4.0))
+    content = json.loads(clean.read_text())
+    label = files_of(clean, "training", 1)[1]
+    label.write_bytes(label.read_bytes()[:-50])
+    clean.write_text(json.dumps(content | {"training": [], "validation": content["training"]}))
+    seen: list[dict[str, Any]] = []
+    options = {"clean_list": clean, "skip_bad_cases": True, "listeners": [seen.append]}
+    train(datalist, run, reading="corrected", overrides=SETTINGS, **options)
+    bound = json.loads((run / "run.json").read_text())["bound"]
+    assert [case["name"] for case in bound["cases"]] == [f"case_{i:03}" for i in range(1, 7)]
+    (left_out,) = [text for text in warnings_in(seen) if text.startswith("Left out")]
+    assert left_out.startswith("Left out, case_002 of the clean list: ")
+    assert train(datalist, run, resume=True).is_dir()
