@@ -63,7 +63,7 @@ def _refuse_odd_values(content: dict[str, Any], path: Path) -> None:
             raise InputError(str(path), f"it is nested more than {MOST_LEVELS} levels deep", "Make it flatter")
         if isinstance(value, dict):
             for key, item in value.items():
-                _refuse_half_characters(key, f"in {where} a key" if where else "a key", path)
+                _refuse_half_characters(key, f"a key of {where or 'the object'}", path)
                 waiting.append((f"{where}.{key}" if where else key, item, level + 1))
         elif isinstance(value, list):
             waiting += [(f"{where}[{index}]", item, level + 1) for index, item in enumerate(value)]
