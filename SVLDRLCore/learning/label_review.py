@@ -22,7 +22,7 @@ from ..events import EventLog
 from ..methods.believed_twice import also_by_agents, enough_verified, policy_cues
 from ..methods.label_cues import Cues, EdgeOffsets, PerStructure, edge_offsets, label_cues, label_edges, label_sharpness
 from ..methods.label_pieces import movable
-from ..methods.missing_structures import DOUBTED, filled_in
+from ..methods.missing_structures import DOUBTED, enough_of_each, filled_in
 from ..methods.reliability import Judgement, judge, judge_unseen, reliability_rows
 from .case_predictions import predict_cases
 from .label_voxels import label_voxels
@@ -95,8 +95,12 @@ class LabelReview:
         if config.edge and config.move_borders:
             self._move_borders(cues, edge_offsets(cues, self._spacing_mm, config))
 
+    def _volumes(self) -> np.ndarray:
+        """Of each label's structures, mm3, (cases, structures)."""
+        return np.array([case.masks.flatten(1).sum(1).numpy() * np.prod(case.spacing_dhw) for case in self.cases])
+
     def _some_lack_something(self) -> bool:
-        has = np.array([case.masks.flatten(1).any(1).numpy() for case in self.cases])
+        has = self._volumes() > 0
         whole = np.array([case.ignored is None for case in self.cases])[:, None]
         return bool((has.any(axis=0) & ~has & whole).any())
 
@@ -153,14 +157,14 @@ class LabelReview:
 
     def _weigh(self, network: nn.Module) -> None:
         cues, drawn = [], []
+        enough = enough_of_each(self._volumes()) if self._some_lack_something() else ()
         predicted = predict_cases(
             network, self.cases, self.config, self.nested, self.device, self.between, self.events.warn
         )
         for done, ((case, probabilities), seen) in enumerate(zip(predicted, self._seen_in_images()), start=1):
             given = case.masks.numpy()
-            cues.append(
-                label_cues(probabilities, given, case.spacing_dhw, *seen, ignored=case.ignored, nested=self.nested)
-            )
+            asked = {"ignored": case.ignored, "nested": self.nested, "enough_mm3": enough}
+            cues.append(label_cues(probabilities, given, case.spacing_dhw, *seen, **asked))
             pair = (where_known(maps, case.ignored) for maps in (probabilities > 0.5, given > 0))
             drawn.append(_dice_of_shown(*pair))
             self.events.progress(done, len(self.cases), "reviewing labels")

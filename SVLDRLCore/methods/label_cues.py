@@ -12,7 +12,6 @@ from ..config import ReliabilityConfig
 from ..data.image_edge import edge_positions, edge_sharpness
 from ..data.known_voxels import completed, where_known
 from ..data.noise import signed_distance
-from ..data.overlap import dice_of
 
 COMMON_EDGE_VOXELS = 1.5
 """The edge that labels share is looked for within so many voxels (of 2 mm or more) of their border."""
@@ -39,13 +38,12 @@ PerStructure = tuple[tuple[float, ...] | None, ...]
 
 @dataclass(frozen=True)
 class StructureCues:
-    """The same of one structure alone, the volume that the label gives it, and its Dice with the prediction (or 0)."""
+    """The same of one structure alone, and the volume that the label gives it."""
 
     bias_mm: float
     fit: float
     islands: float
     volume_mm3: float
-    dice: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,9 @@ class Cues:
     """What one label looks like from the network's side (the mean over its structures), and from the image's.
 
     `edges_mm`: where the image's edge lies to the border; `sharpness`: how sharp it is there (`edge_sharpness`);
-    `by_structure`: None for one that the label lacks; `predicted_mm3`: volumes of each that the network draws
-    where the label has no other one; `partly`: some voxels are nobody's, and what the label lacks may lie there.
+    `by_structure`: None for one that the label lacks; `surest`, `surest_beside`: the network's probability of each
+    structure where it is surest, and where it is surest outside the label's; () where that was not asked; `partly`:
+    some voxels are nobody's, and what the label lacks may lie there.
     """
 
     bias_mm: float
@@ -63,7 +62,8 @@ class Cues:
     edges_mm: PerStructure = ()
     sharpness: PerStructure = ()
     by_structure: tuple[StructureCues | None, ...] = ()
-    predicted_mm3: tuple[float, ...] = ()
+    surest: tuple[float, ...] = ()
+    surest_beside: tuple[float, ...] = ()
     partly: bool = False
 
 
@@ -75,6 +75,7 @@ def label_cues(
     sharpness: PerStructure = (),
     ignored: np.ndarray | None = None,
     nested: bool = False,
+    enough_mm3: Sequence[float] = (),
 ) -> Cues:
     """Cues of one case; those of an empty label are 0.
 
@@ -84,28 +85,38 @@ def label_cues(
         edges_mm, sharpness: from `label_edges` and `label_sharpness`, the same at every look.
         ignored: boolean (D, H, W), voxels that nobody has labelled; None where all are.
         nested: structures may lie in each other; else what is drawn over another one of the label is only another name.
+        enough_mm3: of each structure, the volume over which `surest` is the mean probability.
     """
     drawn = [(c, m) for c, m in enumerate(where_known(masks.astype(bool), ignored)) if m.any()]
     voxel_mm3 = float(np.prod(spacing_dhw))
-    predicted: tuple[float, ...] = ()
-    if probabilities is not None:
-        elsewhere = [np.delete(masks, c, axis=0).any(axis=0) & (not nested) for c in range(len(masks))]
-        maps = (where_known((p > 0.5) & ~other, ignored) for p, other in zip(probabilities, elsewhere))
-        predicted = tuple(voxel_mm3 * int(m.sum()) for m in maps)
     each: list[StructureCues | None] = [None] * len(masks)
     partly = ignored is not None and bool(ignored.any())
+    surest: tuple[float, ...] = ()
+    beside: tuple[float, ...] = ()
+    if probabilities is not None and len(enough_mm3):
+        free = [where_known(~np.delete(masks, c, axis=0).any(axis=0) | nested, ignored) for c in range(len(masks))]
+        voxels = [max(1, round(volume / voxel_mm3)) for volume in enough_mm3]
+        surest = tuple(_surest(p[f], n) for p, f, n in zip(probabilities, free, voxels))
+        beside = tuple(_surest(p[f & (m == 0)], n) for p, f, m, n in zip(probabilities, free, masks, voxels))
     if not drawn:
-        return Cues(0.0, 0.0, 0.0, by_structure=tuple(each), predicted_mm3=predicted, partly=partly)
+        return Cues(0.0, 0.0, 0.0, (), (), tuple(each), surest, beside, partly)
     fitted = [
         (0.0, 0.0) if probabilities is None else _fit(probabilities[c], m, spacing_dhw, ignored) for c, m in drawn
     ]
     bias, fit = np.mean(fitted, axis=0).tolist()
     off_largest = [_off_largest(m, ignored) for _, m in drawn]
     for (c, mask), (own_bias, own_fit), off in zip(drawn, fitted, off_largest):
-        dice = 0.0 if probabilities is None else dice_of(probabilities[c] > 0.5, mask)
-        each[c] = StructureCues(own_bias, own_fit, off, voxel_mm3 * int(mask.sum()), dice)
+        each[c] = StructureCues(own_bias, own_fit, off, voxel_mm3 * int(mask.sum()))
     islands = float(np.mean(off_largest))
-    return Cues(bias, fit, islands, edges_mm, sharpness, tuple(each), predicted, partly)
+    return Cues(bias, fit, islands, edges_mm, sharpness, tuple(each), surest, beside, partly)
+
+
+def _surest(probabilities: np.ndarray, count: int) -> float:
+    """The mean of the highest so many probabilities; what there is too few of counts as 0."""
+    count_there = min(count, probabilities.size)
+    if not count_there:
+        return 0.0
+    return float(np.partition(probabilities, -count_there)[-count_there:].sum(dtype=float) / count)
 
 
 def label_edges(

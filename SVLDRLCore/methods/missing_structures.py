@@ -1,10 +1,10 @@
 """Labels that lack a structure which others have: forgotten by the reader, or really not in the image?
 
 Before there is a network, only the other labels speak: where having the structure is the rule, a label without it is
-a suspect. Then the network does, as far as it draws the structure where it is: if it draws it here, too, the reader
-forgot it; if it does not, the absence is believed. Where lacking it is no exception (tumours, enhancing parts), an
-absence is believed until the network draws the structure. So the right labels of rare findings are not lost, and
-no label teaches a network to draw nothing before it has seen what there is to draw.
+a suspect. Then the network does, as far as it tells the structure from what lies beside it: where it is as sure of it
+as in the cases that have it, the reader forgot it; where it is not, the absence is believed. Where lacking it is no
+exception (tumours, enhancing parts), an absence is believed until the network sees the structure. So rare findings are
+not lost, and no label teaches a network to draw nothing before it has seen what there is to draw.
 
 A label with voxels that nobody has labelled lacks nothing: what it does not show may lie there.
 """
@@ -20,10 +20,8 @@ from scipy.special import betainc
 
 from .label_cues import Cues
 
-ENOUGH_DRAWN = 0.5
-"""From this share of its usual volume on, what a network draws is the structure: nearer to it than to nothing."""
-ALIKE = 0.5
-"""Dice from which on a drawing and a label show the same: more of it lies in both than in one alone."""
+ENOUGH = 0.5
+"""Share of its usual volume that shows a structure: nearer to all of it than to nothing."""
 DOUBTED = 0.5
 """Below this weight a label is doubted more than believed."""
 MOST_NAMED = 10
@@ -37,8 +35,8 @@ class Missing:
     Attributes:
         lacks: (cases, structures), the label is without a structure that another label has, and all of it is known.
         exception: (structures,), how surely lacking it is an exception, [0, 1].
-        drawn: (cases, structures), how much of it the network draws, [0, 1]; None before there is a network.
-        learned: (structures,), share of the labels that have it which the network draws alike; None likewise.
+        drawn: (cases, structures), how far the network sees it, [0, 1]; None before there is a network.
+        learned: (structures,), how well it tells the structure from what lies beside it, [0, 1]; None likewise.
         have: (structures,), number of cases that have it; asked: of those that tell whether they do.
     """
 
@@ -91,15 +89,36 @@ def missing_structures(cues: Sequence[Cues], verified: Sequence[bool]) -> Missin
     trusted = np.asarray(verified, bool)
     exception = np.array([_exception(column[known], trusted[known]) for column, known in zip(has.T, tells.T)])
     have, asked = has.sum(axis=0), tells.sum(axis=0)
-    predicted = [c.predicted_mm3 for c in cues]
-    if not all(predicted):
+    if not all(c.surest for c in cues):
         return Missing(lacks, exception, None, None, have, asked)
-    shown = np.where((has & whole).any(axis=0), has & whole, has)  # else its volume may be cut
-    usual = np.array([np.median(volume[any_]) if any_.any() else np.inf for volume, any_ in zip(volumes.T, shown.T)])
-    drawn = np.minimum(1.0, np.array(predicted) / (ENOUGH_DRAWN * usual))
-    alike = [[s is not None and s.dice > ALIKE for s in cue.by_structure] for cue in cues]
-    learned = np.sum(alike, axis=0) / np.maximum(have, 1)
-    return Missing(lacks, exception, drawn, learned, have, asked)
+    surest, beside = (np.array([getattr(c, name) for c in cues]) for name in ("surest", "surest_beside"))
+    looked = [_seen_by_network(s, b, h) for s, b, h in zip(surest.T, beside.T, has.T)]
+    return Missing(lacks, exception, np.stack([d for d, _ in looked], 1), np.array([n for _, n in looked]), have, asked)
+
+
+def _seen_by_network(surest: np.ndarray, beside: np.ndarray, has: np.ndarray) -> tuple[np.ndarray, float]:
+    """How far a network sees a structure in each case, (cases,), and how well it can tell.
+
+    The cases that have it show both: how sure (log odds) the network is of the structure, and how sure beside it.
+    Between the medians of these two every case finds its place: as sure as of the structure is 1, half way to it or
+    less is 0. For a network that has never seen an image without the structure finds something like it in every one.
+    How well it can tell is by how much more of the former than of the latter lie above the middle (Youden's index): an
+    untrained network draws nothing, or everything.
+    """
+    if not has.any():
+        return np.zeros(len(has)), 0.0
+    surest, beside = (np.log(p / (1 - p)) for p in (np.clip(each, 1e-4, 1 - 1e-4) for each in (surest, beside)))
+    there, not_there = float(np.median(surest[has])), float(np.median(beside[has]))
+    if there <= not_there:
+        return np.zeros(len(has)), 0.0
+    middle = (there + not_there) / 2
+    learned = float(np.mean(surest[has] > middle) - np.mean(beside[has] > middle))
+    return np.clip((surest - middle) / (there - middle), 0.0, 1.0), max(0.0, learned)
+
+
+def enough_of_each(volumes_mm3: np.ndarray) -> list[float]:
+    """Of each structure, the volume (mm3) that shows it; from volumes (cases, structures), 0 where a label lacks it."""
+    return [ENOUGH * float(np.median(volume[volume > 0])) if volume.any() else 0.0 for volume in volumes_mm3.T]
 
 
 def _exception(has: np.ndarray, verified: np.ndarray) -> float:

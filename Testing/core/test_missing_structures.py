@@ -27,6 +27,10 @@ CONFIG = ReliabilityConfig(enabled=True)
 COUNT = 16
 
 
+ENOUGH = (4000.0, 1000.0)
+"""mm3 of a ball or shell, and of a core, that show it."""
+
+
 def structures(seed: int, count: int = 1) -> np.ndarray:
     """A ball as one structure, or its shell and its core."""
     _, ball = bright_ball(seed)
@@ -54,7 +58,7 @@ def seen(
         if seed in empty:
             label[slice(None) if lacking is None else lacking] = False
         edges, sharpness = label_edges(label, image, SPACING), label_sharpness(label, image, SPACING)
-        found.append(label_cues(probabilities, label, SPACING, edges, sharpness))
+        found.append(label_cues(probabilities, label, SPACING, edges, sharpness, enough_mm3=ENOUGH[: len(masks)]))
     return found
 
 
@@ -147,9 +151,7 @@ def test_a_label_that_lacks_one_of_two_is_a_suspect_and_its_other_structure_stil
     assert found[OTHERS].min() > 0.9
     assert told(verdict, cues, ("shell", "core"))[6] == "lacks core, which 13 of 16 cases have; the network draws it"
     # Believed to lack the core rightly, a case is judged by its shell, beside the other shells.
-    silent = [
-        replace(c, predicted_mm3=(1.0, 0.0)) if i in FEW else c for i, c in enumerate(seen(FEW, EVERYWHERE, lacking=1))
-    ]
+    silent = [replace(c, surest=(0.9, 0.05)) if i in FEW else c for i, c in enumerate(seen(FEW, EVERYWHERE, lacking=1))]
     assert np.array(judge(silent, [False] * COUNT, 2.0, CONFIG).weights).min() > 0.9
     off = [replace(c, by_structure=(replace(c.by_structure[0], bias_mm=20.0), None)) if i == 1 else c
            for i, c in enumerate(silent)]  # fmt: skip
@@ -161,8 +163,23 @@ def test_a_label_that_lacks_one_of_two_is_a_suspect_and_its_other_structure_stil
 def test_what_is_drawn_over_another_structure_is_only_another_name_unless_structures_are_nested() -> None:
     whole = structures(0)[0]
     label, probabilities = np.stack([whole, whole & False]), np.stack([0.1 * whole, 0.9 * whole])
-    assert label_cues(probabilities, label, SPACING).predicted_mm3[1] == 0.0
-    assert label_cues(probabilities, label, SPACING, nested=True).predicted_mm3[1] == whole.sum() * 8.0
+    one, other = (label_cues(probabilities, label, SPACING, nested=n, enough_mm3=ENOUGH) for n in (False, True))
+    assert (one.surest[1], other.surest[1]) == (0.0, pytest.approx(0.9))
+
+
+def test_how_sure_is_the_mean_over_the_volume_asked_for() -> None:
+    label, probabilities = np.zeros((1, 4, 4, 4), bool), np.zeros((1, 4, 4, 4))
+    label[0, 0, 0], probabilities[0, 0, 0], probabilities[0, 3, 3] = True, 0.8, (0.6, 0.4, 0.2, 0.0)
+    found = label_cues(probabilities, label, SPACING, enough_mm3=[16.0])
+    assert (found.surest, found.surest_beside) == (pytest.approx((0.8,)), pytest.approx((0.5,)))
+    found = label_cues(probabilities, label, SPACING, enough_mm3=[8.0 * 128])
+    assert found.surest == pytest.approx((4.4 / 128,))  # twice as much as there is
+
+
+def test_a_network_finds_a_little_of_what_it_has_always_seen_in_every_image() -> None:
+    """0.83 where the structure is not, 0.93 where it is, 0.47 beside it: log odds of 1.59, 2.59 and -0.12."""
+    cues = [replace(c, surest=(0.83 if i in FEW else 0.93,), surest_beside=(0.47,)) for i, c in enumerate(seen(FEW))]
+    assert weights(cues, network=True)[list(FEW)] == pytest.approx(0.735, abs=0.01)
 
 
 @pytest.mark.parametrize("network", [False, True])
@@ -224,6 +241,23 @@ def test_forgotten_labels_are_left_out_of_a_training_and_named(verified: tuple[i
     )
     assert warning in [event["text"] for event in events if event["event"] == "warning"]
     assert warning in write_model_card({}, {1: {"name": "ball"}}, {}, {}, result.warnings)
+
+
+def test_what_is_not_in_the_image_is_told_from_what_was_forgotten() -> None:
+    """Images without a ball, and balls without a label: all suspects at first, and after a look only the latter."""
+    absent, forgotten, cases = {2, 9, 14, 19}, {4, 11, 22}, balls(empty=set())[:24]
+    for index in absent | forgotten:
+        image = cases[index].image
+        if index in absent:
+            image = torch.from_numpy(0.3 + 0.05 * np.random.default_rng(index).standard_normal(image.shape)).float()
+        cases[index] = replace(cases[index], image=image, masks=torch.zeros_like(cases[index].masks))
+    result, _ = trained(cases, 60)
+    found = np.array([row["absence"] for row in result.reliability])
+    assert found[sorted(forgotten)].max() < 0.3
+    assert found[sorted(absent)].min() > 0.5
+    told = [row["why"] for row in result.reliability]
+    assert all(told[i].endswith("the network draws it") for i in forgotten)
+    assert all(told[i].endswith("the network does not draw it either") for i in absent)
 
 
 def test_empty_labels_are_suspects_even_where_no_cue_of_the_image_is_asked() -> None:
