@@ -63,6 +63,7 @@ class Parameters:
     source: CaseSource = CaseSource.FILES
     dataPath: str
     verifiedCases: list[str]
+    skipBadCases: bool = False
     preset: str = "general"
     structures: str
     modelName: str

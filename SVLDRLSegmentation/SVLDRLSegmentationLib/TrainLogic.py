@@ -44,6 +44,7 @@ class TrainLogic:
         steps: int = 0,
         stageShares: Sequence[float] | None = None,
         verified: Sequence[str] = (),
+        skipBadCases: bool = False,
         device: str = "auto",
         resume: bool = False,
         overrides: dict[str, Any] | None = None,
@@ -61,6 +62,7 @@ class TrainLogic:
             steps: of the three stages together; the preset's when 0.
             stageShares: of warm-up, transition and full RL; they sum up to 1.
             verified: names of cases whose labels can be trusted, beside those that the data marks.
+            skipBadCases: leave out cases whose files cannot be used, with a warning each; else they are refused.
             resume: go on with the training in `outputFolder`, with the settings it was started with. Those that are
                 given again must be the same: the worker refuses others by name. The device stays.
             overrides: further settings, e.g. {"train": {"batch_size": 1}}.
@@ -75,7 +77,7 @@ class TrainLogic:
         folder = Path(outputFolder).absolute()
         if resume:
             given = _overrides(steps, stageShares, "", overrides)
-            task = self._resumed(cases, folder, preset, given, structures, modelName, verified)
+            task = self._resumed(cases, folder, preset, given, structures, modelName, verified, skipBadCases)
         else:
             task = self._new(
                 cases,
@@ -85,6 +87,7 @@ class TrainLogic:
                 structures,
                 modelName,
                 verified,
+                skipBadCases,
             )
         task.start()
         TrainingRegistry().add(folder)
@@ -122,6 +125,7 @@ class TrainLogic:
         structures: Sequence[str] | None,
         modelName: str,
         verified: Sequence[str],
+        skipBadCases: bool,
     ) -> TrainTask:
         try:
             settings = json.loads((folder / "run.json").read_text("utf-8"))
@@ -141,6 +145,7 @@ class TrainLogic:
                 overrides.setdefault("data", {})["regions"] = _regions(cases, structures)
         options |= {"preset": preset} if preset else {}
         options |= {"verified": list(verified)} if verified else {}
+        options |= {"skip_bad_cases": True} if skipBadCases else {}
         if not any(overrides.values()):
             return TrainTask(folder, options, config, modelName)
         task = TrainTask(folder, options | {"settings": "settings.json"}, config, modelName)
@@ -156,10 +161,12 @@ class TrainLogic:
         structures: Sequence[str] | None,
         modelName: str,
         verified: Sequence[str],
+        skipBadCases: bool,
     ) -> TrainTask:
         coreFolder()
         from SVLDRLCore.config import config_to_dict, load_config
         from SVLDRLCore.errors import InputError
+        from SVLDRLCore.exchange.run_folder import RunFolder, require_free
 
         fromScene = not isinstance(cases, (str, Path))
         try:
@@ -168,15 +175,18 @@ class TrainLogic:
             config = config_to_dict(load_config(preset, overrides=overrides))
         except InputError as error:
             raise JobError(error.what, error.why, error.do) from error
-        if folder.exists() and any(path.name != ".lock" for path in folder.iterdir()):
-            raise JobError(str(folder), _("the folder holds other files"), _("Choose another folder or name"))
+        try:
+            require_free(RunFolder(folder))
+        except InputError as error:
+            do = _("Choose another folder or name")
+            raise JobError(str(folder), _("the folder holds other files"), do) from error
         if fromScene:
             datalist = writeSceneDataSet(sceneCases(cases), folder.with_name(f"{folder.name}_cases"), structures)
         else:
             datalist = Path(cases).absolute()
         options = {
             "datalist": str(datalist), "output": str(folder), "preset": preset,
-            "settings": "settings.json", "verified": list(verified),
+            "settings": "settings.json", "verified": list(verified), "skip_bad_cases": skipBadCases,
         }  # fmt: skip
         task = TrainTask(folder, options, config, modelName)
         (task.temporaryFolder() / "settings.json").write_text(json.dumps(overrides), "utf-8")

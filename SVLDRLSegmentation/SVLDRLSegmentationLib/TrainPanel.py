@@ -205,6 +205,7 @@ class TrainPanel(VTKObservationMixin):
             steps=steps,
             stageShares=shares,
             verified=self.cases.verified(),
+            skipBadCases=self.parameters.skipBadCases,
             device=self.deviceSelector.device,
         )
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from slicer.i18n import tr as _
 
 from .Job import Job
 from .JobEnd import JobEnd
@@ -110,6 +113,11 @@ class TrainTask(Task):
         self.stageFraction = done / ofStage
         now = float(event.get("time") or time.time())
         self._progress(self._share, stage, self._timeLeft(stage, done, ofStage, self._stepsLeft, now))
+
+    def _jobEnded(self, end: JobEnd) -> None:
+        """The remedies of the command line in the words of the panel."""
+        do = end.do.replace("with --skip-bad-cases", _('by "Leave out bad cases"'))
+        super()._jobEnded(replace(end, do=do))
 
     def _finish(self, end: JobEnd) -> Path:
         model = Path(end.values.get("model") or self.folder / "model")

@@ -25,17 +25,18 @@ class TrainingRegistry:
 
     def unfinished(self) -> list[Path]:
         """Folders with a checkpoint, no finished model, and nobody who is training there now."""
-        return [
-            path
-            for path in self.folders()
-            if (path / "checkpoint.pt").is_file() and not isFinished(path) and not isInUse(path)
-        ]
+        return [path for path in self.folders() if _hasCheckpoint(path) and not isFinished(path) and not isInUse(path)]
 
     def _stored(self) -> list[Path]:
         try:
             return [Path(str(text)) for text in json.loads(slicer.app.userSettings().value(KEY) or "[]")]
         except (ValueError, TypeError):  # settings that someone edited
             return []
+
+
+def _hasCheckpoint(folder: Path) -> bool:
+    """Whether there is one, or the one before it: either is enough to go on."""
+    return any((folder / name).is_file() for name in ("checkpoint.pt", "checkpoint_previous.pt"))
 
 
 def isFinished(folder: Path) -> bool:

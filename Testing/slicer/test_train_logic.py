@@ -117,12 +117,16 @@ def test_a_check_names_each_unusable_case_of_the_scene_and_goes_on(
 def test_a_cancelled_training_keeps_what_it_learned(logic: TrainLogic, phantomData: Path, tmp_path: Path) -> None:
     overrides = {**TINY, "train": {**TINY["train"], "steps": 1_000_000, "validate_every": 1_000_000}}
     calls: list[Any] = []
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.training.lock").touch()  # as a training leaves it that was killed at its start
     task = logic.start(phantomData, tmp_path / "run", overrides=overrides, device="cpu")
     task.onMetrics, task.onCancelled = calls.append, lambda: calls.append("cancelled")
     waitUntil(lambda: calls or task.ended, 120)
     task.cancel()
     waitUntil(lambda: task.ended)
     assert calls[-1] == "cancelled"
+    assert logic.unfinished() == [tmp_path / "run"]
+    (tmp_path / "run/checkpoint.pt").rename(tmp_path / "run/checkpoint_previous.pt")  # as after a damaged disk
     assert logic.unfinished() == [tmp_path / "run"]
 
 

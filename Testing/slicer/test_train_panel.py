@@ -170,6 +170,19 @@ def test_check_lists_problems_per_case(bench: Any, train: Any, tmp_path: Path) -
     assert ui.caseTable.item(2, 2).toolTip() == ui.checkLabel.text
     assert ui.startButton.enabled
 
+    # The training refuses the case, says how to leave it out, and can be started again under its name.
+    press(ui.startButton)
+    bench.waitFor(lambda: train.task is None, 60)
+    assert "case_003" in train.jobBar.ui.errorLabel.text
+    assert 'by "Leave out bad cases"' in train.jobBar.ui.errorLabel.text
+    assert train.ui.skipBadCasesCheckBox.text == "Leave out bad cases"
+    press(ui.skipBadCasesCheckBox)
+    assert train.parameters.skipBadCases
+    press(ui.startButton)
+    bench.waitFor(lambda: train.task is None, 120)
+    assert train.model is not None, train.jobBar.ui.errorLabel.text
+    assert "Left out, case_003" in train.jobBar.ui.warningLabel.text
+
 
 def test_a_bad_path_is_told_at_once(train: Any, tmp_path: Path) -> None:
     train.parameters.dataPath = str(tmp_path / "nowhere.json")
