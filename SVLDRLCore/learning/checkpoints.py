@@ -179,8 +179,13 @@ class FolderLock:
                 f"{self._told_holder()} is training in this folder",
                 "Wait for it, stop it, or choose another folder",
             ) from error
-        remove_leftovers(self._folder)
-        write_json_atomically(self._holder, {"host": socket.gethostname(), "pid": os.getpid()})
+        try:
+            remove_leftovers(self._folder)
+            write_json_atomically(self._holder, {"host": socket.gethostname(), "pid": os.getpid()})
+        except BaseException:
+            self._lock.release()
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+            raise
         return self
 
     def __exit__(
