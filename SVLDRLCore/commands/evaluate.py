@@ -13,7 +13,7 @@ from SVLDRLCore.atomic_files import files_together, made_folder
 from SVLDRLCore.data.cropped_segmentations import on_image_grid
 from SVLDRLCore.data.datalist import load_datalist
 from SVLDRLCore.data.dataset_folders import ignored_value_beside
-from SVLDRLCore.data.label_tables import is_ignore
+from SVLDRLCore.data.label_tables import is_ignore, is_placeholder
 from SVLDRLCore.data.volume_headers import SUFFIXES, volume_suffix
 from SVLDRLCore.data.volumes import Volume, read_label, require_same_geometry
 from SVLDRLCore.errors import InputError
@@ -39,7 +39,6 @@ from SVLDRLCore.file_places import require_output_files, require_output_folder
 from SVLDRLCore.job_control import JobControl
 
 _ROLE = re.compile(r"[_.\-](labels?|seg|segmentation|pred|prediction)$", re.IGNORECASE)
-_PLACEHOLDER = re.compile(r"\s*(segment[ _]?\d*)?\s*", re.IGNORECASE)
 _ABSENT = MaskMetrics(1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 
 
@@ -287,7 +286,7 @@ def _no_value_in_both(case: str, prediction: Volume, reference: Volume, names: M
 
 def _segment_names(volume: Volume) -> dict[int, str]:
     """The names that a file gives its label values; "Segment_1" is Slicer's word for none."""
-    return {segment.value: segment.name for segment in volume.segments if not _PLACEHOLDER.fullmatch(segment.name)}
+    return {segment.value: segment.name for segment in volume.segments if not is_placeholder(segment.name)}
 
 
 def _ignored(reference: Volume, ignore: int | None) -> np.ndarray | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from ..data.label_tables import is_ignore
+from ..data.label_tables import is_ignore, is_placeholder
 from ..data.structures import Structures
 from ..data.volumes import Segment, Volume
 from ..errors import InputError
@@ -20,8 +19,6 @@ _COLORS = (
     (0.60, 0.45, 0.78), (0.35, 0.75, 0.75), (0.88, 0.55, 0.72), (0.62, 0.52, 0.40),
 )  # fmt: skip
 """Well told apart; they repeat after eight values."""
-_PLACEHOLDER = re.compile(r"((segment|structure|label)[ _]?\d*)?", re.IGNORECASE)
-"""What programs call a structure that nobody has named."""
 
 Values = dict[int, tuple[int, ...]]
 """Model structure index -> the label values that are this structure."""
@@ -140,7 +137,7 @@ def match_values(
     open_values = [value for value in present if value not in mapped]
     fits = {value: known.get(_key(names.get(value) or f"Segment_{value}")) for value in open_values}
     assumed: set[int] = set()
-    nameless = all(_PLACEHOLDER.fullmatch(name.strip()) for name in names.values())
+    nameless = all(map(is_placeholder, names.values()))
     if nameless and all(index is None for index in fits.values()):
         fits = {value: _innermost(structures, value) for value in open_values}
         if all(index is None for index in fits.values()) and len(structures.names) == len(present) == len(fits) == 1:

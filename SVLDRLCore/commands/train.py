@@ -109,10 +109,11 @@ def train(
     )  # fmt: skip
     folder = RunFolder(Path(output))
     with ExitStack() as held:
-        folder_is_own = held.enter_context(leaving_nothing_where_refused(folder))
         with EventLog(None, listeners) as early, failures_told(early):
             settings = _resumed_settings(folder, asked) if resume else _new_settings(folder, asked)
-            _held_alone(folder, held)
+            held.enter_context(made_folder(folder.path))
+            folder_is_own = held.enter_context(leaving_nothing_where_refused(folder))
+            held.enter_context(FolderLock(folder.path))
             if not resume:
                 require_free(folder)  # another start may have been faster
                 folder_is_own()
@@ -123,11 +124,6 @@ def train(
             model = _train(settings, folder, events, control or JobControl(), resume)
         events.emit("finished", model=str(model))
     return model
-
-
-def _held_alone(folder: RunFolder, held: ExitStack) -> None:
-    with made_folder(folder.path):
-        held.enter_context(FolderLock(folder.path))
 
 
 def _new_settings(folder: RunFolder, asked: _Asked) -> dict[str, Any]:

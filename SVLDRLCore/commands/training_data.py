@@ -207,20 +207,17 @@ def _apart(
 
 @contextlib.contextmanager
 def leaving_nothing_where_refused(folder: RunFolder) -> Iterator[Callable[[], None]]:
-    """A training that is refused before it has begun leaves no run folder behind, so that it can be started again.
+    """A training that is refused before it has begun leaves nothing in its folder, so that it can be started again.
 
     Gives what is to be called as soon as the folder is this training's own: before, all there is somebody else's.
     """
-    was_there, own = folder.path.exists(), []
+    own: list[bool] = []
     try:
         yield lambda: own.append(True)
     except InputError:
         if own and not _has_begun(folder):
             for file in (folder.settings, folder.events, *folder.locks):
                 file.unlink(missing_ok=True)
-            if not was_there:
-                with contextlib.suppress(OSError):  # not empty: it is somebody's
-                    folder.path.rmdir()
         raise
 
 

@@ -16,6 +16,7 @@ from SVLDRLCore.strict_json import short
 
 MAX_LABEL = 255
 IGNORE = "ignore"
+_PLACEHOLDER = re.compile(r"((segment|structure|label)[ _]?\d*)?", re.IGNORECASE)
 _DO = 'Give "labels" as {"0": "background", "1": "left atrium", ...}'
 _DO_REGIONS = 'Give regions as {"whole tumour": [1, 2, 3], "core": [2, 3]}'
 
@@ -38,6 +39,11 @@ class LabelTable:
 def is_ignore(name: Any) -> bool:
     """Whether a name means "counts nowhere"."""
     return isinstance(name, str) and name.strip().casefold() == IGNORE
+
+
+def is_placeholder(name: str) -> bool:
+    """Whether a name says nothing: it is empty, or a program's word for a structure that nobody has named."""
+    return _PLACEHOLDER.fullmatch(name.strip()) is not None
 
 
 def parse_label_table(content: dict[str, Any], path: Path) -> LabelTable:

@@ -19,7 +19,7 @@ import filelock
 import numpy as np
 import torch
 
-from SVLDRLCore.atomic_files import remove_leftovers, sync_folder, write_atomically, write_json_atomically
+from SVLDRLCore.atomic_files import free_space, remove_leftovers, sync_folder, write_atomically, write_json_atomically
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.exchange.run_folder import previous_generation
 
@@ -53,7 +53,7 @@ def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> N
     except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
         raise InputError(
             str(path),
-            f"the checkpoint could not be written ({_first_cause(error)}); {_free_space(path)}",
+            f"the checkpoint could not be written ({_first_cause(error)}); {free_space(path)}",
             "Free some space or choose another folder; an earlier checkpoint there is as it was",
         ) from error
 
@@ -179,8 +179,13 @@ class FolderLock:
                 f"{self._told_holder()} is training in this folder",
                 "Wait for it, stop it, or choose another folder",
             ) from error
-        remove_leftovers(self._folder)
-        write_json_atomically(self._holder, {"host": socket.gethostname(), "pid": os.getpid()})
+        try:
+            remove_leftovers(self._folder)
+            write_json_atomically(self._holder, {"host": socket.gethostname(), "pid": os.getpid()})
+        except BaseException:
+            self._lock.release()
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+            raise
         return self
 
     def __exit__(
@@ -276,13 +281,6 @@ def _first_cause(error: BaseException) -> BaseException:
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__context__
     return cause or error
-
-
-def _free_space(path: str | os.PathLike[str]) -> str:
-    try:
-        return f"{shutil.disk_usage(Path(path).parent).free / 1e6:.0f} MB are free there"
-    except OSError:
-        return "its folder cannot be reached"
 
 
 def _generator_state(generator: np.random.Generator | torch.Generator) -> Any:

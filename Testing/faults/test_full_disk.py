@@ -195,10 +195,13 @@ def settings_of(overrides: dict[str, Any], folder: Path) -> Path:
     return folder / "settings.json"
 
 
-def test_a_training_that_cannot_even_begin_leaves_nothing(phantoms: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("most_bytes", "file"), [(500, "run.json"), (10, "holder.json")])
+def test_a_training_that_cannot_even_begin_leaves_nothing(
+    phantoms: Path, tmp_path: Path, most_bytes: int, file: str
+) -> None:
     settings, run = settings_of(TINY, tmp_path), tmp_path / "new" / "run"
     command = ("train", phantoms, "--output", run, "--settings", settings)
-    told_in_full(svldrl(*command, most_bytes=500), "run.json")
+    told_in_full(svldrl(*command, most_bytes=most_bytes), file)
     assert not run.parent.exists()
 
 
