@@ -9,6 +9,7 @@ from SVLDRLCore.data.nifti_header import read_nifti
 from SVLDRLCore.data.nrrd_header import read_nrrd
 from SVLDRLCore.data.voxel_data import VoxelData
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.file_places import require_readable
 
 SUFFIXES = (".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd", ".nii.gz", ".nii")
 
@@ -26,10 +27,11 @@ def volume_suffix(path: Path) -> str:
 def read_header(path: Path) -> VoxelData:
     """The promises of a volume file's header.
 
-    Raises InputError for data detached into another folder and for fields that hold the impossible; ValueError,
-    KeyError, struct.error, OSError or EOFError where the header cannot be understood.
+    Raises InputError for what is no plain file, for data detached into another folder and for fields that hold the
+    impossible; ValueError, KeyError, struct.error, OSError or EOFError where the header cannot be understood.
     """
     suffix = volume_suffix(path)
+    require_readable(path)
     if suffix in (".nii", ".nii.gz"):
         return read_nifti(path, compressed=suffix == ".nii.gz")
     if suffix in (".mha", ".mhd"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import signal
 import sys
 import traceback
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from SVLDRLCore.cli import main
 
+MOST_SECONDS = 120
+"""A child that waits for ever, for a pipe or a lock, is a failure and no end of the tests."""
 _DAC_OVERRIDE, _DAC_READ_SEARCH = 1, 2  # of linux/capability.h
 
 
@@ -35,6 +38,7 @@ def svldrl(*arguments: object, most_bytes: int | None = None, obedient: bool = F
     if child == 0:
         status = 99
         try:
+            signal.alarm(MOST_SECONDS)
             os.dup2(writer, 1)
             os.dup2(writer, 2)
             sys.stdout, sys.stderr = (os.fdopen(os.dup(n), "w", buffering=1, encoding="utf-8") for n in (1, 2))
