@@ -16,12 +16,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import betainc
+from scipy.special import betainc, expit
 
 from .label_cues import Cues
 
 ENOUGH = 0.5
 """Share of its usual volume that shows a structure: nearer to all of it than to nothing."""
+LEAST_SPREAD = 0.25
+"""Of how sure a network is, at least, in units of what tells both kinds apart: cases not learned from scatter more."""
 DOUBTED = 0.5
 """Below this weight a label is doubted more than believed."""
 MOST_NAMED = 10
@@ -100,8 +102,9 @@ def _seen_by_network(surest: np.ndarray, beside: np.ndarray, has: np.ndarray) ->
     """How far a network sees a structure in each case, (cases,), and how well it can tell.
 
     The cases that have it show both: how sure (log odds) the network is of the structure, and how sure beside it.
-    Between the medians of these two every case finds its place: as sure as of the structure is 1, half way to it or
-    less is 0. For a network that has never seen an image without the structure finds something like it in every one.
+    Images without the structure are expected half way between the medians of these two, not at the lower one: a network
+    that has seen no such image finds something like the structure in every one. From there to the upper median it is
+    the probability of two normal distributions of one spread, that of the cases that have the structure.
     How well it can tell is by how much more of the former than of the latter lie above the middle (Youden's index): an
     untrained network draws nothing, or everything.
     """
@@ -113,7 +116,9 @@ def _seen_by_network(surest: np.ndarray, beside: np.ndarray, has: np.ndarray) ->
         return np.zeros(len(has)), 0.0
     middle = (there + not_there) / 2
     learned = float(np.mean(surest[has] > middle) - np.mean(beside[has] > middle))
-    return np.clip((surest - middle) / (there - middle), 0.0, 1.0), max(0.0, learned)
+    apart = there - middle
+    spread = max(1.4826 * float(np.median(np.abs(surest[has] - there))), LEAST_SPREAD * apart)
+    return expit((surest - (there + middle) / 2) * apart / spread**2), max(0.0, learned)
 
 
 def enough_of_each(volumes_mm3: np.ndarray) -> list[float]:
