@@ -229,6 +229,9 @@ def _has_begun(folder: RunFolder) -> bool:
 def _refused(found: Sequence[Problem]) -> InputError:
     names = list(dict.fromkeys(problem.case for problem in found if problem.case))
     lines = "; ".join(_line(problem) for problem in found)
+    if len(found) == 1 and names:
+        what = f"case {names[0]}: {found[0].what}"
+        return InputError(what, found[0].why, "Mend or remove it, or leave it out with --skip-bad-cases")
     what = f"{len(names)} cases: {', '.join(names)}" if len(names) > 1 else f"case {names[0]}" if names else "datalist"
     remedies = {problem.do for problem in found}
     do = f"{remedies.pop()}, or" if len(remedies) == 1 else "Mend or remove them, or"

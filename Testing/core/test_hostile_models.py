@@ -411,7 +411,7 @@ def test_a_zips_list_of_contents_is_bounded(model: Path, tmp_path: Path) -> None
 
 def test_weights_larger_than_the_memory_are_not_read(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("SVLDRLCore.memory._system_bytes", lambda: 1000)
-    with pytest.raises(InputError, match=r"needs about .* GB of memory, 0.0 GB are free"):
+    with pytest.raises(InputError, match=r"needs about .* MB of memory, 0 MB are free"):
         load_package(model).tensors()
 
 
