@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import field, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from .errors import InputError
+from .errors import InputError, shown
 
 LARGEST_SEED = 2**62
 """Generators take seeds below 2**63; some parts of a run add a small number to its seed."""
@@ -21,15 +21,6 @@ def number(default: Any, low: float, high: float) -> Any:
     The range is kept in the field's metadata; `build` and `check_fields` refuse what lies outside.
     """
     return field(default=default, metadata={"range": (low, high)})
-
-
-def shown(value: Any) -> str:
-    """A value as messages show it: not longer than a line, whatever was given."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, a list in a list in a list ...
-        return f"a very long {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def require_number(name: str, value: Any, low: float, high: float, whole: bool = False) -> None:

@@ -16,15 +16,24 @@ class InputError(Exception):
     """
 
     def __init__(self, what: str, why: str, do: str) -> None:
-        self.what, self.why, self.do = _shown(what), _shown(why), _shown(do)
+        self.what, self.why, self.do = _printable(what), _printable(why), _printable(do)
         super().__init__(f"{self.what}: {self.why}. {self.do}")
+
+
+def shown(value: object) -> str:
+    """A value as messages quote it: not longer than a line, whatever was given."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, a list in a list in a list ...
+        return f"a very long {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 class NotWritten(InputError):
     """A file could not be written whole. What stood there before is as it was."""
 
 
-def _shown(text: object) -> str:
+def _printable(text: object) -> str:
     """Text that can be written anywhere: what it quotes may hold half a character, or commands for a terminal."""
     odd = {c for c in str(text) if unicodedata.category(c) in ("Cc", "Cs") and c != "\n"}
     return str(text).translate({ord(c): c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in odd})

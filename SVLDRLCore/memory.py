@@ -19,6 +19,16 @@ def free_memory_bytes() -> int:
     return max(0, min(_system_bytes(), _limit_bytes(), _container_bytes()))
 
 
+def physical_memory_bytes() -> int:
+    """The machine's physical memory; `UNKNOWN` where the system does not tell."""
+    if sys.platform == "win32":
+        return _windows_memory()[1]  # ullTotalPhys
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return UNKNOWN
+
+
 def require_memory(what: str, needed_bytes: float, do: str = FREE_MEMORY) -> str:
     """What a job will need, in a sentence.
 
@@ -45,17 +55,19 @@ def gigabytes(count: float) -> str:
 
 def _system_bytes() -> int:
     if sys.platform == "win32":
-        status = (ctypes.c_ulonglong * 8)()  # MEMORYSTATUSEX: dwLength and dwMemoryLoad share the first word
-        status[0] = ctypes.sizeof(status)
-        ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
-        return int(status[4])  # ullAvailPageFile: physical memory and page file together
+        return _windows_memory()[4]  # ullAvailPageFile: physical memory and page file together
     with contextlib.suppress(OSError, ValueError, KeyError):
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()
         table = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
         return table["MemAvailable"] + table["SwapFree"]
-    with contextlib.suppress(OSError, ValueError):  # macOS tells what it has, not what is free
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return UNKNOWN
+    return physical_memory_bytes()  # macOS tells what it has, not what is free
+
+
+def _windows_memory() -> list[int]:
+    status = (ctypes.c_ulonglong * 8)()  # MEMORYSTATUSEX: dwLength and dwMemoryLoad share the first word
+    status[0] = ctypes.sizeof(status)
+    ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+    return [int(word) for word in status]
 
 
 def _limit_bytes() -> int:

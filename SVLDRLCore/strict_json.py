@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from SVLDRLCore.errors import InputError
+from SVLDRLCore.errors import InputError, shown
 from SVLDRLCore.file_places import require_readable
 
 MOST_LEVELS = 20
@@ -34,18 +34,12 @@ def read_json_object(path: Path, do: str, kind: str = "file") -> dict[str, Any]:
     return content
 
 
-def short(value: Any) -> str:
-    """A value for a message, cut to a length that can be read."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {short(twice)} appears twice in one object")
+        raise ValueError(f"the key {shown(twice)} appears twice in one object")
     return content
 
 
@@ -77,5 +71,5 @@ def _refuse_half_characters(text: str, where: str, path: Path) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        why = f"{where} holds a character that is cut in half: {short(text)}"
+        why = f"{where} holds a character that is cut in half: {shown(text)}"
         raise InputError(str(path), why, "Write the name anew") from error

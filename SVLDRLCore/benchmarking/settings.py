@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ..config_building import LARGEST_SEED, build, merge, number, require_text, shown
-from ..errors import InputError
+from ..config_building import LARGEST_SEED, build, merge, number, require_text
+from ..errors import InputError, shown
 from ..methods.registry import METHODS, load_method_config
 from ..strict_json import read_json_object
 

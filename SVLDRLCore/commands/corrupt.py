@@ -12,7 +12,7 @@ import numpy as np
 
 from ..atomic_files import files_together, made_folder, write_json_atomically
 from ..config import Config, load_config, with_values
-from ..config_building import LARGEST_SEED, require_number, shown
+from ..config_building import LARGEST_SEED, require_number
 from ..data.cases import in_memory, load_image, load_training_case
 from ..data.cropped_segmentations import on_image_grid
 from ..data.datalist import Case, DataList, load_datalist, save_datalist
@@ -23,7 +23,7 @@ from ..data.prepare import prepare_label, to_native
 from ..data.spacing import median_spacing
 from ..data.structures import Structures, structures_of
 from ..data.volumes import Geometry, Volume, read_geometry, read_label, write_label
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..events import EventLog, Listener, failures_told
 from ..file_places import require_output_files, require_output_folder
 from ..job_control import JobControl

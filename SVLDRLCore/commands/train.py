@@ -13,10 +13,9 @@ import torch
 
 from ..atomic_files import made_folder
 from ..config import Config, config_from_dict, config_to_dict
-from ..config_building import shown
 from ..data.datalist import DataList, load_datalist
 from ..data.label_tables import IGNORE
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..evaluation.figures import reliability_figure
 from ..evaluation.tables import csv_text
 from ..events import EventLog, Listener, failures_told

@@ -54,10 +54,8 @@ def load_image(case: Case, config: DataConfig) -> PreparedImage:
     return prepare_image([read_image(p) for p in case.images], config.spacing_mm, intensity_of(config))
 
 
-def load_training_case(
-    case: Case, config: DataConfig, structures: Structures, warn: Callable[[str], object] | None = None
-) -> TrainingCase:
-    """Read, check and prepare one case; `warn` is told what a user should look at.
+def load_training_case(case: Case, config: DataConfig, structures: Structures) -> TrainingCase:
+    """Read, check and prepare one case.
 
     Raises:
         InputError: unreadable files, a label on another grid, or label values outside the table.
@@ -65,9 +63,6 @@ def load_training_case(
     if case.label is None:
         raise InputError(f"case {case.name}", "it has no label", "Name a label file in the datalist, or remove it")
     images, label = read_case(case, structures.labels)
-    for text in (text for volume in (*images, label) for text in volume.warnings):
-        if warn:
-            warn(f"{case.name}: {text}")
     return prepare_case(case, images, label, config, structures)
 
 
@@ -116,14 +111,13 @@ def load_training_cases(
     config: DataConfig,
     structures: Structures,
     progress: Callable[[int, int], None] | None = None,
-    warn: Callable[[str], object] | None = None,
 ) -> list[TrainingCase]:
-    """All cases, with `progress(done, total)` after each; `warn` is told what a user should look at."""
+    """All cases, with `progress(done, total)` after each."""
     if not cases:
         raise InputError("datalist", "it lists no training case", "Add cases with an image and a label")
     loaded: list[TrainingCase] = []
     for case in cases:
-        loaded.append(load_training_case(case, config, structures, warn))
+        loaded.append(load_training_case(case, config, structures))
         if progress:
             progress(len(loaded), len(cases))
     require_alike(loaded)

@@ -19,8 +19,8 @@ from SVLDRLCore.data.datalist_keys import BEGIN, is_file, several_raters, unused
 from SVLDRLCore.data.dataset_folders import CHANNEL, channel_files, folder_content, listed_by_nnunet, stem_of
 from SVLDRLCore.data.label_tables import IGNORE, parse_label_table
 from SVLDRLCore.data.volume_headers import volume_suffix
-from SVLDRLCore.errors import InputError
-from SVLDRLCore.strict_json import read_json_object, short
+from SVLDRLCore.errors import InputError, shown
+from SVLDRLCore.strict_json import read_json_object
 
 _UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f\ud800-\udfff]|^[. ]|[. ]$')  # for file names, on some system
 _LISTS = ("training", "validation")
@@ -87,16 +87,16 @@ def load_datalist(path: str | Path) -> DataList:
     if not isinstance(content.get("training"), list):
         raise InputError(str(path), "it has no list 'training'", do)
     if not isinstance(content.get("validation") or [], list):
-        raise InputError(str(path), f"'validation' is {short(content['validation'])} and no list", do)
+        raise InputError(str(path), f"'validation' is {shown(content['validation'])} and no list", do)
     if not isinstance(content.get("name", ""), str):
-        raise InputError(str(path), f"its name is {short(content['name'])}", "Give a text")
+        raise InputError(str(path), f"its name is {shown(content['name'])}", "Give a text")
     table = parse_label_table(content, path)
     lists = {
         key: [_case(entry, key, path, f"{key}[{i}]", content, unused) for i, entry in enumerate(content.get(key) or [])]
         for key in _LISTS
     }
     if unused:
-        notes.append(f"Keys that nothing is known of are ignored: {', '.join(map(short, sorted(unused)))}")
+        notes.append(f"Keys that nothing is known of are ignored: {', '.join(map(shown, sorted(unused)))}")
     _refuse_shared_images(lists, path)
     named = _named(lists["training"] + lists["validation"], path)
     marked = [replace(case, ignore=table.ignore) for case in named]
@@ -132,20 +132,20 @@ def save_datalist(datalist: DataList, path: str | Path, overwrite: bool = False)
 def _case(entry: Any, part: str, path: Path, where: str, content: dict[str, Any], unused: set[str]) -> Case:
     do = 'Give {"image": "path" or ["channel 1", "channel 2"], "label": "path"}'
     if not isinstance(entry, dict):
-        raise InputError(str(path), f"{where} is {short(entry)}", do)
+        raise InputError(str(path), f"{where} is {shown(entry)}", do)
     unused |= set(unused_case_keys(entry, part, path, where))
     images = [entry["image"]] if isinstance(entry.get("image"), str) else entry.get("image")
     label, verified, name = entry.get("label"), entry.get("verified", False), entry.get("name", "")
     if not isinstance(images, list) or not images or not all(isinstance(i, str) and i for i in images):
-        raise InputError(str(path), f"{where} has the image {short(entry.get('image'))}", do)
+        raise InputError(str(path), f"{where} has the image {shown(entry.get('image'))}", do)
     if isinstance(label, (list, dict)) and len(label) > 1:
         files = [f"{key}: {file}" for key, file in label.items()] if isinstance(label, dict) else label
-        raise several_raters(where, [short(file) for file in files], path)
+        raise several_raters(where, [shown(file) for file in files], path)
     label = label[0] if isinstance(label, list) and label else label
     if label is not None and (not isinstance(label, str) or not label):
-        raise InputError(str(path), f"{where} has the label {short(label)}", do)
+        raise InputError(str(path), f"{where} has the label {shown(label)}", do)
     if not isinstance(verified, bool) or not isinstance(name, str):
-        why = f"{where} has verified {short(verified)}, name {short(name)}"
+        why = f"{where} has verified {shown(verified)}, name {shown(name)}"
         raise InputError(str(path), why, "Give true or false; a text")
     files = [path.parent / file for file in images]
     if len(files) == 1 and not is_file(files[0]):
@@ -153,7 +153,7 @@ def _case(entry: Any, part: str, path: Path, where: str, content: dict[str, Any]
     files += [path.parent / label] if label else []
     for file in files:
         if not is_file(file):
-            why = f"{where} names the missing file {short(str(file))[1:-1]}"
+            why = f"{where} names the missing file {shown(str(file))[1:-1]}"
             raise InputError(str(path), why, "Correct the path or remove the case")
         volume_suffix(file)
     return Case(name, tuple(files[:-1] if label else files), files[-1] if label else None, verified)

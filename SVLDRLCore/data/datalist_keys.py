@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from SVLDRLCore.data.volume_headers import SUFFIXES
-from SVLDRLCore.errors import InputError
-from SVLDRLCore.strict_json import short
+from SVLDRLCore.errors import InputError, shown
 
 BEGIN = 'Begin with {"labels": ..., "training": ...}'
 LIST_KEYS = {"labels", "name", "regions", "regions_class_order", "training", "validation"}
@@ -57,10 +56,10 @@ def unused_list_keys(content: Mapping[str, Any], path: Path) -> list[str]:
     unused = []
     for key in content.keys() - LIST_KEYS - DESCRIPTIVE_LIST_KEYS:
         if key in _LISTING_DO:
-            raise InputError(str(path), f"the key {short(key)} is not known here", _LISTING_DO[key])
+            raise InputError(str(path), f"the key {shown(key)} is not known here", _LISTING_DO[key])
         _refuse_misspelt(key, LIST_KEYS - {"name"}, str(path), "it")
         if _lists_cases(content[key]) and not key.lower().startswith("test"):
-            why = f"the key {short(key)} lists cases, which would be left out"
+            why = f"the key {shown(key)} lists cases, which would be left out"
             raise InputError(str(path), why, 'Call it "training" or "validation", or "test" where they are not for it')
         unused.append(key)
     return sorted(unused)
@@ -79,13 +78,13 @@ def unused_case_keys(entry: Mapping[str, Any], part: str, path: Path, where: str
     for key in entry.keys() - CASE_KEYS - DESCRIPTIVE_CASE_KEYS:
         value = entry[key]
         if names_files(value, path.parent):
-            files[key] = short(value)
+            files[key] = shown(value)
             continue
         _refuse_misspelt(key, CASE_KEYS - {"name"}, str(path), where)
         if key in _LEAVES_OUT and value == _LEAVES_OUT[key]:
-            raise InputError(str(path), f"{where} has {short(key)}: {short(value)}", "Remove the case from the list")
+            raise InputError(str(path), f"{where} has {shown(key)}: {shown(value)}", "Remove the case from the list")
         if key in _SPLIT_KEYS and _is_elsewhere(value, part):
-            why = f"{where} has {short(key)}: {short(value)} but stands in '{part}'"
+            why = f"{where} has {shown(key)}: {shown(value)} but stands in '{part}'"
             raise InputError(str(path), why, "Move the case to the list that it belongs to, or remove the key")
         unused.append(key)
     if files:
@@ -121,7 +120,7 @@ def several_raters(where: str, labels: Collection[str], path: Path) -> InputErro
 
 def _refuse_files(entry: Mapping[str, Any], files: Mapping[str, str], path: Path, where: str) -> None:
     labels = {key: file for key, file in files.items() if _like(key, _LIKE_LABEL)}
-    own = {"label": short(entry["label"])} if entry.get("label") is not None else {}
+    own = {"label": shown(entry["label"])} if entry.get("label") is not None else {}
     if len(labels) + len(own) > 1:
         raise several_raters(where, [f"{key}: {file}" for key, file in sorted((own | labels).items())], path)
     key, file = sorted((labels or files).items())[0]
@@ -131,7 +130,7 @@ def _refuse_files(entry: Mapping[str, Any], files: Mapping[str, str], path: Path
         do = 'List all channels as {"image": ["channel 1", "channel 2"]}'
     else:
         do = "Remove the key: a case is made of 'image' and 'label'"
-    raise InputError(str(path), f"{where} has the unknown key {short(key)} with the file {file}", do)
+    raise InputError(str(path), f"{where} has the unknown key {shown(key)} with the file {file}", do)
 
 
 def _like(key: str, words: Collection[str]) -> bool:
@@ -141,7 +140,7 @@ def _like(key: str, words: Collection[str]) -> bool:
 def _refuse_misspelt(key: str, known: Collection[str], what: str, where: str) -> None:
     for name in difflib.get_close_matches(key.lower(), sorted(known), 1, _NEAR):
         if not key.startswith(name) or key in (name, f"{name}s"):  # "labelled_by" is no slip
-            raise InputError(what, f"{where} has the unknown key {short(key)}", f'Call it "{name}", or remove it')
+            raise InputError(what, f"{where} has the unknown key {shown(key)}", f'Call it "{name}", or remove it')
 
 
 def _is_elsewhere(split: Any, part: str) -> bool:

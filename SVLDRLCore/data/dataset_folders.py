@@ -17,8 +17,8 @@ from SVLDRLCore.data.datalist_keys import BEGIN, is_file, several_raters
 from SVLDRLCore.data.label_tables import parse_label_table
 from SVLDRLCore.data.volume_headers import SUFFIXES, volume_suffix
 from SVLDRLCore.data.volumes import read_label
-from SVLDRLCore.errors import InputError
-from SVLDRLCore.strict_json import read_json_object, short
+from SVLDRLCore.errors import InputError, shown
+from SVLDRLCore.strict_json import read_json_object
 
 CHANNEL = re.compile(r"_\d{4}$")
 """nnU-Net's mark of a channel at the end of a file's name; also how many data sets number their cases."""
@@ -119,7 +119,7 @@ def _refuse_gaps(stem: str, files: list[Path], what: Path) -> None:
     wanted = [f"{stem}_{n:04}" for n in range(len(files))]
     missing = sorted(set(wanted) - {stem_of(file) for file in files})
     if missing:
-        why = f"the case {short(stem)} has {', '.join(f.name for f in files)} but no {missing[0]}"
+        why = f"the case {shown(stem)} has {', '.join(f.name for f in files)} but no {missing[0]}"
         raise InputError(str(what), why, "Number the channels from 0000 on, without gaps")
 
 
@@ -131,7 +131,7 @@ def _refuse_raters(channels: Mapping[str, Any], labels: Mapping[str, Path], fold
         own = [file.name for name, file in labels.items() if re.fullmatch(re.escape(stem) + r"[_\-. ].+", name)]
         own = [name for name in own if stem_of(Path(name)) not in channels]
         if len(own) > 1:
-            raise several_raters(f"the image {short(stem)}", own, folder)
+            raise several_raters(f"the image {shown(stem)}", own, folder)
 
 
 def _volume_files(folder: Path) -> list[Path]:

@@ -7,13 +7,10 @@ follows a detached header wherever it points. So the bytes a header promises are
 from __future__ import annotations
 
 import bz2
-import ctypes
 import gzip
 import math
-import os
 import re
 import struct
-import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +23,7 @@ from SVLDRLCore.data.volume_headers import read_header, volume_suffix
 from SVLDRLCore.data.voxel_data import VoxelData
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.file_places import require_readable
-from SVLDRLCore.memory import gigabytes
+from SVLDRLCore.memory import gigabytes, physical_memory_bytes
 
 MAX_SHEAR = 1e-3
 """Largest |cosine| between two axes that still counts as rounding (0.06 degrees)."""
@@ -88,19 +85,6 @@ def require_orthogonal_axes(path: Path, axes: np.ndarray) -> None:
         if path.name.lower().endswith((".nii", ".nii.gz")):  # no program that reads with ITK opens it, Slicer included
             do = "in Python: nibabel.processing.resample_to_output(nibabel.load(file))"
         raise InputError(str(path), why, f"Resample it onto a straight grid, {do}")
-
-
-def physical_memory_bytes() -> int:
-    """The machine's physical memory; 2^63 where the system does not tell."""
-    if sys.platform == "win32":
-        status = (ctypes.c_ulonglong * 8)()  # MEMORYSTATUSEX: dwLength and dwMemoryLoad share the first word
-        status[0] = ctypes.sizeof(status)
-        ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
-        return int(status[1])
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return 1 << 63
 
 
 def _in_words(error: Exception) -> str:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from SVLDRLCore.data.structures import drawable_values, structures_of
-from SVLDRLCore.errors import InputError
-from SVLDRLCore.strict_json import short
+from SVLDRLCore.errors import InputError, shown
 
 MAX_LABEL = 255
 IGNORE = "ignore"
@@ -72,7 +71,7 @@ def parse_label_table(content: dict[str, Any], path: Path) -> LabelTable:
         _refuse_equal_names([*regions], path)
     for name, members in regions.items():
         if ignore in members or any(value not in table for value in members):
-            why = f"the region {short(name)} is made of {short(list(members))}, the label table has {sorted(table)}"
+            why = f"the region {shown(name)} is made of {shown(list(members))}, the label table has {sorted(table)}"
             raise InputError(str(path), why, "Use values of the label table, without 0 and without 'ignore'")
     order = _region_values(content.get("regions_class_order"), regions, path)
     drawn = dict(zip(regions, structures_of(table, regions, order).output_values)) if regions else {}
@@ -96,7 +95,7 @@ def _pairs(labels: dict[str, Any], path: Path) -> tuple[dict[int, str], dict[str
         number, name = (value, key) if type(value) is int else (key, value)
         if not isinstance(name, str) or not re.fullmatch("[0-9]{1,5}", str(number)) or int(number) > MAX_LABEL:
             raise InputError(
-                str(path), f"the label {short(key)}: {short(value)} is no value from 0 to {MAX_LABEL}", _DO
+                str(path), f"the label {shown(key)}: {shown(value)} is no value from 0 to {MAX_LABEL}", _DO
             )
         number = int(number)
         if number in table or number == ignore:
@@ -121,14 +120,14 @@ def _in_order(labels: dict[str, Any], pairs: dict[int, str], regions: dict[str, 
 
 def _own_regions(regions: Any, path: Path) -> dict[str, tuple[int, ...]]:
     if not isinstance(regions, dict) or not regions:
-        raise InputError(str(path), f"'regions' is {short(regions)}", _DO_REGIONS)
+        raise InputError(str(path), f"'regions' is {shown(regions)}", _DO_REGIONS)
     return {name: _members(name, [v] if type(v) is int else v, path) for name, v in regions.items()}
 
 
 def _members(name: str, values: Any, path: Path) -> tuple[int, ...]:
     fits = isinstance(values, list) and values and all(type(v) is int and 0 < v <= MAX_LABEL for v in values)
     if not fits or len(set(values)) < len(values) or is_ignore(name):
-        raise InputError(str(path), f"the region {short(name)} is made of {short(values)}", _DO_REGIONS)
+        raise InputError(str(path), f"the region {shown(name)} is made of {shown(values)}", _DO_REGIONS)
     return tuple(values)
 
 
@@ -142,7 +141,7 @@ def _region_values(order: Any, regions: dict[str, tuple[int, ...]], path: Path) 
     fits = fits and len(order) == len(regions) == len(set(order))
     if not fits or any(value not in drawable_values(name, regions) for value, name in zip(order, regions)):
         do = "Give one value for each region, in their order: one that lies in it, but in no region inside it"
-        raise InputError(str(path), f"'regions_class_order' is {short(order)} for {short(list(regions))}", do)
+        raise InputError(str(path), f"'regions_class_order' is {shown(order)} for {shown(list(regions))}", do)
     return dict(zip(regions, order))
 
 
@@ -150,5 +149,5 @@ def _refuse_equal_names(names: list[str], path: Path) -> None:
     spoken = [name.strip().casefold() for name in names]
     for name, word in zip(names, spoken):
         if spoken.count(word) > 1:
-            why = f"two label values are called {short(name)}"
+            why = f"two label values are called {shown(name)}"
             raise InputError(str(path), why, "Give each value a name of its own; what is one structure needs one value")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -95,12 +96,13 @@ class LabelReview:
         if config.edge and config.move_borders:
             self._move_borders(cues, edge_offsets(cues, self._spacing_mm, config))
 
+    @cached_property
     def _volumes(self) -> np.ndarray:
-        """Of each label's structures, mm3, (cases, structures)."""
+        """Of each label's structures, mm3, (cases, structures); the given labels never change."""
         return np.array([case.masks.flatten(1).sum(1).numpy() * np.prod(case.spacing_dhw) for case in self.cases])
 
     def _some_lack_something(self) -> bool:
-        has = self._volumes() > 0
+        has = self._volumes > 0
         whole = np.array([case.ignored is None for case in self.cases])[:, None]
         return bool((has.any(axis=0) & ~has & whole).any())
 
@@ -157,7 +159,7 @@ class LabelReview:
 
     def _weigh(self, network: nn.Module) -> None:
         cues, drawn = [], []
-        enough = enough_of_each(self._volumes()) if self._some_lack_something() else ()
+        enough = enough_of_each(self._volumes) if self._some_lack_something() else ()
         predicted = predict_cases(
             network, self.cases, self.config, self.nested, self.device, self.between, self.events.warn
         )
