@@ -11,13 +11,28 @@ from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 
-from .config import Config, config_to_dict, preset_names, read_overrides
-from .config_building import lay_override
-from .errors import Cancelled, InputError, in_plain_words, memory_error
-from .events import Listener, stdout_listener
-from .job_control import JobControl, cancel_on_signals, listen_to_stdin
-from .progress_bar import ProgressBar
-from .standard_streams import fill_closed_streams, flush_or_silence, say, speak_utf8
+from SVLDRLCore.config.building import lay_override
+from SVLDRLCore.config.settings import (
+    Config,
+    config_to_dict,
+    preset_names,
+    read_overrides,
+)
+from SVLDRLCore.errors import (
+    Cancelled,
+    InputError,
+    in_plain_words,
+    memory_error,
+)
+from SVLDRLCore.events import Listener, stdout_listener
+from SVLDRLCore.job_control import JobControl, cancel_on_signals, listen_to_stdin
+from SVLDRLCore.progress_bar import ProgressBar
+from SVLDRLCore.standard_streams import (
+    fill_closed_streams,
+    flush_or_silence,
+    say,
+    speak_utf8,
+)
 
 EXIT_INPUT_ERROR, EXIT_CANCELLED = 2, 130
 
@@ -136,7 +151,7 @@ def _define_train(sub: ArgumentParser) -> None:
 
 
 def _train(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.train import train
+    from SVLDRLCore.training.train import train
 
     listeners = _listeners(values, control)
     settings = values.pop("settings")
@@ -179,9 +194,9 @@ def _define_refine(sub: ArgumentParser) -> None:
 
 
 def _refine(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.refine import refine
-    from .commands.segment_matching import read_mapping
-    from .evaluation.tables import text_table
+    from SVLDRLCore.commands.refine import refine
+    from SVLDRLCore.evaluation.tables import text_table
+    from SVLDRLCore.mask_refinement.segments import read_mapping
 
     listeners = _listeners(values, control)
     values["image"] = values["image"] if os.path.exists(values["image"]) else values["image"].split(",")
@@ -205,7 +220,7 @@ def _define_evaluate(sub: ArgumentParser) -> None:
 
 
 def _evaluate(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.evaluate import evaluate
+    from SVLDRLCore.commands.evaluate import evaluate
 
     listeners = _listeners(values, control)
     _say(evaluate(**values, listeners=listeners, control=control).text, listeners)
@@ -224,8 +239,8 @@ def _define_audit(sub: ArgumentParser) -> None:
 
 
 def _audit(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.audit import audit
-    from .evaluation.tables import text_table
+    from SVLDRLCore.commands.audit import audit
+    from SVLDRLCore.evaluation.tables import text_table
 
     listeners = _listeners(values, control)
     done = audit(**values, listeners=listeners, control=control)
@@ -254,7 +269,7 @@ def _define_benchmark(sub: ArgumentParser) -> None:
 
 
 def _benchmark(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.benchmark import benchmark, failed_jobs
+    from SVLDRLCore.benchmarking.benchmark import benchmark, failed_jobs
 
     listeners = _listeners(values, control)
     report = benchmark(values.pop("settings"), **values, listeners=listeners, control=control)
@@ -274,7 +289,7 @@ def _define_phantom(sub: ArgumentParser) -> None:
 
 
 def _phantom(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.phantom import phantom
+    from SVLDRLCore.commands.phantom import phantom
 
     listeners = _listeners(values, control)
     made = phantom(**values, listeners=listeners, control=control)
@@ -304,7 +319,7 @@ def _define_corrupt(sub: ArgumentParser) -> None:
 
 
 def _corrupt(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.corrupt import corrupt
+    from SVLDRLCore.benchmarking.corrupt import corrupt
 
     listeners = _listeners(values, control)
     _say(f"Written: {corrupt(**values, listeners=listeners, control=control)}", listeners)
@@ -318,7 +333,7 @@ def _define_check(sub: ArgumentParser) -> None:
 
 
 def _check(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.check import check, format_problems
+    from SVLDRLCore.commands.check import check, format_problems
 
     listeners = _listeners(values, control)
     problems = check(**values, listeners=listeners, control=control)
@@ -332,7 +347,7 @@ def _define_info(sub: ArgumentParser) -> None:
 
 
 def _info(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.info import format_info, info
+    from SVLDRLCore.commands.info import format_info, info
 
     say(format_info(info(**values)))
     return 0
@@ -346,7 +361,7 @@ def _define_demo(sub: ArgumentParser) -> None:
 
 
 def _demo(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.demo import demo
+    from SVLDRLCore.commands.demo import demo
 
     listeners = _listeners(values, control)
     say(demo(**values, listeners=listeners, control=control))
@@ -363,7 +378,7 @@ def _define_settings(sub: ArgumentParser) -> None:
 def _settings(values: dict[str, Any], control: JobControl) -> int:
     import json
 
-    from .methods.registry import load_method_config
+    from SVLDRLCore.training.registry import load_method_config
 
     config: Config = load_method_config(**values)
     say(json.dumps(config_to_dict(config), indent=2))

@@ -9,8 +9,15 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from ..methods.registry import load_method_config
-from .settings import CLEAN, BenchmarkSettings, Row, row_overrides, slug, warm_up_overrides
+from SVLDRLCore.benchmarking.settings import (
+    CLEAN,
+    BenchmarkSettings,
+    Row,
+    row_overrides,
+    slug,
+    warm_up_overrides,
+)
+from SVLDRLCore.training.registry import load_method_config
 
 Kind = Literal["corrupt", "warm_up", "train"]
 Budget = Literal["steps", "time"]

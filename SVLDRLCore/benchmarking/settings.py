@@ -9,10 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ..config_building import LARGEST_SEED, build, merge, number, require_text
-from ..errors import InputError, shown
-from ..methods.registry import METHODS, load_method_config
-from ..strict_json import read_json_object
+from SVLDRLCore.config.building import (
+    LARGEST_SEED,
+    build,
+    merge,
+    number,
+    require_text,
+)
+from SVLDRLCore.errors import InputError, shown
+from SVLDRLCore.strict_json import read_json_object
+from SVLDRLCore.training.registry import METHODS, load_method_config
 
 DATA_VARIABLE = "SVLDRL_DATA"
 CLEAN = "clean"

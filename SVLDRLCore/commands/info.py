@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from SVLDRLCore.exchange.model_package import load_package
-from SVLDRLCore.exchange.package_table import settings_of
-from SVLDRLCore.exchange.run_folder import resolve_model
+from SVLDRLCore.learning.run import resolve_model
+from SVLDRLCore.models.package import load_package
+from SVLDRLCore.models.package_table import settings_of
 
 
 def info(model: str | os.PathLike[str]) -> dict[str, Any]:

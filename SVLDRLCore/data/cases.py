@@ -9,14 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import DataConfig
-from ..errors import InputError
-from .case_checks import read_case
-from .content_digest import content_digest
-from .datalist import Case
-from .prepare import Intensity, PreparedImage, prepare_image, prepare_label
-from .structures import Structures
-from .volumes import Volume, read_image
+from SVLDRLCore.config.settings import DataConfig
+from SVLDRLCore.data.resampling import (
+    Intensity,
+    PreparedImage,
+    prepare_image,
+    prepare_label,
+)
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.files.case_checks import read_case
+from SVLDRLCore.files.content_digest import content_digest
+from SVLDRLCore.files.datalist import Case
+from SVLDRLCore.files.volumes import Volume, read_image
+from SVLDRLCore.masks.structures import Structures
 
 
 @dataclass(frozen=True)

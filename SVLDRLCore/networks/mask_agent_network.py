@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..config import NetworkConfig
-from ..data.mask_alignment import CALIBRATION_VALUES, Calibration
-from .actor_critic_unetr import ACTIONS
-from .backbones import build_decoder, build_encoder
-from .cpu_convolutions import quick_for_one
+from SVLDRLCore.config.settings import NetworkConfig
+from SVLDRLCore.masks.alignment import CALIBRATION_VALUES, Calibration
+from SVLDRLCore.networks.actor_critic_unetr import ACTIONS
+from SVLDRLCore.networks.backbones import build_decoder, build_encoder
+from SVLDRLCore.networks.cpu_convolutions import quick_for_one
 
 VOTERS = 4
 MOST_UNEVEN = 1.4

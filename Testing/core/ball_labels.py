@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from SVLDRLCore.config import Config, load_config
+from SVLDRLCore.baselines.supervised import Supervised
+from SVLDRLCore.config.settings import Config, load_config
 from SVLDRLCore.data.sampler import Batch
+from SVLDRLCore.learning.method import MethodInput
 from SVLDRLCore.learning.optimisation import build_average
-from SVLDRLCore.methods.method import MethodInput
-from SVLDRLCore.methods.supervised import Supervised
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
 
 SIDE = 12

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from SVLDRLCore.config import Config, load_config
+from SVLDRLCore.baselines.supervised import Supervised
+from SVLDRLCore.config.settings import Config, load_config
 from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.data.sampler import Batch
+from SVLDRLCore.learning.method import MethodInput
 from SVLDRLCore.learning.optimisation import build_average
-from SVLDRLCore.methods.method import MethodInput
-from SVLDRLCore.methods.supervised import Supervised
 
 CASES = 12
 

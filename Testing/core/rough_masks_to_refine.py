@@ -9,12 +9,24 @@ import numpy as np
 import torch
 
 from SVLDRLCore.commands.refine import Refinement, refine
-from SVLDRLCore.config import load_config
-from SVLDRLCore.data.mask_alignment import Calibration
-from SVLDRLCore.data.structures import Structures, structures_of
-from SVLDRLCore.data.volumes import Geometry, Segment, Volume, read_label, write_image, write_label
-from SVLDRLCore.exchange.model_package import save_package
-from SVLDRLCore.exchange.trained_model import build_mask_network, build_networks, package_config, package_tensors
+from SVLDRLCore.config.settings import load_config
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    Volume,
+    read_label,
+    write_image,
+    write_label,
+)
+from SVLDRLCore.masks.alignment import Calibration
+from SVLDRLCore.masks.structures import Structures, structures_of
+from SVLDRLCore.models.package import save_package
+from SVLDRLCore.models.trained_model import (
+    build_mask_network,
+    build_networks,
+    package_config,
+    package_tensors,
+)
 
 PATCH = [8, 16, 16]
 TINY: dict[str, Any] = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from SVLDRLCore.config import Config, load_config
+from SVLDRLCore.config.settings import Config, load_config
 from SVLDRLCore.data.cases import TrainingCase, in_memory
-from SVLDRLCore.data.noise import shift_border
-from SVLDRLCore.methods.label_cues import Cues, label_cues, label_edges
+from SVLDRLCore.label_quality.features import Cues, label_cues, label_edges
+from SVLDRLCore.masks.borders import shift_border
 
 SPACING = (2.0, 2.0, 2.0)
 SHIFTS = (0.0, 0.0, 4.0, 0.0, -4.0, 0.0, 5.0, 0.0, 0.0, -5.0)

@@ -8,9 +8,16 @@ import torch
 from flipped_voxels import balls, batch_of, config_of, in_a_row, lost, plain_and, small_network
 from torch import Tensor
 
-from SVLDRLCore.methods.adele import ADELE, ADELESettings, corrected_labels, divergence, learning_curve, slope_change
-from SVLDRLCore.methods.class_maps import class_maps
-from SVLDRLCore.methods.method import MethodInput
+from SVLDRLCore.baselines.adele import (
+    ADELE,
+    ADELESettings,
+    corrected_labels,
+    divergence,
+    learning_curve,
+    slope_change,
+)
+from SVLDRLCore.learning.class_probabilities import class_maps
+from SVLDRLCore.learning.method import MethodInput
 
 
 def made(settings: dict[str, float] | None = None, verified: tuple[bool, ...] = (False,) * 12) -> ADELE:

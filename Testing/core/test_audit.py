@@ -14,17 +14,34 @@ import torch
 
 from SVLDRLCore.commands import audit as audit_module
 from SVLDRLCore.commands.audit import Audit, audit
-from SVLDRLCore.config import load_config
-from SVLDRLCore.data.datalist import Case, DataList, load_datalist, save_datalist
-from SVLDRLCore.data.noise import shift_border
-from SVLDRLCore.data.structures import structures_of
-from SVLDRLCore.data.volumes import Geometry, Segment, read_label, same_geometry, write_image, write_label
+from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.errors import Cancelled, InputError
-from SVLDRLCore.evaluation.audit import Findings, Region, compare, suspect
-from SVLDRLCore.evaluation.audit_rows import Look, audit_rows, ras
-from SVLDRLCore.exchange.model_package import save_package
-from SVLDRLCore.exchange.trained_model import build_networks, package_config, package_tensors
+from SVLDRLCore.files.datalist import (
+    Case,
+    DataList,
+    load_datalist,
+    save_datalist,
+)
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    read_label,
+    same_geometry,
+    write_image,
+    write_label,
+)
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.label_quality.audit import (
+    Findings,
+    Region,
+    compare,
+    suspect,
+)
+from SVLDRLCore.label_quality.audit_rows import Look, audit_rows, ras
+from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.structures import structures_of
+from SVLDRLCore.models.package import save_package
+from SVLDRLCore.models.trained_model import build_networks, package_config, package_tensors
 
 SPACING = (4.0, 4.0, 4.0)
 OBLIQUE = tuple(np.linalg.qr(np.array([[-0.9, 0.3, 0.1], [0.3, 0.9, 0.2], [0.1, -0.2, -0.95]]))[0].ravel().tolist())

@@ -18,16 +18,32 @@ from typing import Any
 import numpy as np
 import pytest
 
-from SVLDRLCore.benchmarking.plan import Job, Place, plan_jobs, plan_runs
-from SVLDRLCore.benchmarking.results import MEASURED_ANEW, ResultRow, read_results, unpack_masks, write_results
+from SVLDRLCore.benchmarking.benchmark import (
+    benchmark,
+    data_checksum,
+    data_checksums,
+    failed_jobs,
+)
+from SVLDRLCore.benchmarking.evaluation import largest_components, weight_auc
+from SVLDRLCore.benchmarking.folder import BenchmarkFolder, result_rows
+from SVLDRLCore.benchmarking.jobs import do_job, on_one_grid
+from SVLDRLCore.benchmarking.plan import (
+    Job,
+    Place,
+    plan_jobs,
+    plan_runs,
+)
+from SVLDRLCore.benchmarking.results import (
+    MEASURED_ANEW,
+    ResultRow,
+    read_results,
+    unpack_masks,
+    write_results,
+)
 from SVLDRLCore.benchmarking.settings import read_settings
-from SVLDRLCore.commands.benchmark import benchmark, data_checksum, data_checksums, failed_jobs
-from SVLDRLCore.commands.benchmark_evaluation import largest_components, weight_auc
-from SVLDRLCore.commands.benchmark_folder import BenchmarkFolder, result_rows
-from SVLDRLCore.commands.benchmark_jobs import do_job, on_one_grid
-from SVLDRLCore.data.datalist import load_datalist
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import Cancelled, InputError
+from SVLDRLCore.files.datalist import load_datalist
 from SVLDRLCore.job_control import JobControl
 
 CONFIG: dict[str, Any] = {

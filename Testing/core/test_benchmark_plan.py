@@ -11,8 +11,25 @@ import numpy as np
 import pytest
 
 import SVLDRLCore
-from SVLDRLCore.benchmarking.plan import Job, Place, first_difference, needs, plan_jobs, plan_runs, recipe
-from SVLDRLCore.benchmarking.results import COLUMNS, ResultRow, pack_masks, read_results, unpack_masks, write_results
+from SVLDRLCore.benchmarking.benchmark import check_noises
+from SVLDRLCore.benchmarking.jobs import TrainingClock
+from SVLDRLCore.benchmarking.plan import (
+    Job,
+    Place,
+    first_difference,
+    needs,
+    plan_jobs,
+    plan_runs,
+    recipe,
+)
+from SVLDRLCore.benchmarking.results import (
+    COLUMNS,
+    ResultRow,
+    pack_masks,
+    read_results,
+    unpack_masks,
+    write_results,
+)
 from SVLDRLCore.benchmarking.settings import (
     BenchmarkSettings,
     datalist_path,
@@ -22,9 +39,7 @@ from SVLDRLCore.benchmarking.settings import (
     slug,
     warm_up_overrides,
 )
-from SVLDRLCore.commands.benchmark import check_noises
-from SVLDRLCore.commands.benchmark_jobs import TrainingClock
-from SVLDRLCore.config import load_config
+from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.errors import InputError
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("benchmark_*.json"))

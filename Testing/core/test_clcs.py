@@ -10,8 +10,7 @@ import torch
 from ball_labels import batch_of, blocky_balls, check_harm, check_several_structures, fit, method, untrained, warmed_up
 from torch import Tensor
 
-from SVLDRLCore.errors import InputError
-from SVLDRLCore.methods.clcs import (
+from SVLDRLCore.baselines.clcs import (
     CLCS,
     class_thresholds,
     discrepancy,
@@ -19,6 +18,7 @@ from SVLDRLCore.methods.clcs import (
     next_status,
     noise_balance_loss,
 )
+from SVLDRLCore.errors import InputError
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

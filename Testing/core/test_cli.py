@@ -11,14 +11,20 @@ from typing import Any
 
 import pytest
 
-from SVLDRLCore.cli import COMMANDS, EXIT_CANCELLED, EXIT_INPUT_ERROR, SPINS, main
+from SVLDRLCore.cli import (
+    COMMANDS,
+    EXIT_CANCELLED,
+    EXIT_INPUT_ERROR,
+    SPINS,
+    main,
+)
 from SVLDRLCore.commands import refine as refine_module
-from SVLDRLCore.commands import train as train_module
-from SVLDRLCore.config import config_from_dict, load_config
+from SVLDRLCore.config.settings import config_from_dict, load_config
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import Cancelled
-from SVLDRLCore.exchange.run_folder import RunFolder
-from SVLDRLCore.methods.registry import METHODS
+from SVLDRLCore.learning.run import RunFolder
+from SVLDRLCore.training import train as train_module
+from SVLDRLCore.training.registry import METHODS
 
 TINY = [
     "data.patch_size=[8,16,16]", "data.spacing_mm=[4,4,4]", "network.levels=3", "agents.rollout_steps=1",

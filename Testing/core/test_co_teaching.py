@@ -8,9 +8,9 @@ import torch
 from flipped_voxels import CASES, balls, batch_of, config_of, gained, in_a_row, plain_and, small_network
 from torch import Tensor, nn
 
+from SVLDRLCore.baselines.co_teaching import UNKNOWN_RATE, CoTeaching, keep_small
 from SVLDRLCore.data.cases import TrainingCase, in_memory
-from SVLDRLCore.methods.co_teaching import UNKNOWN_RATE, CoTeaching, keep_small
-from SVLDRLCore.methods.method import MethodInput
+from SVLDRLCore.learning.method import MethodInput
 
 
 class FreeLogits(nn.Module):

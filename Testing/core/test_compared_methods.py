@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from SVLDRLCore.config import load_config
+from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.data.phantoms import make_phantom
-from SVLDRLCore.data.structures import Structures, structures_of
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.exchange.model_card import METHOD_NAMES, NOISE_HANDLING
-from SVLDRLCore.exchange.run_folder import RunFolder
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.run_input import RunInput
-from SVLDRLCore.learning.training_run import RunResult, run_training
-from SVLDRLCore.methods.registry import METHODS
+from SVLDRLCore.learning.run import RunFolder, RunInput
+from SVLDRLCore.masks.structures import Structures, structures_of
+from SVLDRLCore.models.card import METHOD_NAMES, NOISE_HANDLING
+from SVLDRLCore.training.registry import METHODS
+from SVLDRLCore.training.run import RunResult, run_training
 
 SHOWN: dict[str, set[str]] = {
     "loss_correction": {"segmentation_loss", "uncorrected_cross_entropy", "labels_kept"},

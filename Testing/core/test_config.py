@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from SVLDRLCore.config import (
+from SVLDRLCore.config.settings import (
     READINGS,
     Config,
     config_from_dict,
@@ -30,7 +30,7 @@ def flat(tree: dict[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def preset_file(preset: str) -> dict[str, Any]:
-    return json.loads((resources.files("SVLDRLCore") / "presets" / f"{preset}.json").read_text("utf-8"))
+    return json.loads((resources.files("SVLDRLCore") / "config" / "presets" / f"{preset}.json").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("reading", list(READINGS))

@@ -10,11 +10,17 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from SVLDRLCore.commands.corrupt import corrupt
-from SVLDRLCore.data.datalist import DataList, load_datalist
+from SVLDRLCore.benchmarking.corrupt import corrupt
 from SVLDRLCore.data.phantoms import write_phantom_dataset
-from SVLDRLCore.data.volumes import Geometry, read_label, same_geometry, write_image, write_label
 from SVLDRLCore.errors import Cancelled, InputError
+from SVLDRLCore.files.datalist import DataList, load_datalist
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    read_label,
+    same_geometry,
+    write_image,
+    write_label,
+)
 from SVLDRLCore.job_control import JobControl
 
 

@@ -11,12 +11,27 @@ import numpy as np
 import pytest
 
 from SVLDRLCore.commands.check import check, format_problems
-from SVLDRLCore.data.case_checks import Problem, check_cases, read_case
-from SVLDRLCore.data.datalist import Case, DataList, load_datalist, save_datalist
 from SVLDRLCore.data.phantoms import write_phantom_dataset
-from SVLDRLCore.data.prepare import Intensity, prepare_image, prepare_label, to_native
-from SVLDRLCore.data.volumes import Geometry, Segment, write_image, write_label
+from SVLDRLCore.data.resampling import (
+    Intensity,
+    prepare_image,
+    prepare_label,
+    to_native,
+)
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.files.case_checks import Problem, check_cases, read_case
+from SVLDRLCore.files.datalist import (
+    Case,
+    DataList,
+    load_datalist,
+    save_datalist,
+)
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    write_image,
+    write_label,
+)
 
 SIZE = (4, 6, 6)
 

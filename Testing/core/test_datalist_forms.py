@@ -12,13 +12,18 @@ from tiny_trainings import TINY
 
 from SVLDRLCore.commands.check import check
 from SVLDRLCore.commands.evaluate import evaluate
-from SVLDRLCore.commands.train import train
-from SVLDRLCore.config import load_config
-from SVLDRLCore.data.datalist import load_datalist, save_datalist
+from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.data.phantoms import make_phantom
-from SVLDRLCore.data.volumes import Geometry, Segment, write_image, write_label
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.exchange.trained_model import load_model
+from SVLDRLCore.files.datalist import load_datalist, save_datalist
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    write_image,
+    write_label,
+)
+from SVLDRLCore.models.trained_model import load_model
+from SVLDRLCore.training.train import train
 
 SIZE, SPACING = (10, 20, 20), (4.0, 4.0, 4.0)
 GRID = Geometry(SIZE, SPACING)

@@ -13,13 +13,13 @@ import pytest
 import SVLDRLCore.commands.demo as demo_command
 from SVLDRLCore.commands.demo import MARKER, demo
 from SVLDRLCore.commands.demo_cases import SPACING_DHW, rough_mask
-from SVLDRLCore.data.noise import signed_distance
 from SVLDRLCore.data.phantoms import make_phantom
-from SVLDRLCore.data.volumes import read_image, read_label, require_same_geometry
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.evaluation.metrics import mask_metrics
-from SVLDRLCore.exchange.trained_model import load_model
+from SVLDRLCore.files.volumes import read_image, read_label, require_same_geometry
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.masks.borders import signed_distance
+from SVLDRLCore.models.trained_model import load_model
 
 HELD_OUT = ("held_out_1", "held_out_2")
 MODEL = ("MODEL_CARD.md", "SHA256SUMS", "config.json", "labels.json", "model.safetensors", "reliability.csv",

@@ -11,31 +11,37 @@ import pytest
 import torch
 from tiny_trainings import CPU, PATCH, TINY, given_run, run, same_weights
 
+from SVLDRLCore.baselines.adele import ADELESettings, corrected_labels
+from SVLDRLCore.benchmarking.corrupt import corrupt
 from SVLDRLCore.commands.audit import audit
-from SVLDRLCore.commands.corrupt import corrupt
 from SVLDRLCore.commands.evaluate import evaluate
 from SVLDRLCore.commands.refine import refine
-from SVLDRLCore.commands.train import train
-from SVLDRLCore.config import DataConfig, load_config, with_values
+from SVLDRLCore.config.settings import DataConfig, load_config, with_values
 from SVLDRLCore.data.cases import TrainingCase, in_memory, load_training_case
-from SVLDRLCore.data.datalist import Case, load_datalist, save_datalist
-from SVLDRLCore.data.image_edge import edge_positions
-from SVLDRLCore.data.known_voxels import completed
-from SVLDRLCore.data.mask_alignment import measure_border
-from SVLDRLCore.data.noise import shift_border
 from SVLDRLCore.data.phantoms import make_phantom
 from SVLDRLCore.data.sampler import PatchSampler
-from SVLDRLCore.data.structures import Structures, structures_of
-from SVLDRLCore.data.volumes import Geometry, Segment, read_label, write_image, write_label
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.evaluation.audit import compare
 from SVLDRLCore.evaluation.metrics import mask_metrics
-from SVLDRLCore.exchange.trained_model import build_networks, load_model
-from SVLDRLCore.learning.label_voxels import label_voxels
-from SVLDRLCore.learning.moved_labels import moved_masks
-from SVLDRLCore.methods.adele import ADELESettings, corrected_labels
-from SVLDRLCore.methods.label_cues import label_cues
-from SVLDRLCore.methods.registry import METHODS
+from SVLDRLCore.files.datalist import Case, load_datalist, save_datalist
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    read_label,
+    write_image,
+    write_label,
+)
+from SVLDRLCore.label_quality.agent_features import label_voxels
+from SVLDRLCore.label_quality.audit import compare
+from SVLDRLCore.label_quality.border_correction import moved_masks
+from SVLDRLCore.label_quality.features import label_cues
+from SVLDRLCore.masks.alignment import measure_border
+from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.image_edge import edge_positions
+from SVLDRLCore.masks.known_voxels import completed
+from SVLDRLCore.masks.structures import Structures, structures_of
+from SVLDRLCore.models.trained_model import build_networks, load_model
+from SVLDRLCore.training.registry import METHODS
+from SVLDRLCore.training.train import train
 
 SIZE, SPACING = (10, 20, 20), (4.0, 4.0, 4.0)
 ONE = structures_of({1: "organ"})

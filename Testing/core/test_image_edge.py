@@ -11,17 +11,17 @@ import torch
 from scipy import ndimage
 from shifted_balls import reviewing
 
-from SVLDRLCore.config import ReliabilityConfig
+from SVLDRLCore.config.settings import ReliabilityConfig
 from SVLDRLCore.data.cases import in_memory
-from SVLDRLCore.data.image_edge import edge_sharpness
-from SVLDRLCore.data.noise import roughen_border, shift_border
-from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.run_input import RunInput
-from SVLDRLCore.learning.training_run import run_training
-from SVLDRLCore.methods.label_cues import Cues, blur_deviation, label_sharpness
-from SVLDRLCore.methods.reliability import judge, judge_unseen
+from SVLDRLCore.label_quality.features import Cues, blur_deviation, label_sharpness
+from SVLDRLCore.label_quality.weights import judge, judge_unseen
+from SVLDRLCore.learning.run import RunInput
+from SVLDRLCore.masks.borders import roughen_border, shift_border
+from SVLDRLCore.masks.image_edge import edge_sharpness
+from SVLDRLCore.masks.structures import structures_of
+from SVLDRLCore.training.run import run_training
 
 CONFIG = ReliabilityConfig(enabled=True, sharpness=True)
 ISO, FLAT = (2.0, 2.0, 2.0), (4.0, 1.5, 1.5)

@@ -11,8 +11,7 @@ import torch
 from ball_labels import batch_of, bright_ball, check_several_structures, dice, fit, method, stacked, untrained
 from torch import Tensor
 
-from SVLDRLCore.errors import InputError
-from SVLDRLCore.methods.jcas import (
+from SVLDRLCore.baselines.jcas import (
     JCAS,
     Transition,
     corrected_affinity_loss,
@@ -23,7 +22,8 @@ from SVLDRLCore.methods.jcas import (
     token_affinity,
     token_grid,
 )
-from SVLDRLCore.methods.supervised import Supervised
+from SVLDRLCore.baselines.supervised import Supervised
+from SVLDRLCore.errors import InputError
 
 of_kind = partial(method, cross_entropy_weight=1.0)
 

@@ -12,22 +12,26 @@ import pytest
 import torch
 from shifted_balls import SPACING, bright_ball, reviewing
 
-from SVLDRLCore.agents.label_agents import ALL_UPDATES, believe
-from SVLDRLCore.config import Config, DataConfig
+from SVLDRLCore.config.settings import Config, DataConfig
 from SVLDRLCore.data.cases import TrainingCase, in_memory
-from SVLDRLCore.data.noise import shift_border
-from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.errors import Cancelled
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.exchange.run_folder import RunFolder
-from SVLDRLCore.exchange.trained_model import build_networks
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.label_voxels import NEAR_VOXELS, PER_WINDOW, WINDOWS, label_voxels, near_borders
-from SVLDRLCore.learning.run_input import RunInput
-from SVLDRLCore.learning.training_run import RunResult, run_training
-from SVLDRLCore.methods.believed_twice import FEWEST_JUDGED, enough_verified, policy_cues
-from SVLDRLCore.methods.label_cues import label_cues
-from SVLDRLCore.methods.reliability import judge
+from SVLDRLCore.label_quality.agent_features import (
+    NEAR_VOXELS,
+    PER_WINDOW,
+    WINDOWS,
+    label_voxels,
+    near_borders,
+)
+from SVLDRLCore.label_quality.features import label_cues
+from SVLDRLCore.label_quality.label_agents import ALL_UPDATES, FEWEST_JUDGED, believe, enough_verified, policy_cues
+from SVLDRLCore.label_quality.weights import judge
+from SVLDRLCore.learning.run import RunFolder, RunInput
+from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.structures import structures_of
+from SVLDRLCore.models.trained_model import build_networks
+from SVLDRLCore.training.run import RunResult, run_training
 
 CASES = 26
 WRONG = np.arange(CASES) % 2 == 1

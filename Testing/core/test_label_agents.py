@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from SVLDRLCore.agents.label_agents import RIDGE, Heads, LabelVoxels, believe
+from SVLDRLCore.label_quality.label_agents import (
+    RIDGE,
+    Heads,
+    LabelVoxels,
+    believe,
+)
 
 RIGHT, WRONG = 16, 24
 """Most labels are wrong, and all in the same way."""

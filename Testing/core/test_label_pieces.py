@@ -9,14 +9,14 @@ import pytest
 import torch
 from shifted_balls import SHIFTED, SHIFTS, SPACING, bright_ball, training_cases
 
-from SVLDRLCore.config import ReliabilityConfig, load_config
+from SVLDRLCore.config.settings import ReliabilityConfig, load_config
 from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.data.sampler import CaseOrder
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.learning.label_review import LabelReview
-from SVLDRLCore.methods.label_cues import Cues, EdgeOffsets, label_cues
-from SVLDRLCore.methods.label_pieces import grossly_in_pieces, movable, unusual_islands
-from SVLDRLCore.methods.reliability import judge, judge_unseen
+from SVLDRLCore.label_quality.features import Cues, EdgeOffsets, label_cues
+from SVLDRLCore.label_quality.fragments import grossly_in_pieces, movable, unusual_islands
+from SVLDRLCore.label_quality.review import LabelReview
+from SVLDRLCore.label_quality.weights import judge, judge_unseen
 
 CONFIG = ReliabilityConfig(enabled=True)
 

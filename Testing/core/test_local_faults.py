@@ -8,11 +8,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from SVLDRLCore.data.local_faults import differences, fault_sizes, thickness, without_local_faults
-from SVLDRLCore.data.mask_alignment import BorderMeasure, Calibration, calibrate, measure_border
-from SVLDRLCore.data.noise import shift_border
-from SVLDRLCore.data.overlap import dice_of
-from SVLDRLCore.inference.refinement import agent_inputs
+from SVLDRLCore.mask_refinement.local_faults import (
+    differences,
+    fault_sizes,
+    thickness,
+    without_local_faults,
+)
+from SVLDRLCore.mask_refinement.refine import agent_inputs
+from SVLDRLCore.masks.alignment import (
+    BorderMeasure,
+    Calibration,
+    calibrate,
+    measure_border,
+)
+from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.dice import dice_of
 
 ISO, FLAT = (1.0, 1.0, 1.0), (3.0, 1.0, 1.0)
 USUAL = Calibration(missing_mm=2.5, leak_mm=2.5)

@@ -8,9 +8,9 @@ import torch
 from flipped_voxels import batch_of, config_of, in_a_row, lost, plain_and
 from torch import Tensor, nn
 
+from SVLDRLCore.baselines.loss_correction import LossCorrection, labelled_as, transition_matrix
 from SVLDRLCore.data.cases import TrainingCase, in_memory
-from SVLDRLCore.methods.loss_correction import LossCorrection, labelled_as, transition_matrix
-from SVLDRLCore.methods.method import MethodInput
+from SVLDRLCore.learning.method import MethodInput
 
 
 def case_of(masks: Tensor, verified: bool = False) -> TrainingCase:

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import torch
 
+from SVLDRLCore.benchmarking.folder import BenchmarkFolder
+from SVLDRLCore.benchmarking.jobs import do_job
 from SVLDRLCore.benchmarking.plan import plan_jobs
 from SVLDRLCore.benchmarking.settings import read_settings, row_overrides
 from SVLDRLCore.cli import main
-from SVLDRLCore.commands.benchmark_folder import BenchmarkFolder
-from SVLDRLCore.commands.benchmark_jobs import do_job
-from SVLDRLCore.config import config_from_dict
+from SVLDRLCore.config.settings import config_from_dict
 from SVLDRLCore.data.phantoms import write_phantom_dataset
-from SVLDRLCore.exchange.model_package import load_package
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.methods.registry import METHODS, load_method_config
+from SVLDRLCore.models.package import load_package
+from SVLDRLCore.training.registry import METHODS, load_method_config
 
 COMPARED = [name for name in METHODS if name != "svl_drl"]
 TINY = {

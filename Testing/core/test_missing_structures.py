@@ -10,18 +10,28 @@ import pytest
 import torch
 from shifted_balls import SPACING, bright_ball, reviewing
 
-from SVLDRLCore.config import ReliabilityConfig, with_values
+from SVLDRLCore.config.settings import ReliabilityConfig, with_values
 from SVLDRLCore.data.cases import TrainingCase, in_memory
-from SVLDRLCore.data.noise import shift_border
-from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.exchange.model_card import write_model_card
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.run_input import RunInput
-from SVLDRLCore.learning.training_run import RunResult, run_training
-from SVLDRLCore.methods.label_cues import Cues, label_cues, label_edges, label_sharpness
-from SVLDRLCore.methods.missing_structures import missing_structures
-from SVLDRLCore.methods.reliability import Judgement, judge, judge_unseen, reliability_rows
+from SVLDRLCore.label_quality.features import (
+    Cues,
+    label_cues,
+    label_edges,
+    label_sharpness,
+)
+from SVLDRLCore.label_quality.missing_structures import missing_structures
+from SVLDRLCore.label_quality.weights import (
+    Judgement,
+    judge,
+    judge_unseen,
+    reliability_rows,
+)
+from SVLDRLCore.learning.run import RunInput
+from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.structures import structures_of
+from SVLDRLCore.models.card import write_model_card
+from SVLDRLCore.training.run import RunResult, run_training
 
 CONFIG = ReliabilityConfig(enabled=True)
 COUNT = 16

@@ -11,22 +11,21 @@ import pytest
 import torch
 from shifted_balls import SHIFTED, SHIFTS, SPACING, bright_ball, cues_of, training_cases
 
-from SVLDRLCore.config import ReliabilityConfig, load_config
+from SVLDRLCore.config.settings import ReliabilityConfig, load_config
 from SVLDRLCore.data.cases import TrainingCase
-from SVLDRLCore.data.noise import shift_border
-from SVLDRLCore.data.overlap import dice_of
 from SVLDRLCore.data.sampler import CaseOrder, PatchSampler
-from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.errors import Cancelled
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.exchange.run_folder import RunFolder
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning import label_review
-from SVLDRLCore.learning.label_review import LabelReview
-from SVLDRLCore.learning.moved_labels import moved_masks, quality_of_moved, shifts_onto_edge
-from SVLDRLCore.learning.run_input import RunInput
-from SVLDRLCore.learning.training_run import run_training
-from SVLDRLCore.methods.label_cues import edge_offsets
+from SVLDRLCore.label_quality import review as label_review
+from SVLDRLCore.label_quality.border_correction import moved_masks, quality_of_moved, shifts_onto_edge
+from SVLDRLCore.label_quality.features import edge_offsets
+from SVLDRLCore.label_quality.review import LabelReview
+from SVLDRLCore.learning.run import RunFolder, RunInput
+from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.dice import dice_of
+from SVLDRLCore.masks.structures import structures_of
+from SVLDRLCore.training.run import run_training
 
 CONFIG = ReliabilityConfig(enabled=True)
 DOUBTED = np.flatnonzero(SHIFTED).tolist()

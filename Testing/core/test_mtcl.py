@@ -9,9 +9,9 @@ from flipped_voxels import batch_of, config_of, in_a_row, lost, plain_and
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from SVLDRLCore.methods.class_maps import class_maps
-from SVLDRLCore.methods.method import MethodInput
-from SVLDRLCore.methods.mtcl import MTCL, confident_learning, ramp_up
+from SVLDRLCore.baselines.mtcl import MTCL, confident_learning, ramp_up
+from SVLDRLCore.learning.class_probabilities import class_maps
+from SVLDRLCore.learning.method import MethodInput
 
 
 def made(settings: dict[str, float] | None = None, verified: tuple[bool, ...] = (False,)) -> MTCL:

@@ -10,10 +10,10 @@ from monai.networks.nets.segresnet import SegResNet
 from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import Tensor, nn
 
-from SVLDRLCore.config import NetworkConfig, load_config
-from SVLDRLCore.data.structures import structures_of
+from SVLDRLCore.config.settings import NetworkConfig, load_config
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.exchange.trained_model import build_mask_network
+from SVLDRLCore.masks.structures import structures_of
+from SVLDRLCore.models.trained_model import build_mask_network
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
 from SVLDRLCore.networks.backbones import (
     SegResNetDecoder,

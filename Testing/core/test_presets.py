@@ -8,14 +8,20 @@ import numpy as np
 import pytest
 
 from SVLDRLCore.commands.refine import refine
-from SVLDRLCore.commands.train import train
-from SVLDRLCore.config import READINGS, config_from_dict, config_to_dict, load_config, preset_names
-from SVLDRLCore.data.datalist import load_datalist, save_datalist
+from SVLDRLCore.config.settings import (
+    READINGS,
+    config_from_dict,
+    config_to_dict,
+    load_config,
+    preset_names,
+)
 from SVLDRLCore.data.phantoms import write_phantom_dataset
-from SVLDRLCore.data.volumes import read_label, write_label
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.exchange.trained_model import build_networks
+from SVLDRLCore.files.datalist import load_datalist, save_datalist
+from SVLDRLCore.files.volumes import read_label, write_label
 from SVLDRLCore.learning.stages import plan_stages
+from SVLDRLCore.models.trained_model import build_networks
+from SVLDRLCore.training.train import train
 
 LABELS = {1: "necrotic core", 2: "oedema", 4: "enhancing tumour"}
 TINY = {
@@ -98,7 +104,7 @@ def test_regions_that_the_labels_lack_are_named(tmp_path):
 
 @pytest.mark.parametrize("preset", ["pancreas_ct", "brats2021"])
 def test_a_presets_network_can_be_built(preset):
-    from SVLDRLCore.data.structures import structures_of
+    from SVLDRLCore.masks.structures import structures_of
 
     config = load_config(preset)
     structures = structures_of(LABELS, config.data.regions)

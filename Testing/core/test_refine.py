@@ -9,14 +9,20 @@ import numpy as np
 import pytest
 from rough_masks_to_refine import GRIDS, NESTED, TINY, block, files, model_that, refined, with_islands
 
-from SVLDRLCore.agents.actions import ENHANCE, KEEP, WEAKEN
 from SVLDRLCore.commands.refine import refine
-from SVLDRLCore.commands.train import train
 from SVLDRLCore.data.phantoms import make_phantom, write_phantom_dataset
-from SVLDRLCore.data.volumes import Geometry, Segment, read_label, same_geometry, write_image
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.inference.islands import without_far_pieces, without_islands
-from SVLDRLCore.inference.refinement import threshold_of
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    read_label,
+    same_geometry,
+    write_image,
+)
+from SVLDRLCore.mask_refinement.refine import threshold_of
+from SVLDRLCore.masks.pieces import without_far_pieces, without_islands
+from SVLDRLCore.svl_drl.actions import ENHANCE, KEEP, WEAKEN
+from SVLDRLCore.training.train import train
 
 
 @pytest.fixture(scope="module")

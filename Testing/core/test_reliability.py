@@ -9,16 +9,16 @@ import pytest
 import torch
 from shifted_balls import SHIFTED, SHIFTS, SPACING, bright_ball, cues_of, reviewing, training_cases
 
-from SVLDRLCore.config import ReliabilityConfig, with_values
-from SVLDRLCore.data.image_edge import edge_positions
-from SVLDRLCore.data.noise import shift_border
-from SVLDRLCore.data.structures import structures_of
+from SVLDRLCore.config.settings import ReliabilityConfig, with_values
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.run_input import RunInput
-from SVLDRLCore.learning.training_run import run_training
-from SVLDRLCore.methods.label_cues import Cues, common_edge, edge_deviation
-from SVLDRLCore.methods.reliability import judge, judge_unseen
+from SVLDRLCore.label_quality.features import Cues, common_edge, edge_deviation
+from SVLDRLCore.label_quality.weights import judge, judge_unseen
+from SVLDRLCore.learning.run import RunInput
+from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.image_edge import edge_positions
+from SVLDRLCore.masks.structures import structures_of
+from SVLDRLCore.training.run import run_training
 
 CONFIG = ReliabilityConfig(enabled=True)
 

@@ -9,16 +9,12 @@ from ball_labels import SIDE, batch_of, blocky_balls, check_harm, check_several_
 from monai.networks.layers import GaussianFilter
 from torch import Tensor
 
-from SVLDRLCore.config import with_values
+from SVLDRLCore.baselines.region_scalable_fitting import fits_inside, sigmas
+from SVLDRLCore.baselines.rsf_assisted import RSFAssisted, confident_labels, confirmed
+from SVLDRLCore.config.settings import with_values
 from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.methods.method import MethodInput
-from SVLDRLCore.methods.region_scalable_fitting import fits_inside, sigmas
-from SVLDRLCore.methods.rsf_assisted import (
-    RSFAssisted,
-    confident_labels,
-    confirmed,
-)
+from SVLDRLCore.learning.method import MethodInput
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

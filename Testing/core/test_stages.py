@@ -8,18 +8,24 @@ import numpy as np
 import pytest
 import torch
 
-from SVLDRLCore.config import StageConfig, load_config, with_values
+from SVLDRLCore.config.settings import StageConfig, load_config, with_values
 from SVLDRLCore.data.cases import TrainingCase, in_memory
 from SVLDRLCore.data.phantoms import make_phantom
 from SVLDRLCore.data.sampler import PatchSampler
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning.method import MethodInput
 from SVLDRLCore.learning.optimisation import clip_gradients, set_learning_rate
-from SVLDRLCore.learning.stages import TRAINED_PARTS, Stage, open_parts, plan_stages, stage_at
+from SVLDRLCore.learning.stages import (
+    TRAINED_PARTS,
+    Stage,
+    open_parts,
+    plan_stages,
+    stage_at,
+)
 from SVLDRLCore.learning.trainer import Trainer
-from SVLDRLCore.methods.method import MethodInput
-from SVLDRLCore.methods.svl_drl import SVLDRL
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
+from SVLDRLCore.svl_drl.method import SVLDRL
 
 PATCH = (8, 16, 16)
 TINY = {

@@ -14,12 +14,17 @@ from tiny_trainings import TINY
 
 from SVLDRLCore.cli import main
 from SVLDRLCore.commands.check import check
-from SVLDRLCore.commands.train import train
-from SVLDRLCore.data import case_checks
 from SVLDRLCore.data.phantoms import write_phantom_dataset
-from SVLDRLCore.data.volumes import read_image, read_label, write_image, write_label
 from SVLDRLCore.errors import Cancelled, InputError
+from SVLDRLCore.files import case_checks
+from SVLDRLCore.files.volumes import (
+    read_image,
+    read_label,
+    write_image,
+    write_label,
+)
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.training.train import train
 
 SETTINGS = TINY | {"data": TINY["data"] | {"spacing_mm": None, "held_out_fraction": 0.2}}
 

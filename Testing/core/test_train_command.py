@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from tiny_trainings import CPU, TINY
 
-from SVLDRLCore.commands.train import choose_device, train
-from SVLDRLCore.commands.training_data import split_cases
-from SVLDRLCore.config import Config, with_values
-from SVLDRLCore.data.datalist import Case
+from SVLDRLCore.config.settings import Config, with_values
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.exchange.trained_model import load_model
+from SVLDRLCore.files.datalist import Case
+from SVLDRLCore.learning.device import choose_device
+from SVLDRLCore.models.trained_model import load_model
+from SVLDRLCore.training.data import split_cases
+from SVLDRLCore.training.train import train
 
 
 def listed(count: int, verified: tuple[int, ...] = ()) -> list[Case]:

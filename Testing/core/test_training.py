@@ -12,12 +12,12 @@ import pytest
 import torch
 from tiny_trainings import ONE, all_finite, given_run, phantom_cases, run, same_weights
 
-from SVLDRLCore.config import with_values
+from SVLDRLCore.config.settings import with_values
 from SVLDRLCore.data.cases import TrainingCase
-from SVLDRLCore.data.structures import Structures, structures_of
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.exchange.run_folder import RunFolder
-from SVLDRLCore.exchange.trained_model import build_networks
+from SVLDRLCore.learning.run import RunFolder
+from SVLDRLCore.masks.structures import Structures, structures_of
+from SVLDRLCore.models.trained_model import build_networks
 
 STAGES = ["warm_up", "transition", "full_rl"]
 

@@ -7,9 +7,15 @@ import pytest
 from tiny_trainings import given_run, phantom_cases, run
 
 from SVLDRLCore.data.cases import in_memory
-from SVLDRLCore.data.mask_alignment import Calibration
-from SVLDRLCore.inference.refinement import MOST_CAUTIOUS_AGENTS, threshold_of
-from SVLDRLCore.learning.unseen_cases import UNKNOWN, WORTH_TELLING, caution_on_unseen, overlap, what_to_tell
+from SVLDRLCore.mask_refinement.generalisation import (
+    UNKNOWN,
+    WORTH_TELLING,
+    caution_on_unseen,
+    overlap,
+    what_to_tell,
+)
+from SVLDRLCore.mask_refinement.refine import MOST_CAUTIOUS_AGENTS, threshold_of
+from SVLDRLCore.masks.alignment import Calibration
 
 
 def test_caution_is_the_ratio_of_both_errors() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from SVLDRLCore.config import ReliabilityConfig
-from SVLDRLCore.methods.label_cues import Cues
-from SVLDRLCore.methods.reliability import Judgement, judge
+from SVLDRLCore.config.settings import ReliabilityConfig
+from SVLDRLCore.label_quality.features import Cues
+from SVLDRLCore.label_quality.weights import Judgement, judge
 
 CONFIG = ReliabilityConfig(enabled=True)
 SPREAD = np.linspace(-0.5, 0.5, 12)

@@ -11,16 +11,21 @@ from typing import Any
 import pytest
 import torch
 
+from SVLDRLCore.benchmarking.corrupt import corrupt
 from SVLDRLCore.cli import main
-from SVLDRLCore.commands.corrupt import corrupt
-from SVLDRLCore.commands.train import train
 from SVLDRLCore.data.phantoms import write_phantom_dataset
-from SVLDRLCore.data.volumes import read_image, read_label, write_image, write_label
 from SVLDRLCore.errors import Cancelled, InputError
-from SVLDRLCore.exchange.model_package import load_package
-from SVLDRLCore.exchange.run_folder import RunFolder, previous_generation
+from SVLDRLCore.files.volumes import (
+    read_image,
+    read_label,
+    write_image,
+    write_label,
+)
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.checkpoints import FolderLock, load_checkpoint, save_checkpoint
+from SVLDRLCore.learning.run import RunFolder, previous_generation
+from SVLDRLCore.models.package import load_package
+from SVLDRLCore.training.train import train
 
 SETTINGS = {
     "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0], "held_out_fraction": 0.25},

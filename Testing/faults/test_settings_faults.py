@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
+from SVLDRLCore.benchmarking.benchmark import benchmark, check_noises
+from SVLDRLCore.benchmarking.corrupt import corrupt
 from SVLDRLCore.benchmarking.settings import settings_from_dict
 from SVLDRLCore.cli import main
 from SVLDRLCore.commands.audit import audit
-from SVLDRLCore.commands.benchmark import benchmark, check_noises
-from SVLDRLCore.commands.corrupt import corrupt
 from SVLDRLCore.commands.phantom import phantom
 from SVLDRLCore.commands.refine import refine
-from SVLDRLCore.config import load_config
+from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog, read_events
 from SVLDRLCore.job_control import LONGEST_LINE, JobControl, listen_to_stdin

@@ -11,7 +11,9 @@ import pytest
 import torch
 from small_volumes import CORRECTED, PRINTED, cube, maps, step_rewards
 
-from SVLDRLCore.agents.actions import (
+from SVLDRLCore.config.settings import AgentConfig, load_config
+from SVLDRLCore.learning.segmentation_loss import dice_loss, segmentation_loss, soft_dice
+from SVLDRLCore.svl_drl.actions import (
     ENHANCE,
     KEEP,
     WEAKEN,
@@ -21,26 +23,22 @@ from SVLDRLCore.agents.actions import (
     log_policy,
     log_prob_of,
 )
-from SVLDRLCore.agents.losses import (
-    dice_loss,
+from SVLDRLCore.svl_drl.losses import (
     full_rl_loss,
     policy_loss,
-    segmentation_loss,
     transition_loss,
     value_loss,
 )
-from SVLDRLCore.agents.returns import advantage, binomial_smoothing, discounted_returns
-from SVLDRLCore.agents.rewards import (
+from SVLDRLCore.svl_drl.returns import advantage, binomial_smoothing, discounted_returns
+from SVLDRLCore.svl_drl.rewards import (
     count_components,
     delta_dice,
     error_fall,
     implausibility,
     reward,
-    soft_dice,
     total_gradient_slices,
     total_gradient_volume,
 )
-from SVLDRLCore.config import AgentConfig, load_config
 
 # Equation 1: 1 - Dice(P, G).
 

@@ -8,7 +8,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from SVLDRLCore.agents.actions import (
+from SVLDRLCore.config.settings import (
+    AgentConfig,
+    MaskAgentConfig,
+    NetworkConfig,
+    load_config,
+)
+from SVLDRLCore.learning.segmentation_loss import soft_dice
+from SVLDRLCore.mask_refinement.episode import edit_mask, mask_episode
+from SVLDRLCore.mask_refinement.method import OPINION, REINFORCEMENT, MaskAgents
+from SVLDRLCore.mask_refinement.patches import MaskBatch
+from SVLDRLCore.masks.structures import structures_of
+from SVLDRLCore.models.trained_model import build_mask_network
+from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
+from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork, Reading
+from SVLDRLCore.svl_drl.actions import (
     ENHANCE,
     KEEP,
     WEAKEN,
@@ -19,18 +33,9 @@ from SVLDRLCore.agents.actions import (
     sample_actions,
     steepest_actions,
 )
-from SVLDRLCore.agents.losses import policy_loss, value_loss
-from SVLDRLCore.agents.mask_agents import edit_mask, mask_episode
-from SVLDRLCore.agents.returns import advantage, discounted_returns
-from SVLDRLCore.agents.rewards import soft_dice
-from SVLDRLCore.agents.rollout import Episode, image_episode
-from SVLDRLCore.config import AgentConfig, MaskAgentConfig, NetworkConfig, load_config
-from SVLDRLCore.data.mask_patches import MaskBatch
-from SVLDRLCore.data.structures import structures_of
-from SVLDRLCore.exchange.trained_model import build_mask_network
-from SVLDRLCore.methods.mask_agents import OPINION, REINFORCEMENT, MaskAgents
-from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
-from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork, Reading
+from SVLDRLCore.svl_drl.episode import Episode, image_episode
+from SVLDRLCore.svl_drl.losses import policy_loss, value_loss
+from SVLDRLCore.svl_drl.returns import advantage, discounted_returns
 
 CORRECTED = load_config("general", "corrected").agents
 

@@ -26,19 +26,18 @@ import numpy as np
 import torch
 from scipy.stats import mannwhitneyu
 
-from SVLDRLCore.config import load_config
+from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.data.cases import TrainingCase, in_memory, load_training_case
-from SVLDRLCore.data.datalist import load_datalist
-from SVLDRLCore.data.noise import shift_border
-from SVLDRLCore.data.overlap import dice_of
-from SVLDRLCore.data.structures import Structures, structures_of
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.exchange.run_folder import RunFolder
-from SVLDRLCore.exchange.trained_model import build_networks
+from SVLDRLCore.files.datalist import load_datalist
+from SVLDRLCore.inference.case_predictions import predict_cases
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.case_predictions import predict_cases
-from SVLDRLCore.learning.run_input import RunInput
-from SVLDRLCore.learning.training_run import run_training
+from SVLDRLCore.learning.run import RunFolder, RunInput
+from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.dice import dice_of
+from SVLDRLCore.masks.structures import Structures, structures_of
+from SVLDRLCore.models.trained_model import build_networks
+from SVLDRLCore.training.run import run_training
 
 PATCHES = {"la_2mm": [24, 40, 48], "hippocampus": [24, 40, 32], "lgg2d": [8, 64, 64], "abdomen": [24, 48, 48]}
 LISTS = {"abdomen": "datalist_ct.json"}

@@ -1,0 +1,1 @@
+"""Which labels to believe, while training and in an audit."""
