@@ -133,13 +133,13 @@ def _define_train(sub: ArgumentParser) -> None:
         help="svl_drl if not given; for comparison "
         "supervised, loss_correction, co_teaching, mtcl, adele, jcas, rsf_assisted, clcs, each of them alone",
     )
-    sub.add_argument("--reading", type=str, default=None, help="extended if not given, corrected or as_printed")
+    sub.add_argument("--variant", type=str, default=None, help="extended if not given, corrected or as_printed")
     sub.add_argument("--settings", type=str, default=None, help="JSON file of settings laid over the preset")
     sub.add_argument(
         "--set", type=str, nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="e.g. train.steps=1000"
     )
     sub.add_argument(
-        "--verified", type=str, nargs="+", action="extend", default=[], help="cases whose labels can be trusted"
+        "--trusted", type=str, nargs="+", action="extend", default=[], help="cases whose labels can be trusted"
     )
     sub.add_argument(
         "--clean-list", type=str, default=None, help="datalist whose validation cases choose the best model"
@@ -158,7 +158,7 @@ def _train(values: dict[str, Any], control: JobControl) -> int:
     overrides = read_overrides(settings) if settings else {}
     for text in values.pop("set"):
         lay_override(overrides, text)
-    values["verified"] = values["verified"] or None  # not given: on resuming, as it was
+    values["trusted"] = values["trusted"] or None  # not given: on resuming, as it was
     model = train(**values, overrides=overrides, listeners=listeners, control=control)
     _say(f"Model: {model}", listeners)
     return 0
@@ -369,9 +369,9 @@ def _demo(values: dict[str, Any], control: JobControl) -> int:
 
 
 def _define_settings(sub: ArgumentParser) -> None:
-    """Print all settings of a preset in a reading, as JSON."""
+    """Print all settings of a preset in a variant, as JSON."""
     sub.add_argument("--preset", type=str, default="general")
-    sub.add_argument("--reading", type=str, default="extended")
+    sub.add_argument("--variant", type=str, default="extended")
     sub.add_argument("--method", type=str, default="svl_drl", help="as of train: what counts in its trainings")
 
 

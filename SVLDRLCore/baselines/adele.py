@@ -16,7 +16,7 @@ robust stage: the warm-up may belong to another run. The learning curve may then
 where no fit decides, all classes are corrected after `latest_start` of the stage. Where `data.flip_axes` is empty
 there is one view.
 
-No clean set is needed. Labels of verified cases are never corrected.
+No clean set is needed. Labels of trusted cases are never corrected.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class ADELE(Supervised):
             target = structure_maps(
                 corrected_labels(labels, p, self.correcting, self.settings, batch.valid), self.nested
             )
-        trusted = torch.tensor([self.verified[case] for case in batch.cases], device=target.device)
+        trusted = torch.tensor([self.trusted[case] for case in batch.cases], device=target.device)
         return torch.where(trusted.view(-1, 1, 1, 1, 1), batch.target, target)
 
 

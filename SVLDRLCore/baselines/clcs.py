@@ -13,7 +13,7 @@ as a perturbed copy, so that both vote from the first step on even after a warm-
 of the voxels labelled c whose vote reaches tau, a running mean: FlexMatch's counts would starve small classes. It
 starts at the first batch's share, not at 0, for the network has had its warm-up. Every voxel counts the same in the
 losses, clean or not. Clean voxels have the common loss (Dice and cross entropy). The paper's values of tau and of the
-weights were not at hand; ours are from phantoms. Voxels of verified labels always count as clean.
+weights were not at hand; ours are from phantoms. Voxels of trusted labels always count as clean.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class CLCS(Supervised):
             )
             confidence = (vote * labels).sum(2)
             clean = confidence >= needed_vote(self.status, labels, self.settings.threshold)
-            clean = (clean | self.trusted(batch)).to(confidence.dtype) * batch.valid
+            clean = (clean | self.trusted_cases(batch)).to(confidence.dtype) * batch.valid
             noisy = batch.valid - clean
         selected = torch.stack([self.selected_loss(each, batch.target, clean) for each in logits]).mean()
         balance = [noise_balance_loss(each, labels, confidence) for each in log_probabilities]
@@ -114,9 +114,9 @@ class CLCS(Supervised):
             },
         )
 
-    def trusted(self, batch: Batch) -> Tensor:
+    def trusted_cases(self, batch: Batch) -> Tensor:
         """Whether the user vouches for each sample's label, (B, 1, 1, 1, 1)."""
-        known = [bool(self.verified[i]) if self.verified else False for i in batch.cases]
+        known = [bool(self.trusted[i]) if self.trusted else False for i in batch.cases]
         return torch.tensor(known, device=batch.image.device).view(-1, 1, 1, 1, 1)
 
     def selected_loss(self, logits: Tensor, target: Tensor, clean: Tensor) -> Tensor:

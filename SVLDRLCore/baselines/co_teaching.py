@@ -13,9 +13,9 @@ first network predicts. R rises over the first fifth of the stage (published cod
 
 The forget rate is published as the true noise rate, which nobody knows. Nearly all voxels are sure background, so it
 is given here as a share of the foreground: of the voxels that the label or one of the networks calls foreground.
-Default: with verified cases, what the averaged network disagrees with the other labels more than with the verified
+Default: with trusted cases, what the averaged network disagrees with the other labels more than with the trusted
 ones; without them 0.2 (labels of Dice 0.75 in half of the cases are wrong in 0.2 of that foreground, 3 to 5 % of a
-patch around a large organ). Voxels of verified cases are always kept.
+patch around a large organ). Voxels of trusted cases are always kept.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class CoTeaching(Supervised):
         self.network = self.predictor = Companions(given.network, peer=deepcopy(given.network))
         known = self.settings.forget_rate
         self.forget_rate = UNKNOWN_RATE if known is None else known
-        self.looks_at_cases = known is None and any(self.verified) and not all(self.verified)
+        self.reviews_cases = known is None and any(self.trusted) and not all(self.trusted)
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """The sum of both networks' losses."""
@@ -89,14 +89,14 @@ class CoTeaching(Supervised):
         }
         return StepResult(loss + self._loss_on(second, batch, by_first), logged)
 
-    def look(self, predicted: Iterable[tuple[TrainingCase, np.ndarray]]) -> None:
-        """Estimate the noise rate: disagreement on unverified labels beyond that on verified ones."""
+    def review(self, predicted: Iterable[tuple[TrainingCase, np.ndarray]]) -> None:
+        """Estimate the noise rate: disagreement on not trusted labels beyond that on trusted ones."""
         wrong, foreground = np.zeros(2), np.zeros(2)
         for case, maps in predicted:
             label = case.masks.numpy().astype(bool) & (case.valid.numpy() > 0)
             hard = (np.asarray(maps) > 0.5) & (case.valid.numpy() > 0)
-            wrong[int(case.verified)] += (label != hard).any(0).sum()
-            foreground[int(case.verified)] += (label | hard).any(0).sum()
+            wrong[int(case.trusted)] += (label != hard).any(0).sum()
+            foreground[int(case.trusted)] += (label | hard).any(0).sum()
         if foreground.all():
             others, trusted = wrong / foreground
             self.forget_rate = float(np.clip(others - trusted, 0.0, MOST_FORGOTTEN))
@@ -119,7 +119,7 @@ class CoTeaching(Supervised):
     def _small_loss(self, first: Tensor, second: Tensor, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
         labels = class_maps(batch.target, self.nested)
         both = [class_log_probabilities(logits, self.nested) for logits in (first, second)]
-        doubted = torch.tensor([not self.verified[case] for case in batch.cases], device=first.device)
+        doubted = torch.tensor([not self.trusted[case] for case in batch.cases], device=first.device)
         open_to_doubt = batch.valid * doubted.view(-1, 1, 1, 1, 1)
         foreground = (
             torch.cat([batch.target, *(structure_maps(log_p.exp(), self.nested) for log_p in both)], dim=1) > 0.5

@@ -13,7 +13,7 @@ Adapted: the features are the encoder's, pooled to at most 12 x 12 x 12 tokens a
 back to voxels and added to the full-resolution logits. One depth of features serves, not two. The class
 distribution, a file in the code, is what the network predicts for the batch. The code reads the 2 x 2 matrix implied
 by T_c with "same" first, T_a with "same" last; here both have it last. Nested regions have matrices of their own,
-2 x 2 each. The network that predicts is not refined at inference. Through the matrices the losses of verified labels
+2 x 2 each. The network that predicts is not refined at inference. Through the matrices the losses of trusted labels
 do not pass: nothing is wrong with them. As published the class loss is cross entropy alone (no Dice).
 
 The published weight of the volume, 0.5, outweighs the cross entropy of T_c's rows where a structure is a few percent of
@@ -108,7 +108,7 @@ class JCAS(Supervised):
         """Class and affinity loss through the matrices, and what keeps those in bounds."""
         labels = class_maps(batch.target, self.nested)
         class_matrix, affinity_matrix = self.network.class_transition(), self.network.affinity_transition()
-        trusted = self.trusted(batch)
+        trusted = self.trusted_cases(batch)
         grid = token_grid(logits.shape[2:])
         affinity = token_affinity(features, grid)
 
@@ -140,9 +140,9 @@ class JCAS(Supervised):
             },
         )
 
-    def trusted(self, batch: Batch) -> Tensor:
+    def trusted_cases(self, batch: Batch) -> Tensor:
         """Whether the user vouches for each sample's label, (B,)."""
-        known = [bool(self.verified[i]) if self.verified else False for i in batch.cases]
+        known = [bool(self.trusted[i]) if self.trusted else False for i in batch.cases]
         return torch.tensor(known, device=batch.image.device)
 
 

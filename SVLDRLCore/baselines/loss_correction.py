@@ -12,7 +12,7 @@ all voxels it would fall into the background), and the anchors at or above it ar
 Nested regions have a 2 x 2 matrix each. A row whose diagonal falls below one half is lifted to it. The network
 predicts p; T is used in training only.
 
-Verified cases: their labels are clean, so their own loss is plain cross entropy, and they give the rows of the
+Trusted cases: their labels are clean, so their own loss is plain cross entropy, and they give the rows of the
 classes that they show: the mean prediction over their voxels of class i (D. Hendrycks et al., "Using Trusted Data to
 Train Deep Networks on Labels Corrupted by Severe Noise", NeurIPS 2018). Other rows come from anchors.
 """
@@ -53,7 +53,7 @@ class LossCorrection(Supervised):
     """Warm-up -> T from anchors -> cross entropy of T^T p."""
 
     own_settings = LossCorrectionSettings
-    looks_at_cases = True
+    reviews_cases = True
 
     def __init__(self, given: MethodInput) -> None:
         super().__init__(given)
@@ -69,7 +69,7 @@ class LossCorrection(Supervised):
         labels = class_maps(batch.target, self.nested)
         identity = torch.eye(log_p.shape[2], device=log_p.device).expand(log_p.shape[1], -1, -1)
         transition = identity if self.transition is None else self.transition.to(log_p)
-        each = torch.stack([identity if self.verified[case] else transition for case in batch.cases])
+        each = torch.stack([identity if self.trusted[case] else transition for case in batch.cases])
         loss = mean_where(-(labels * labelled_as(log_p, each)).sum(2), batch.valid)
         with torch.no_grad():
             uncorrected = mean_where(-(labels * log_p).sum(2), batch.valid)
@@ -80,7 +80,7 @@ class LossCorrection(Supervised):
         }
         return StepResult(loss, logged)
 
-    def look(self, predicted: Iterable[tuple[TrainingCase, np.ndarray]]) -> None:
+    def review(self, predicted: Iterable[tuple[TrainingCase, np.ndarray]]) -> None:
         """Estimate T from the predictions of all training cases."""
         anchors, trusted = None, None
         for case, maps in predicted:
@@ -88,7 +88,7 @@ class LossCorrection(Supervised):
             inside = case.valid[None, None].to(p)
             if anchors is None:
                 anchors, trusted = (torch.zeros(*p.shape[1:3], p.shape[2], dtype=torch.float64) for _ in range(2))
-            if case.verified:
+            if case.trusted:
                 trusted += sums_by_class(p, class_maps(case.masks[None].float(), self.nested) * inside)
             anchors += sums_by_class(p, anchors_of(p, inside, self.settings.anchor_percentile))
         if anchors is not None:

@@ -14,8 +14,8 @@ found set to the estimated noise rate by cleanlab's "both"). Corrected labels st
 down before its losses). More than two classes: the label moves to the class suggested. Nested regions are judged one
 by one.
 
-Needed and lacking: a clean set. Verified cases are it; the published batches are half clean, ours have what the draw
-gives. Without any verified case all labels are of low quality, and nothing would hold the network while w(t) is
+Needed and lacking: a clean set. Trusted cases are it; the published batches are half clean, ours have what the draw
+gives. Without any trusted case all labels are of low quality, and nothing would hold the network while w(t) is
 small: there the given labels take the share 1 - exp(-5 (1 - t)^2) of the supervision that the corrected ones do not
 have yet.
 """
@@ -74,7 +74,7 @@ class MTCL(Supervised):
             return super().training_step(batch, stage, progress)
         ramp = ramp_up(progress, self.settings.ramp_share)
         weight = self.settings.weight * ramp
-        clean = torch.tensor([self.verified[case] for case in batch.cases], device=batch.image.device)
+        clean = torch.tensor([self.trusted[case] for case in batch.cases], device=batch.image.device)
         low_quality = batch.valid * ~clean.view(-1, 1, 1, 1, 1)
         logits = self.network(batch.image)
         with torch.no_grad():
@@ -88,7 +88,7 @@ class MTCL(Supervised):
         given = self.segmentation_loss(logits, batch)
         corrected = mean_of(self.segmentation_loss(logits, replace(batch, target=target)), ~clean)
         loss = weight * (consistency + self.settings.corrected_weight * corrected)
-        loss = loss + (mean_of(given, clean) if any(self.verified) else (1 - ramp) * given.mean())
+        loss = loss + (mean_of(given, clean) if any(self.trusted) else (1 - ramp) * given.mean())
         logged = {
             "segmentation_loss": float(given.detach().mean()),
             "consistency": float(consistency.detach()),

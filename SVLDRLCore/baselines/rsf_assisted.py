@@ -12,7 +12,7 @@ the likeliest class among those whose probability reaches the mean that the clas
 learning). MTCL learns from a clean set beside; here there is none, so the corrected labels are all there is, learned
 by the common loss with MTCL's consistency beside it. The energy is that of the given labels, in 3D, with a Gaussian
 that is round in mm. A voxel that changes from one structure to another must leave the first and enter the second by
-their energies. Nested regions are corrected one by one. Verified labels stay as they are.
+their energies. Nested regions are corrected one by one. Trusted labels stay as they are.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class RSFAssisted(Supervised):
         self.settings = given.settings(RSFSettings)
         spacing_mm = given.config.data.spacing_mm
         # Where cases keep their own grids, their median spacing is learned from a look at them.
-        self.looks_at_cases = spacing_mm is None
+        self.reviews_cases = spacing_mm is None
         self.spacing_dhw: tuple[float, ...] = (1.0, 1.0, 1.0) if spacing_mm is None else spacing_mm[::-1]
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
@@ -96,13 +96,13 @@ class RSFAssisted(Supervised):
             return probabilities_of(self.predictor(image + noise.to(image)), self.nested)
 
     def accepted(self, proposed: Tensor, batch: Batch) -> Tensor:
-        """The labels with those proposals that the energy confirms, none in verified cases, (B, C, D, H, W)."""
+        """The labels with those proposals that the energy confirms, none in trusted cases, (B, C, D, H, W)."""
         inside = fits_inside(batch.image, batch.target, batch.valid, sigmas(self.settings.sigma, self.spacing_dhw))
-        known = [bool(self.verified[i]) if self.verified else False for i in batch.cases]
+        known = [bool(self.trusted[i]) if self.trusted else False for i in batch.cases]
         trusted = torch.tensor(known, device=proposed.device).view(-1, 1, 1, 1, 1)
         return confirmed(proposed, batch.target, inside & (batch.valid > 0), self.nested, trusted)
 
-    def look(self, predicted: Iterable[tuple[TrainingCase, np.ndarray]]) -> None:
+    def review(self, predicted: Iterable[tuple[TrainingCase, np.ndarray]]) -> None:
         """Learn the cases' median spacing."""
         self.spacing_dhw = tuple(np.median([case.spacing_dhw for case, _ in predicted], axis=0).tolist())
 

@@ -20,19 +20,19 @@ class Supervised:
     Other methods begin here.
     """
 
-    over_the_reading: ClassVar[Mapping[str, Any]] = {
+    over_the_variant: ClassVar[Mapping[str, Any]] = {
         "reliability": {"enabled": False},
         "mask_agents": {"enabled": False},
     }
     own_settings: ClassVar[type | None] = None
-    looks_at_cases = False
+    reviews_cases = False
 
     def __init__(self, given: MethodInput) -> None:
         self.network: nn.Module = given.network
         self.predictor: nn.Module = given.network
         self.config, self.nested = given.config, given.nested
         self.generator = given.generator
-        self.verified = tuple(given.verified)
+        self.trusted = tuple(given.trusted)
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """One step; the stage makes no difference here."""
@@ -44,7 +44,7 @@ class Supervised:
         weight = self.config.optimiser.cross_entropy_weight
         return segmentation_loss(logits, batch.target, weight, self.nested, batch.valid)
 
-    def look(self, predicted: Iterable[tuple[TrainingCase, np.ndarray]]) -> None:
+    def review(self, predicted: Iterable[tuple[TrainingCase, np.ndarray]]) -> None:
         """Nothing to learn from the cases as a whole."""
 
     def state(self) -> dict[str, Any]:

@@ -268,7 +268,7 @@ def _write(listed: DataList, chosen: Sequence[int], noisy: Noisy, about: Mapping
         for index in chosen:
             volume, path = noisy[index][0], _label_file(output, training[index])
             write_label(path, volume.array, volume.geometry, volume.segments)
-            training[index] = replace(training[index], label=path, verified=False)
+            training[index] = replace(training[index], label=path, trusted=False)
         noisy_list = replace(listed, training=tuple(training), validation=(), path=None)
         write_json_atomically(output / "corruption.json", about)
         save_datalist(noisy_list, output / "datalist.json")

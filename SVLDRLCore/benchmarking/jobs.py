@@ -99,7 +99,7 @@ def run_job(
     if job.kind == "warm_up":
         overrides = warm_up_overrides(settings, job.place.seed)
         seconds = _train(
-            place, noisy, control, preset=settings.preset, method="supervised", reading="corrected", overrides=overrides
+            place, noisy, control, preset=settings.preset, method="supervised", variant="corrected", overrides=overrides
         )
         return {"train_seconds": seconds}
     row, twin = settings.rows[job.row], same_training(settings, job)
@@ -115,9 +115,9 @@ def run_job(
         control,
         preset=settings.preset,
         method=row.method,
-        reading=row.reading,
+        variant=row.variant,
         overrides=row_overrides(settings, row, job.place.seed, steps),
-        verified=_truly_clean(folder, job, datalist)[: row.verified],
+        trusted=_truly_clean(folder, job, datalist)[: row.trusted],
         initial_model=folder.run(_warm_up_of(settings, job)).model if row.warm_up == "shared" else None,
     )
     rows = evaluate_job(folder, job, folder.run(job).path, datalist, row.keep_largest, control)

@@ -208,7 +208,7 @@ def _notes(config: Mapping[str, Any], scale: _Scale, seed: int) -> list[str]:
     return [
         f"Command: svldrl demo --seed {seed}",
         f"Data: phantoms of {size} voxels of 2 mm, all from the seed; no patient's images.",
-        f"Settings: preset {config['preset']}, reading {config['reading']}; {training['steps']} steps of the three "
+        f"Settings: preset {config['preset']}, variant {config['variant']}; {training['steps']} steps of the three "
         f"stages, then {agents['opinion_steps']} of the mask agents' opinion and {agents['reinforcement_steps']} of "
         f"their policy; {training['batch_size']} patches of {patch} voxels a step. All settings: model/config.json.",
         definition_text(),

@@ -318,14 +318,14 @@ def _warnings(
     """What a user would wonder about: nothing left, or nothing changed by agents that are careful."""
     told = []
     for row, index in zip(changes, indices):
-        caution = trained.mask_network.calibration_of(index).caution if trained.mask_network else 1.0
+        factor = trained.mask_network.calibration_of(index).generalisation_factor if trained.mask_network else 1.0
         if not row["after_ml"]:
             told.append(f"{row['structure']}: nothing is left after refinement; look at the image.")
-        elif caution > WORTH_TELLING and trust < 1 and not row["added_ml"] and not row["removed_ml"]:
+        elif factor > WORTH_TELLING and trust < 1 and not row["added_ml"] and not row["removed_ml"]:
             told.append(
                 f"{row['structure']}: nothing was changed. The model errs more on new cases than on those that it has "
-                f"learned from, or nobody knows, so it is {caution:.1f} times as careful; less trust in the mask lets "
-                "it change more."
+                f"learned from, or nobody knows, so it is {factor:.1f} times as careful; less trust in the "
+                "mask lets it change more."
             )
     return told
 

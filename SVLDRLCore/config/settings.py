@@ -1,7 +1,7 @@
 """Every setting of a run, with its unit, range and source. One frozen tree; unknown keys are refused.
 
-A run is `load_config(preset, reading)`; a reading (`as_printed`, `corrected`, `extended`) is a table of field
-values (`READINGS`), so that each difference between the paper and what we run has a name.
+A run is `load_config(preset, variant)`; a variant (`as_printed`, `corrected`, `extended`) is a table of field
+values (`VARIANTS`), so that each difference between the paper and what we run has a name.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from SVLDRLCore.config.building import (
     merge,
     number,
 )
+from SVLDRLCore.config.versions import migrated_settings
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.strict_json import read_json_object
 
@@ -175,13 +176,13 @@ class ReliabilityConfig:
     """Border biases closer than this cannot be told apart; scaled by spacing / 2 mm below 2 mm."""
     floor: float = number(0.02, 0, 1)
     """Smallest share of its turns that a case keeps: none is dropped."""
-    second_look: float = number(0.6, 0, 1)
+    second_review: float = number(0.6, 0, 1)
     """Share of all steps after which the cases are judged again."""
     label_agents: Literal["reinforced", "closed_form", "none"] = "reinforced"
-    """What four or more verified cases pay: agents whom every label must convince, too, at every look. The other two
+    """What four or more trusted cases pay: agents whom every label must convince, too, at every review. The other two
     are controls."""
-    early_look: float = number(0.1, 0, 1)
-    """Share of all steps after which there is one look more where that many are verified; 0: none."""
+    early_review: float = number(0.1, 0, 1)
+    """Share of all steps after which there is one review more where that many are trusted; 0: none."""
     move_borders: bool = True
     """Whether labels off the edge are learned from with their border moved back onto it: where few labels are believed,
     and as long as labels that were moved so are better than what the network draws itself."""
@@ -255,7 +256,7 @@ class Config:
     preset: str = "general"
     about: str = ""
     """What the preset is for, in a sentence."""
-    reading: Literal["as_printed", "corrected", "extended"] = "extended"
+    variant: Literal["as_printed", "corrected", "extended"] = "extended"
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     agents: AgentConfig = field(default_factory=AgentConfig)
@@ -271,7 +272,7 @@ class Config:
         check_values(self)
 
 
-READINGS: dict[str, dict[str, dict[str, Any]]] = {
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "as_printed": {
         "network": {"light_heads": False, "detach_agents": False},
         "agents": {
@@ -314,7 +315,7 @@ READINGS: dict[str, dict[str, dict[str, Any]]] = {
         "mask_agents": {"enabled": True},
     },
 }
-"""A reading is a table of values laid over a preset (see docs/method.md for each row's reason)."""
+"""A variant is a table of values laid over a preset (see docs/method.md for each row's reason)."""
 
 
 def preset_names() -> list[str]:
@@ -325,32 +326,32 @@ def preset_names() -> list[str]:
 
 def load_config(
     preset: str = "general",
-    reading: str = "extended",
+    variant: str = "extended",
     overrides: dict[str, Any] | None = None,
     of_method: Mapping[str, Any] | None = None,
 ) -> Config:
-    """A preset in a reading, with overrides such as {"train": {"steps": 100}} laid over both.
+    """A preset in a variant, with overrides such as {"train": {"steps": 100}} laid over both.
 
     This is SVL-DRL's; for another method see `methods.registry.load_method_config`, which tells what it lays over the
-    reading (`of_method`).
+    variant (`of_method`).
 
     Raises:
-        InputError: an unknown preset, reading or key, or a value out of range, by name.
+        InputError: an unknown preset, variant or key, or a value out of range, by name.
     """
     if preset not in preset_names():
         raise InputError(f"preset {preset!r}", "there is none of that name", f"Use one of {preset_names()}")
-    if reading not in READINGS:
-        raise InputError(f"reading {reading!r}", "there is none of that name", f"Use one of {list(READINGS)}")
+    if variant not in VARIANTS:
+        raise InputError(f"variant {variant!r}", "there is none of that name", f"Use one of {list(VARIANTS)}")
     text = (resources.files(__package__) / "presets" / f"{preset}.json").read_text("utf-8")
-    tree: dict[str, Any] = {"preset": preset, "reading": reading}
-    for layer in (json.loads(text), READINGS[reading], of_method or {}, overrides or {}):
+    tree: dict[str, Any] = {"preset": preset, "variant": variant}
+    for layer in (json.loads(text), VARIANTS[variant], of_method or {}, overrides or {}):
         tree = merge(tree, dict(layer))
     return config_from_dict(tree)
 
 
 def config_from_dict(tree: dict[str, Any]) -> Config:
-    """The config that a dictionary (a model package's config.json) describes."""
-    return build(Config, tree)
+    """The config that a dictionary (a model package's config.json) describes; names of older versions are known."""
+    return build(Config, migrated_settings(tree))
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:

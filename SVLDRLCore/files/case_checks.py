@@ -32,7 +32,7 @@ SPACING_OUTLIER = 2.0
 
 
 @dataclass(frozen=True)
-class CaseLook:
+class CaseRead:
     """One case as it was read: its volumes on one grid, and what is wrong with them.
 
     Attributes:
@@ -104,7 +104,7 @@ def check_data_set(
     facts: list[CaseFacts] = []
     for done, case in enumerate(datalist.cases):
         part = "training" if done < len(datalist.training) else "validation"
-        look = look_at_case(case, datalist.labels, part)
+        look = read_and_check(case, datalist.labels, part)
         problems += look.problems
         facts += [look.facts] if look.facts else []
         if progress:
@@ -129,7 +129,7 @@ def between_cases(
     ]
 
 
-def look_at_case(case: Case, labels: Mapping[int, str], part: str = "training") -> CaseLook:
+def read_and_check(case: Case, labels: Mapping[int, str], part: str = "training") -> CaseRead:
     """Read the files of a case and look for everything that is wrong with them.
 
     Args:
@@ -143,7 +143,7 @@ def look_at_case(case: Case, labels: Mapping[int, str], part: str = "training") 
         except InputError as error:
             problems.append(_error(case, error))
     if not images:
-        return CaseLook((), None, tuple(problems), None)
+        return CaseRead((), None, tuple(problems), None)
     for other in images[1:]:
         problems += _on_one_grid(case, images[0], other)
     for image in images:
@@ -170,7 +170,7 @@ def look_at_case(case: Case, labels: Mapping[int, str], part: str = "training") 
         facts = replace(
             facts, label_digest=_digest(label.array), values=values & labels.keys(), partly=case.ignore in values
         )
-    return CaseLook(tuple(images), label, tuple(problems), facts)
+    return CaseRead(tuple(images), label, tuple(problems), facts)
 
 
 def _list_problems(datalist: DataList) -> Iterable[Problem]:

@@ -46,14 +46,14 @@ class Case:
         name: unique in its datalist and fit for a file name.
         images: one file for each channel, in the channels' order.
         label: the label map, or None.
-        verified: whether an expert vouches for the label.
+        trusted: whether an expert vouches for the label.
         ignore: the value of voxels of the label map that count nowhere, or None.
     """
 
     name: str
     images: tuple[Path, ...]
     label: Path | None
-    verified: bool = False
+    trusted: bool = False
     ignore: int | None = None
 
 
@@ -147,7 +147,10 @@ def _case(entry: Any, part: str, path: Path, where: str, content: dict[str, Any]
         raise InputError(str(path), f"{where} is {shown(entry)}", do)
     unused |= set(unused_case_keys(entry, part, path, where))
     images = [entry["image"]] if isinstance(entry.get("image"), str) else entry.get("image")
-    label, verified, name = entry.get("label"), entry.get("verified", False), entry.get("name", "")
+    label, name = entry.get("label"), entry.get("name", "")
+    if "trusted" in entry and entry.get("verified", entry["trusted"]) != entry["trusted"]:
+        raise InputError(str(path), f"{where} is trusted and not verified, or the other way", "Keep one of both words")
+    trusted = entry.get("trusted", entry.get("verified", False))
     if not isinstance(images, list) or not images or not all(isinstance(i, str) and i for i in images):
         raise InputError(str(path), f"{where} has the image {shown(entry.get('image'))}", do)
     if isinstance(label, (list, dict)) and len(label) > 1:
@@ -156,8 +159,8 @@ def _case(entry: Any, part: str, path: Path, where: str, content: dict[str, Any]
     label = label[0] if isinstance(label, list) and label else label
     if label is not None and (not isinstance(label, str) or not label):
         raise InputError(str(path), f"{where} has the label {shown(label)}", do)
-    if not isinstance(verified, bool) or not isinstance(name, str):
-        why = f"{where} has verified {shown(verified)}, name {shown(name)}"
+    if not isinstance(trusted, bool) or not isinstance(name, str):
+        why = f"{where} has trusted {shown(trusted)}, name {shown(name)}"
         raise InputError(str(path), why, "Give true or false; a text")
     files = [path.parent / file for file in images]
     if len(files) == 1 and not is_file(files[0]):
@@ -168,7 +171,7 @@ def _case(entry: Any, part: str, path: Path, where: str, content: dict[str, Any]
             why = f"{where} names the missing file {shown(str(file))[1:-1]}"
             raise InputError(str(path), why, "Correct the path or remove the case")
         volume_suffix(file)
-    return Case(name, tuple(files[:-1] if label else files), files[-1] if label else None, verified)
+    return Case(name, tuple(files[:-1] if label else files), files[-1] if label else None, trusted)
 
 
 def _refuse_shared_images(lists: dict[str, list[Case]], path: Path) -> None:
@@ -246,8 +249,8 @@ def _entry(case: Case, folder: Path) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": case.name, "image": images[0] if len(images) == 1 else images}
     if case.label:
         entry["label"] = _relative(case.label, folder)
-    if case.verified:
-        entry["verified"] = True
+    if case.trusted:
+        entry["trusted"] = True
     return entry
 
 

@@ -3,7 +3,7 @@
 The border's shift, missing parts and leaks only mean something beside the other cases: a model that always stays
 1 mm inside is no reason to doubt a label. So deviations are counted from a reference group, in units of its spread:
 
-1. verified cases, or those whose labels the model's own training came to believe (its weights), where there are any;
+1. trusted cases, or those whose labels the model's own training came to believe (its weights), where there are any;
 2. else the half of the cases whose shifts lie closest together, the nearer to 0 the better;
 3. where labels look as if a network had made them, and the model fits these better than the rest, agreeing with the
    model is no merit but the suspicion itself: the inversion guard of `methods.reliability` then has the word.
@@ -18,8 +18,8 @@ import numpy as np
 from scipy import ndimage
 
 from SVLDRLCore.config.settings import ReliabilityConfig
-from SVLDRLCore.label_quality.features import Cues, label_cues, smallest_bias_mm
-from SVLDRLCore.label_quality.fragments import ISLAND_SHARE
+from SVLDRLCore.label_quality.features import LabelFeatures, label_features, smallest_bias_mm
+from SVLDRLCore.label_quality.fragments import FRAGMENT_SHARE
 from SVLDRLCore.label_quality.weights import judge
 from SVLDRLCore.masks.alignment import measure_border
 from SVLDRLCore.masks.borders import shift_border
@@ -34,7 +34,7 @@ FEWEST = 5
 """Below this many cases there is no group to compare with; deviations then count from 0."""
 SHARE_FLOOR = 0.1
 """Spread of missing and leaking shares (of the label's volume) that is always allowed for."""
-FIT_FLOOR = 0.15
+CROSS_ENTROPY_FLOOR = 0.15
 MARGIN_VOXELS = (8, 8, 8)
 NEARNESS_TO_ZERO = 0.5
 """How much a reference group's distance from 0 counts against its tightness."""
@@ -58,7 +58,8 @@ class Findings:
         shift_mm: by which the predicted border lies outside the label's (whole border, robust).
         missing, leak: the largest piece that the label lacks, or has too much, beyond the even shift; as a share of
             the label's volume.
-        fit: log cross entropy per surface voxel; islands: share of the label off its largest piece.
+        normalised_cross_entropy: log cross entropy per surface voxel.
+        fragments: share of the label off its largest piece.
         dice: of label and prediction.
         regions: kind -> the piece to look at.
         empty: the label holds nothing; found_voxels: of the prediction.
@@ -68,8 +69,8 @@ class Findings:
     shift_mm: float
     missing: float
     leak: float
-    fit: float
-    islands: float
+    normalised_cross_entropy: float
+    fragments: float
     dice: float
     regions: Mapping[str, Region]
     empty: bool
@@ -116,7 +117,7 @@ def compare(
         found = np.where(ignored, label, found)
     measure = measure_border(label, probability > 0.5, np.empty((0, *label.shape)), spacing_dhw, ignored)
     shift_mm = 0.0 if measure is None else measure.model_mm
-    cues = label_cues(probability[None], known_label[None], tuple(spacing_dhw), ignored=ignored)
+    features = label_features(probability[None], known_label[None], tuple(spacing_dhw), ignored=ignored)
     moved = shift_border(label, tuple(spacing_dhw), shift_mm)
     regions = {
         "border shift": _largest(label ^ found, offset),
@@ -126,14 +127,14 @@ def compare(
     share = {kind: region.voxels / n_label for kind, region in regions.items()}
     dice = dice_of(known_label, known_found)
     return Findings(
-        shift_mm, share["missing part"], share["leak"], cues.fit, cues.islands, dice, regions, False, n_found, n_label,
-        partly,
+        shift_mm, share["missing part"], share["leak"], features.normalised_cross_entropy, features.fragments,
+        dice, regions, False, n_found, n_label, partly,
     )  # fmt: skip
 
 
 def suspect(
     findings: Sequence[Findings],
-    verified: Sequence[bool],
+    trusted: Sequence[bool],
     weights: Sequence[float | None],
     spacing_mm: float,
 ) -> tuple[list[Suspicion], list[str]]:
@@ -141,25 +142,25 @@ def suspect(
 
     Args:
         findings: one a case.
-        verified: whether a user vouches for the label.
+        trusted: whether a user vouches for the label.
         weights: how far the model's training believed each label; None for cases that it did not learn from.
         spacing_mm: mean spacing of the grid that the findings were made on.
     """
     drawn = np.array([not f.empty for f in findings], bool)
     typical_voxels = float(np.median([f.label_voxels for f in findings if not f.empty] or [1]))
     lacking = sum(f.lacks for f in findings)
-    absence_happens = any(v and f.lacks for v, f in zip(verified, findings))
+    absence_happens = any(v and f.lacks for v, f in zip(trusted, findings))
     share = 0.0 if absence_happens else float(drawn.sum() / max(drawn.sum() + lacking, 1))
     suspicions = [
         Suspicion(0.0, "empty") if trusted else _empty(finding, share, typical_voxels)
-        for finding, trusted in zip(findings, verified)
+        for finding, trusted in zip(findings, trusted)
     ]
     chosen = np.flatnonzero(drawn)
     if not len(chosen):
         return suspicions, []
     made, warnings = _suspect_drawn(
         [findings[i] for i in chosen],
-        np.array([verified[i] for i in chosen], bool),
+        np.array([trusted[i] for i in chosen], bool),
         np.array([np.nan if weights[i] is None else weights[i] for i in chosen], float),
         spacing_mm,
     )
@@ -169,34 +170,37 @@ def suspect(
 
 
 def _suspect_drawn(
-    findings: Sequence[Findings], verified: np.ndarray, weights: np.ndarray, spacing_mm: float
+    findings: Sequence[Findings], trusted: np.ndarray, weights: np.ndarray, spacing_mm: float
 ) -> tuple[list[Suspicion], list[str]]:
     floor_mm = smallest_bias_mm(spacing_mm, ReliabilityConfig())
     shift = np.array([f.shift_mm for f in findings])
     believed = np.nan_to_num(weights) > 0.5
     doubt, warnings = np.zeros(len(findings)), []
-    if verified.sum() >= 2:
-        reference = verified
+    if trusted.sum() >= 2:
+        reference = trusted
     elif believed.sum() >= 2:
         reference = believed
     elif len(findings) < FEWEST:
         reference = np.zeros(len(findings), bool)
     else:
-        cues = [Cues(f.shift_mm, f.fit, f.islands) for f in findings]
-        verdict = judge(cues, verified, spacing_mm, ReliabilityConfig())
-        reference, warnings = _tight_half(shift), list(verdict.warnings)
-        if verdict.inverted:
-            reference, doubt = np.array(verdict.weights) > 0.5, 1 - np.array(verdict.weights)
+        features = [LabelFeatures(f.shift_mm, f.normalised_cross_entropy, f.fragments) for f in findings]
+        quality = judge(features, trusted, spacing_mm, ReliabilityConfig())
+        reference, warnings = _tight_half(shift), list(quality.warnings)
+        if quality.inverted:
+            reference, doubt = np.array(quality.weights) > 0.5, 1 - np.array(quality.weights)
     deviations = {
         "border shift": np.abs(_deviation(shift, reference, floor_mm)),
         "missing part": _deviation(np.array([f.missing for f in findings]), reference, SHARE_FLOOR).clip(min=0),
         "leak": _deviation(np.array([f.leak for f in findings]), reference, SHARE_FLOOR).clip(min=0),
     }
-    islands = np.array([f.islands for f in findings])
+    fragments = np.array([f.fragments for f in findings])
     total = sum(deviation**2 for deviation in deviations.values())
-    total += (islands / max(ISLAND_SHARE, float(islands[reference].max(initial=0.0)))) ** 2
+    total += (fragments / max(FRAGMENT_SHARE, float(fragments[reference].max(initial=0.0)))) ** 2
     if reference.any():
-        total += 0.5 * _deviation(np.array([f.fit for f in findings]), reference, FIT_FLOOR) ** 2
+        total += (
+            0.5
+            * _deviation(np.array([f.normalised_cross_entropy for f in findings]), reference, CROSS_ENTROPY_FLOOR) ** 2
+        )
     score = total / (total + EVEN_ODDS**2)
     if doubt.any():
         score = 1 - (1 - doubt) * (1 - DOUBT_BESIDE_INVERSION * score)
@@ -209,7 +213,7 @@ def _empty(finding: Findings, share_drawn: float, typical_voxels: float) -> Susp
     """An empty label: suspect where others have the structure, or where the model finds some of its size.
 
     Of a label that is not known everywhere only the latter counts: the structure may lie where nobody has labelled.
-    `share_drawn`: of the labels that have it; 0 where a verified one lacks it, which proves that absence happens.
+    `share_drawn`: of the labels that have it; 0 where a trusted one lacks it, which proves that absence happens.
     """
     size = min(1.0, 2 * finding.found_voxels / typical_voxels)
     beside_others = 0.0 if finding.partly else 0.5 * share_drawn

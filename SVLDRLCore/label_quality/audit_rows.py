@@ -71,7 +71,7 @@ def audit_rows(
     for index in looks[0].findings:
         suspicions, told = suspect(
             [look.findings[index] for look in looks],
-            [look.case.verified for look in looks],
+            [look.case.trusted for look in looks],
             [weights.get(look.case.name) for look in looks],
             spacing_mm,
         )

@@ -1,4 +1,4 @@
-"""What a label looks like beside the image and beside a network's prediction. No cue sees a clean label."""
+"""What a label looks like beside the image and beside a network's prediction. No feature sees a clean label."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ PerStructure = tuple[tuple[float, ...] | None, ...]
 
 
 @dataclass(frozen=True)
-class StructureCues:
+class StructureFeatures:
     """The same of one structure alone, and the volume that the label gives it."""
 
     bias_mm: float
-    fit: float
-    islands: float
+    normalised_cross_entropy: float
+    fragments: float
     volume_mm3: float
 
 
 @dataclass(frozen=True)
-class Cues:
+class LabelFeatures:
     """What one label looks like from the network's side (the mean over its structures), and from the image's.
 
     `edges_mm`: where the image's edge lies to the border; `sharpness`: how sharp it is there (`edge_sharpness`);
@@ -57,17 +57,17 @@ class Cues:
     """
 
     bias_mm: float
-    fit: float
-    islands: float
+    normalised_cross_entropy: float
+    fragments: float
     edges_mm: PerStructure = ()
     sharpness: PerStructure = ()
-    by_structure: tuple[StructureCues | None, ...] = ()
+    by_structure: tuple[StructureFeatures | None, ...] = ()
     surest: tuple[float, ...] = ()
     surest_beside: tuple[float, ...] = ()
     partly: bool = False
 
 
-def label_cues(
+def label_features(
     probabilities: np.ndarray | None,
     masks: np.ndarray,
     spacing_dhw: tuple[float, ...],
@@ -76,20 +76,20 @@ def label_cues(
     ignored: np.ndarray | None = None,
     nested: bool = False,
     enough_mm3: Sequence[float] = (),
-) -> Cues:
-    """Cues of one case; those of an empty label are 0.
+) -> LabelFeatures:
+    """LabelFeatures of one case; those of an empty label are 0.
 
     Args:
-        probabilities: predicted, (C, D, H, W); without them bias and fit are 0.
+        probabilities: predicted, (C, D, H, W); without them bias and normalised cross entropy are 0.
         masks: the label's, (C, D, H, W).
-        edges_mm, sharpness: from `label_edges` and `label_sharpness`, the same at every look.
+        edges_mm, sharpness: from `label_edges` and `label_sharpness`, the same at every review.
         ignored: boolean (D, H, W), voxels that nobody has labelled; None where all are.
         nested: structures may lie in each other; else what is drawn over another one of the label is only another name.
         enough_mm3: of each structure, the volume over which `surest` is the mean probability.
     """
     drawn = [(c, m) for c, m in enumerate(where_known(masks.astype(bool), ignored)) if m.any()]
     voxel_mm3 = float(np.prod(spacing_dhw))
-    each: list[StructureCues | None] = [None] * len(masks)
+    each: list[StructureFeatures | None] = [None] * len(masks)
     partly = ignored is not None and bool(ignored.any())
     surest: tuple[float, ...] = ()
     beside: tuple[float, ...] = ()
@@ -99,16 +99,16 @@ def label_cues(
         surest = tuple(_surest(p[f], n) for p, f, n in zip(probabilities, free, voxels))
         beside = tuple(_surest(p[f & (m == 0)], n) for p, f, m, n in zip(probabilities, free, masks, voxels))
     if not drawn:
-        return Cues(0.0, 0.0, 0.0, (), (), tuple(each), surest, beside, partly)
+        return LabelFeatures(0.0, 0.0, 0.0, (), (), tuple(each), surest, beside, partly)
     fitted = [
         (0.0, 0.0) if probabilities is None else _fit(probabilities[c], m, spacing_dhw, ignored) for c, m in drawn
     ]
-    bias, fit = np.mean(fitted, axis=0).tolist()
+    bias, cross_entropy = np.mean(fitted, axis=0).tolist()
     off_largest = [_off_largest(m, ignored) for _, m in drawn]
     for (c, mask), (own_bias, own_fit), off in zip(drawn, fitted, off_largest):
-        each[c] = StructureCues(own_bias, own_fit, off, voxel_mm3 * int(mask.sum()))
-    islands = float(np.mean(off_largest))
-    return Cues(bias, fit, islands, edges_mm, sharpness, tuple(each), surest, beside, partly)
+        each[c] = StructureFeatures(own_bias, own_fit, off, voxel_mm3 * int(mask.sum()))
+    fragments = float(np.mean(off_largest))
+    return LabelFeatures(bias, cross_entropy, fragments, edges_mm, sharpness, tuple(each), surest, beside, partly)
 
 
 def _surest(probabilities: np.ndarray, count: int) -> float:
@@ -122,7 +122,7 @@ def _surest(probabilities: np.ndarray, count: int) -> float:
 def label_edges(
     masks: np.ndarray, image: np.ndarray, spacing_dhw: tuple[float, ...], ignored: np.ndarray | None = None
 ) -> PerStructure:
-    """Where the image's edge lies to each border of a label, see `Cues`; masks (C, D, H, W), image (M, D, H, W)."""
+    """Where the image's edge lies to each border of a label, see `LabelFeatures`; masks (C, ...), image (M, ...)."""
     return tuple(edge_positions(m.astype(bool), image, spacing_dhw, ignored) for m in masks)
 
 
@@ -172,16 +172,16 @@ class EdgeOffsets:
     channels: tuple[int, ...]
 
 
-def edge_offsets(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityConfig) -> EdgeOffsets:
+def edge_offsets(features: Sequence[LabelFeatures], spacing_mm: float, config: ReliabilityConfig) -> EdgeOffsets:
     """Each label's offset from the shared edge, a structure at a time, on the channel on which most labels agree."""
     floor_mm, reach_mm = smallest_bias_mm(spacing_mm, config), COMMON_EDGE_VOXELS * max(spacing_mm, 2.0)
-    structures = max((len(c.edges_mm) for c in cues), default=0) if config.edge else 0
-    off, usual, channels = np.full((len(cues), structures), np.nan), np.ones(structures), [0] * structures
+    structures = max((len(c.edges_mm) for c in features), default=0) if config.edge else 0
+    off, usual, channels = np.full((len(features), structures), np.nan), np.ones(structures), [0] * structures
     for structure in range(structures):
-        has = [i for i, c in enumerate(cues) if c.edges_mm and c.edges_mm[structure] is not None]
+        has = [i for i, c in enumerate(features) if c.edges_mm and c.edges_mm[structure] is not None]
         if len(has) < FEWEST_CASES:
             continue
-        positions = np.array([cues[i].edges_mm[structure] for i in has], float).T
+        positions = np.array([features[i].edges_mm[structure] for i in has], float).T
         found = [(common_edge(each, floor_mm, reach_mm), channel) for channel, each in enumerate(positions)]
         shared = [(edge, channel) for edge, channel in found if edge is not None]
         if shared:
@@ -191,12 +191,12 @@ def edge_offsets(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityCon
     return EdgeOffsets(off, usual, tuple(channels))
 
 
-def edge_deviation(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityConfig) -> np.ndarray:
+def edge_deviation(features: Sequence[LabelFeatures], spacing_mm: float, config: ReliabilityConfig) -> np.ndarray:
     """How far each label's border lies off the image's edge, beside the other labels': RMS over its structures.
 
     1 is as far as labels that follow the edge well may lie off it; 0 where too few labels share one (`common_edge`).
     """
-    edges = edge_offsets(cues, spacing_mm, config)
+    edges = edge_offsets(features, spacing_mm, config)
     return _rms_over_structures(edges.off_mm / edges.usual_mm)
 
 
@@ -207,18 +207,18 @@ def _rms_over_structures(deviation: np.ndarray) -> np.ndarray:
     return np.sqrt(squares.sum(axis=1) / np.maximum(known.sum(axis=1), 1))
 
 
-def blur_deviation(cues: Sequence[Cues], spacing_mm: float, config: ReliabilityConfig) -> np.ndarray:
+def blur_deviation(features: Sequence[LabelFeatures], spacing_mm: float, config: ReliabilityConfig) -> np.ndarray:
     """How blurred the image's edge is along each label's border, beside the sharpest labels: RMS over its structures.
 
     1 is as blurred as right labels may be. A third of the labels must be right, and wrong ones not sharper. Image
     channels are chosen as by `edge_offsets`.
     """
-    channels = edge_offsets(cues, spacing_mm, config).channels
-    structures = max((len(c.sharpness) for c in cues), default=0)
-    blur = np.full((len(cues), structures), np.nan)
+    channels = edge_offsets(features, spacing_mm, config).channels
+    structures = max((len(c.sharpness) for c in features), default=0)
+    blur = np.full((len(features), structures), np.nan)
     for structure in range(structures):
         channel = channels[structure] if structure < len(channels) else 0
-        found = [c.sharpness[structure] if c.sharpness else None for c in cues]
+        found = [c.sharpness[structure] if c.sharpness else None for c in features]
         each = np.array([np.nan if sharp is None else sharp[channel] for sharp in found])
         has = np.flatnonzero(np.isfinite(each))
         if len(has) < FEWEST_SHARP:

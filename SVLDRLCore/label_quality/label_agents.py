@@ -1,13 +1,14 @@
-"""Every label is an agent that believes or doubts itself, and verified cases pay for it.
+"""Every label is an agent that believes or doubts itself, and trusted cases pay for it.
 
 An episode: the agents act; a linear head is fitted on the voxels of the labels that believe themselves, over
-features of a network that is left as it is; and it draws the verified cases, on which it was not fitted. The less it
+features of a network that is left as it is; and it draws the trusted cases, on which it was not fitted. The less it
 errs there, the higher the reward of all agents. It takes a head, not a training, to see what a choice of labels is
 worth, so that thousands of episodes cost seconds.
 
-One policy serves all agents (SVL-DRL eq. 6 with two actions): it sees a label's cues and not which label it is, since
-four verified cases can tell how cues are to be read, but not 76 labels one by one. The reward is the squared error, not
-Dice: with Dice, choices win that suit these four patients (AUC on the left atrium 0.80, with the squared error 0.96).
+One policy serves all agents (SVL-DRL eq. 6 with two actions): it sees a label's features and not which label it is,
+since four trusted cases can tell how features are to be read, but not 76 labels one by one. The reward is the squared
+error, not Dice: with Dice, choices win that suit these four patients (AUC on the left atrium
+0.80, with the squared error 0.96).
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from SVLDRLCore.label_quality.features import Cues
-from SVLDRLCore.label_quality.fragments import ISLAND_SHARE
-from SVLDRLCore.label_quality.weights import Judgement
+from SVLDRLCore.label_quality.features import LabelFeatures
+from SVLDRLCore.label_quality.fragments import FRAGMENT_SHARE
+from SVLDRLCore.label_quality.weights import LabelQuality
 
 EPISODES = 16
 """Episodes an update."""
@@ -37,7 +38,7 @@ TEMPERATURE = 0.3
 FEWEST_BELIEVED = 3
 RIDGE = 1e-3
 MOST_JUDGING = 12_000
-"""Voxels of verified cases that a head is judged on, at most."""
+"""Voxels of trusted cases that a head is judged on, at most."""
 
 
 @dataclass(frozen=True)
@@ -87,39 +88,39 @@ class Heads:
         return -np.square(drawn - self._wanted).mean(axis=(1, 2), dtype=float)
 
 
-def believe(
-    cues: np.ndarray,
+def label_agent_weights(
+    features: np.ndarray,
     voxels: Sequence[LabelVoxels],
-    verified: np.ndarray,
+    trusted: np.ndarray,
     learned: bool = True,
     between: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """How far each label is believed, (cases,) in [0, 1]; 1 for verified ones, and for all if nothing was learned.
+    """How far each label is believed, (cases,) in [0, 1]; 1 for trusted ones, and for all if nothing was learned.
 
-    Verified labels do not act, but a policy that would doubt them more than the others has been misled.
+    Trusted labels do not act, but a policy that would doubt them more than the others has been misled.
 
     Args:
-        cues: what the policy sees of each label, (cases, cues); any scale.
+        features: what the policy sees of each label, (cases, features); any scale.
         voxels: of each label, to fit heads on.
-        verified: (cases,), booleans: those that pay. Some must be, and some not.
+        trusted: (cases,), booleans: those that pay. Some must be, and some not.
         learned: by reinforcement; else in closed form (the control).
         between: called before each of `ALL_UPDATES`; what it raises (a cancel) ends it.
     """
-    seen = np.c_[(cues - cues.mean(0)) / (cues.std(0) + 1e-9), np.ones(len(cues))]
-    heads = Heads(voxels, np.flatnonzero(verified))
+    seen = np.c_[(features - features.mean(0)) / (features.std(0) + 1e-9), np.ones(len(features))]
+    heads = Heads(voxels, np.flatnonzero(trusted))
     if learned:
-        policies = [_learned_policy(seen, heads, verified, seed, between) for seed in range(POLICIES)]
+        policies = [_learned_policy(seen, heads, trusted, seed, between) for seed in range(POLICIES)]
         probability = np.mean(policies, axis=0)
     else:
-        probability = _closed_form(seen, heads, verified)
-    if probability[verified].mean() <= probability[~verified].mean():
-        return np.ones(len(cues))
+        probability = _closed_form(seen, heads, trusted)
+    if probability[trusted].mean() <= probability[~trusted].mean():
+        return np.ones(len(features))
     logits = np.log(probability / (1 - probability)) / TEMPERATURE
-    return np.where(verified, 1.0, 1 / (1 + np.exp(-logits)))
+    return np.where(trusted, 1.0, 1 / (1 + np.exp(-logits)))
 
 
 def _learned_policy(
-    seen: np.ndarray, heads: Heads, verified: np.ndarray, seed: int, between: Callable[[], None]
+    seen: np.ndarray, heads: Heads, trusted: np.ndarray, seed: int, between: Callable[[], None]
 ) -> np.ndarray:
     """Probability of "believe" for each label, after REINFORCE with the episodes' mean reward as baseline."""
     rng = np.random.default_rng(seed)
@@ -127,7 +128,7 @@ def _learned_policy(
     for _ in range(UPDATES):
         between()
         probability = _policy(seen, weights)
-        actions = (rng.random((EPISODES, len(seen))) < probability) & ~verified
+        actions = (rng.random((EPISODES, len(seen))) < probability) & ~trusted
         actions = actions[actions.sum(1) >= FEWEST_BELIEVED]
         if not len(actions):
             continue
@@ -138,14 +139,14 @@ def _learned_policy(
     return _policy(seen, weights)
 
 
-def _closed_form(seen: np.ndarray, heads: Heads, verified: np.ndarray) -> np.ndarray:
-    """The same without an episode: what leaving out each label once does to the reward, regressed on the cues.
+def _closed_form(seen: np.ndarray, heads: Heads, trusted: np.ndarray) -> np.ndarray:
+    """The same without an episode: what leaving out each label once does to the reward, regressed on the features.
 
     Logits of SD 2, half of the surest: about what the learned policy has.
     """
-    others = np.flatnonzero(~verified)
-    without = ~verified & ~np.eye(len(seen), dtype=bool)[others]
-    worth = heads.rewards(~verified[None]) - heads.rewards(without)
+    others = np.flatnonzero(~trusted)
+    without = ~trusted & ~np.eye(len(seen), dtype=bool)[others]
+    worth = heads.rewards(~trusted[None]) - heads.rewards(without)
     weights = np.linalg.lstsq(seen[others], worth, rcond=None)[0]
     spread = float((seen[others] @ weights).std())
     return _policy(seen, weights * 2 / spread if spread > 1e-12 else np.zeros_like(weights))
@@ -155,7 +156,7 @@ def _policy(seen: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(seen @ weights, -SUREST, SUREST)))
 
 
-FEWEST_VERIFIED = 4
+FEWEST_TRUSTED = 4
 """Fewer pay their agents for what suits these patients."""
 
 
@@ -167,22 +168,24 @@ FARTHEST = 4.0
 """Deviations beyond are no worse."""
 
 
-def enough_verified(verified: Sequence[bool]) -> bool:
-    """Whether there are enough verified cases to pay agents, and enough others to judge."""
-    return sum(verified) >= FEWEST_VERIFIED and len(verified) - sum(verified) >= FEWEST_JUDGED
+def enough_trusted(trusted: Sequence[bool]) -> bool:
+    """Whether there are enough trusted cases to pay agents, and enough others to judge."""
+    return sum(trusted) >= FEWEST_TRUSTED and len(trusted) - sum(trusted) >= FEWEST_JUDGED
 
 
-def policy_cues(cues: Sequence[Cues], verdict: Judgement) -> np.ndarray:
-    """What the label agents see of each label, (cases, 6): its cues, and how far its edge is off and blurred."""
-    bias, fit, islands = (np.array([getattr(c, name) for c in cues]) for name in ("bias_mm", "fit", "islands"))
+def policy_features(features: Sequence[LabelFeatures], quality: LabelQuality) -> np.ndarray:
+    """What the label agents see of each label, (cases, 6): its features, and how far its edge is off and blurred."""
+    bias, cross_entropy, fragments = (
+        np.array([getattr(c, name) for c in features]) for name in ("bias_mm", "normalised_cross_entropy", "fragments")
+    )
     off_usual = np.abs(bias - np.median(bias))
-    pieces = np.minimum(islands / ISLAND_SHARE, FARTHEST)
-    return np.stack([bias, off_usual, fit, np.minimum(verdict.edge, FARTHEST), verdict.blur, pieces], axis=1)
+    pieces = np.minimum(fragments / FRAGMENT_SHARE, FARTHEST)
+    return np.stack([bias, off_usual, cross_entropy, np.minimum(quality.edge, FARTHEST), quality.blur, pieces], axis=1)
 
 
-def also_by_agents(verdict: Judgement, believed: np.ndarray) -> Judgement:
+def also_by_label_agents(quality: LabelQuality, believed: np.ndarray) -> LabelQuality:
     """The lesser of both; `believed` (cases,) in [0, 1], all 1 if the agents have nothing to say."""
     if (believed == 1).all():
-        return replace(verdict, rule=f"{verdict.rule}; label agents learned nothing")
-    weights = np.minimum(verdict.weights, believed)
-    return replace(verdict, weights=tuple(weights.tolist()), rule=f"{verdict.rule}; and label agents")
+        return replace(quality, rule=f"{quality.rule}; label agents learned nothing")
+    weights = np.minimum(quality.weights, believed)
+    return replace(quality, weights=tuple(weights.tolist()), rule=f"{quality.rule}; and label agents")

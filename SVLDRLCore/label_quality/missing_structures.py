@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from scipy.special import betainc, expit
 
-from SVLDRLCore.label_quality.features import Cues
+from SVLDRLCore.label_quality.features import LabelFeatures
 
 ENOUGH = 0.5
 """Share of its usual volume that shows a structure: nearer to all of it than to nothing."""
 LEAST_SPREAD = 0.25
 """Of how sure a network is, at least, in units of what tells both kinds apart: cases not learned from scatter more."""
-DOUBTED = 0.5
+LOW_WEIGHT = 0.5
 """Below this weight a label is doubted more than believed."""
 MOST_NAMED = 10
 """So many cases are named in a warning."""
@@ -50,8 +50,8 @@ class Missing:
     asked: np.ndarray
 
     @property
-    def belief(self) -> np.ndarray:
-        """How far each case's absences are believed, (cases,) in [0, 1]: as far as the least credible one."""
+    def weight(self) -> np.ndarray:
+        """The weight a case keeps in spite of what it lacks, (cases,) in [0, 1]: as far as the least credible one."""
         by_itself = 1.0 - self.exception
         if self.drawn is None:
             each = by_itself
@@ -72,28 +72,27 @@ class Missing:
         text = f"lacks {name}, {others}"
         if self.drawn is None:
             return text
-        if self.learned[structure] < DOUBTED:
+        if self.learned[structure] < LOW_WEIGHT:
             return f"{text}; the network has not learned it yet"
-        return (
-            f"{text}; the network {'draws it' if self.drawn[case, structure] >= DOUBTED else 'does not draw it either'}"
-        )
+        seen = "draws it" if self.drawn[case, structure] >= LOW_WEIGHT else "does not draw it either"
+        return f"{text}; the network {seen}"
 
 
-def missing_structures(cues: Sequence[Cues], verified: Sequence[bool]) -> Missing | None:
+def missing_structures(features: Sequence[LabelFeatures], trusted: Sequence[bool]) -> Missing | None:
     """What the cases lack; None where no case lacks a structure that another one has."""
-    volumes = drawn_volumes(cues)
+    volumes = drawn_volumes(features)
     has = volumes > 0
-    whole = np.array([not c.partly for c in cues])[:, None]
+    whole = np.array([not c.partly for c in features])[:, None]
     tells = has | whole
     lacks = ~has & has.any(axis=0) & whole
     if not lacks.any():
         return None
-    trusted = np.asarray(verified, bool)
-    exception = np.array([_exception(column[known], trusted[known]) for column, known in zip(has.T, tells.T)])
+    sure = np.asarray(trusted, bool)
+    exception = np.array([_exception(column[known], sure[known]) for column, known in zip(has.T, tells.T)])
     have, asked = has.sum(axis=0), tells.sum(axis=0)
-    if not all(c.surest for c in cues):
+    if not all(c.surest for c in features):
         return Missing(lacks, exception, None, None, have, asked)
-    surest, beside = (np.array([getattr(c, name) for c in cues]) for name in ("surest", "surest_beside"))
+    surest, beside = (np.array([getattr(c, name) for c in features]) for name in ("surest", "surest_beside"))
     looked = [_seen_by_network(s, b, h) for s, b, h in zip(surest.T, beside.T, has.T)]
     return Missing(lacks, exception, np.stack([d for d, _ in looked], 1), np.array([n for _, n in looked]), have, asked)
 
@@ -126,17 +125,17 @@ def enough_of_each(volumes_mm3: np.ndarray) -> list[float]:
     return [ENOUGH * float(np.median(volume[volume > 0])) if volume.any() else 0.0 for volume in volumes_mm3.T]
 
 
-def _exception(has: np.ndarray, verified: np.ndarray) -> float:
+def _exception(has: np.ndarray, trusted: np.ndarray) -> float:
     """How surely lacking a structure is an exception: that more cases have it than not.
 
     Nothing being known before, that is the chance that a share lies above one half of which so many draws had it. A
-    verified case that lacks it proves that absence happens; of verified ones that have it the same is asked, since
+    trusted case that lacks it proves that absence happens; of trusted ones that have it the same is asked, since
     in them nothing is forgotten.
     """
-    if (verified & ~has).any():
+    if (trusted & ~has).any():
         return 0.0
     among_all = _more_than_half(int(has.sum()), int((~has).sum()))
-    return max(among_all, _more_than_half(int(verified.sum()), 0)) if verified.any() else among_all
+    return max(among_all, _more_than_half(int(trusted.sum()), 0)) if trusted.any() else among_all
 
 
 def _more_than_half(have: int, lack: int) -> float:
@@ -144,40 +143,47 @@ def _more_than_half(have: int, lack: int) -> float:
     return float(1.0 - betainc(have + 1, lack + 1, 0.5))
 
 
-def some_lack_something(cues: Sequence[Cues]) -> bool:
+def some_lack_something(features: Sequence[LabelFeatures]) -> bool:
     """Whether a label is without a structure that another one has, for whatever reason."""
-    has = drawn_volumes(cues) > 0
+    has = drawn_volumes(features) > 0
     return bool((has.any(axis=0) & ~has).any())
 
 
-def drawn_volumes(cues: Sequence[Cues]) -> np.ndarray:
+def drawn_volumes(features: Sequence[LabelFeatures]) -> np.ndarray:
     """Volumes (mm3) of the labels' structures, (cases, structures); 0 where a label lacks one."""
-    known = [c.by_structure for c in cues if c.by_structure]
-    if len(known) < len(cues):
-        return np.ones((len(cues), 1))  # nothing is known of what they lack
+    known = [c.by_structure for c in features if c.by_structure]
+    if len(known) < len(features):
+        return np.ones((len(features), 1))  # nothing is known of what they lack
     return np.array([[0.0 if each is None else each.volume_mm3 for each in row] for row in known])
 
 
-def filled_in(cues: Sequence[Cues]) -> list[Cues]:
-    """Cues in which what a label lacks counts as usual: the median of the cases that have it.
+def filled_in(features: Sequence[LabelFeatures]) -> list[LabelFeatures]:
+    """LabelFeatures in which what a label lacks counts as usual: the median of the cases that have it.
 
     So that a label is compared with the others by what it has; structures can differ in what is usual.
     """
-    lacks = drawn_volumes(cues) == 0
+    lacks = drawn_volumes(features) == 0
     if not lacks.any():
-        return list(cues)
+        return list(features)
     usual = []
     for structure in range(lacks.shape[1]):
-        values = [c.by_structure[structure] for c in cues if c.by_structure[structure] is not None]
-        usual.append(np.median([(v.bias_mm, v.fit, v.islands) for v in values], axis=0) if values else None)
+        values = [c.by_structure[structure] for c in features if c.by_structure[structure] is not None]
+        usual.append(
+            np.median([(v.bias_mm, v.normalised_cross_entropy, v.fragments) for v in values], axis=0)
+            if values
+            else None
+        )
     filled = []
-    for cue, missing in zip(cues, lacks):
+    for feature, missing in zip(features, lacks):
         if not missing.any():
-            filled.append(cue)
+            filled.append(feature)
             continue
-        each = [usual[c] if v is None else (v.bias_mm, v.fit, v.islands) for c, v in enumerate(cue.by_structure)]
-        bias, fit, islands = np.mean([v for v in each if v is not None], axis=0).tolist()
-        filled.append(replace(cue, bias_mm=bias, fit=fit, islands=islands))
+        each = [
+            usual[c] if v is None else (v.bias_mm, v.normalised_cross_entropy, v.fragments)
+            for c, v in enumerate(feature.by_structure)
+        ]
+        bias, cross_entropy, fragments = np.mean([v for v in each if v is not None], axis=0).tolist()
+        filled.append(replace(feature, bias_mm=bias, normalised_cross_entropy=cross_entropy, fragments=fragments))
     return filled
 
 
@@ -185,7 +191,7 @@ def told_of_missing(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Warnings that name the labels that are doubted for what they lack, one a reason."""
     doubted: dict[str, list[str]] = {}
     for row in rows:
-        if row.get("absence", 1.0) < DOUBTED and not row["verified"]:
+        if row.get("absence", 1.0) < LOW_WEIGHT and not row["trusted"]:
             doubted.setdefault(row["why"], []).append(row["case"])
     return [_warning(why, cases) for why, cases in doubted.items()]
 
@@ -194,5 +200,5 @@ def _warning(why: str, cases: Sequence[str]) -> str:
     more = f" and {len(cases) - MOST_NAMED} more" if len(cases) > MOST_NAMED else ""
     return (
         f"Hardly learned from: {', '.join(cases[:MOST_NAMED])}{more}. The label {why}. "
-        "Complete it, or mark the case as verified if the label is right."
+        "Complete it, or mark the case as trusted if the label is right."
     )

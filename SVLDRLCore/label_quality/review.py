@@ -14,6 +14,7 @@ from torch import nn
 
 from SVLDRLCore.atomic_files import write_json_atomically
 from SVLDRLCore.config.settings import Config
+from SVLDRLCore.config.versions import LABEL_ROWS, renamed
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.sampler import CaseOrder
 from SVLDRLCore.events import EventLog
@@ -21,19 +22,25 @@ from SVLDRLCore.inference.case_predictions import predict_cases
 from SVLDRLCore.label_quality.agent_features import label_voxels
 from SVLDRLCore.label_quality.border_correction import moved_masks, quality_of_moved, shifts_onto_edge
 from SVLDRLCore.label_quality.features import (
-    Cues,
     EdgeOffsets,
+    LabelFeatures,
     PerStructure,
     edge_offsets,
-    label_cues,
     label_edges,
+    label_features,
     label_sharpness,
 )
 from SVLDRLCore.label_quality.fragments import movable
-from SVLDRLCore.label_quality.label_agents import ALL_UPDATES, also_by_agents, believe, enough_verified, policy_cues
-from SVLDRLCore.label_quality.missing_structures import DOUBTED, enough_of_each, filled_in
+from SVLDRLCore.label_quality.label_agents import (
+    ALL_UPDATES,
+    also_by_label_agents,
+    enough_trusted,
+    label_agent_weights,
+    policy_features,
+)
+from SVLDRLCore.label_quality.missing_structures import LOW_WEIGHT, enough_of_each, filled_in
 from SVLDRLCore.label_quality.weights import (
-    Judgement,
+    LabelQuality,
     judge,
     judge_unseen,
     reliability_rows,
@@ -91,7 +98,7 @@ class LabelReview:
         # Last: a review that is cancelled half way begins anew on resuming, and must not count twice.
         self.snapshots.append({k: v.detach().cpu().clone() for k, v in network.state_dict().items()})
 
-    def look_early(self, network: nn.Module) -> None:
+    def review_early(self, network: nn.Module) -> None:
         """Weigh, and do not remember the network: it has hardly learned anything."""
         self._weigh(network)
 
@@ -100,13 +107,13 @@ class LabelReview:
         config = self.config.reliability
         if not (config.enabled and (config.edge or config.sharpness or self._some_lack_something())):
             return
-        cues = [
-            label_cues(None, case.masks.numpy(), case.spacing_dhw, *seen, ignored=case.ignored)
+        features = [
+            label_features(None, case.masks.numpy(), case.spacing_dhw, *seen, ignored=case.ignored)
             for case, seen in zip(self.cases, self._seen_in_images())
         ]
-        self._take(cues, judge_unseen(cues, self._verified, self._spacing_mm, config))
+        self._take(features, judge_unseen(features, self._trusted, self._spacing_mm, config))
         if config.edge and config.move_borders:
-            self._move_borders(cues, edge_offsets(cues, self._spacing_mm, config))
+            self._move_borders(features, edge_offsets(features, self._spacing_mm, config))
 
     @cached_property
     def _volumes(self) -> np.ndarray:
@@ -134,9 +141,9 @@ class LabelReview:
             self._seen = found
         return self._seen
 
-    def _move_borders(self, cues: Sequence[Cues], edges: EdgeOffsets) -> None:
+    def _move_borders(self, features: Sequence[LabelFeatures], edges: EdgeOffsets) -> None:
         """Learn from the doubted labels with their borders on the edge."""
-        can_be, shown = movable(cues, edges), self._shown
+        can_be, shown = movable(features, edges), self._shown
         doubted = [i for i, weight in enumerate(self.weights) if weight < 0.5 and can_be[i] and shown[i]]
         believed = [i for i, weight in enumerate(self.weights) if weight >= 0.5 and shown[i]]
         if not doubted or not 0 < len(believed) < ENOUGH:
@@ -159,18 +166,18 @@ class LabelReview:
     @property
     def _shown(self) -> list[bool]:
         """Whether each label shows something, and lacks nothing that it is doubted for: no border makes up for that."""
-        return [bool(c.masks.any()) and row["absence"] >= DOUBTED for c, row in zip(self.cases, self.rows)]
+        return [bool(c.masks.any()) and row["absence"] >= LOW_WEIGHT for c, row in zip(self.cases, self.rows)]
 
     @property
-    def _verified(self) -> list[bool]:
-        return [case.verified for case in self.cases]
+    def _trusted(self) -> list[bool]:
+        return [case.trusted for case in self.cases]
 
     @property
     def _spacing_mm(self) -> float:
         return float(np.median([np.mean(case.spacing_dhw) for case in self.cases]))
 
     def _weigh(self, network: nn.Module) -> None:
-        cues, drawn = [], []
+        features, drawn = [], []
         enough = enough_of_each(self._volumes) if self._some_lack_something() else ()
         predicted = predict_cases(
             network, self.cases, self.config, self.nested, self.device, self.between, self.events.warn
@@ -178,15 +185,15 @@ class LabelReview:
         for done, ((case, probabilities), seen) in enumerate(zip(predicted, self._seen_in_images()), start=1):
             given = case.masks.numpy()
             asked = {"ignored": case.ignored, "nested": self.nested, "enough_mm3": enough}
-            cues.append(label_cues(probabilities, given, case.spacing_dhw, *seen, **asked))
+            features.append(label_features(probabilities, given, case.spacing_dhw, *seen, **asked))
             pair = (where_known(maps, case.ignored) for maps in (probabilities > 0.5, given > 0))
             drawn.append(_dice_of_shown(*pair))
             self.events.progress(done, len(self.cases), "reviewing labels")
         earlier = self.weights if self.inverted else None
-        verdict = judge(cues, self._verified, self._spacing_mm, self.config.reliability, earlier)
-        if enough_verified(self._verified) and self.config.reliability.label_agents != "none":
-            verdict = self._asked_agents(network, cues, verdict)
-        self._take(cues, verdict)
+        quality = judge(features, self._trusted, self._spacing_mm, self.config.reliability, earlier)
+        if enough_trusted(self._trusted) and self.config.reliability.label_agents != "none":
+            quality = self._asked_agents(network, features, quality)
+        self._take(features, quality)
         if self.moved:
             own = float(np.mean([d for d, w in zip(drawn, self.weights) if w >= 0.5 and d is not None] or [1.0]))
             worth = not self.inverted and self.moved_quality > own + WORTH
@@ -195,17 +202,19 @@ class LabelReview:
             text = f"Moved labels ({told}): {len(self.moved)} learned from"
             self.events.emit("message", text=text)
 
-    def _asked_agents(self, network: nn.Module, cues: Sequence[Cues], verdict: Judgement) -> Judgement:
-        """A verdict that believes no label more than its agent does.
+    def _asked_agents(
+        self, network: nn.Module, features: Sequence[LabelFeatures], quality: LabelQuality
+    ) -> LabelQuality:
+        """A quality that believes no label more than its agent does.
 
         A label that shows nothing has no agent, nor has one that is doubted for what it lacks.
         """
-        missing = verdict.missing
-        credible = [missing is None or missing.belief[i] >= DOUBTED for i in range(len(self.cases))]
+        missing = quality.missing
+        credible = [missing is None or missing.weight[i] >= LOW_WEIGHT for i in range(len(self.cases))]
         asked = [i for i, case in enumerate(self.cases) if credible[i] and case.masks.any()]
-        verified = [self.cases[i].verified for i in asked]
-        if not enough_verified(verified):
-            return verdict
+        trusted = [self.cases[i].trusted for i in asked]
+        if not enough_trusted(trusted):
+            return quality
         config, done = self.config, count(1)
         learned = config.reliability.label_agents == "reinforced"
         total = len(asked) + ALL_UPDATES * learned
@@ -216,20 +225,20 @@ class LabelReview:
 
         cases = [self.cases[i] for i in asked]
         voxels = label_voxels(network, cases, config.data, self.nested, self.device, between)
-        seen, believed = policy_cues(filled_in(cues), verdict)[asked], np.ones(len(self.cases))
-        believed[asked] = believe(seen, voxels, np.asarray(verified, bool), learned, between)
-        return also_by_agents(verdict, believed)
+        seen, believed = policy_features(filled_in(features), quality)[asked], np.ones(len(self.cases))
+        believed[asked] = label_agent_weights(seen, voxels, np.asarray(trusted, bool), learned, between)
+        return also_by_label_agents(quality, believed)
 
-    def _take(self, cues: Sequence[Cues], verdict: Judgement) -> None:
-        self.weights, self.inverted = list(verdict.weights), verdict.inverted
+    def _take(self, features: Sequence[LabelFeatures], quality: LabelQuality) -> None:
+        self.weights, self.inverted = list(quality.weights), quality.inverted
         self.order.weigh(self.weights, self.config.reliability.floor)
         names = [c.name for c in self.cases]
-        self.rows = reliability_rows(names, cues, verdict, self._verified, self.structures)
-        self.rule = verdict.rule
-        self.warnings += verdict.warnings
-        mean = float(np.mean(verdict.weights))
-        self.events.emit("message", text=f"Label review ({verdict.rule}): mean weight {mean:.2f}", mean_weight=mean)
-        for warning in verdict.warnings:
+        self.rows = reliability_rows(names, features, quality, self._trusted, self.structures)
+        self.rule = quality.rule
+        self.warnings += quality.warnings
+        mean = float(np.mean(quality.weights))
+        self.events.emit("message", text=f"Label review ({quality.rule}): mean weight {mean:.2f}", mean_weight=mean)
+        for warning in quality.warnings:
             self.events.emit("warning", text=warning)
         if self.folder is not None:
             content = {"rule": self.rule, "warnings": self.warnings, "cases": self.rows}
@@ -251,7 +260,7 @@ class LabelReview:
     def restore(self, state: dict[str, Any]) -> None:
         """Take up where `state()` was taken."""
         self.weights, self.inverted = list(state["weights"]), state["inverted"]
-        self.rows, self.rule = list(state["rows"]), state["rule"]
+        self.rows, self.rule = [renamed(row, LABEL_ROWS) for row in state["rows"]], state["rule"]
         self.warnings, self.snapshots = list(state["warnings"]), list(state["snapshots"])
         self.moved_quality = state.get("moved_quality", 0.0)
         self._learn_moved(dict(state.get("moved", {})))

@@ -28,14 +28,14 @@ class MethodInput:
         network: encoder and segmentation decoder, perhaps warmed up elsewhere.
         nested: structures are nested regions (sigmoids), else exclusive classes (softmax).
         generator: source of all random draws of the method, kept in checkpoints.
-        verified: whether the user trusts the label, for each case that `Batch.cases` may name.
+        trusted: whether the user trusts the label, for each case that `Batch.cases` may name.
     """
 
     network: ActorCriticUNETR
     config: Config
     nested: bool
     generator: torch.Generator = field(default_factory=torch.Generator)
-    verified: Sequence[bool] = ()
+    trusted: Sequence[bool] = ()
 
     def settings(self, kind: type[T]) -> T:
         """The method's own settings.
@@ -62,27 +62,27 @@ class Method(Protocol):
     """A way to learn from noisy labels.
 
     Attributes:
-        over_the_reading: settings that the method alone means, laid over those of the reading: a reading is one of
+        over_the_variant: settings that the method alone means, laid over those of the variant: a variant is one of
             SVL-DRL, and what it adds there (labels weighed by reliability, mask agents) is no part of other methods.
         own_settings: the dataclass of `method_settings`; None: it has none.
         network: all that is trained; stages name its parts. Where more than the network that predicts is trained,
             it is `Companions`.
         predictor: the moving average of `network` (itself where there is none), set by the trainer before the first
             step: the network that is validated and kept, and the teacher of methods that want one.
-        looks_at_cases: whether `look` is to be called before the first step after the warm-up.
+        reviews_cases: whether `review` is to be called before the first step after the warm-up.
     """
 
-    over_the_reading: ClassVar[Mapping[str, Any]]
+    over_the_variant: ClassVar[Mapping[str, Any]]
     own_settings: ClassVar[type | None]
     network: nn.Module
     predictor: nn.Module
-    looks_at_cases: bool
+    reviews_cases: bool
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """The loss of one batch; `progress` in [0, 1) is the share of the stage that lies behind."""
         ...
 
-    def look(self, predicted: Iterable[tuple[TrainingCase, np.ndarray]]) -> None:
+    def review(self, predicted: Iterable[tuple[TrainingCase, np.ndarray]]) -> None:
         """See each training case with the probabilities (C, D, H, W) that `predictor` gives it."""
         ...
 

@@ -11,6 +11,7 @@ import torch
 
 from SVLDRLCore.atomic_files import write_json_atomically
 from SVLDRLCore.config.settings import Config
+from SVLDRLCore.config.versions import migrated_run
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.masks.structures import Structures
@@ -88,7 +89,7 @@ def read_run(folder: RunFolder) -> dict[str, Any]:
     if not folder.settings.is_file():
         raise InputError(str(folder.path), "no training was started there", "Start it without resuming")
     try:
-        settings = json.loads(folder.settings.read_text("utf-8"))
+        settings = migrated_run(json.loads(folder.settings.read_text("utf-8")))
         version = settings.get("format", 1)
         complete = isinstance(settings["config"], dict) and isinstance(settings["method"], str)
     except (OSError, ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:

@@ -15,6 +15,7 @@ import torch
 
 from SVLDRLCore.config.building import merge
 from SVLDRLCore.config.settings import Config, config_from_dict, config_to_dict
+from SVLDRLCore.config.versions import CASES, renamed
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.datalist import Case
@@ -40,14 +41,14 @@ def bound_list(
 
     Args:
         listed: the training list, in its order.
-        training: those of it that are learned from, verified ones marked.
+        training: those of it that are learned from, trusted ones marked.
         held_out: those of it that choose the best model.
         clean: cases of the clean list; None without one.
     """
-    verified, chooses = {case.name for case in training if case.verified}, {case.name for case in held_out}
+    trusted, chooses = {case.name for case in training if case.trusted}, {case.name for case in held_out}
     return {
         "labels": {str(value): name for value, name in sorted(labels.items())},
-        "cases": [{"name": c.name, "verified": c.name in verified, "held_out": c.name in chooses} for c in listed],
+        "cases": [{"name": c.name, "trusted": c.name in trusted, "held_out": c.name in chooses} for c in listed],
         "clean": None if clean is None else [{"name": case.name} for case in clean],
     }
 
@@ -117,7 +118,7 @@ def resumed_config(stored: Mapping[str, Any], overrides: Mapping[str, Any]) -> C
 
 
 def require_same_names(stored: Mapping[str, Any], **asked: str | None) -> None:
-    """InputError where `preset`, `reading` or `method` is asked for by another name than at the start."""
+    """InputError where `preset`, `variant` or `method` is asked for by another name than at the start."""
     for name, value in asked.items():
         was = stored.get(name)
         if value is not None and was is not None and value != was:
@@ -183,7 +184,7 @@ def _data_difference(was: Bound, now: Bound) -> Difference | None:
 def _cases_difference(
     was: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], where: str
 ) -> Difference | None:
-    old, new = {case["name"]: case for case in was}, {case["name"]: case for case in now}
+    old, new = {case["name"]: renamed(case, CASES) for case in was}, {case["name"]: case for case in now}
     gone, come = [name for name in old if name not in new], [name for name in new if name not in old]
     if gone:
         return f"case {gone[0]}", f"the training was started with it, now it is not in {where}, or is left out"
@@ -195,9 +196,9 @@ def _cases_difference(
             if before and here and before != here:
                 return f"case {name}", f"its {part} has changed since the training was started"
     for name, case in new.items():
-        if old[name].get("verified") != case.get("verified"):
-            before = "was" if old[name].get("verified") else "was not"
-            return f"verified case {name}", f"it {before} verified when the training was started, now it is otherwise"
+        if old[name].get("trusted") != case.get("trusted"):
+            before = "was" if old[name].get("trusted") else "was not"
+            return f"trusted case {name}", f"it {before} trusted when the training was started, now it is otherwise"
     if list(old) != list(new):
         return f"order of the cases in {where}", f"it was {_some(old)}, now it is {_some(new)}"
     for name, case in new.items():

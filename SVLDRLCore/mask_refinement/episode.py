@@ -39,11 +39,11 @@ def mask_episode(
         return mask if known is None else mask * known
 
     target = counted(target)
-    reading = network.read(image, rough, prediction, alignment)
-    episode.first_logits = reading.opinion
+    seen_once = network.read(image, rough, prediction, alignment)
+    episode.first_logits = seen_once.opinion
     belief = rough
     for _ in range(config.rollout_steps):
-        logits, value = network.step(reading, belief)
+        logits, value = network.step(seen_once, belief)
         chosen = act.sample_actions(logits, 1.0, generator)
         log_probs = act.log_policy(logits)
         next_belief = act.act_on_mask(belief, chosen, config.step_size)
@@ -77,13 +77,13 @@ def edit_mask(
     Raises:
         FloatingPointError: opinion or policy are not finite numbers.
     """
-    reading = network.read(image, rough, prediction, alignment)
-    finite(reading.opinion)
+    seen_once = network.read(image, rough, prediction, alignment)
+    finite(seen_once.opinion)
     edited = []
     for threshold in thresholds:
         belief = rough
         for _ in range(config.rollout_steps):
-            probabilities = finite(network.step(reading, belief)[0]).softmax(dim=2)
+            probabilities = finite(network.step(seen_once, belief)[0]).softmax(dim=2)
             up, down = probabilities[:, :, act.ENHANCE], probabilities[:, :, act.WEAKEN]
             wanted = torch.where(up >= down, act.ENHANCE, act.WEAKEN)
             chosen = torch.where(torch.maximum(up, down) >= threshold, wanted, act.KEEP)

@@ -16,13 +16,13 @@ from SVLDRLCore.masks.known_voxels import where_known
 RIGHT_HALF = 0.75
 """Half of the held-out labels may be wrong; this quantile of their Dice is the median of the right half."""
 UNKNOWN = 2.0
-"""Caution where no case was held out."""
+"""The generalisation factor where no case was held out."""
 UNSURE_CASES = 2
 """What few held-out cases tell may be half of the truth: of so many, the excess counts twice."""
 LEAST_ERROR = 0.02
 """Dice errors of learned cases below this are no surer."""
 WORTH_TELLING = 1.5
-"""From this caution on the user is told."""
+"""From this generalisation factor on the user is told."""
 
 
 def overlap(masks: np.ndarray, probabilities: np.ndarray, ignored: np.ndarray | None = None) -> list[float]:
@@ -34,7 +34,7 @@ def overlap(masks: np.ndarray, probabilities: np.ndarray, ignored: np.ndarray | 
     return [dice_of(p, m) if m.any() else np.nan for m, p in zip(drawn, found)]
 
 
-def caution_on_unseen(learned: np.ndarray, unseen: np.ndarray) -> list[float]:
+def generalisation_factors(learned: np.ndarray, unseen: np.ndarray) -> list[float]:
     """The Dice error on held-out cases in units of that on learned ones, one number a structure, at least 1.
 
     What exceeds 1 counts the more, the fewer cases were held out.
@@ -55,17 +55,19 @@ def caution_on_unseen(learned: np.ndarray, unseen: np.ndarray) -> list[float]:
     return found
 
 
-def what_to_tell(names: Sequence[str], cautions: Sequence[float], held_out: Sequence[np.ndarray]) -> list[str]:
+def what_to_tell(
+    names: Sequence[str], generalisation_factors: Sequence[float], held_out: Sequence[np.ndarray]
+) -> list[str]:
     """A sentence for each structure whose masks the agents will edit with marked care.
 
     Args:
         names: the structures.
-        cautions: one a structure, of `caution_on_unseen`.
+        generalisation_factors: one a structure, of `generalisation_factors`.
         held_out: the labels that these were measured on, (C, D, H, W) each.
     """
     told = []
-    for index, (name, caution) in enumerate(zip(names, cautions)):
-        if caution <= WORTH_TELLING:
+    for index, (name, factor) in enumerate(zip(names, generalisation_factors)):
+        if factor <= WORTH_TELLING:
             continue
         if not held_out:
             why = "no case was held out"
@@ -74,7 +76,7 @@ def what_to_tell(names: Sequence[str], cautions: Sequence[float], held_out: Sequ
         else:
             why = "the network errs more on held-out cases than on learned ones"
         told.append(
-            f"{name}: {why}; the mask agents are {caution:.1f} times as careful. More training cases, or less trust in "
+            f"{name}: {why}; the mask agents are {factor:.1f} times as careful. More training cases, or less trust in "
             "the mask, let them change more."
         )
     return told

@@ -53,21 +53,21 @@ def without_local_faults(
     measure: BorderMeasure | None,
     usual: Calibration,
     spacing_dhw: Sequence[float],
-    caution: float = 1.0,
+    generalisation_factor: float = 1.0,
 ) -> np.ndarray:
     """The mask (D, H, W), boolean, with missing parts as the prediction has them and without leaks.
 
     Args:
         measure: of this mask and this prediction; without it nothing is changed.
-        caution: factor on the usual thickness that a piece must exceed.
+        generalisation_factor: factor on the usual thickness that a piece must exceed.
     """
     if measure is None:
         return mask
     near = bounding_box(mask | prediction, [(abs(measure.model_mm) + 2 * s) / s for s in spacing_dhw])
     missing, leak = differences(mask[near], prediction[near], measure.model_mm, spacing_dhw)
     changed = mask.copy()
-    changed[near] |= _thick(missing, caution * usual.missing_mm, spacing_dhw)
-    changed[near] &= ~_thick(leak, caution * usual.leak_mm, spacing_dhw)
+    changed[near] |= _thick(missing, generalisation_factor * usual.missing_mm, spacing_dhw)
+    changed[near] &= ~_thick(leak, generalisation_factor * usual.leak_mm, spacing_dhw)
     return changed if changed.any() else mask
 
 

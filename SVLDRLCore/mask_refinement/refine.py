@@ -20,17 +20,17 @@ DEFAULT_TRUST = 0.5
 """How far the user's mask is believed: 1 returns it unchanged, 0 follows the agents' policy."""
 BATCH = 4
 """Windows at a time, as long as the memory holds them."""
-MOST_CAUTIOUS_AGENTS = 4.0
-"""Caution beyond this does not raise the odds that an action needs: no policy is ever that sure."""
+LARGEST_FACTOR_OF_AGENTS = 4.0
+"""The generalisation factor beyond this does not raise the odds that an action needs: no policy is ever that sure."""
 
 
-def threshold_of(trust: float, caution: float = 1.0) -> float:
+def threshold_of(trust: float, generalisation_factor: float = 1.0) -> float:
     """Probability that an action needs: 0.5 at trust 0 (follow the policy), 0.81 at 0.5, 0.98 at 0.9, none at 1.
 
     Args:
-        caution: factor on the log odds, see `Calibration`; 2 makes of trust 0.5 what 0.83 is without it.
+        generalisation_factor: factor on the log odds, see `Calibration`; 2 makes of trust 0.5 what 0.83 is without it.
     """
-    factor = min(caution, MOST_CAUTIOUS_AGENTS)
+    factor = min(generalisation_factor, LARGEST_FACTOR_OF_AGENTS)
     return 2.0 if trust >= 1 else 1.0 / (1.0 + math.exp(-factor * (2.9 * trust + 3.0 * trust**8)))
 
 
@@ -117,13 +117,13 @@ def agent_inputs(
     """What the mask agents see of one structure (M + 6, D, H, W): image, rough mask, prediction, alignment.
 
     They start from the rough mask without its missing parts and leaks, if it has any that are beyond doubt; the higher
-    `trust` above one half, the thicker these must be. Below one half the model's caution on new cases fades: who
-    trusts no mask believes the model.
+    `trust` above one half, the thicker these must be. Below one half the model's generalisation factor
+    fades: who trusts no mask believes the model.
     """
     mask, found = rough > 0.5, prediction > 0.5
     usual = model.mask_network.calibration_of(structure).for_new_cases(share=min(1.0, 2.0 * trust))
     measure = measure_border(mask, found, image, spacing_dhw)
-    whole = without_local_faults(mask, found, measure, usual, spacing_dhw, caution=max(1.0, 2.0 * trust))
+    whole = without_local_faults(mask, found, measure, usual, spacing_dhw, generalisation_factor=max(1.0, 2.0 * trust))
     start = np.where(whole == mask, rough, whole)
     if not np.array_equal(whole, mask):
         measure = measure_border(whole, found, image, spacing_dhw)
@@ -144,8 +144,8 @@ def edited(
     tell: Tell | None = None,
 ) -> np.ndarray:
     """Beliefs (T, D, H, W) of the mask agents, one map a trust, from `agent_inputs`."""
-    m, caution = model.channels, model.mask_network.calibration_of(structure).caution
-    thresholds = [threshold_of(trust, caution) for trust in trusts]
+    m, factor = model.channels, model.mask_network.calibration_of(structure).generalisation_factor
+    thresholds = [threshold_of(trust, factor) for trust in trusts]
 
     def agents(x: Tensor) -> Tensor:
         maps = (x[:, :m], x[:, m : m + 1], x[:, m + 1 : m + 2], x[:, m + 2 :])

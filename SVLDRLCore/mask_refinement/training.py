@@ -18,7 +18,7 @@ from SVLDRLCore.learning.checkpoints import has_checkpoint
 from SVLDRLCore.learning.run import RunFolder, RunInput
 from SVLDRLCore.learning.stages import Stage
 from SVLDRLCore.learning.trainer import Hooks, Trainer
-from SVLDRLCore.mask_refinement.generalisation import caution_on_unseen, overlap
+from SVLDRLCore.mask_refinement.generalisation import generalisation_factors, overlap
 from SVLDRLCore.mask_refinement.method import OPINION, REINFORCEMENT, MaskAgents
 from SVLDRLCore.mask_refinement.patches import MaskPatchSampler
 from SVLDRLCore.models.trained_model import build_mask_network
@@ -56,8 +56,13 @@ def train_mask_agents(
         cases, predictions, config.data, agents, config.train.batch_size, config.train.seed, trust
     )
     sampler.order.weigh(trust, config.reliability.floor)
-    cautions = _cautions(given, predictor, cases, predictions, trust, events, control)
-    network.calibrate([replace(usual, caution=each) for usual, each in zip(sampler.calibrations, cautions)])
+    generalisation_factors = _generalisation_factors(given, predictor, cases, predictions, trust, events, control)
+    network.calibrate(
+        [
+            replace(usual, generalisation_factor=each)
+            for usual, each in zip(sampler.calibrations, generalisation_factors)
+        ]
+    )
     trainer = Trainer(
         method, sampler, mask_stages(network, agents), mask_optimiser(config), config.train,
         device=given.device, events=events, control=control,
@@ -70,7 +75,7 @@ def train_mask_agents(
     return trainer
 
 
-def _cautions(
+def _generalisation_factors(
     given: RunInput,
     predictor: nn.Module,
     cases: list[TrainingCase],
@@ -89,11 +94,11 @@ def _cautions(
     new = predict_cases(predictor, given.held_out, given.config, nested, given.device, control.check, events.warn)
     unseen = [overlap(case.masks.numpy(), maps, case.ignored) for case, maps in new]
     count = len(given.structures.names)
-    return caution_on_unseen(*(np.reshape(dice, (-1, count)) for dice in (learned, unseen)))
+    return generalisation_factors(*(np.reshape(dice, (-1, count)) for dice in (learned, unseen)))
 
 
 def mask_optimiser(config: Config) -> OptimiserConfig:
-    """The run's optimiser settings, whatever the reading: AdamW with clipping and averaging."""
+    """The run's optimiser settings, whatever the variant: AdamW with clipping and averaging."""
     return replace(config.optimiser, name="adamw")
 
 

@@ -57,7 +57,7 @@ class Calibration:
     """What the two witnesses say about labels that are trusted: the image channel to look at, median and SD.
 
     `missing_mm` and `leak_mm`: how thick the pieces are, at most times, that the model adds to such labels and misses.
-    `caution`: how many times larger the model's error is on cases that it has not learned from.
+    `generalisation_factor`: how many times larger the model's error is on cases that it has not learned from.
     """
 
     channel: int = 0
@@ -68,18 +68,19 @@ class Calibration:
     unevenness: float = 1.7
     missing_mm: float = 1e3
     leak_mm: float = 1e3
-    caution: float = 1.0
+    generalisation_factor: float = 1.0
 
     def for_new_cases(self, share: float = 1.0) -> Calibration:
-        """What is usual for right masks of cases that were not learned from: pieces `caution` times as large, and
-        borders that scatter by its root more, of which unevenness has the root again.
+        """What is usual for right masks of cases that were not learned from.
+
+        Pieces are `generalisation_factor` times as large; borders scatter by its root more, unevenness by its fourth.
 
         Args:
-            share: of the caution; 0 is none.
+            share: of the generalisation factor; 0 is none.
         """
-        caution = 1.0 + share * (self.caution - 1.0)
-        sizes = {"missing_mm": caution * self.missing_mm, "leak_mm": caution * self.leak_mm}
-        return replace(self, unevenness=caution**0.25 * self.unevenness, **sizes)
+        factor = 1.0 + share * (self.generalisation_factor - 1.0)
+        sizes = {"missing_mm": factor * self.missing_mm, "leak_mm": factor * self.leak_mm}
+        return replace(self, unevenness=factor**0.25 * self.unevenness, **sizes)
 
     def shift(self, measure: BorderMeasure) -> float:
         """How far to move the border (mm): both witnesses' words, weighed by how sure they are."""
@@ -93,7 +94,7 @@ class Calibration:
 
 
 CALIBRATION_VALUES = len(astuple(Calibration()))
-MOST_CAUTION = 150.0
+LARGEST_FACTOR = 150.0
 """No training gives more: an error of 1 on one held-out case over the least error of learned ones (`unseen_cases`)."""
 LARGEST_MM = 1e3
 """Of what is measured in a body; also what stands for "nobody knows"."""
@@ -106,8 +107,10 @@ def calibration_fault(values: Sequence[float], channels: int) -> str:
     found = Calibration(*values)
     if found.channel not in range(channels):
         return f"it looks at image channel {found.channel:g}, there are {channels}"
-    if not 1 <= found.caution <= MOST_CAUTION:
-        return f"they are {found.caution:.3g} times as careful, which lies outside 1 to {MOST_CAUTION:g}"
+    if not 1 <= found.generalisation_factor <= LARGEST_FACTOR:
+        return (
+            f"they are {found.generalisation_factor:.3g} times as careful, which lies outside 1 to {LARGEST_FACTOR:g}"
+        )
     if not 0 < found.unevenness <= 1e6 or min(found.edge_sd_mm, found.model_sd_mm) <= 0:
         return "a scatter is not positive"
     millimetres = (found.edge_mm, found.edge_sd_mm, found.model_mm, found.model_sd_mm)

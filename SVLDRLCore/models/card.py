@@ -18,7 +18,7 @@ METHOD_NAMES = {
     "clcs": "collaborative learning with curriculum selection (CLCS, Guo 2025)",
 }
 
-READING_NAMES = {
+VARIANT_NAMES = {
     "as_printed": "the method exactly as printed in the paper",
     "corrected": "the paper's method with its inconsistencies put right",
     "extended": "the corrected method",
@@ -70,7 +70,7 @@ def write_model_card(
     """A model card in markdown.
 
     Args:
-        config: the package's `config.json`; `method`, `preset`, `reading` and `data` are read if there.
+        config: the package's `config.json`; `method`, `preset`, `variant` and `data` are read if there.
         labels: the package's labels.
         training: what it was trained on and how long, e.g. {"cases": 80, "steps": 600, "minutes": 12.5}.
         numbers: results, e.g. {"Dice on 10 held-out cases": 0.91}; they are printed as they are.
@@ -79,9 +79,9 @@ def write_model_card(
     method = str(config.get("method", "svl_drl"))
     names = ", ".join(str(label.get("name", value)) for value, label in labels.items())
     made_by = METHOD_NAMES.get(method, method.replace("_", " "))
-    reading = config.get("reading")
-    if method == "svl_drl" and reading is not None:
-        made_by += f", {READING_NAMES.get(str(reading), reading)}"
+    variant = config.get("variant")
+    if method == "svl_drl" and variant is not None:
+        made_by += f", {VARIANT_NAMES.get(str(variant), variant)}"
     added = [name for section, name in ADDED.items() if _section(config, section).get("enabled")]
     if added:
         made_by += f", with {' and '.join(added)} added"

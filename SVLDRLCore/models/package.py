@@ -218,7 +218,7 @@ def zip_package(folder: str | os.PathLike[str], zip_path: str | os.PathLike[str]
 
 
 def _damage(zip_path: Path) -> str | None:
-    """What is wrong with a zip that was just written; its hashes are verified."""
+    """What is wrong with a zip that was just written; its hashes are trusted."""
     try:
         load_package(zip_path)
     except InputError as error:

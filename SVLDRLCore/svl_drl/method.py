@@ -25,7 +25,7 @@ from SVLDRLCore.svl_drl.returns import advantage, explained_variance
 class SVLDRL(Supervised):
     """Warm-up (eq. 1) -> Transition (eq. 4) -> Full RL (eq. 7)."""
 
-    over_the_reading: ClassVar[Mapping[str, Any]] = {}  # the readings are its own
+    over_the_variant: ClassVar[Mapping[str, Any]] = {}  # the variants are its own
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """The stage's loss on one batch."""

@@ -15,7 +15,7 @@ from SVLDRLCore.data.cases import TrainingCase, prepare_case, require_alike
 from SVLDRLCore.data.resampling import median_spacing
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.files.case_checks import between_cases, look_at_case
+from SVLDRLCore.files.case_checks import between_cases, read_and_check
 from SVLDRLCore.files.datalist import Case, DataList, load_datalist
 from SVLDRLCore.files.dataset_checks import (
     CaseFacts,
@@ -60,28 +60,28 @@ def clean_cases(path: Path, listed: DataList) -> DataList:
     return replace(clean, validation=tuple(apart))
 
 
-def require_verified(verified: Sequence[str], listed: DataList) -> None:
+def require_trusted(trusted: Sequence[str], listed: DataList) -> None:
     """InputError unless all are names of training cases."""
-    if isinstance(verified, str) or not all(isinstance(name, str) for name in verified):
-        raise InputError("verified", f"it is {verified!r:.80}", "Give a list of case names")
-    _require_listed(verified, listed.training)
+    if isinstance(trusted, str) or not all(isinstance(name, str) for name in trusted):
+        raise InputError("trusted", f"it is {trusted!r:.80}", "Give a list of case names")
+    _require_listed(trusted, listed.training)
 
 
-def _require_listed(verified: Sequence[str], cases: Sequence[Case]) -> None:
-    missing = sorted(set(verified) - {case.name for case in cases})
+def _require_listed(trusted: Sequence[str], cases: Sequence[Case]) -> None:
+    missing = sorted(set(trusted) - {case.name for case in cases})
     if missing:
-        raise InputError(f"verified case {missing[0]}", "the data list has none of that name", "Correct the name")
+        raise InputError(f"trusted case {missing[0]}", "the data list has none of that name", "Correct the name")
 
 
-def split_cases(cases: Sequence[Case], verified: Sequence[str], config: Config) -> tuple[list[Case], list[Case]]:
-    """Training and held-out cases; verified ones are always trained on. Seeded by the run's seed.
+def split_cases(cases: Sequence[Case], trusted: Sequence[str], config: Config) -> tuple[list[Case], list[Case]]:
+    """Training and held-out cases; trusted ones are always trained on. Seeded by the run's seed.
 
     Raises:
-        InputError: a verified case that the list lacks.
+        InputError: a trusted case that the list lacks.
     """
-    _require_listed(verified, cases)
-    marked = [replace(case, verified=case.verified or case.name in verified) for case in cases]
-    free = [i for i, case in enumerate(marked) if not case.verified]
+    _require_listed(trusted, cases)
+    marked = [replace(case, trusted=case.trusted or case.name in trusted) for case in cases]
+    free = [i for i, case in enumerate(marked) if not case.trusted]
     count = min(round(config.data.held_out_fraction * len(marked)), max(0, len(free) - 1))
     chosen = set(np.random.default_rng([config.train.seed, 3]).permutation(free)[:count].tolist())
     training = [case for i, case in enumerate(marked) if i not in chosen]
@@ -92,7 +92,7 @@ def read_training_data(
     listed: DataList,
     clean: DataList | None,
     config: Config,
-    verified: Sequence[str],
+    trusted: Sequence[str],
     device: torch.device,
     events: EventLog,
     control: JobControl,
@@ -117,7 +117,7 @@ def read_training_data(
         config = with_values(config, data={"regions": listed.regions})
     bad: dict[str, Problem] = {}
     while True:
-        cases, looked = _read(listed, clean, config, verified, device, events, control, bad.keys())
+        cases, looked = _read(listed, clean, config, trusted, device, events, control, bad.keys())
         found = [problem for problem in looked if problem.severity == "error"]
         if not found:
             break
@@ -135,7 +135,7 @@ def _read(
     listed: DataList,
     clean: DataList | None,
     config: Config,
-    verified: Sequence[str],
+    trusted: Sequence[str],
     device: torch.device,
     events: EventLog,
     control: JobControl,
@@ -145,7 +145,7 @@ def _read(
     usable = [case for case in listed.training if case.name not in bad]
     if not usable:
         raise InputError(listed.name, "no training case is left", "Mend the files; `svldrl check` lists what is wrong")
-    training, held_out = split_cases(usable, [n for n in verified if n in {case.name for case in usable}], config)
+    training, held_out = split_cases(usable, [n for n in trusted if n in {case.name for case in usable}], config)
     if clean is not None:
         training = [*training, *held_out]
         held_out = [case for case in clean.validation if case.name not in bad]
@@ -161,7 +161,7 @@ def _read(
     for index, case in enumerate(every):
         control.check()
         part = "validation" if clean is not None and index >= len(training) else "training"
-        look = look_at_case(case, listed.labels, part)
+        look = read_and_check(case, listed.labels, part)
         facts += [look.facts] if look.facts else []
         problems += look.problems
         if look.usable:

@@ -34,18 +34,18 @@ METHODS: dict[str, type[Method]] = {
 def load_method_config(
     method: str = "svl_drl",
     preset: str = "general",
-    reading: str = "extended",
+    variant: str = "extended",
     overrides: dict[str, Any] | None = None,
 ) -> Config:
-    """The settings of a method's training: the preset, the reading, what the method lays over it, then `overrides`.
+    """The settings of a method's training: the preset, the variant, what the method lays over it, then `overrides`.
 
     The one place where they are put together, for `svldrl train` as for the rows of a benchmark: nothing of SVL-DRL
     acts in another method unless `overrides` turn it on by name.
 
     Raises:
-        InputError: an unknown method, preset, reading or setting, or a value that cannot be used, by name.
+        InputError: an unknown method, preset, variant or setting, or a value that cannot be used, by name.
     """
-    config = load_config(preset, reading, overrides, method_named(method).over_the_reading)
+    config = load_config(preset, variant, overrides, method_named(method).over_the_variant)
     require_own_settings(method, config)
     return config
 

@@ -16,7 +16,7 @@ from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.inference.case_predictions import predict_cases
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.label_quality.label_agents import enough_verified
+from SVLDRLCore.label_quality.label_agents import enough_trusted
 from SVLDRLCore.label_quality.missing_structures import told_of_missing
 from SVLDRLCore.label_quality.review import LabelReview
 from SVLDRLCore.learning.checkpoints import has_checkpoint
@@ -79,7 +79,7 @@ def run_training(
         seconds |= agents.stage_seconds
         careful = what_to_tell(
             given.structures.names,
-            agents.predictor.cautions,
+            agents.predictor.generalisation_factors,
             [where_known(case.masks.numpy() > 0, case.ignored) for case in given.held_out],
         )
         for text in careful:
@@ -112,10 +112,10 @@ def _train_network(
         start_from(network, given.initial_weights)
     generator = torch.Generator().manual_seed(config.train.seed + 1)
     nested = given.structures.nested
-    verified = [case.verified for case in given.training]
-    method = make_method(given.method, MethodInput(network, config, nested, generator, verified))
+    trusted = [case.trusted for case in given.training]
+    method = make_method(given.method, MethodInput(network, config, nested, generator, trusted))
     stages, border = method_stages(given.method, method.network, config)
-    second = round(config.reliability.second_look * config.train.steps)
+    second = round(config.reliability.second_review * config.train.steps)
     # At step 0 there is something to judge with only where the network comes from another run.
     looks = {border, second} - (set() if given.initial_weights else {0})
     sampler = PatchSampler(given.training, config.data, config.train.batch_size, config.train.seed)
@@ -126,7 +126,7 @@ def _train_network(
     )  # fmt: skip
 
     def look(predictor: nn.Module) -> None:
-        method.look(predict_cases(predictor, given.training, config, nested, device, control.check, events.warn))
+        method.review(predict_cases(predictor, given.training, config, nested, device, control.check, events.warn))
         review(predictor)
 
     def restore(state: dict[str, Any]) -> None:
@@ -134,11 +134,11 @@ def _train_network(
         method.restore(state["method"])
 
     unseen = {} if given.initial_weights else {0: lambda predictor: review.before_training()}
-    early = round(config.reliability.early_look * config.train.steps)
-    if config.reliability.enabled and enough_verified(verified) and 0 < early < border:
-        unseen[early] = review.look_early
+    early = round(config.reliability.early_review * config.train.steps)
+    if config.reliability.enabled and enough_trusted(trusted) and 0 < early < border:
+        unseen[early] = review.review_early
     hooks = Hooks(
-        reviews=unseen | dict.fromkeys(sorted(looks), review) | ({border: look} if method.looks_at_cases else {}),
+        reviews=unseen | dict.fromkeys(sorted(looks), review) | ({border: look} if method.reviews_cases else {}),
         review_state=lambda: {"labels": review.state(), "method": method.state()},
         restore_review=restore,
         validate=_validation(given, events, control),

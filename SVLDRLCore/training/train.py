@@ -54,7 +54,7 @@ from SVLDRLCore.training.data import (
     clean_cases,
     leaving_nothing_where_refused,
     read_training_data,
-    require_verified,
+    require_trusted,
     structures_of_list,
 )
 from SVLDRLCore.training.registry import load_method_config
@@ -68,9 +68,9 @@ class _Asked:
     datalist: Path
     preset: str | None
     method: str | None
-    reading: str | None
+    variant: str | None
     overrides: dict[str, Any]
-    verified: tuple[str, ...] | None
+    trusted: tuple[str, ...] | None
     clean_list: Path | None
     initial_model: Path | None
     skip_bad_cases: bool
@@ -82,9 +82,9 @@ def train(
     *,
     preset: str | None = None,
     method: str | None = None,
-    reading: str | None = None,
+    variant: str | None = None,
     overrides: dict[str, Any] | None = None,
-    verified: Sequence[str] | None = None,
+    trusted: Sequence[str] | None = None,
     clean_list: str | Path | None = None,
     initial_model: str | Path | None = None,
     resume: bool = False,
@@ -97,10 +97,10 @@ def train(
     Args:
         datalist: MONAI / Decathlon JSON or a folder; only its training list is learned from.
         output: a new folder; with `resume` one where a training was started.
-        preset, reading, overrides: see `load_config`; "general" and "extended" if not given.
+        preset, variant, overrides: see `load_config`; "general" and "extended" if not given.
         method: "svl_drl" (if not given), "supervised" or one of the compared methods (see `methods.registry.METHODS`).
-            Each is that method alone: what the reading adds to SVL-DRL counts in others only if `overrides` say so.
-        verified: names of training cases whose labels can be trusted, beside those the datalist marks.
+            Each is that method alone: what the variant adds to SVL-DRL counts in others only if `overrides` say so.
+        trusted: names of training cases whose labels can be trusted, beside those the datalist marks.
         clean_list: a datalist whose `validation` cases choose the best model; else held-out noisy cases do.
         initial_model: start encoder and segmentation decoder from this model (a shared warm-up).
         resume: go on with the training in `output`. What is not given is as it was; what is given, and the data, must
@@ -114,7 +114,7 @@ def train(
         Cancelled: stopped; `resume=True` goes on from there.
     """
     asked = _Asked(
-        Path(datalist), preset, method, reading, overrides or {}, None if verified is None else tuple(verified),
+        Path(datalist), preset, method, variant, overrides or {}, None if trusted is None else tuple(trusted),
         None if clean_list is None else Path(clean_list), None if initial_model is None else Path(initial_model),
         skip_bad_cases,
     )  # fmt: skip
@@ -143,11 +143,11 @@ def _new_settings(folder: RunFolder, asked: _Asked) -> dict[str, Any]:
     Nothing is written: a wrong path must not leave a folder behind.
     """
     method = asked.method or "svl_drl"
-    config = load_method_config(method, asked.preset or "general", asked.reading or "extended", asked.overrides)
+    config = load_method_config(method, asked.preset or "general", asked.variant or "extended", asked.overrides)
     require_precision(config.train, choose_device(config.train.device))
     listed = load_datalist(asked.datalist)
     structures_of_list(listed, config.data)
-    require_verified(asked.verified or (), listed)
+    require_trusted(asked.trusted or (), listed)
     if asked.clean_list is not None and not load_datalist(asked.clean_list).validation:
         raise InputError(str(asked.clean_list), "its validation list is empty", "List the clean cases there")
     lists = [asked.datalist, *([asked.clean_list] if asked.clean_list else [])]
@@ -161,11 +161,11 @@ def _resumed_settings(folder: RunFolder, asked: _Asked) -> dict[str, Any]:
     """The settings of a training that goes on: its own, which what is asked must not contradict."""
     stored = read_run(folder)
     require_same_names(stored, method=asked.method)
-    require_same_names(stored["config"], preset=asked.preset, reading=asked.reading)
+    require_same_names(stored["config"], preset=asked.preset, variant=asked.variant)
     config = resumed_config(stored["config"], asked.overrides)
     require_precision(config.train, choose_device(config.train.device))
     given = _told(stored["method"], config, asked)
-    kept = {key: stored.get(key) for key in ("verified", "clean_list", "initial_model") if getattr(asked, key) is None}
+    kept = {key: stored.get(key) for key in ("trusted", "clean_list", "initial_model") if getattr(asked, key) is None}
     skips = stored.get("skip_bad_cases", False) or asked.skip_bad_cases
     return {**given, **kept, "skip_bad_cases": skips, "bound": stored.get("bound")}
 
@@ -176,7 +176,7 @@ def _told(method: str, config: Config, asked: _Asked) -> dict[str, Any]:
         "datalist": str(asked.datalist.resolve()),
         "method": method,
         "config": config_to_dict(config),
-        "verified": list(asked.verified or ()),
+        "trusted": list(asked.trusted or ()),
         "clean_list": None if asked.clean_list is None else str(asked.clean_list.resolve()),
         "initial_model": None if asked.initial_model is None else str(asked.initial_model.resolve()),
         "skip_bad_cases": asked.skip_bad_cases,
@@ -191,7 +191,7 @@ def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, contro
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     data = read_training_data(
-        listed, clean, config, settings["verified"] or (), device, events, control,
+        listed, clean, config, settings["trusted"] or (), device, events, control,
         settings.get("skip_bad_cases", False),
     )  # fmt: skip
     initial = None
@@ -244,7 +244,7 @@ def _write_models(given: RunInput, result: RunResult, labels: dict[int, str], fo
         table,
         {
             "cases": len(given.training),
-            "verified cases": sum(case.verified for case in given.training),
+            "trusted cases": sum(case.trusted for case in given.training),
             "steps": given.config.train.steps,
             "minutes": round(sum(result.stage_seconds.values()) / 60, 1),
         },

@@ -35,10 +35,10 @@ def method(
     network: ActorCriticUNETR,
     nested: bool = False,
     *,
-    verified: tuple[bool, ...] = (),
+    trusted: tuple[bool, ...] = (),
     **of_config: Any,
 ) -> Any:
-    return kind(MethodInput(network, config(**of_config), nested, torch.Generator().manual_seed(0), verified))
+    return kind(MethodInput(network, config(**of_config), nested, torch.Generator().manual_seed(0), trusted))
 
 
 def untrained(channels: int = 2, seed: int = 0) -> ActorCriticUNETR:

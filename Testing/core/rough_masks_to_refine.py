@@ -59,7 +59,7 @@ def model_that(
     structures: Structures = ONE,
     channels: int = 1,
     spacing: list | None = None,
-    caution: float = 1.0,
+    generalisation_factor: float = 1.0,
 ) -> Path:
     """A model package whose mask agents always want one action; None: a model without mask agents."""
     overrides = TINY | {"data": TINY["data"] | {"spacing_mm": spacing or [4.0, 4.0, 4.0]}}
@@ -72,9 +72,9 @@ def model_that(
         torch.nn.init.zeros_(mask_network.policy_head.bias)
         with torch.no_grad():
             mask_network.policy_head.bias[action] = 50.0
-        mask_network.calibrate([Calibration(caution=caution)] * len(structures.names))
+        mask_network.calibrate([Calibration(generalisation_factor=generalisation_factor)] * len(structures.names))
         agents = mask_network.state_dict()
-    path = folder / f"model_{action}_{channels}_{caution}"
+    path = folder / f"model_{action}_{channels}_{generalisation_factor}"
     save_package(
         path,
         tensors=package_tensors(network.state_dict(), agents),

@@ -99,9 +99,11 @@ def test_a_folder_without_description_names_what_its_labels_hold(tmp_path):
 
 
 def test_extras_of_a_case(tmp_path):
-    entries = [{"image": ["a.nrrd"], "label": "a_label.nrrd", "verified": True, "fold": 3, "name": "Ünï 1"}]
+    entries = [{"image": ["a.nrrd"], "label": "a_label.nrrd", "trusted": True, "fold": 3, "name": "Ünï 1"}]
     case = load_datalist(write_json(tmp_path, training=entries)).training[0]
-    assert case == Case("Ünï 1", (tmp_path / "a.nrrd",), tmp_path / "a_label.nrrd", verified=True)
+    assert case == Case("Ünï 1", (tmp_path / "a.nrrd",), tmp_path / "a_label.nrrd", trusted=True)
+    entries[0]["verified"] = entries[0].pop("trusted")  # the older word
+    assert load_datalist(write_json(tmp_path, training=entries)).training[0] == case
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,9 @@ ENTRY = {"image": "a.nrrd", "label": "a_label.nrrd"}
         ({"training": [ENTRY | {"image": []}]}, "image"),
         ({"training": [ENTRY | {"image": [3]}]}, "image"),
         ({"training": [ENTRY | {"label": 3}]}, "label 3"),
-        ({"training": [ENTRY | {"verified": "yes"}]}, "verified 'yes'"),
+        ({"training": [ENTRY | {"trusted": "yes"}]}, "trusted 'yes'"),
+        ({"training": [ENTRY | {"verified": 1}]}, "trusted 1"),
+        ({"training": [ENTRY | {"trusted": True, "verified": False}]}, "trusted and not verified"),
         ({"training": [ENTRY | {"name": "a/b"}]}, "a/b"),
         ({"training": [ENTRY | {"name": ".."}]}, "no file name"),
         ({"training": [ENTRY | {"name": "x" * 121}]}, "no file name"),

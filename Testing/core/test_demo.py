@@ -78,7 +78,7 @@ def test_the_summary_is_what_the_files_say(made):
 
 def test_the_model_can_be_used_and_comes_from_the_demo_preset(made):
     model = load_model(made.folder / "model")
-    assert (model.config.preset, model.config.reading, model.config.train.seed) == ("demo", "extended", 3)
+    assert (model.config.preset, model.config.variant, model.config.train.seed) == ("demo", "extended", 3)
     assert model.mask_network is not None
 
 
@@ -105,7 +105,7 @@ def test_the_report_holds_all_it_shows(made):
     assert len(page.sources) == 5
     assert all(source.startswith("data:image/") for source in page.sources)
     assert "url(" not in html
-    for words in (*HELD_OUT, "--seed 3", "eroded by", "dilated by", "preset demo, reading extended", "torch"):
+    for words in (*HELD_OUT, "--seed 3", "eroded by", "dilated by", "preset demo, variant extended", "torch"):
         assert words in page.words
 
 

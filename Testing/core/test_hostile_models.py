@@ -182,7 +182,7 @@ CALIBRATION = [field.name for field in fields(Calibration)]
 @pytest.mark.parametrize(
     ("field", "number"),
     [
-        ("caution", 160.0), ("caution", 0.5), ("caution", -3.0),
+        ("generalisation_factor", 160.0), ("generalisation_factor", 0.5), ("generalisation_factor", -3.0),
         ("channel", 1.0), ("channel", 0.5), ("channel", -1.0), ("edge_sd_mm", 0.0), ("model_sd_mm", -1.0),
         ("edge_mm", 1e4), ("model_mm", -1e4), ("unevenness", 0.0), ("missing_mm", -1.0), ("leak_mm", 1e4),
     ],

@@ -128,11 +128,9 @@ def test_label_affinity_leaves_padding_out() -> None:
     assert known[0, 0].tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
 
 
-def test_verified_labels_leave_the_matrices_alone() -> None:
+def test_trusted_labels_leave_the_matrices_alone() -> None:
     image, truth = bright_balls(2, 0)
-    trained = of_kind(
-        JCAS, untrained(), verified=(True, True), settings={"volume_weight": 0.0, "agreement_weight": 0.0}
-    )
+    trained = of_kind(JCAS, untrained(), trusted=(True, True), settings={"volume_weight": 0.0, "agreement_weight": 0.0})
     before = trained.network.class_transition().detach()
     trained.training_step(batch_of(image, truth), "robust", 0.0).loss.backward()
     for matrix in (trained.network.class_transition, trained.network.affinity_transition):

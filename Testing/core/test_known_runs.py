@@ -112,7 +112,7 @@ def test_what_is_the_same_is_taken_over(study: Path, tmp_path: Path) -> None:
         ({"warm_up_steps": 3}, []),
         ({"noises": {"mt": {"kind": "mt", "strength": "mild"}}}, []),
         ({"overrides": {**CONFIG["overrides"], "optimiser": {"poly_power": 0.5}}}, []),
-        ({"rows": {**CONFIG["rows"], "svl_drl": {"warm_up": "own", "verified": 1}}}, [SUPERVISED, WARM_UP]),
+        ({"rows": {**CONFIG["rows"], "svl_drl": {"warm_up": "own", "trusted": 1}}}, [SUPERVISED, WARM_UP]),
         ({"rows": {**CONFIG["rows"], "svl_drl": {"warm_up": "own", "group": "another"}}}, ALL),
     ],
 )

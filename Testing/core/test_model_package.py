@@ -24,7 +24,7 @@ LABELS = {
 CONFIG = {
     "method": "svl_drl",
     "preset": "left_atrium",
-    "reading": "extended",
+    "variant": "extended",
     "network": {"backbone": "unet"},
     "data": {"spacing_mm": [2.0, 2.0, 2.5]},
 }

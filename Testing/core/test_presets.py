@@ -1,4 +1,4 @@
-"""Every preset in every reading, the papers' settings where a preset claims them, and regions at work."""
+"""Every preset in every variant, the papers' settings where a preset claims them, and regions at work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from SVLDRLCore.commands.refine import refine
 from SVLDRLCore.config.settings import (
-    READINGS,
+    VARIANTS,
     config_from_dict,
     config_to_dict,
     load_config,
@@ -37,13 +37,13 @@ def test_the_presets_of_the_papers_data_are_there():
     assert {"general", "demo", "left_atrium", "pancreas_ct", "brats2021"} <= set(preset_names())
 
 
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("preset", preset_names())
-def test_every_preset_loads_in_every_reading(preset, reading):
-    config = load_config(preset, reading)
-    assert (config.preset, config.reading) == (preset, reading)
+def test_every_preset_loads_in_every_variant(preset, variant):
+    config = load_config(preset, variant)
+    assert (config.preset, config.variant) == (preset, variant)
     assert config_from_dict(config_to_dict(config)) == config
-    assert config.reliability.enabled == config.mask_agents.enabled == (reading == "extended")
+    assert config.reliability.enabled == config.mask_agents.enabled == (variant == "extended")
     assert [stage.name for stage in plan_stages(config.train.steps, config.stages)] == [
         "warm_up", "transition", "full_rl"
     ]  # fmt: skip

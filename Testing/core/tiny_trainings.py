@@ -41,14 +41,14 @@ def phantom_cases(count: int, parts: Structures = ONE, **kind: Any) -> list[Trai
 
 
 def given_run(
-    reading: str = "corrected",
+    variant: str = "corrected",
     method: str = "svl_drl",
     cases: list[TrainingCase] | None = None,
     structures: Structures = ONE,
     held_out: int = 0,
     **overrides: dict[str, Any],
 ) -> RunInput:
-    config = with_values(load_config("general", reading, TINY), **overrides)
+    config = with_values(load_config("general", variant, TINY), **overrides)
     cases = phantom_cases(3 + held_out, structures) if cases is None else cases
     return RunInput(config, method, structures, cases[: len(cases) - held_out], cases[len(cases) - held_out :], CPU)
 

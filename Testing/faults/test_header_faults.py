@@ -221,7 +221,7 @@ from SVLDRLCore.data import file_integrity
 from SVLDRLCore.data.volumes import read_image, read_label
 from SVLDRLCore.errors import InputError
 for name in sys.stdin.read().split():
-    print("reading", name, flush=True)
+    print("variant", name, flush=True)
     for read in (read_image, read_label):
         try:
             found = read(Path(name)).array.ravel()

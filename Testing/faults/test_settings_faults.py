@@ -190,7 +190,7 @@ def test_functions_take_numbers_alone(tmp_path: Path, value: Any) -> None:
         ({"seeds": [2**64]}, "setting seeds"),
         ({"ratios": [NAN]}, "setting ratios"),
         ({"about": HALF}, "setting about"),
-        ({"rows": {"a": {"method": "supervised", "verified": -1}}}, "setting rows.a.verified"),
+        ({"rows": {"a": {"method": "supervised", "trusted": -1}}}, "setting rows.a.trusted"),
         ({"rows": {"a": {"method": "supervised", "ratios": [INFINITE]}}}, "setting rows.a.ratios"),
         ({"rows": {"a": {"method": "mtcl", "overrides": {"method_settings": {"weight": NAN}}}}}, "settings.weight"),
         ({"rows": {"a": {"method": "supervised"}, HALF: {"method": "supervised"}}}, "setting rows"),

@@ -224,7 +224,7 @@ def test_eq10_bound_to_where_the_episode_started() -> None:
     assert bound.flatten().tolist()[3] == 1.0  # 0.9 * 1.3 lies beyond 1
 
 
-def test_eq10_epsilon_is_uniform_and_drawn_for_whom_the_reading_says() -> None:
+def test_eq10_epsilon_is_uniform_and_drawn_for_whom_the_variant_says() -> None:
     image = torch.zeros(3, 2, 20, 20, 20)
     voxel = draw_epsilon(image, "voxel", torch.Generator().manual_seed(0))
     assert voxel.shape == (3, 1, 20, 20, 20)
@@ -298,7 +298,7 @@ def test_eq14_of_a_ramp_and_a_constant() -> None:
     assert total_gradient_volume(torch.ones(1, 1, 4, 4, 4)).item() == 0
 
 
-def test_implausibility_of_both_readings() -> None:
+def test_implausibility_of_both_variants() -> None:
     f = cube(4, ((1, 1, 1), 2))
     slices, volume = 2 * (6 + math.sqrt(2)), 15 + 3 * math.sqrt(2) + math.sqrt(3)
     assert implausibility(f, PRINTED).item() == pytest.approx(slices)

@@ -405,7 +405,7 @@ def _pass_on(stream: Any, lines: queue.Queue[str | None]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10.0, help="of reading, in all")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of variant, in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--first", type=int, default=0, help="number of the first input of each kind")

@@ -1,13 +1,13 @@
 """Which labels are believed where some lack a structure: forgotten by the reader, or really not in the image.
 
     python Testing/studies/missing_structures.py la_2mm empty --share 0.25
-    python Testing/studies/missing_structures.py hippocampus lacking --share 0.3 --verified 4
+    python Testing/studies/missing_structures.py hippocampus lacking --share 0.3 --trusted 4
     python Testing/studies/missing_structures.py la_2mm mixed
     python Testing/studies/missing_structures.py lgg2d genuine --share 0.5
 
 Faults: `empty` labels; `lacking` one of several structures; `mixed`: a fifth empty and a third eroded or dilated;
 `genuine`: the image is cut down to a part that does not have one of the structures, and the label is right;
-`both`: half of the lacking ones are genuine, half forgotten. Prints a JSON line: after each look the chance that a
+`both`: half of the lacking ones are genuine, half forgotten. Prints a JSON line: after each review the chance that a
 right label weighs more than a wrong one (AUC) and the mean weights, and in the end the Dice on clean cases.
 `SVLDRL_DATA` names the folder of the packs.
 """
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("fault", choices=FAULTS)
     parser.add_argument("--share", type=float, default=0.25, help="of the training cases that lack something")
     parser.add_argument("--cases", type=int, default=60)
-    parser.add_argument("--verified", type=int, default=0, help="right labels that are marked as verified")
+    parser.add_argument("--trusted", type=int, default=0, help="right labels that are marked as trusted")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--method", choices=("supervised", "svl_drl"), default="supervised")
@@ -79,8 +79,8 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     if options.pack == "lgg2d":
         test = [half_of_brain(case, False, config.data.patch_size) for case in test]
     cases, wrong, absent = spoilt(clean, options, config.data.patch_size, rng)
-    right = [i for i in range(len(cases)) if not wrong[i] and not absent[i]][: options.verified]
-    cases = [replace(case, verified=i in right) for i, case in enumerate(cases)]
+    right = [i for i in range(len(cases)) if not wrong[i] and not absent[i]][: options.trusted]
+    cases = [replace(case, trusted=i in right) for i, case in enumerate(cases)]
     with tempfile.TemporaryDirectory() as place:
         looks: list[dict[str, Any]] = []
         folder = RunFolder(Path(place))

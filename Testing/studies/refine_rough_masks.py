@@ -2,7 +2,7 @@
 
     python Testing/studies/refine_rough_masks.py runs/model data/datalist.json results.csv [--seed 0]
 
-The model is one with mask agents (`svldrl train` with the extended reading); its training never saw these cases.
+The model is one with mask agents (`svldrl train` with the extended variant); its training never saw these cases.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def refined_rows(data: str, noise: str, output: Path) -> list[dict[str, Any]]:
         overrides = row_overrides(settings, row, seed, steps_of(settings, row))
         overrides = merge(overrides, {"mask_agents": {"enabled": True}})
         begun = (run / "run.json").is_file()
-        train(noisy, run, preset=settings.preset, reading=row.reading, overrides=overrides, resume=begun)
+        train(noisy, run, preset=settings.preset, variant=row.variant, overrides=overrides, resume=begun)
         (run / "finished").touch()
     return refine_rows(load_model(run), load_datalist(datalist), seed)
 
