@@ -33,6 +33,7 @@ from SVLDRLCore.standard_streams import (
     say,
     speak_utf8,
 )
+from SVLDRLCore.training.registry import DEFAULT, methods_as_text
 
 EXIT_INPUT_ERROR, EXIT_CANCELLED = 2, 130
 
@@ -130,8 +131,7 @@ def _define_train(sub: ArgumentParser) -> None:
         "--method",
         type=str,
         default=None,
-        help="svl_drl if not given; for comparison "
-        "supervised, loss_correction, co_teaching, mtcl, adele, jcas, rsf_assisted, clcs, each of them alone",
+        help=f"{DEFAULT} if not given; each is that method alone. {methods_as_text()}",
     )
     sub.add_argument("--variant", type=str, default=None, help="extended if not given, corrected or as_printed")
     sub.add_argument("--settings", type=str, default=None, help="JSON file of settings laid over the preset")
@@ -372,7 +372,7 @@ def _define_settings(sub: ArgumentParser) -> None:
     """Print all settings of a preset in a variant, as JSON."""
     sub.add_argument("--preset", type=str, default="general")
     sub.add_argument("--variant", type=str, default="extended")
-    sub.add_argument("--method", type=str, default="svl_drl", help="as of train: what counts in its trainings")
+    sub.add_argument("--method", type=str, default=DEFAULT, help="as of train: what counts in its trainings")
 
 
 def _settings(values: dict[str, Any], control: JobControl) -> int:

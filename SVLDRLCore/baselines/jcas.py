@@ -31,7 +31,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from SVLDRLCore.baselines.supervised import Supervised
 from SVLDRLCore.config.building import number
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.class_probabilities import (
@@ -42,6 +41,7 @@ from SVLDRLCore.learning.class_probabilities import (
 )
 from SVLDRLCore.learning.method import Companions, MethodInput, StepResult
 from SVLDRLCore.learning.segmentation_loss import probabilities_of
+from SVLDRLCore.learning.segmentation_method import SegmentationMethod
 
 MOST_TOKENS = 12
 """Tokens along an axis at most; there is one for every four voxels."""
@@ -78,7 +78,7 @@ class Transition(nn.Module):
         return F.normalize(identity + (1 - identity) * torch.sigmoid(self.speed * self.weight.float()), p=1, dim=-1)
 
 
-class JCAS(Supervised):
+class JCAS(SegmentationMethod):
     """Joint class-affinity loss correction."""
 
     own_settings = JCASSettings

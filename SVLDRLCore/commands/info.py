@@ -9,6 +9,7 @@ from typing import Any
 from SVLDRLCore.learning.run import resolve_model
 from SVLDRLCore.models.package import load_package
 from SVLDRLCore.models.package_table import settings_of
+from SVLDRLCore.training.registry import DEFAULT, METHODS
 
 
 def info(model: str | os.PathLike[str]) -> dict[str, Any]:
@@ -49,7 +50,8 @@ def format_info(content: Mapping[str, Any]) -> str:
     """The result of `info` as aligned lines for a terminal."""
     spacing = content["spacing_mm"]
     last = content["last_row"]
-    shown = ("method", "variant") if content["method"] in (None, "svl_drl") else ("method",)  # variants are SVL-DRL's
+    listed = METHODS.get(content["method"] or DEFAULT)
+    shown = ("method", "variant") if listed and listed.has_variants else ("method",)
     method = ", ".join(str(content[key]) for key in shown if content[key])
     rows = {
         "Model": content["path"],
