@@ -62,7 +62,7 @@ class JCASSettings:
     """Rate of the matrices relative to the network's."""
 
 
-class Transition(nn.Module):
+class TransitionMatrix(nn.Module):
     """R matrices T (R, K, K), T[i, j] = P(label j | truth i): rows of (I + sigmoid off the diagonal), scaled to 1.
 
     The diagonal is the largest entry of its row for good; it starts at 0.89 (K = 2).
@@ -90,8 +90,8 @@ class JCAS(SegmentationMethod):
         speed = self.settings.matrix_speed
         self.network: Companions = Companions(
             given.network,
-            class_transition=Transition(problems, classes, speed),
-            affinity_transition=Transition(problems, 2, speed),
+            class_transition=TransitionMatrix(problems, classes, speed),
+            affinity_transition=TransitionMatrix(problems, 2, speed),
         )
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:

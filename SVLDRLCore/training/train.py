@@ -23,14 +23,6 @@ from SVLDRLCore.files.label_tables import IGNORE
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.checkpoints import FolderLock
 from SVLDRLCore.learning.device import choose_device
-from SVLDRLCore.learning.run import (
-    RunFolder,
-    RunInput,
-    read_run,
-    require_free,
-    resolve_model,
-    write_run,
-)
 from SVLDRLCore.learning.run_binding import (
     Bound,
     bound_content,
@@ -39,6 +31,14 @@ from SVLDRLCore.learning.run_binding import (
     require_same,
     require_same_names,
     resumed_config,
+)
+from SVLDRLCore.learning.run_folder import (
+    RunFolder,
+    RunInput,
+    read_run,
+    require_free,
+    resolve_model,
+    write_run,
 )
 from SVLDRLCore.learning.trainer import require_precision
 from SVLDRLCore.models.card import write_model_card
@@ -49,7 +49,9 @@ from SVLDRLCore.models.trained_model import (
     package_config,
     package_tensors,
 )
-from SVLDRLCore.training.data import (
+from SVLDRLCore.training.registry import DEFAULT, card_words, load_method_config
+from SVLDRLCore.training.run import RunResult, run_training, start_from
+from SVLDRLCore.training.training_data import (
     TrainingData,
     clean_cases,
     leaving_nothing_where_refused,
@@ -57,8 +59,6 @@ from SVLDRLCore.training.data import (
     require_trusted,
     structures_of_list,
 )
-from SVLDRLCore.training.registry import DEFAULT, card_words, load_method_config
-from SVLDRLCore.training.run import RunResult, run_training, start_from
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from SVLDRLCore.label_quality.weights import (
     reliability_rows,
 )
 from SVLDRLCore.learning.method_words import MethodWords
-from SVLDRLCore.learning.run import RunInput
+from SVLDRLCore.learning.run_folder import RunInput
 from SVLDRLCore.masks.borders import shift_border
 from SVLDRLCore.masks.structures import structures_of
 from SVLDRLCore.models.card import write_model_card

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from SVLDRLCore.commands.info import format_info, info
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.jobs.info import format_info, info
 from SVLDRLCore.models import package as model_package
 from SVLDRLCore.models.card import write_model_card
 from SVLDRLCore.models.package import load_package, save_package, zip_package

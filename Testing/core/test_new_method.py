@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from SVLDRLCore.benchmarking.settings import read_settings
+from SVLDRLCore.benchmarking.benchmark_settings import read_settings
 from SVLDRLCore.cli import main
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.learning.method_words import MethodWords
