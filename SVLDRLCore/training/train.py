@@ -46,6 +46,7 @@ from SVLDRLCore.models.package import save_package
 from SVLDRLCore.models.trained_model import (
     build_networks,
     load_model,
+    package_calibration,
     package_config,
     package_tensors,
 )
@@ -253,6 +254,7 @@ def _write_models(given: RunInput, result: RunResult, labels: dict[int, str], fo
         result.warnings,
     )
     extra = {"stage_seconds.json": json.dumps(result.stage_seconds).encode(), **_reliability_files(result)}
+    extra |= package_calibration(result.mask_network, given.structures)
     for path, weights in ((folder.best_model, result.best_network), (folder.model, result.network)):
         save_package(
             path,
