@@ -20,7 +20,7 @@ from SVLDRLCore.config.building import (
     merge,
     number,
 )
-from SVLDRLCore.config.versions import migrated_settings
+from SVLDRLCore.config.versions import migrated_settings, renamed_settings
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.strict_json import read_json_object
 
@@ -75,8 +75,11 @@ class NetworkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AgentConfig:
-    """vA3C on image intensities (SVL-DRL section 3.3)."""
+    """Agents on image intensities (SVL-DRL section 3.3): `as_printed` and `corrected`."""
 
+    enabled: bool = True
+    """Whether agents act on the image, with a value and a policy decoder on the segmentation network. `extended`: no;
+    there agents act on the mask (`mask_agents`)."""
     rollout_steps: int = number(2, 1, 50)
     """K (not stated in the paper; PixelRL uses 5)."""
     gamma: float = number(0.95, 0, 1)
@@ -127,11 +130,6 @@ class AgentConfig:
     """lambda of eq. 4."""
     segmentation_state: Literal["last", "both", "first"] = "both"
     """State of the segmentation loss: x^K (printed), half x^0 (what inference sees) and half x^K, or x^0 alone."""
-    beside: bool = False
-    """The agents learn beside the segmentation, whose loss keeps its full weight (printed: 1 - alpha - beta) and whose
-    gradient is clipped apart. With `detach_agents` and x^0 alone they then leave it as it is, to the bit."""
-    episode_share: float = number(1.0, 0, 1)
-    """Share of the steps after the warm-up on which the agents act; the others learn to segment alone."""
 
     @property
     def learns_policy(self) -> bool:
@@ -160,7 +158,11 @@ class OptimiserConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """The three stages as shares of all steps; 0 leaves a stage out (ablations WS, TS, WAT, FRL)."""
+    """Stages as shares of `train.steps`; 0 leaves a stage out (ablations WS, TS, WAT, FRL).
+
+    Of `as_printed` and `corrected`, whose agents act on the image; of a compared method `warm_up` alone counts.
+    `extended` has its own lengths: `train.steps`, `mask_agents.transition_steps`, `mask_agents.full_rl_steps`.
+    """
 
     warm_up: float = number(0.35, 0, 1)
     transition: float = number(0.1, 0, 1)
@@ -176,8 +178,10 @@ class ReliabilityConfig:
     """Border biases closer than this cannot be told apart; scaled by spacing / 2 mm below 2 mm."""
     floor: float = number(0.02, 0, 1)
     """Smallest share of its turns that a case keeps: none is dropped."""
+    first_review: float = number(0.35, 0, 1)
+    """Share of `train.steps` after which the network first judges the labels."""
     second_review: float = number(0.6, 0, 1)
-    """Share of all steps after which the cases are judged again."""
+    """Share of `train.steps` after which they are judged again."""
     label_agents: Literal["reinforced", "closed_form", "none"] = "reinforced"
     """What four or more trusted cases pay: agents whom every label must convince, too, at every review. The other two
     are controls."""
@@ -198,10 +202,10 @@ class MaskAgentConfig:
     """Agents that edit a mask (`extended`): refinement of rough masks and correction of labels."""
 
     enabled: bool = False
-    opinion_steps: int = number(450, 0, 10**7)
-    """Updates of the trunk's opinion (supervised by the further corrupted labels) before any reward."""
-    reinforcement_steps: int = number(100, 0, 10**7)
-    """Updates by policy gradient."""
+    transition_steps: int = number(450, 0, 10**7)
+    """Length of Transition: updates of the agents' critic and opinion (what the mask should be)."""
+    full_rl_steps: int = number(100, 0, 10**7)
+    """Length of Full RL: updates of their policy by A2C (policy gradient with a critic, synchronous)."""
     rollout_steps: int = number(3, 1, 20)
     """Edits a voxel may make."""
     step_size: float = number(1 / 3, 0.01, 1)
@@ -209,6 +213,10 @@ class MaskAgentConfig:
     change the mask is taken at even odds; 0.4 would stop short (0 -> 0.4 -> keep) up to odds of 6 to 4."""
     gamma: float = number(0.95, 0, 1)
     entropy_bonus: float = number(0.02, 0, 10)
+    component_weight: float = number(0.02, 0, 1e6)
+    """Charge for one more fragment of the mask, in the reward (SVL-DRL eq. 13)."""
+    gradient_weight: float = number(0.05, 0, 1e6)
+    """Charge for a rougher mask: total gradient relative to a ball's surface (SVL-DRL eq. 14)."""
     largest_shift_mm: float = number(6.0, 0, 100)
     """Border shift of the corrupted masks, U(-this, this)."""
     roughness_mm: float = number(4.0, 0, 100)
@@ -231,7 +239,7 @@ class TrainConfig:
     """How long, how many, where."""
 
     steps: int = number(600, 1, 10**8)
-    """Optimiser steps of the three stages together."""
+    """Optimiser steps of the segmentation network: `extended`'s Warm-up, else all stages together."""
     batch_size: int = number(2, 1, 1024)
     """Patches a step (paper: 1; on CPUs two small patches cost no more than one, see `cpu_convolutions`)."""
     steps_per_epoch: int = number(50, 1, 10**6)
@@ -310,7 +318,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "corrected": {"reliability": {"enabled": False}, "mask_agents": {"enabled": False}},
     "extended": {
-        "agents": {"segmentation_state": "first", "beside": True, "episode_share": 0.25},
+        "agents": {"enabled": False},
         "reliability": {"enabled": True},
         "mask_agents": {"enabled": True},
     },
@@ -345,8 +353,8 @@ def load_config(
     text = (resources.files(__package__) / "presets" / f"{preset}.json").read_text("utf-8")
     tree: dict[str, Any] = {"preset": preset, "variant": variant}
     for layer in (json.loads(text), VARIANTS[variant], of_method or {}, overrides or {}):
-        tree = merge(tree, dict(layer))
-    return config_from_dict(tree)
+        tree = merge(tree, renamed_settings(layer))
+    return build(Config, tree)
 
 
 def config_from_dict(tree: dict[str, Any]) -> Config:

@@ -9,7 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 SETTINGS = {"reading": "variant"}
-IN_SECTION = {"reliability": {"second_look": "second_review", "early_look": "early_review"}}
+IN_SECTION = {
+    "reliability": {"second_look": "second_review", "early_look": "early_review"},
+    "mask_agents": {"opinion_steps": "transition_steps", "reinforcement_steps": "full_rl_steps"},
+}
+GONE = {"agents": ("beside", "episode_share")}
+"""How the default of 0.1 trained agents on the image beside the segmentation, which they left as it was."""
 CASES = {"verified": "trusted"}
 LABEL_ROWS = {"fit": "normalised_cross_entropy", "islands": "fragments", "verified": "trusted"}
 
@@ -19,12 +24,27 @@ def renamed(table: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any
     return {names[key] if key in names and names[key] not in table else key: value for key, value in table.items()}
 
 
-def migrated_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of any version (config.json of a model, run.json) with today's names."""
+def renamed_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of any version, whole or a few of them, with today's names."""
     found = renamed(tree, SETTINGS)
     for section, names in IN_SECTION.items():
         if isinstance(found.get(section), Mapping):
             found[section] = renamed(found[section], names)
+    return found
+
+
+def migrated_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a model (config.json) or a run (run.json) of any version, as today's code means them."""
+    found = renamed_settings(tree)
+    for section, names in GONE.items():
+        if isinstance(found.get(section), Mapping):
+            found[section] = {key: value for key, value in found[section].items() if key not in names}
+    agents, reliability, stages = (found.get(name) for name in ("agents", "reliability", "stages"))
+    if isinstance(agents, Mapping) and "enabled" not in agents and found.get("variant") == "extended":
+        found["agents"] = {**agents, "enabled": False}
+    if isinstance(reliability, Mapping) and "first_review" not in reliability and isinstance(stages, Mapping):
+        first = {"first_review": stages["warm_up"]} if "warm_up" in stages else {}  # the stage's end, until 0.1
+        found["reliability"] = {**reliability, **first}
     return found
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import nn
 
 from SVLDRLCore.config.settings import StageConfig
+from SVLDRLCore.config.stage_steps import shared_steps
 
 TRAINED_PARTS = {
     "warm_up": ("encoder", "segmentation_decoder"),
@@ -35,15 +37,15 @@ def plan_stages(steps: int, shares: StageConfig) -> tuple[Stage, ...]:
 
     (Algorithm 1 prints two separate `if`s, by which the full RL stage would run during warm-up.)
     """
-    wanted = [(name, getattr(shares, name)) for name in TRAINED_PARTS if getattr(shares, name) > 0]
+    return stages_of(shared_steps(steps, shares), TRAINED_PARTS)
+
+
+def stages_of(steps: Mapping[str, int], trains: Mapping[str, tuple[str, ...]]) -> tuple[Stage, ...]:
+    """Stages one after the other, by name, of so many steps each."""
     stages: list[Stage] = []
-    total = 0.0
-    for index, (name, share) in enumerate(wanted):
-        total += share
+    for name, count in steps.items():
         first = stages[-1].last if stages else 0
-        last = steps if index == len(wanted) - 1 else min(steps, round(total * steps))
-        if last > first:
-            stages.append(Stage(name, first, last, TRAINED_PARTS[name]))
+        stages.append(Stage(name, first, first + count, trains[name]))
     return tuple(stages)
 
 

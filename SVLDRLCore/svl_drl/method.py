@@ -30,7 +30,7 @@ class SVLDRL(Supervised):
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """The stage's loss on one batch."""
         agents = self.config.agents
-        if stage == "warm_up" or not self._agents_act():
+        if stage == "warm_up":
             return super().training_step(batch, stage, progress)
         episode = image_episode(
             self.network,
@@ -44,14 +44,13 @@ class SVLDRL(Supervised):
         )
         segmentation = self._segmentation_of(episode, batch).mean()
         logged = {"segmentation_loss": float(segmentation.detach()), **describe(episode)}
-        apart = ("value_decoder", "policy_decoder") if agents.beside else ()
         if not agents.learns_policy:
             return StepResult(segmentation, logged)
         known = batch.known
         value = mean_over_steps([mean_known(value_loss(r, v), known) for r, v in zip(episode.returns, episode.values)])
         logged["value_loss"] = float(value.detach())
         if stage == "transition":
-            return StepResult(transition_loss(segmentation, value, agents), logged, apart)
+            return StepResult(transition_loss(segmentation, value, agents), logged)
         policy = mean_over_steps(
             [
                 mean_known(policy_loss(log_prob, advantage(r, v, agents.standardise_advantages)), known)
@@ -62,11 +61,7 @@ class SVLDRL(Supervised):
             ]
         )
         logged["policy_loss"] = float(policy.detach())
-        return StepResult(full_rl_loss(segmentation, value, policy, agents), logged, apart)
-
-    def _agents_act(self) -> bool:
-        share = self.config.agents.episode_share
-        return share >= 1 or float(torch.rand((), generator=self.generator)) < share
+        return StepResult(full_rl_loss(segmentation, value, policy, agents), logged)
 
     def temperature(self, stage: str, progress: float) -> float:
         """tau: 1 while the policy is untrained, then from start to end over the RL stage."""
