@@ -94,8 +94,7 @@ def mean_over_steps(terms: list[Tensor]) -> Tensor:
 def describe(episode: Episode) -> dict[str, float | list[float]]:
     """What shows whether the policy learns: entropy, actions taken, reward, explained variance of V."""
     with torch.no_grad():
-        rewards = torch.stack([t.reward for t in episode.transitions])
-        actions = torch.stack([t.actions for t in episode.transitions])
+        rewards, actions = torch.stack(episode.rewards), torch.stack(episode.actions)
         counts = torch.bincount(actions.flatten(), minlength=3).double()
         values, returns = torch.stack(episode.values), torch.stack(episode.returns)
         return {
