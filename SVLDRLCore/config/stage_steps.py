@@ -23,9 +23,14 @@ def stage_steps(config: Config | Mapping[str, Any]) -> dict[str, int]:
     """
     if not isinstance(config, Config):
         config = config_from_dict(dict(config))
-    if config.agents.enabled:
+    if acts_on_image(config):
         return shared_steps(config.train.steps, config.stages)
     return {"warm_up": config.train.steps, **mask_stage_steps(config)}
+
+
+def acts_on_image(config: Config) -> bool:
+    """Whether SVL-DRL's agents act on the image, as the paper's do; in `extended` they act on the mask."""
+    return config.variant != "extended"
 
 
 def mask_stage_steps(config: Config) -> dict[str, int]:

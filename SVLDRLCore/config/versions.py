@@ -41,9 +41,7 @@ def migrated_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     for section, names in GONE.items():
         if isinstance(found.get(section), Mapping):
             found[section] = {key: value for key, value in found[section].items() if key not in names}
-    agents, reliability, stages = (found.get(name) for name in ("agents", "reliability", "stages"))
-    if isinstance(agents, Mapping) and "enabled" not in agents and found.get("variant") == "extended":
-        found["agents"] = {**agents, "enabled": False}
+    reliability, stages = found.get("reliability"), found.get("stages")
     if isinstance(reliability, Mapping) and "first_review" not in reliability and isinstance(stages, Mapping):
         first = {"first_review": stages["warm_up"]} if "warm_up" in stages else {}  # the stage's end, until 0.1
         found["reliability"] = {**reliability, **first}

@@ -17,7 +17,7 @@ from SVLDRLCore.config.settings import AgentConfig, MaskAgentConfig
 from SVLDRLCore.networks.finite_outputs import finite
 from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork
 from SVLDRLCore.svl_drl import actions as act
-from SVLDRLCore.svl_drl.episode import Episode, Transition
+from SVLDRLCore.svl_drl.episode import Episode
 from SVLDRLCore.svl_drl.returns import discounted_returns
 from SVLDRLCore.svl_drl.rewards import implausibility, reward
 
@@ -51,12 +51,13 @@ def mask_episode(
         next_belief = act.act_on_mask(belief, chosen, config.step_size)
         next_burden = implausibility(counted(next_belief), pay)
         paid = reward(counted(belief), counted(next_belief), target, pay, burden, next_burden)
-        episode.transitions.append(Transition(belief, chosen, paid, next_belief))
+        episode.actions.append(chosen)
+        episode.rewards.append(paid)
         episode.values.append(value)
         episode.log_probs.append(act.log_prob_of(log_probs, chosen))
         episode.entropies.append(act.entropy_of(log_probs))
         belief, burden = next_belief, next_burden
-    episode.returns = discounted_returns([t.reward for t in episode.transitions], config.gamma)
+    episode.returns = discounted_returns(episode.rewards, config.gamma)
     return episode
 
 
