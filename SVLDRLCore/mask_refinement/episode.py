@@ -1,9 +1,9 @@
 """Agents that edit a mask: the same actions, returns and losses on another state.
 
 State: image, current belief z in [0, 1] that a voxel belongs to the structure, the mask it started from, the
-model's prediction. Actions: keep, enhance (z + step), weaken (z - step), as eq. 10 on the belief. Reward (eq. 11 to 14):
-the fall of the voxel's squared error against the given label, the volume's Delta Dice, and minus the rise of the
-belief's implausibility (fragments and roughness).
+model's prediction. Actions: keep, enhance (z + step), weaken (z - step), as SVL-DRL eq. 10 on the belief. Reward
+(eq. 11 to 14): the fall of the voxel's squared error against the given label, the volume's Delta Dice, and minus the
+rise of the belief's implausibility (fragments and roughness).
 """
 
 from __future__ import annotations

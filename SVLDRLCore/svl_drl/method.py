@@ -43,7 +43,7 @@ class SVLDRL(SegmentationMethod):
     """Warm-up (eq. 1) -> Transition (eq. 4) -> Full RL (eq. 7)."""
 
     over_the_variant: ClassVar[Mapping[str, Any]] = {}  # the variants are its own
-    acts_on_image = True
+    acts_on_image: ClassVar[bool] = True
 
     def plan(self) -> Plan:
         """The three stages of `stages`; labels are first judged at the end of the warm-up."""
