@@ -20,7 +20,7 @@ from SVLDRLCore.config.building import (
     merge,
     number,
 )
-from SVLDRLCore.config.versions import migrated_settings
+from SVLDRLCore.config.versions import migrated_settings, renamed_settings
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.strict_json import read_json_object
 
@@ -75,7 +75,10 @@ class NetworkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AgentConfig:
-    """vA3C on image intensities (SVL-DRL section 3.3)."""
+    """Voxel agents on image intensities (SVL-DRL section 3.3): the paper's vA3C, run synchronously, which is A2C.
+
+    They act in `as_printed` and `corrected`; in `extended` agents act on the mask (`mask_agents`).
+    """
 
     rollout_steps: int = number(2, 1, 50)
     """K (not stated in the paper; PixelRL uses 5)."""
@@ -87,10 +90,12 @@ class AgentConfig:
     """epsilon ~ U(0, 1) drawn for each voxel (printed) or for each volume and step."""
     bound_to_image: bool = True
     """Keep the state within +- action_strength of the image that the episode started from."""
+    temperature_transition: float = number(1.0, 0, 100)
+    """Policy temperature tau in the Transition (Algorithm 1, line 9; its value is not printed)."""
     temperature_start: float = number(1.0, 0, 100)
-    """Policy temperature tau when the RL stage begins."""
+    """tau when the RL stage begins."""
     temperature_end: float = number(0.3, 0, 100)
-    """tau when it ends; 0 means argmax (Algorithm 1, line 19)."""
+    """tau when it ends; 0 means argmax (Algorithm 1, line 19), and log pi at 1 (see `svl_drl.actions.log_policy`)."""
     entropy_bonus: float = number(0.01, 0, 10)
     """Weight of the policy's entropy in its loss."""
     reward: Literal["scalar", "voxel"] = "voxel"
@@ -127,11 +132,6 @@ class AgentConfig:
     """lambda of eq. 4."""
     segmentation_state: Literal["last", "both", "first"] = "both"
     """State of the segmentation loss: x^K (printed), half x^0 (what inference sees) and half x^K, or x^0 alone."""
-    beside: bool = False
-    """The agents learn beside the segmentation, whose loss keeps its full weight (printed: 1 - alpha - beta) and whose
-    gradient is clipped apart. With `detach_agents` and x^0 alone they then leave it as it is, to the bit."""
-    episode_share: float = number(1.0, 0, 1)
-    """Share of the steps after the warm-up on which the agents act; the others learn to segment alone."""
 
     @property
     def learns_policy(self) -> bool:
@@ -160,11 +160,18 @@ class OptimiserConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """The three stages as shares of all steps; 0 leaves a stage out (ablations WS, TS, WAT, FRL)."""
+    """Stages as shares of `train.steps`; 0 leaves a stage out (ablations WS, TS, WAT, FRL).
+
+    Of `as_printed` and `corrected`, whose agents act on the image; of a compared method `warm_up` alone counts.
+    `extended` has its own lengths: `train.steps`, `mask_agents.transition_steps`, `mask_agents.full_rl_steps`.
+    """
 
     warm_up: float = number(0.35, 0, 1)
     transition: float = number(0.1, 0, 1)
     full_rl: float = number(0.55, 0, 1)
+    overlap: bool = False
+    """Algorithm 1 line by line: its second `if` has the Full RL as `else`, so that this runs in the warm-up, too, and
+    alone at t = t_warm. Section 3.1 says the opposite (in the warm-up the segmentation alone), which is the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +183,10 @@ class ReliabilityConfig:
     """Border biases closer than this cannot be told apart; scaled by spacing / 2 mm below 2 mm."""
     floor: float = number(0.02, 0, 1)
     """Smallest share of its turns that a case keeps: none is dropped."""
+    first_review: float = number(0.35, 0, 1)
+    """Share of `train.steps` after which the network first judges the labels."""
     second_review: float = number(0.6, 0, 1)
-    """Share of all steps after which the cases are judged again."""
+    """Share of `train.steps` after which they are judged again."""
     label_agents: Literal["reinforced", "closed_form", "none"] = "reinforced"
     """What four or more trusted cases pay: agents whom every label must convince, too, at every review. The other two
     are controls."""
@@ -198,10 +207,10 @@ class MaskAgentConfig:
     """Agents that edit a mask (`extended`): refinement of rough masks and correction of labels."""
 
     enabled: bool = False
-    opinion_steps: int = number(450, 0, 10**7)
-    """Updates of the trunk's opinion (supervised by the further corrupted labels) before any reward."""
-    reinforcement_steps: int = number(100, 0, 10**7)
-    """Updates by policy gradient."""
+    transition_steps: int = number(450, 0, 10**7)
+    """Length of Transition: updates of the agents' critic and opinion (what the mask should be)."""
+    full_rl_steps: int = number(100, 0, 10**7)
+    """Length of Full RL: updates of their policy by A2C (policy gradient with a critic, synchronous)."""
     rollout_steps: int = number(3, 1, 20)
     """Edits a voxel may make."""
     step_size: float = number(1 / 3, 0.01, 1)
@@ -209,6 +218,10 @@ class MaskAgentConfig:
     change the mask is taken at even odds; 0.4 would stop short (0 -> 0.4 -> keep) up to odds of 6 to 4."""
     gamma: float = number(0.95, 0, 1)
     entropy_bonus: float = number(0.02, 0, 10)
+    component_weight: float = number(0.02, 0, 1e6)
+    """Charge for one more fragment of the mask, in the reward (SVL-DRL eq. 13)."""
+    gradient_weight: float = number(0.05, 0, 1e6)
+    """Charge for a rougher mask: total gradient relative to a ball's surface (SVL-DRL eq. 14)."""
     largest_shift_mm: float = number(6.0, 0, 100)
     """Border shift of the corrupted masks, U(-this, this)."""
     roughness_mm: float = number(4.0, 0, 100)
@@ -231,7 +244,7 @@ class TrainConfig:
     """How long, how many, where."""
 
     steps: int = number(600, 1, 10**8)
-    """Optimiser steps of the three stages together."""
+    """Optimiser steps of the segmentation network: `extended`'s Warm-up, else all stages together."""
     batch_size: int = number(2, 1, 1024)
     """Patches a step (paper: 1; on CPUs two small patches cost no more than one, see `cpu_convolutions`)."""
     steps_per_epoch: int = number(50, 1, 10**6)
@@ -274,11 +287,13 @@ class Config:
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "as_printed": {
+        "data": {"flip_axes": [], "intensity_jitter": 0.0},
         "network": {"light_heads": False, "detach_agents": False},
         "agents": {
             "rollout_steps": 5,
             "epsilon": "voxel",
             "bound_to_image": False,
+            "temperature_transition": 1.0,
             "temperature_start": 0.0,
             "temperature_end": 0.0,
             "entropy_bonus": 0.0,
@@ -304,18 +319,17 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "ema_decay": 0.0,
             "cross_entropy_weight": 0.0,
         },
-        "train": {"batch_size": 1},
+        "train": {"batch_size": 1, "precision": "float32"},
         "reliability": {"enabled": False},
         "mask_agents": {"enabled": False},
     },
     "corrected": {"reliability": {"enabled": False}, "mask_agents": {"enabled": False}},
     "extended": {
-        "agents": {"segmentation_state": "first", "beside": True, "episode_share": 0.25},
         "reliability": {"enabled": True},
         "mask_agents": {"enabled": True},
     },
 }
-"""A variant is a table of values laid over a preset (see docs/method.md for each row's reason)."""
+"""A variant is a table of values laid over a preset (see docs/paper.md for each row's reason)."""
 
 
 def preset_names() -> list[str]:
@@ -345,8 +359,8 @@ def load_config(
     text = (resources.files(__package__) / "presets" / f"{preset}.json").read_text("utf-8")
     tree: dict[str, Any] = {"preset": preset, "variant": variant}
     for layer in (json.loads(text), VARIANTS[variant], of_method or {}, overrides or {}):
-        tree = merge(tree, dict(layer))
-    return config_from_dict(tree)
+        tree = merge(tree, renamed_settings(layer))
+    return build(Config, tree)
 
 
 def config_from_dict(tree: dict[str, Any]) -> Config:

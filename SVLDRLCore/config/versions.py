@@ -18,7 +18,12 @@ FORMATS: dict[Kind, int] = {"model": 2, "run": 3, "checkpoint": 2}
 not tell what the run's data held, 1 and 2 have old names. Of a checkpoint: 1 has old names."""
 
 SETTINGS = {"reading": "variant"}
-IN_SECTION = {"reliability": {"second_look": "second_review", "early_look": "early_review"}}
+IN_SECTION = {
+    "reliability": {"second_look": "second_review", "early_look": "early_review"},
+    "mask_agents": {"opinion_steps": "transition_steps", "reinforcement_steps": "full_rl_steps"},
+}
+GONE = {"agents": ("beside", "episode_share")}
+"""How the default of 0.1 trained agents on the image beside the segmentation, which they left as it was."""
 CASES = {"verified": "trusted"}
 LABEL_ROWS = {"fit": "normalised_cross_entropy", "islands": "fragments", "verified": "trusted"}
 FIRST_METHOD = "svl_drl"
@@ -45,15 +50,30 @@ def migrate(kind: Kind, content: Mapping[str, Any], version: Any) -> dict[str, A
         raise NewerFormatError(f"it has format version {version!r}, this program reads 1 to {newest}")
     if version == newest:
         return dict(content)
-    return {"model": migrated_settings, "run": _run, "checkpoint": _checkpoint}[kind](content, version)
+    if kind == "model":
+        return migrated_settings(content)
+    return _run(content, version) if kind == "run" else _checkpoint(content)
 
 
-def migrated_settings(tree: Mapping[str, Any], version: int = 1) -> dict[str, Any]:
-    """Settings of any version, files of users' too, with today's names."""
+def renamed_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of any version, whole or a few of them, with today's names."""
     found = _renamed(tree, SETTINGS)
     for section, names in IN_SECTION.items():
         if isinstance(found.get(section), Mapping):
             found[section] = _renamed(found[section], names)
+    return found
+
+
+def migrated_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a model (config.json) or a run (run.json) of any version, as today's code means them."""
+    found = renamed_settings(tree)
+    for section, names in GONE.items():
+        if isinstance(found.get(section), Mapping):
+            found[section] = {key: value for key, value in found[section].items() if key not in names}
+    reliability, stages = found.get("reliability"), found.get("stages")
+    if isinstance(reliability, Mapping) and "first_review" not in reliability and isinstance(stages, Mapping):
+        first = {"first_review": stages["warm_up"]} if "warm_up" in stages else {}  # the stage's end, until 0.1
+        found["reliability"] = {**reliability, **first}
     return found
 
 
@@ -68,7 +88,7 @@ def _run(content: Mapping[str, Any], version: int) -> dict[str, Any]:
     return found
 
 
-def _checkpoint(state: Mapping[str, Any], version: int) -> dict[str, Any]:
+def _checkpoint(state: Mapping[str, Any]) -> dict[str, Any]:
     """The state of a training: what it is bound to, and the label weights of its reviews."""
     found = dict(state)
     run = found.get("run")

@@ -32,7 +32,7 @@ class TrainedModel:
     """Everything that prediction and refinement need.
 
     Attributes:
-        network: encoder and segmentation decoder predict; value and policy ride along.
+        network: encoder and segmentation decoder predict; agents on the image ride along where it has them.
         mask_network: the mask agents, or None.
         channels: image channels M.
         labels: label value -> {"name", "color", ...} as in labels.json.
@@ -49,9 +49,11 @@ class TrainedModel:
     name: str = "the model"
 
 
-def build_networks(config: Config, channels: int, structures: Structures) -> ActorCriticUNETR:
-    """The untrained network of a config."""
-    return ActorCriticUNETR(config.network, channels, structures.channels)
+def build_networks(
+    config: Config, channels: int, structures: Structures, image_agents: bool = False
+) -> ActorCriticUNETR:
+    """The untrained network of a config; with `image_agents` it has their value and policy decoders."""
+    return ActorCriticUNETR(config.network, channels, structures.channels, image_agents)
 
 
 def build_mask_network(config: Config, channels: int, structures: Structures) -> MaskAgentNetwork:
@@ -118,7 +120,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
         header = {prefix + CALIBRATIONS: Entry("F32", (len(structures.names), CALIBRATION_VALUES)), **header}
     _require_fit(config, channels, structures, header, path)
     tensors = package.tensors()
-    network = build_networks(config, channels, structures)
+    network = build_networks(config, channels, structures, _has_image_agents(header))
     network.load_state_dict(_named(tensors, "network."))
     mask_network = None
     if mask_weights := _named(tensors, prefix):
@@ -151,7 +153,7 @@ def _require_fit(
     Built without memory first: a small file may describe a network of many gigabytes.
     """
     with WithoutWeights():
-        parts = {"network.": build_networks(config, channels, structures)}
+        parts = {"network.": build_networks(config, channels, structures, _has_image_agents(header))}
         if _named(header, "mask_agents."):
             parts["mask_agents."] = build_mask_network(config, channels, structures)
     unknown = [name for name in header if not name.startswith(tuple(parts))]
@@ -160,6 +162,11 @@ def _require_fit(
         differs = differs or difference(network, _named(header, prefix))
     if differs:
         raise InputError(str(path), f"its weights do not fit its config.json ({differs})", SOUND)
+
+
+def _has_image_agents(header: Mapping[str, Entry]) -> bool:
+    """True of `as_printed` and `corrected`, and of every model that version 0.1 wrote."""
+    return any(name.startswith("network.value_decoder.") for name in header)
 
 
 def _named(table: Mapping[str, Any], prefix: str) -> dict[str, Any]:

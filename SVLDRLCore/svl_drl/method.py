@@ -36,7 +36,6 @@ HANDLING = (
 VARIANT_NAMES = {
     "as_printed": "the method exactly as printed in the paper",
     "corrected": "the paper's method with its inconsistencies put right",
-    "extended": "the corrected method",
 }
 
 
@@ -44,6 +43,7 @@ class SVLDRL(SegmentationMethod):
     """Warm-up (eq. 1) -> Transition (eq. 4) -> Full RL (eq. 7)."""
 
     over_the_variant: ClassVar[Mapping[str, Any]] = {}  # the variants are its own
+    acts_on_image: ClassVar[bool] = True
 
     def plan(self) -> Plan:
         """The three stages of `stages`; labels are first judged at the end of the warm-up."""
@@ -52,10 +52,21 @@ class SVLDRL(SegmentationMethod):
         return Plan(stages, stages[0].last if warms_up else 0)
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
-        """The stage's loss on one batch."""
+        """The stage's loss on one batch.
+
+        With `stages.overlap` a step of the warm-up descends the sum of eq. 1 and eq. 7 (Algorithm 1 prints one update
+        after the other; of the learning rate's size both gradients are the same).
+        """
+        if stage == "warm_up":
+            alone = super().training_step(batch, stage, progress)
+            if not self.config.stages.overlap:
+                return alone
+            beside = self._step_with_agents(batch, "full_rl", 0.0)
+            return StepResult(alone.loss + beside.loss, {**beside.logged, **alone.logged})
+        return self._step_with_agents(batch, stage, progress)
+
+    def _step_with_agents(self, batch: Batch, stage: str, progress: float) -> StepResult:
         agents = self.config.agents
-        if stage == "warm_up" or not self._agents_act():
-            return super().training_step(batch, stage, progress)
         episode = image_episode(
             self.network,
             batch.image,
@@ -68,14 +79,13 @@ class SVLDRL(SegmentationMethod):
         )
         segmentation = self._segmentation_of(episode, batch).mean()
         logged = {"segmentation_loss": float(segmentation.detach()), **describe(episode)}
-        apart = ("value_decoder", "policy_decoder") if agents.beside else ()
         if not agents.learns_policy:
             return StepResult(segmentation, logged)
         known = batch.known
         value = mean_over_steps([mean_known(value_loss(r, v), known) for r, v in zip(episode.returns, episode.values)])
         logged["value_loss"] = float(value.detach())
         if stage == "transition":
-            return StepResult(transition_loss(segmentation, value, agents), logged, apart)
+            return StepResult(transition_loss(segmentation, value, agents), logged)
         policy = mean_over_steps(
             [
                 mean_known(policy_loss(log_prob, advantage(r, v, agents.standardise_advantages)), known)
@@ -86,17 +96,13 @@ class SVLDRL(SegmentationMethod):
             ]
         )
         logged["policy_loss"] = float(policy.detach())
-        return StepResult(full_rl_loss(segmentation, value, policy, agents), logged, apart)
-
-    def _agents_act(self) -> bool:
-        share = self.config.agents.episode_share
-        return share >= 1 or float(torch.rand((), generator=self.generator)) < share
+        return StepResult(full_rl_loss(segmentation, value, policy, agents), logged)
 
     def temperature(self, stage: str, progress: float) -> float:
-        """tau: 1 while the policy is untrained, then from start to end over the RL stage."""
-        if stage == "transition":
-            return 1.0
+        """tau: one value while the policy is untrained, then from start to end over the RL stage."""
         agents = self.config.agents
+        if stage == "transition":
+            return agents.temperature_transition
         return agents.temperature_start + (agents.temperature_end - agents.temperature_start) * progress
 
     def warnings(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -133,8 +139,7 @@ def mean_over_steps(terms: list[Tensor]) -> Tensor:
 def describe(episode: Episode) -> dict[str, float | list[float]]:
     """What shows whether the policy learns: entropy, actions taken, reward, explained variance of V."""
     with torch.no_grad():
-        rewards = torch.stack([t.reward for t in episode.transitions])
-        actions = torch.stack([t.actions for t in episode.transitions])
+        rewards, actions = torch.stack(episode.rewards), torch.stack(episode.actions)
         counts = torch.bincount(actions.flatten(), minlength=3).double()
         values, returns = torch.stack(episode.values), torch.stack(episode.returns)
         return {
