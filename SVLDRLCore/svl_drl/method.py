@@ -52,10 +52,23 @@ class SVLDRL(SegmentationMethod):
         return Plan(stages, stages[0].last if warms_up else 0)
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
-        """The stage's loss on one batch."""
-        agents = self.config.agents
-        if stage == "warm_up" or not self._agents_act():
+        """The stage's loss on one batch.
+
+        With `stages.overlap` a step of the warm-up descends the sum of eq. 1 and eq. 7 (Algorithm 1 prints one update
+        after the other; of the learning rate's size both gradients are the same).
+        """
+        if stage == "warm_up":
+            alone = super().training_step(batch, stage, progress)
+            if not self.config.stages.overlap:
+                return alone
+            beside = self._step_with_agents(batch, "full_rl", 0.0)
+            return StepResult(alone.loss + beside.loss, {**beside.logged, **alone.logged}, beside.apart)
+        if not self._agents_act():
             return super().training_step(batch, stage, progress)
+        return self._step_with_agents(batch, stage, progress)
+
+    def _step_with_agents(self, batch: Batch, stage: str, progress: float) -> StepResult:
+        agents = self.config.agents
         episode = image_episode(
             self.network,
             batch.image,
@@ -93,10 +106,10 @@ class SVLDRL(SegmentationMethod):
         return share >= 1 or float(torch.rand((), generator=self.generator)) < share
 
     def temperature(self, stage: str, progress: float) -> float:
-        """tau: 1 while the policy is untrained, then from start to end over the RL stage."""
-        if stage == "transition":
-            return 1.0
+        """tau: one value while the policy is untrained, then from start to end over the RL stage."""
         agents = self.config.agents
+        if stage == "transition":
+            return agents.temperature_transition
         return agents.temperature_start + (agents.temperature_end - agents.temperature_start) * progress
 
     def warnings(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -133,8 +146,7 @@ def mean_over_steps(terms: list[Tensor]) -> Tensor:
 def describe(episode: Episode) -> dict[str, float | list[float]]:
     """What shows whether the policy learns: entropy, actions taken, reward, explained variance of V."""
     with torch.no_grad():
-        rewards = torch.stack([t.reward for t in episode.transitions])
-        actions = torch.stack([t.actions for t in episode.transitions])
+        rewards, actions = torch.stack(episode.rewards), torch.stack(episode.actions)
         counts = torch.bincount(actions.flatten(), minlength=3).double()
         values, returns = torch.stack(episode.values), torch.stack(episode.returns)
         return {
