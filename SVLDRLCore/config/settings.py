@@ -339,7 +339,7 @@ def load_config(
 ) -> Config:
     """A preset in a variant, with overrides such as {"train": {"steps": 100}} laid over both.
 
-    This is SVL-DRL's; for another method see `methods.registry.load_method_config`, which tells what it lays over the
+    This is SVL-DRL's; for another method see `training.registry.load_method_config`, which tells what it lays over the
     variant (`of_method`).
 
     Raises:

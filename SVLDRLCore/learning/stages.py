@@ -31,6 +31,14 @@ class Stage:
         return (step - self.first) / max(1, self.last - self.first)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A method's stages, and the step before which the labels are first judged."""
+
+    stages: tuple[Stage, ...]
+    first_review: int
+
+
 def plan_stages(steps: int, shares: StageConfig) -> tuple[Stage, ...]:
     """Half-open stages of a run; a share of 0 leaves a stage out, the last one takes what rounding leaves.
 
