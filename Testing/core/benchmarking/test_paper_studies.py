@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from SVLDRLCore.benchmarking.benchmark_settings import (
+    BenchmarkSettings,
+    read_settings,
+    row_overrides,
+    warm_up_overrides,
+)
 from SVLDRLCore.benchmarking.plan import plan_jobs, steps_of
-from SVLDRLCore.benchmarking.settings import BenchmarkSettings, read_settings, row_overrides, warm_up_overrides
 from SVLDRLCore.config.settings import Config
 from SVLDRLCore.training.registry import METHODS, load_method_config
 
