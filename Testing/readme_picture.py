@@ -97,7 +97,7 @@ def _rgb(colour: str) -> tuple[float, float, float]:
 
 
 def dice(prediction: Path, truth: Path) -> dict[str, float]:
-    return {row["structure"]: round(row["dice"], 3) for row in evaluate(prediction, truth).rows}
+    return {row.structure: round(row.metrics.dice, 3) for row in evaluate(prediction, truth).rows}
 
 
 def draw(hu: np.ndarray, masks: list[np.ndarray], path: Path) -> None:
