@@ -13,13 +13,24 @@ import importlib
 from typing import Any
 
 __version__ = "0.2.0"
-_COMMANDS = ("audit", "benchmark", "check", "corrupt", "demo", "evaluate", "info", "phantom", "refine", "train")
-__all__ = ["InputError", "__version__", *_COMMANDS]
+_ROOMS = {
+    "audit": "commands",
+    "benchmark": "benchmarking",
+    "check": "commands",
+    "corrupt": "benchmarking",
+    "demo": "commands",
+    "evaluate": "commands",
+    "info": "commands",
+    "phantom": "commands",
+    "refine": "commands",
+    "train": "training",
+}
+__all__ = ["InputError", "__version__", *_ROOMS]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _COMMANDS:
-        return getattr(importlib.import_module(f"{__name__}.commands.{name}"), name)
+    if name in _ROOMS:
+        return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}.{name}"), name)
     if name == "InputError":
         return importlib.import_module(f"{__name__}.errors").InputError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,13 +11,28 @@ from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 
-from .config import Config, config_to_dict, preset_names, read_overrides
-from .config_building import lay_override
-from .errors import Cancelled, InputError, in_plain_words, memory_error
-from .events import Listener, stdout_listener
-from .job_control import JobControl, cancel_on_signals, listen_to_stdin
-from .progress_bar import ProgressBar
-from .standard_streams import fill_closed_streams, flush_or_silence, say, speak_utf8
+from SVLDRLCore.config.building import lay_override
+from SVLDRLCore.config.settings import (
+    Config,
+    config_to_dict,
+    preset_names,
+    read_overrides,
+)
+from SVLDRLCore.errors import (
+    Cancelled,
+    InputError,
+    in_plain_words,
+    memory_error,
+)
+from SVLDRLCore.events import Listener, stdout_listener
+from SVLDRLCore.job_control import JobControl, cancel_on_signals, listen_to_stdin
+from SVLDRLCore.progress_bar import ProgressBar
+from SVLDRLCore.standard_streams import (
+    fill_closed_streams,
+    flush_or_silence,
+    say,
+    speak_utf8,
+)
 
 EXIT_INPUT_ERROR, EXIT_CANCELLED = 2, 130
 
@@ -118,13 +133,13 @@ def _define_train(sub: ArgumentParser) -> None:
         help="svl_drl if not given; for comparison "
         "supervised, loss_correction, co_teaching, mtcl, adele, jcas, rsf_assisted, clcs, each of them alone",
     )
-    sub.add_argument("--reading", type=str, default=None, help="extended if not given, corrected or as_printed")
+    sub.add_argument("--variant", type=str, default=None, help="extended if not given, corrected or as_printed")
     sub.add_argument("--settings", type=str, default=None, help="JSON file of settings laid over the preset")
     sub.add_argument(
         "--set", type=str, nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="e.g. train.steps=1000"
     )
     sub.add_argument(
-        "--verified", type=str, nargs="+", action="extend", default=[], help="cases whose labels can be trusted"
+        "--trusted", type=str, nargs="+", action="extend", default=[], help="cases whose labels can be trusted"
     )
     sub.add_argument(
         "--clean-list", type=str, default=None, help="datalist whose validation cases choose the best model"
@@ -136,14 +151,14 @@ def _define_train(sub: ArgumentParser) -> None:
 
 
 def _train(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.train import train
+    from SVLDRLCore.training.train import train
 
     listeners = _listeners(values, control)
     settings = values.pop("settings")
     overrides = read_overrides(settings) if settings else {}
     for text in values.pop("set"):
         lay_override(overrides, text)
-    values["verified"] = values["verified"] or None  # not given: on resuming, as it was
+    values["trusted"] = values["trusted"] or None  # not given: on resuming, as it was
     model = train(**values, overrides=overrides, listeners=listeners, control=control)
     _say(f"Model: {model}", listeners)
     return 0
@@ -179,9 +194,9 @@ def _define_refine(sub: ArgumentParser) -> None:
 
 
 def _refine(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.refine import refine
-    from .commands.segment_matching import read_mapping
-    from .evaluation.tables import text_table
+    from SVLDRLCore.commands.refine import refine
+    from SVLDRLCore.evaluation.tables import text_table
+    from SVLDRLCore.mask_refinement.segments import read_mapping
 
     listeners = _listeners(values, control)
     values["image"] = values["image"] if os.path.exists(values["image"]) else values["image"].split(",")
@@ -205,7 +220,7 @@ def _define_evaluate(sub: ArgumentParser) -> None:
 
 
 def _evaluate(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.evaluate import evaluate
+    from SVLDRLCore.commands.evaluate import evaluate
 
     listeners = _listeners(values, control)
     _say(evaluate(**values, listeners=listeners, control=control).text, listeners)
@@ -224,8 +239,8 @@ def _define_audit(sub: ArgumentParser) -> None:
 
 
 def _audit(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.audit import audit
-    from .evaluation.tables import text_table
+    from SVLDRLCore.commands.audit import audit
+    from SVLDRLCore.evaluation.tables import text_table
 
     listeners = _listeners(values, control)
     done = audit(**values, listeners=listeners, control=control)
@@ -254,7 +269,7 @@ def _define_benchmark(sub: ArgumentParser) -> None:
 
 
 def _benchmark(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.benchmark import benchmark, failed_jobs
+    from SVLDRLCore.benchmarking.benchmark import benchmark, failed_jobs
 
     listeners = _listeners(values, control)
     report = benchmark(values.pop("settings"), **values, listeners=listeners, control=control)
@@ -274,7 +289,7 @@ def _define_phantom(sub: ArgumentParser) -> None:
 
 
 def _phantom(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.phantom import phantom
+    from SVLDRLCore.commands.phantom import phantom
 
     listeners = _listeners(values, control)
     made = phantom(**values, listeners=listeners, control=control)
@@ -304,7 +319,7 @@ def _define_corrupt(sub: ArgumentParser) -> None:
 
 
 def _corrupt(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.corrupt import corrupt
+    from SVLDRLCore.benchmarking.corrupt import corrupt
 
     listeners = _listeners(values, control)
     _say(f"Written: {corrupt(**values, listeners=listeners, control=control)}", listeners)
@@ -318,7 +333,7 @@ def _define_check(sub: ArgumentParser) -> None:
 
 
 def _check(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.check import check, format_problems
+    from SVLDRLCore.commands.check import check, format_problems
 
     listeners = _listeners(values, control)
     problems = check(**values, listeners=listeners, control=control)
@@ -332,7 +347,7 @@ def _define_info(sub: ArgumentParser) -> None:
 
 
 def _info(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.info import format_info, info
+    from SVLDRLCore.commands.info import format_info, info
 
     say(format_info(info(**values)))
     return 0
@@ -346,7 +361,7 @@ def _define_demo(sub: ArgumentParser) -> None:
 
 
 def _demo(values: dict[str, Any], control: JobControl) -> int:
-    from .commands.demo import demo
+    from SVLDRLCore.commands.demo import demo
 
     listeners = _listeners(values, control)
     say(demo(**values, listeners=listeners, control=control))
@@ -354,16 +369,16 @@ def _demo(values: dict[str, Any], control: JobControl) -> int:
 
 
 def _define_settings(sub: ArgumentParser) -> None:
-    """Print all settings of a preset in a reading, as JSON."""
+    """Print all settings of a preset in a variant, as JSON."""
     sub.add_argument("--preset", type=str, default="general")
-    sub.add_argument("--reading", type=str, default="extended")
+    sub.add_argument("--variant", type=str, default="extended")
     sub.add_argument("--method", type=str, default="svl_drl", help="as of train: what counts in its trainings")
 
 
 def _settings(values: dict[str, Any], control: JobControl) -> int:
     import json
 
-    from .methods.registry import load_method_config
+    from SVLDRLCore.training.registry import load_method_config
 
     config: Config = load_method_config(**values)
     say(json.dumps(config_to_dict(config), indent=2))

@@ -19,7 +19,12 @@ from types import TracebackType
 from typing import Any
 
 from SVLDRLCore.atomic_files import not_written
-from SVLDRLCore.errors import Cancelled, InputError, in_plain_words, memory_error
+from SVLDRLCore.errors import (
+    Cancelled,
+    InputError,
+    in_plain_words,
+    memory_error,
+)
 from SVLDRLCore.standard_streams import silence
 
 EVENTS = frozenset({"started", "stage", "progress", "metrics", "message", "warning", "failed", "cancelled", "finished"})

@@ -9,7 +9,12 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from SVLDRLCore.errors import InputError, in_plain_words, reason_of, remedy_of
+from SVLDRLCore.errors import (
+    InputError,
+    in_plain_words,
+    reason_of,
+    remedy_of,
+)
 
 Name = str | os.PathLike[str]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from SVLDRLCore.data.noise import smooth_field
+from SVLDRLCore.masks.borders import smooth_field
 
 SIZE_DHW = (22, 172, 232)
 SPACING_DHW = (3.0, 1.5, 1.5)

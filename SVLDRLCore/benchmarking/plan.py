@@ -9,8 +9,15 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from ..methods.registry import load_method_config
-from .settings import CLEAN, BenchmarkSettings, Row, row_overrides, slug, warm_up_overrides
+from SVLDRLCore.benchmarking.settings import (
+    CLEAN,
+    BenchmarkSettings,
+    Row,
+    row_overrides,
+    slug,
+    warm_up_overrides,
+)
+from SVLDRLCore.training.registry import load_method_config
 
 Kind = Literal["corrupt", "warm_up", "train"]
 Budget = Literal["steps", "time"]
@@ -157,17 +164,17 @@ def recipe(settings: BenchmarkSettings, job: Job, data: str) -> dict[str, Any]:
     if job.kind == "train":
         row = settings.rows[job.row]
         about = asdict(row)
-        made["row"] = {key: about[key] for key in ("method", "reading", "verified", "keep_largest")}
+        made["row"] = {key: about[key] for key in ("method", "variant", "trusted", "keep_largest")}
         overrides = row_overrides(settings, row, job.place.seed, steps_of(settings, row))
-        made["settings"] = _resolved(settings, row.method, row.reading, overrides)
+        made["settings"] = _resolved(settings, row.method, row.variant, overrides)
     if job.match is not None:
         made["same time as"] = recipe(settings, reference_job(settings, job), data)
     return json.loads(json.dumps(made))
 
 
-def _resolved(settings: BenchmarkSettings, method: str, reading: str, overrides: dict[str, Any]) -> dict[str, Any]:
+def _resolved(settings: BenchmarkSettings, method: str, variant: str, overrides: dict[str, Any]) -> dict[str, Any]:
     """Every setting's value, so that a later version's other defaults are noticed; of what is turned off, only that."""
-    tree = asdict(load_method_config(method, settings.preset, reading, overrides))
+    tree = asdict(load_method_config(method, settings.preset, variant, overrides))
     told = {name: part for name, part in tree.items() if name not in ("about", "preset")}
     return {
         name: {"enabled": False} if isinstance(part, dict) and part.get("enabled") is False else part

@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..evaluation.plotting import INK, MUTED, figure_file, new_figure, report_style
-from .report_data import STEPS, Condition, Study
-from .statistics import mean_sd, seed_means
+from SVLDRLCore.benchmarking.report_data import STEPS, Condition, Study
+from SVLDRLCore.benchmarking.statistics import mean_sd, seed_means
+from SVLDRLCore.evaluation.plotting import (
+    INK,
+    MUTED,
+    figure_file,
+    new_figure,
+    report_style,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

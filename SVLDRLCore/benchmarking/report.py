@@ -7,15 +7,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from ..evaluation.tables import markdown_table, write_text
-from .plots import box_condition, box_figure, ratio_figure
-from .report_data import STEPS, TIME, Condition, Study, read_study
-from .report_masks import SavedMasks, open_masks
-from .report_numbers import percent
-from .report_panels import STRUCTURE_COLORS, case_panels, shown_row
-from .report_words import compared, config_text, findings, how_to_read, provenance, unknowns
-from .tables import ResultTable, group_tables, label_table, markdown, structure_tables
+from SVLDRLCore.benchmarking.number_format import percent
+from SVLDRLCore.benchmarking.plots import box_condition, box_figure, ratio_figure
+from SVLDRLCore.benchmarking.report_data import (
+    STEPS,
+    TIME,
+    Condition,
+    Study,
+    read_study,
+)
+from SVLDRLCore.benchmarking.report_masks import SavedMasks, open_masks
+from SVLDRLCore.benchmarking.report_panels import STRUCTURE_COLORS, case_panels, shown_row
+from SVLDRLCore.benchmarking.report_words import (
+    compared,
+    config_text,
+    findings,
+    how_to_read,
+    provenance,
+    unknowns,
+)
+from SVLDRLCore.benchmarking.tables import (
+    ResultTable,
+    group_tables,
+    label_table,
+    markdown,
+    structure_tables,
+)
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.evaluation.tables import markdown_table, write_text
 
 REPORT, TABLES = "report.html", "tables.md"
 

@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from .results import ResultRow, read_results
-from .settings import BenchmarkSettings, Row, settings_from_dict
-from .statistics import Values, mean_sd
+from SVLDRLCore.benchmarking.results import ResultRow, read_results
+from SVLDRLCore.benchmarking.settings import BenchmarkSettings, Row, settings_from_dict
+from SVLDRLCore.benchmarking.statistics import Values, mean_sd
+from SVLDRLCore.errors import InputError
 
 STEPS, TIME = "steps", "time"
 METRICS = ("dice", "iou", "hd95_mm", "asd_mm")

@@ -9,11 +9,11 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
-from .plan import plan_runs
-from .report_data import Condition
-from .results import unpack_masks
-from .settings import BenchmarkSettings
+from SVLDRLCore.benchmarking.plan import plan_runs
+from SVLDRLCore.benchmarking.report_data import Condition
+from SVLDRLCore.benchmarking.results import unpack_masks
+from SVLDRLCore.benchmarking.settings import BenchmarkSettings
+from SVLDRLCore.errors import InputError
 
 _REFERENCE = "reference.npz"
 

@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.plotting import INK, MUTED, figure_file, new_figure, report_style
-from .plots import ORANGE, SKY
-from .report_data import Condition, Study
-from .report_masks import ReferenceCase, SavedMasks
-from .statistics import mean_sd
+from SVLDRLCore.benchmarking.plots import ORANGE, SKY
+from SVLDRLCore.benchmarking.report_data import Condition, Study
+from SVLDRLCore.benchmarking.report_masks import ReferenceCase, SavedMasks
+from SVLDRLCore.benchmarking.statistics import mean_sd
+from SVLDRLCore.evaluation.plotting import (
+    INK,
+    MUTED,
+    figure_file,
+    new_figure,
+    report_style,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,12 +7,17 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..evaluation.metrics import definition_text
-from .report_data import STEPS, TIME, Study
-from .report_numbers import counted, p_text, percent, signed
-from .settings import BenchmarkSettings
-from .statistics import FEWEST_FOR_INTERVAL, compare, mean_sd
-from .table_columns import LEAST_GAP
+from SVLDRLCore.benchmarking.number_format import (
+    counted,
+    p_text,
+    percent,
+    signed,
+)
+from SVLDRLCore.benchmarking.report_data import STEPS, TIME, Study
+from SVLDRLCore.benchmarking.settings import BenchmarkSettings
+from SVLDRLCore.benchmarking.statistics import FEWEST_FOR_INTERVAL, compare, mean_sd
+from SVLDRLCore.benchmarking.table_columns import LEAST_GAP
+from SVLDRLCore.evaluation.metrics import definition_text
 
 FEW_CASES, FEW_SEEDS = 20, 3
 _FEWEST_PAIRS = 6  # the smallest p of the exact two-sided test is 2 / 2**n: 0.06 for five pairs

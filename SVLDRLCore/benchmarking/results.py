@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ..atomic_files import write_bytes_atomically, write_text_atomically
-from ..csv_cells import cell_text
-from ..errors import InputError
-from ..evaluation.tables import csv_text
+from SVLDRLCore.atomic_files import write_bytes_atomically, write_text_atomically
+from SVLDRLCore.csv_cells import cell_text
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.evaluation.tables import csv_text
 
 
 @dataclass(frozen=True, kw_only=True)

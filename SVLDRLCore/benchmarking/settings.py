@@ -9,10 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ..config_building import LARGEST_SEED, build, merge, number, require_text
-from ..errors import InputError, shown
-from ..methods.registry import METHODS, load_method_config
-from ..strict_json import read_json_object
+from SVLDRLCore.config.building import (
+    LARGEST_SEED,
+    build,
+    merge,
+    number,
+    require_text,
+)
+from SVLDRLCore.errors import InputError, shown
+from SVLDRLCore.strict_json import read_json_object
+from SVLDRLCore.training.registry import METHODS, load_method_config
 
 DATA_VARIABLE = "SVLDRL_DATA"
 CLEAN = "clean"
@@ -27,14 +33,14 @@ class Row:
 
     method: str = "svl_drl"
     """As `svldrl train --method`."""
-    reading: str = "corrected"
-    """As `svldrl train --reading`."""
+    variant: str = "corrected"
+    """As `svldrl train --variant`."""
     group: str = "compared"
     """Rows of a group share a table."""
     overrides: dict[str, Any] = field(default_factory=dict)
     """Settings laid over those of all runs; `network` and `data` must be the same for all."""
-    verified: int = number(0, 0, 10**6)
-    """So many truly clean training cases are marked as verified."""
+    trusted: int = number(0, 0, 10**6)
+    """So many truly clean training cases are marked as trusted."""
     labels: Literal["given", "clean", "only_clean"] = "given"
     """The corrupted labels, the labels before corruption, or (the oracle) the truly clean cases alone."""
     warm_up: Literal["shared", "own", "none"] = "shared"
@@ -141,7 +147,7 @@ def row_overrides(settings: BenchmarkSettings, row: Row, seed: int, steps: int) 
         InputError: settings that `load_config` refuses.
     """
     tree = merge(merge(settings.overrides, row.overrides), {"train": {"steps": steps, "seed": seed}})
-    shares = load_method_config(row.method, settings.preset, row.reading, tree).stages
+    shares = load_method_config(row.method, settings.preset, row.variant, tree).stages
     rest = shares.transition + shares.full_rl
     if not rest:  # the ablation that never leaves the warm-up
         return tree

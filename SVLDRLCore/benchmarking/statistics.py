@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ..evaluation.metrics import MeanSD
+from SVLDRLCore.evaluation.metrics import MeanSD
 
 Values = Mapping[tuple[int, str], float]
 """(seed, case) -> value."""

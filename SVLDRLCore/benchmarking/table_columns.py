@@ -6,9 +6,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .report_data import METRICS, Condition, Study
-from .report_numbers import DASH, TIMES, duration, p_text, signed
-from .statistics import Comparison, compare, gap_closed, holm, mean_sd, seed_means
+from SVLDRLCore.benchmarking.number_format import (
+    DASH,
+    TIMES,
+    duration,
+    p_text,
+    signed,
+)
+from SVLDRLCore.benchmarking.report_data import METRICS, Condition, Study
+from SVLDRLCore.benchmarking.statistics import (
+    Comparison,
+    compare,
+    gap_closed,
+    holm,
+    mean_sd,
+    seed_means,
+)
 
 LEAST_GAP = 0.005
 """Below half a point of Dice between clean and noisy training there is no gap to close."""

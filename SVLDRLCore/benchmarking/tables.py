@@ -6,12 +6,27 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..evaluation.tables import markdown_table
-from .report_data import TIME, Condition, Study
-from .report_numbers import DASH, TIMES, counted, percent, signed
-from .results import ResultRow
-from .statistics import mean_sd
-from .table_columns import Cell, Column, accuracy, costs, gains, p_values, says_more, with_best
+from SVLDRLCore.benchmarking.number_format import (
+    DASH,
+    TIMES,
+    counted,
+    percent,
+    signed,
+)
+from SVLDRLCore.benchmarking.report_data import TIME, Condition, Study
+from SVLDRLCore.benchmarking.results import ResultRow
+from SVLDRLCore.benchmarking.statistics import mean_sd
+from SVLDRLCore.benchmarking.table_columns import (
+    Cell,
+    Column,
+    accuracy,
+    costs,
+    gains,
+    p_values,
+    says_more,
+    with_best,
+)
+from SVLDRLCore.evaluation.tables import markdown_table
 
 
 @dataclass(frozen=True)

@@ -13,35 +13,68 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..atomic_files import made_folder, not_written
-from ..config_building import require_number
-from ..csv_cells import cell_text
-from ..data.case_checks import read_case
-from ..data.cases import intensity_of
-from ..data.datalist import Case, DataList, load_datalist
-from ..data.known_voxels import completed
-from ..data.label_tables import IGNORE
-from ..data.overlap import dice_of
-from ..data.prepare import PreparedImage, prepare_image, prepare_label, to_native
-from ..data.structures import Structures
-from ..data.volumes import Geometry, Segment, Volume, write_label
-from ..errors import Cancelled, InputError, memory_error
-from ..evaluation.audit import compare
-from ..evaluation.audit_rows import AuditRow, Look, audit_rows, error_row, flat
-from ..evaluation.tables import csv_text, json_text, write_text
-from ..events import EventLog, Listener, TimeLeft, failures_told
-from ..exchange.model_package import load_package
-from ..exchange.run_folder import resolve_model
-from ..exchange.trained_model import TrainedModel, load_model
-from ..file_places import require_output_files, require_output_folder
-from ..inference.memory_needs import prediction_bytes
-from ..inference.refinement import BATCH, DEFAULT_TRUST, LARGEST_OVERLAP, predict
-from ..job_control import JobControl
-from ..memory import require_memory
-from ..scratch_folders import REPLACED, scratch_folder
-from .label_editing import box_around, edit_label, window_count
-from .segment_matching import Values, color_of, draw_structures, match_values, members_of, structure_masks
-from .train import choose_device
+from SVLDRLCore.atomic_files import made_folder, not_written
+from SVLDRLCore.config.building import require_number
+from SVLDRLCore.csv_cells import cell_text
+from SVLDRLCore.data.cases import intensity_of
+from SVLDRLCore.data.resampling import (
+    PreparedImage,
+    prepare_image,
+    prepare_label,
+    to_native,
+)
+from SVLDRLCore.errors import Cancelled, InputError, memory_error
+from SVLDRLCore.evaluation.tables import csv_text, json_text, write_text
+from SVLDRLCore.events import (
+    EventLog,
+    Listener,
+    TimeLeft,
+    failures_told,
+)
+from SVLDRLCore.file_places import require_output_files, require_output_folder
+from SVLDRLCore.files.case_checks import read_case
+from SVLDRLCore.files.datalist import Case, DataList, load_datalist
+from SVLDRLCore.files.label_tables import IGNORE
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    Volume,
+    write_label,
+)
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.label_quality.audit import compare
+from SVLDRLCore.label_quality.audit_rows import (
+    AuditRow,
+    Look,
+    audit_rows,
+    error_row,
+    flat,
+)
+from SVLDRLCore.learning.device import choose_device
+from SVLDRLCore.learning.run import resolve_model
+from SVLDRLCore.mask_refinement.native_grid import box_around, edit_label, window_count
+from SVLDRLCore.mask_refinement.refine import (
+    BATCH,
+    DEFAULT_TRUST,
+    LARGEST_OVERLAP,
+    predict,
+)
+from SVLDRLCore.mask_refinement.segments import (
+    Values,
+    color_of,
+    draw_structures,
+    match_values,
+    members_of,
+    structure_masks,
+)
+from SVLDRLCore.masks.dice import dice_of
+from SVLDRLCore.masks.known_voxels import completed
+from SVLDRLCore.masks.structures import Structures
+from SVLDRLCore.memory import require_memory
+from SVLDRLCore.models.memory_needs import prediction_bytes
+from SVLDRLCore.models.package import load_package
+from SVLDRLCore.models.trained_model import TrainedModel, load_model
+from SVLDRLCore.scratch_folders import REPLACED, scratch_folder
 
 MARGIN_MM = 20.0
 CORRECTED = "corrected"

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from SVLDRLCore.data.case_checks import Problem, check_data_set
-from SVLDRLCore.data.datalist import load_datalist
 from SVLDRLCore.events import EventLog, Listener, failures_told
+from SVLDRLCore.files.case_checks import Problem, check_data_set
+from SVLDRLCore.files.datalist import load_datalist
 from SVLDRLCore.job_control import JobControl
 
 

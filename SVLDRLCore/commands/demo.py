@@ -13,21 +13,33 @@ from typing import Any
 
 import numpy as np
 
-from ..atomic_files import write_json_atomically
-from ..config_building import LARGEST_SEED, require_number
-from ..data.volumes import read_label
-from ..errors import InputError
-from ..evaluation.metrics import definition_text, mask_metrics
-from ..evaluation.report import CasePicture, write_report
-from ..evaluation.tables import text_table
-from ..events import EventLog, Listener, TimeLeft, failures_told, passing_on
-from ..exchange.model_package import ModelPackage, load_package
-from ..file_places import require_output_folder
-from ..job_control import JobControl
-from ..scratch_folders import put_folder, scratch_folder
-from .demo_cases import SPACING_DHW, HeldOutCase, label_dice, write_held_out_cases, write_training_data
-from .refine import refine
-from .train import train
+from SVLDRLCore.atomic_files import write_json_atomically
+from SVLDRLCore.commands.demo_cases import (
+    SPACING_DHW,
+    HeldOutCase,
+    label_dice,
+    write_held_out_cases,
+    write_training_data,
+)
+from SVLDRLCore.commands.refine import refine
+from SVLDRLCore.config.building import LARGEST_SEED, require_number
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.evaluation.metrics import definition_text, mask_metrics
+from SVLDRLCore.evaluation.report import CasePicture, write_report
+from SVLDRLCore.evaluation.tables import text_table
+from SVLDRLCore.events import (
+    EventLog,
+    Listener,
+    TimeLeft,
+    failures_told,
+    passing_on,
+)
+from SVLDRLCore.file_places import require_output_folder
+from SVLDRLCore.files.volumes import read_label
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.models.package import ModelPackage, load_package
+from SVLDRLCore.scratch_folders import put_folder, scratch_folder
+from SVLDRLCore.training.train import train
 
 MARKER = "demo.json"
 """Lists what a demo wrote, so that the next one knows what it may replace."""
@@ -196,7 +208,7 @@ def _notes(config: Mapping[str, Any], scale: _Scale, seed: int) -> list[str]:
     return [
         f"Command: svldrl demo --seed {seed}",
         f"Data: phantoms of {size} voxels of 2 mm, all from the seed; no patient's images.",
-        f"Settings: preset {config['preset']}, reading {config['reading']}; {training['steps']} steps of the three "
+        f"Settings: preset {config['preset']}, variant {config['variant']}; {training['steps']} steps of the three "
         f"stages, then {agents['opinion_steps']} of the mask agents' opinion and {agents['reinforcement_steps']} of "
         f"their policy; {training['batch_size']} patches of {patch} voxels a step. All settings: model/config.json.",
         definition_text(),

@@ -8,11 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.datalist import load_datalist
-from ..data.noise import roughen_border, shift_border
-from ..data.phantoms import make_phantom, write_phantom_dataset
-from ..data.volumes import Geometry, Segment, read_label, write_image, write_label
-from ..evaluation.metrics import mask_metrics
+from SVLDRLCore.data.phantoms import make_phantom, write_phantom_dataset
+from SVLDRLCore.evaluation.metrics import mask_metrics
+from SVLDRLCore.files.datalist import load_datalist
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    read_label,
+    write_image,
+    write_label,
+)
+from SVLDRLCore.masks.borders import roughen_border, shift_border
 
 SPACING_DHW = (2.0, 2.0, 2.0)
 _ORGAN = Segment(1, "part 1", (0.85, 0.4, 0.31))

@@ -10,12 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from SVLDRLCore.atomic_files import files_together, made_folder
-from SVLDRLCore.data.cropped_segmentations import on_image_grid
-from SVLDRLCore.data.datalist import load_datalist
-from SVLDRLCore.data.dataset_folders import ignored_value_beside
-from SVLDRLCore.data.label_tables import is_ignore, is_placeholder
-from SVLDRLCore.data.volume_headers import SUFFIXES, volume_suffix
-from SVLDRLCore.data.volumes import Volume, read_label, require_same_geometry
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.evaluation.metrics import (
     Hd95,
@@ -36,6 +30,12 @@ from SVLDRLCore.evaluation.tables import (
 )
 from SVLDRLCore.events import EventLog, Listener, failures_told
 from SVLDRLCore.file_places import require_output_files, require_output_folder
+from SVLDRLCore.files.cropped_segmentations import on_image_grid
+from SVLDRLCore.files.datalist import load_datalist
+from SVLDRLCore.files.dataset_folders import ignored_value_beside
+from SVLDRLCore.files.label_tables import is_ignore, is_placeholder
+from SVLDRLCore.files.volume_headers import SUFFIXES, volume_suffix
+from SVLDRLCore.files.volumes import Volume, read_label, require_same_geometry
 from SVLDRLCore.job_control import JobControl
 
 _ROLE = re.compile(r"[_.\-](labels?|seg|segmentation|pred|prediction)$", re.IGNORECASE)

@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from SVLDRLCore.exchange.model_package import load_package
-from SVLDRLCore.exchange.package_table import settings_of
-from SVLDRLCore.exchange.run_folder import resolve_model
+from SVLDRLCore.learning.run import resolve_model
+from SVLDRLCore.models.package import load_package
+from SVLDRLCore.models.package_table import settings_of
 
 
 def info(model: str | os.PathLike[str]) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def info(model: str | os.PathLike[str]) -> dict[str, Any]:
         model: a model's folder or zip, or a finished training's folder.
 
     Returns:
-        `path`, `structures` (value, name), `preset`, `reading`, `method`, `network`, `spacing_mm` (x, y, z;
+        `path`, `structures` (value, name), `preset`, `variant`, `method`, `network`, `spacing_mm` (x, y, z;
         None: each image's own), `parameters` (number of weights), `epochs`, `last_row` (of training.csv),
         `warnings` (from the card), `extra_files`, `hashes` ("ok").
 
@@ -32,7 +32,7 @@ def info(model: str | os.PathLike[str]) -> dict[str, Any]:
         "path": os.fspath(model),
         "structures": [{"value": value, "name": label["name"]} for value, label in package.labels.items()],
         "preset": config.get("preset"),
-        "reading": config.get("reading"),
+        "variant": config.get("variant"),
         "method": config.get("method"),
         "network": _section(config, "network").get("backbone"),
         "spacing_mm": _section(config, "data").get("spacing_mm"),
@@ -49,7 +49,7 @@ def format_info(content: Mapping[str, Any]) -> str:
     """The result of `info` as aligned lines for a terminal."""
     spacing = content["spacing_mm"]
     last = content["last_row"]
-    shown = ("method", "reading") if content["method"] in (None, "svl_drl") else ("method",)  # readings are SVL-DRL's
+    shown = ("method", "variant") if content["method"] in (None, "svl_drl") else ("method",)  # variants are SVL-DRL's
     method = ", ".join(str(content[key]) for key in shown if content[key])
     rows = {
         "Model": content["path"],

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..config_building import LARGEST_SEED, require_number
-from ..data.datalist import Case, load_datalist, save_datalist
-from ..errors import InputError
-from ..events import EventLog, Listener, failures_told
-from ..file_places import require_output_folder
-from ..job_control import JobControl
-from ..scratch_folders import put_folder, scratch_folder
-from .demo_cases import write_held_out_cases, write_training_data
+from SVLDRLCore.commands.demo_cases import write_held_out_cases, write_training_data
+from SVLDRLCore.config.building import LARGEST_SEED, require_number
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.events import EventLog, Listener, failures_told
+from SVLDRLCore.file_places import require_output_folder
+from SVLDRLCore.files.datalist import Case, load_datalist, save_datalist
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.scratch_folders import put_folder, scratch_folder
 
 SIZE_DHW = (24, 48, 48)
 CLEAN_LIST = "datalist_clean.json"

@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..atomic_files import files_together
-from ..config_building import require_number
-from ..data.cases import intensity_of
-from ..data.cropped_segmentations import on_image_grid
-from ..data.overlap import dice_of
-from ..data.prepare import prepare_image, prepare_label, to_native
-from ..data.volumes import (
+from SVLDRLCore.atomic_files import files_together
+from SVLDRLCore.config.building import require_number
+from SVLDRLCore.data.cases import intensity_of
+from SVLDRLCore.data.resampling import prepare_image, prepare_label, to_native
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.events import EventLog, Listener, failures_told
+from SVLDRLCore.file_places import require_output_files, require_output_folder
+from SVLDRLCore.files.cropped_segmentations import on_image_grid
+from SVLDRLCore.files.volumes import (
     files_of,
     read_image,
     read_label,
@@ -28,22 +30,31 @@ from ..data.volumes import (
     write_image,
     write_label,
 )
-from ..errors import InputError
-from ..events import EventLog, Listener, failures_told
-from ..exchange.run_folder import resolve_model
-from ..exchange.trained_model import TrainedModel, load_model
-from ..file_places import require_output_files, require_output_folder
-from ..inference.islands import without_islands
-from ..inference.memory_needs import prediction_bytes
-from ..inference.refinement import BATCH, DEFAULT_TRUST, LARGEST_OVERLAP, predict
-from ..job_control import JobControl
-from ..learning.unseen_cases import WORTH_TELLING
-from ..memory import require_memory
-from ..scratch_folders import scratch_folder
-from .label_editing import box_around, edit_label, window_count
-from .learn_from_case import keep_package, learn_from_case
-from .segment_matching import draw_structures, match_structures, members_of, segments_of, structure_masks
-from .train import choose_device
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning.device import choose_device
+from SVLDRLCore.learning.run import resolve_model
+from SVLDRLCore.mask_refinement.generalisation import WORTH_TELLING
+from SVLDRLCore.mask_refinement.native_grid import box_around, edit_label, window_count
+from SVLDRLCore.mask_refinement.refine import (
+    BATCH,
+    DEFAULT_TRUST,
+    LARGEST_OVERLAP,
+    predict,
+)
+from SVLDRLCore.mask_refinement.segments import (
+    draw_structures,
+    match_structures,
+    members_of,
+    segments_of,
+    structure_masks,
+)
+from SVLDRLCore.masks.dice import dice_of
+from SVLDRLCore.masks.pieces import without_islands
+from SVLDRLCore.memory import require_memory
+from SVLDRLCore.models.memory_needs import prediction_bytes
+from SVLDRLCore.models.trained_model import TrainedModel, load_model
+from SVLDRLCore.scratch_folders import scratch_folder
+from SVLDRLCore.training.single_case import keep_package, learn_from_case
 
 
 @dataclass(frozen=True)
@@ -307,14 +318,14 @@ def _warnings(
     """What a user would wonder about: nothing left, or nothing changed by agents that are careful."""
     told = []
     for row, index in zip(changes, indices):
-        caution = trained.mask_network.calibration_of(index).caution if trained.mask_network else 1.0
+        factor = trained.mask_network.calibration_of(index).generalisation_factor if trained.mask_network else 1.0
         if not row["after_ml"]:
             told.append(f"{row['structure']}: nothing is left after refinement; look at the image.")
-        elif caution > WORTH_TELLING and trust < 1 and not row["added_ml"] and not row["removed_ml"]:
+        elif factor > WORTH_TELLING and trust < 1 and not row["added_ml"] and not row["removed_ml"]:
             told.append(
                 f"{row['structure']}: nothing was changed. The model errs more on new cases than on those that it has "
-                f"learned from, or nobody knows, so it is {caution:.1f} times as careful; less trust in the mask lets "
-                "it change more."
+                f"learned from, or nobody knows, so it is {factor:.1f} times as careful; less trust in the "
+                "mask lets it change more."
             )
     return told
 

@@ -9,14 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import DataConfig
-from ..errors import InputError
-from .case_checks import read_case
-from .content_digest import content_digest
-from .datalist import Case
-from .prepare import Intensity, PreparedImage, prepare_image, prepare_label
-from .structures import Structures
-from .volumes import Volume, read_image
+from SVLDRLCore.config.settings import DataConfig
+from SVLDRLCore.data.resampling import (
+    Intensity,
+    PreparedImage,
+    prepare_image,
+    prepare_label,
+)
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.files.case_checks import read_case
+from SVLDRLCore.files.content_digest import content_digest
+from SVLDRLCore.files.datalist import Case
+from SVLDRLCore.files.volumes import Volume, read_image
+from SVLDRLCore.masks.structures import Structures
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class TrainingCase:
         masks: uint8 (C, D, H, W), the structures of the given (noisy) label.
         valid: uint8 (1, D, H, W), 0 where a volume smaller than the patch was padded, and where `ignored`.
         spacing_dhw: mm.
-        verified: the user trusts this label.
+        trusted: the user trusts this label.
         ignored: boolean (D, H, W), voxels that nobody has labelled and that count nowhere; None where there are none.
         image_digest, label_digest: `content_digest` of what was read; "" for a case that was not.
     """
@@ -38,7 +43,7 @@ class TrainingCase:
     masks: Tensor
     valid: Tensor
     spacing_dhw: tuple[float, float, float]
-    verified: bool = False
+    trusted: bool = False
     ignored: np.ndarray | None = None
     image_digest: str = ""
     label_digest: str = ""
@@ -77,7 +82,7 @@ def prepare_case(
         raise InputError(label.name, "all of it is to be ignored", "Label a part of it, or remove the case")
     spacing = tuple(float(s) for s in prepared.geometry.spacing_dhw)
     masks = structures.masks(drawn)
-    loaded = in_memory(case.name, prepared.array, masks, spacing, config.patch_size, case.verified, ignored)
+    loaded = in_memory(case.name, prepared.array, masks, spacing, config.patch_size, case.trusted, ignored)
     return replace(
         loaded, image_digest=content_digest(images, np.float32), label_digest=content_digest([label], np.uint16)
     )
@@ -89,7 +94,7 @@ def in_memory(
     masks: np.ndarray,
     spacing_dhw: tuple[float, ...],
     patch_size: tuple[int, int, int],
-    verified: bool = False,
+    trusted: bool = False,
     ignored: np.ndarray | None = None,
 ) -> TrainingCase:
     """A case from arrays, padded with zeros (and marked invalid there) up to the patch size."""
@@ -103,7 +108,7 @@ def in_memory(
         ignored = None
     image, masks, valid = (np.pad(a, pad) for a in (image, masks.astype(np.uint8), valid))
     tensors = (torch.from_numpy(a) for a in (image, masks, valid))
-    return TrainingCase(name, *tensors, spacing_dhw, verified, ignored)
+    return TrainingCase(name, *tensors, spacing_dhw, trusted, ignored)
 
 
 def load_training_cases(

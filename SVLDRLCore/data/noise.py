@@ -11,83 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from scipy import ndimage
 
-from .nesting import Part, parts_of
+from SVLDRLCore.masks.borders import signed_distance, smooth_field
+from SVLDRLCore.masks.nesting import Part, parts_of
 
 MT_STRENGTHS_MM = {"mild": (0.6, 4.4), "strong": (3.0, 8.0)}
 """Magnitude of the border shift: `mild` is MTCL's published left-atrium noise, `strong` is harder."""
 
 SLOPPY_AMPLITUDE_MM = (1.5, 4.0)
 SLOPPY_SMOOTHNESS_MM = 10.0
-
-FEWEST_FACES = 0.125
-"""Axes across which a smaller share of a border's area lies do not speak for it. A compact body has a third of its
-border across each axis, a tube three times as long as wide an eighth at its ends, one through all slices nothing."""
-
-
-def border_spacing(mask: np.ndarray, spacing_dhw: Sequence[float]) -> tuple[float, ...]:
-    """The spacing (d, h, w) in mm as a mask's border meets it: no finer than where `FEWEST_FACES` of it lie.
-
-    `signed_distance` puts the surface half of the least spacing from the voxels beside it. That is wrong where the
-    border never crosses the finest axis; along such an axis the mask does not change, and its spacing means nothing.
-    The thickness of a single slice means nothing either. The spacing itself where the border crosses the finest axis,
-    or where there is none.
-
-    Args:
-        mask: boolean (D, H, W); where the image ends there is no border.
-    """
-    spacing = np.asarray(spacing_dhw, float)
-    if spacing.min() < spacing.max():
-        area = np.array([np.count_nonzero(np.diff(mask, axis=axis)) for axis in range(mask.ndim)]) / spacing
-        if area.any():
-            finest = next(s for s in np.unique(spacing) if area[spacing <= s].sum() >= FEWEST_FACES * area.sum())
-            return tuple(float(finest if n == 1 else max(s, finest)) for s, n in zip(spacing_dhw, mask.shape))
-    return tuple(spacing_dhw)
-
-
-def signed_distance(mask: np.ndarray, spacing_dhw: tuple[float, ...]) -> np.ndarray:
-    """Distance of each voxel centre to the mask's surface in mm (D, H, W), negative inside.
-
-    The surface lies half a voxel beyond the outermost foreground centres, so the two sides are symmetric:
-    a foreground voxel that touches the background across a face of 2 mm has distance -1. An empty (full)
-    mask is everywhere +inf (-inf).
-    """
-    mask = np.asarray(mask, bool)
-    if not mask.any():
-        return np.full(mask.shape, np.inf, np.float32)
-    if mask.all():
-        return np.full(mask.shape, -np.inf, np.float32)
-    half_voxel = 0.5 * min(spacing_dhw)
-    outside = ndimage.distance_transform_edt(~mask, sampling=spacing_dhw)
-    inside = ndimage.distance_transform_edt(mask, sampling=spacing_dhw)
-    return np.where(mask, half_voxel - inside, outside - half_voxel).astype(np.float32)
-
-
-def shift_border(mask: np.ndarray, spacing_dhw: tuple[float, ...], shift_mm: float) -> np.ndarray:
-    """Dilate (`shift_mm` > 0) or erode (< 0): every voxel centre within |shift| of the surface changes."""
-    distance = signed_distance(mask, spacing_dhw)
-    return distance <= shift_mm if shift_mm >= 0 else distance < shift_mm
-
-
-def smooth_field(
-    shape: tuple[int, ...], spacing_dhw: tuple[float, ...], smoothness_mm: float, rng: np.random.Generator
-) -> np.ndarray:
-    """A random field (D, H, W) of mean 0 and SD 1 that varies over `smoothness_mm`."""
-    sigma = [smoothness_mm / s for s in spacing_dhw]
-    field = ndimage.gaussian_filter(rng.standard_normal(shape).astype(np.float32), sigma, mode="wrap")
-    return (field - field.mean()) / max(float(field.std()), 1e-6)
-
-
-def roughen_border(
-    mask: np.ndarray,
-    spacing_dhw: tuple[float, ...],
-    amplitude_mm: float,
-    smoothness_mm: float,
-    rng: np.random.Generator,
-    shift_mm: float = 0.0,
-) -> np.ndarray:
-    """An irregular border: in and out by about `amplitude_mm` (SD), varying over `smoothness_mm`."""
-    field = smooth_field(mask.shape, spacing_dhw, smoothness_mm, rng)
-    return signed_distance(mask, spacing_dhw) < shift_mm + amplitude_mm * field
 
 
 def morphological_noise(

@@ -12,10 +12,16 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from SVLDRLCore.data.datalist import Case, DataList, save_datalist
-from SVLDRLCore.data.noise import morphological_noise, smooth_field
-from SVLDRLCore.data.volumes import Geometry, Segment, write_image, write_label
+from SVLDRLCore.data.noise import morphological_noise
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.files.datalist import Case, DataList, save_datalist
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    write_image,
+    write_label,
+)
+from SVLDRLCore.masks.borders import smooth_field
 
 _COLORS = ((0.85, 0.4, 0.31), (0.5, 0.68, 0.5), (0.95, 0.84, 0.57), (0.43, 0.72, 0.82))
 _ORGAN_CONTRAST = (0.75, 0.3, 0.6, 0.5)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import DataConfig
-from .cases import TrainingCase
+from SVLDRLCore.config.settings import DataConfig
+from SVLDRLCore.data.cases import TrainingCase
 
 MOST_LABELLED = 50_000
 """Voxels of a partly labelled case around which patches may lie."""

@@ -136,8 +136,8 @@ def reliability_figure(rows: Iterable[Mapping[str, Any]], image_format: str = "s
     """How far each training label is trusted, the least trusted on top, beside what speaks for or against it.
 
     Args:
-        rows: {"case", "weight" 0..1, "bias_mm", "fit", "islands", "verified"} and, in studies with known
-            truth, "label_dice". Only "case" and "weight" are needed.
+        rows: {"case", "weight" 0..1, "bias_mm", "normalised_cross_entropy", "fragments", "trusted"} and,
+            in studies with known truth, "label_dice". Only "case" and "weight" are needed.
 
     Returns:
         The file, or None without rows.
@@ -147,7 +147,7 @@ def reliability_figure(rows: Iterable[Mapping[str, Any]], image_format: str = "s
         return None
     shown = rows[:_MAX_NAMED_CASES]
     x_name, x_title = "bias_mm", "bias of the boundary (mm)"
-    y_name, y_title = "fit", "fit of the label"
+    y_name, y_title = "normalised_cross_entropy", "normalised cross entropy of the label"
     if all(row.get("label_dice") is not None for row in rows):
         x_name, x_title, y_name, y_title = (
             "label_dice",
@@ -160,25 +160,25 @@ def reliability_figure(rows: Iterable[Mapping[str, Any]], image_format: str = "s
         figure = new_figure(7.6, max(2.6, 0.19 * len(shown) + 0.9))
         figure.set_layout_engine("constrained", w_pad=0.12)
         bars, *scatter = figure.subplots(1, 2 if points else 1, squeeze=False)[0]
-        verified = [bool(row.get("verified")) for row in shown]
+        trusted = [bool(row.get("trusted")) for row in shown]
         positions = np.arange(len(shown))
         bars.barh(
             positions,
             [row["weight"] for row in shown],
-            color=[TEAL if good else BLUE for good in verified],
+            color=[TEAL if good else BLUE for good in trusted],
             height=0.68,
         )
-        names = [f"{_short(row['case'])}{' ✓' if good else ''}" for row, good in zip(shown, verified)]
+        names = [f"{_short(row['case'])}{' ✓' if good else ''}" for row, good in zip(shown, trusted)]
         bars.set_yticks(positions, names, fontsize=7.5)
         bars.tick_params(axis="y", length=0)
         bars.set(xlabel="weight in training", xlim=(0, 1.02), ylim=(len(shown) - 0.4, -0.6))
         title = "Trust in each label" if len(shown) == len(rows) else f"The {len(shown)} least trusted labels"
-        bars.set_title(title + (" (✓ verified)" if any(verified) else ""))
+        bars.set_title(title + (" (✓ trusted)" if any(trusted) else ""))
         for axis in scatter:
             axis.scatter(
                 [row[x_name] for row in points],
                 [row[y_name] for row in points],
-                c=[TEAL if row.get("verified") else BLUE for row in points],
+                c=[TEAL if row.get("trusted") else BLUE for row in points],
                 s=22, linewidths=0.5, edgecolors="white",
             )  # fmt: skip
             axis.set(xlabel=x_title, ylabel=y_title)

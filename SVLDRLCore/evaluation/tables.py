@@ -15,7 +15,12 @@ from typing import Any
 from SVLDRLCore.atomic_files import made_folder, without_nan, write_text_atomically
 from SVLDRLCore.csv_cells import as_cells
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.evaluation.metrics import METRIC_NAMES, MeanSD, MetricRow, Summary
+from SVLDRLCore.evaluation.metrics import (
+    METRIC_NAMES,
+    MeanSD,
+    MetricRow,
+    Summary,
+)
 
 _TITLES = {
     "dice": "Dice",

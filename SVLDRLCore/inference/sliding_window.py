@@ -16,9 +16,9 @@ import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
-from ..agents.losses import probabilities_of
-from ..errors import FREE_MEMORY, InputError, is_out_of_memory
-from ..networks.finite_outputs import finite
+from SVLDRLCore.errors import FREE_MEMORY, InputError, is_out_of_memory
+from SVLDRLCore.learning.segmentation_loss import probabilities_of
+from SVLDRLCore.networks.finite_outputs import finite
 
 Tell = Callable[[str], None]
 

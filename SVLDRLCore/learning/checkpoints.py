@@ -19,9 +19,15 @@ import filelock
 import numpy as np
 import torch
 
-from SVLDRLCore.atomic_files import free_space, remove_leftovers, sync_folder, write_atomically, write_json_atomically
+from SVLDRLCore.atomic_files import (
+    free_space,
+    remove_leftovers,
+    sync_folder,
+    write_atomically,
+    write_json_atomically,
+)
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.exchange.run_folder import previous_generation
+from SVLDRLCore.learning.run import previous_generation
 
 FORMAT, VERSION = "svldrl-checkpoint", 1
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..config import StageConfig
+from SVLDRLCore.config.settings import StageConfig
 
 TRAINED_PARTS = {
     "warm_up": ("encoder", "segmentation_decoder"),

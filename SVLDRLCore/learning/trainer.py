@@ -12,16 +12,26 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from ..config import OptimiserConfig, TrainConfig
-from ..data.sampler import Batch
-from ..errors import Cancelled, InputError, is_out_of_memory
-from ..events import EventLog, TimeLeft
-from ..exchange.run_binding import require_same
-from ..job_control import JobControl
-from ..methods.method import Method, weights_that_predict
-from .checkpoints import load_newest_checkpoint, random_states, restore_random_states, save_checkpoint
-from .optimisation import build_average, build_optimiser, clip_gradients, set_learning_rate
-from .stages import Stage, open_parts, stage_at
+from SVLDRLCore.config.settings import OptimiserConfig, TrainConfig
+from SVLDRLCore.data.sampler import Batch
+from SVLDRLCore.errors import Cancelled, InputError, is_out_of_memory
+from SVLDRLCore.events import EventLog, TimeLeft
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning.checkpoints import (
+    load_newest_checkpoint,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+)
+from SVLDRLCore.learning.method import Method, weights_that_predict
+from SVLDRLCore.learning.optimisation import (
+    build_average,
+    build_optimiser,
+    clip_gradients,
+    set_learning_rate,
+)
+from SVLDRLCore.learning.run_binding import require_same
+from SVLDRLCore.learning.stages import Stage, open_parts, stage_at
 
 
 class Sampler(Protocol):

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..config import NetworkConfig
-from .backbones import build_decoder, build_encoder, upsample_to
+from SVLDRLCore.config.settings import NetworkConfig
+from SVLDRLCore.networks.backbones import build_decoder, build_encoder, upsample_to
 
 ACTIONS = ("keep", "enhance", "weaken")
 

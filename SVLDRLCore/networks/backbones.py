@@ -13,8 +13,8 @@ from monai.networks.nets.segresnet import SegResNet
 from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import Tensor, nn
 
-from ..config import NetworkConfig
-from .cpu_convolutions import quick_for_one
+from SVLDRLCore.config.settings import NetworkConfig
+from SVLDRLCore.networks.cpu_convolutions import quick_for_one
 
 _ACTIVATION = ("LeakyReLU", {"inplace": True, "negative_slope": 0.1})
 _NORM = ("group", {"num_groups": 8})

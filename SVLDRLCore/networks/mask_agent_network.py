@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..config import NetworkConfig
-from ..data.mask_alignment import CALIBRATION_VALUES, Calibration
-from .actor_critic_unetr import ACTIONS
-from .backbones import build_decoder, build_encoder
-from .cpu_convolutions import quick_for_one
+from SVLDRLCore.config.settings import NetworkConfig
+from SVLDRLCore.masks.alignment import CALIBRATION_VALUES, Calibration
+from SVLDRLCore.networks.actor_critic_unetr import ACTIONS
+from SVLDRLCore.networks.backbones import build_decoder, build_encoder
+from SVLDRLCore.networks.cpu_convolutions import quick_for_one
 
 VOTERS = 4
 MOST_UNEVEN = 1.4
@@ -28,7 +28,7 @@ mask away costs more than to keep a bad one."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class TrunkOutput:
     """What the trunk makes of an episode's start: features for the agents (B, F, D, H, W), opinion logits
     (B, 1, D, H, W).
     """
@@ -84,11 +84,11 @@ class MaskAgentNetwork(nn.Module):
         return Calibration(int(channel), *values)
 
     @property
-    def cautions(self) -> list[float]:
+    def generalisation_factors(self) -> list[float]:
         """How careful its agents are on new cases, one number a structure; 1: as on learned ones."""
-        return [self.calibration_of(structure).caution for structure in range(len(self.calibrations))]
+        return [self.calibration_of(structure).generalisation_factor for structure in range(len(self.calibrations))]
 
-    def read(self, image: Tensor, rough: Tensor, prediction: Tensor, alignment: Tensor) -> Reading:
+    def read(self, image: Tensor, rough: Tensor, prediction: Tensor, alignment: Tensor) -> TrunkOutput:
         """Look once at image (B, M, D, H, W), rough mask and prediction (B, 1, D, H, W) in [0, 1] and alignment
         (B, 4, D, H, W).
         """
@@ -100,13 +100,13 @@ class MaskAgentNetwork(nn.Module):
         vote = seen[:, :1] + 4 * ((weights + seen[:, 1:]) * voters).sum(1, keepdim=True)
         share = belief_in_mask(uneven)[:, None, None, None, None]
         opinion = share * vote + (1 - share) * 4 * voters[:, 1:2]
-        return Reading(self.agent_features(features.detach()), opinion)
+        return TrunkOutput(self.agent_features(features.detach()), opinion)
 
-    def step(self, reading: Reading, belief: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, seen_once: TrunkOutput, belief: Tensor) -> tuple[Tensor, Tensor]:
         """Action logits (B, 1, A, D, H, W) and V (B, 1, D, H, W) at the current belief (B, 1, D, H, W)."""
-        opinion = torch.sigmoid(reading.opinion.detach())
+        opinion = torch.sigmoid(seen_once.opinion.detach())
         seen = torch.cat([belief - 0.5, opinion - 0.5], dim=1)
-        hidden = F.leaky_relu(reading.features + self.agent_belief(seen), 0.1)
+        hidden = F.leaky_relu(seen_once.features + self.agent_belief(seen), 0.1)
         wish = opinion - belief
         rule = torch.cat([torch.zeros_like(wish), wish - self.step_size / 2, -wish - self.step_size / 2], dim=1)
         return (self.policy_head(hidden) + self.decisiveness * rule).unsqueeze(1), self.value_head(hidden)

@@ -16,8 +16,8 @@ def casesOnDisk(path: str) -> tuple[list[str], list[str]]:
         InputError: it is no data list and no folder of cases.
     """
     coreFolder()
-    from SVLDRLCore.data.datalist import load_datalist
-    from SVLDRLCore.data.volume_headers import SUFFIXES
+    from SVLDRLCore.files.datalist import load_datalist
+    from SVLDRLCore.files.volume_headers import SUFFIXES
 
     folder = Path(path) / "labelsTr"
     if folder.is_dir() and not (Path(path) / "dataset.json").is_file():

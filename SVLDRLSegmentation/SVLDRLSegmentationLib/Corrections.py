@@ -132,8 +132,8 @@ class Corrections:
     def _audited(self) -> Any:
         """The data list; read once, since a folder's labels are opened for it."""
         coreFolder()
-        from SVLDRLCore.data.datalist import load_datalist
         from SVLDRLCore.errors import InputError
+        from SVLDRLCore.files.datalist import load_datalist
 
         try:
             return load_datalist(json.loads((self.folder / "audit.json").read_text("utf-8"))["datalist"])
@@ -145,8 +145,8 @@ class Corrections:
             ) from error
 
     def _writeDataList(self, audited: Any) -> None:
-        from SVLDRLCore.data.datalist import save_datalist
         from SVLDRLCore.errors import InputError
+        from SVLDRLCore.files.datalist import save_datalist
 
         def corrected(cases: Any) -> tuple[Any, ...]:
             files = ((case, self.accepted(case.name)) for case in cases)
@@ -181,8 +181,8 @@ def _written(target: Path, write: Callable[[Path], None], isGood: Callable[[Path
 
 def _isWhole(path: Path) -> bool:
     coreFolder()
-    from SVLDRLCore.data.file_integrity import check_file
     from SVLDRLCore.errors import InputError
+    from SVLDRLCore.files.integrity import check_file
 
     try:
         check_file(path)

@@ -77,7 +77,7 @@ def _sampleFiles(folder: Path | None = None) -> tuple[Path, Path, Path]:
     """
     datalist = makePhantomData(folder or _cacheFolder() / SAMPLE_NAME)
     coreFolder()
-    from SVLDRLCore.data.datalist import load_datalist
+    from SVLDRLCore.files.datalist import load_datalist
 
     case = load_datalist(datalist).validation[0]
     true = load_datalist(datalist.with_name("datalist_clean.json")).validation[0]

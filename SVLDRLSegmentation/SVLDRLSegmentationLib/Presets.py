@@ -19,7 +19,7 @@ class Preset:
 def presets() -> list[Preset]:
     """All of them, `general` first."""
     coreFolder()
-    from SVLDRLCore.config import load_config, preset_names
+    from SVLDRLCore.config.settings import load_config, preset_names
 
     found = []
     for name in sorted(preset_names(), key=lambda name: (name != "general", name)):

@@ -164,9 +164,9 @@ class TrainLogic:
         skipBadCases: bool,
     ) -> TrainTask:
         coreFolder()
-        from SVLDRLCore.config import config_to_dict, load_config
+        from SVLDRLCore.config.settings import config_to_dict, load_config
         from SVLDRLCore.errors import InputError
-        from SVLDRLCore.exchange.run_folder import RunFolder, require_free
+        from SVLDRLCore.learning.run import RunFolder, require_free
 
         fromScene = not isinstance(cases, (str, Path))
         try:
@@ -210,7 +210,7 @@ def _overrides(
 
 def _regions(datalist: str | Path, structures: Sequence[str]) -> dict[str, list[int]]:
     """The core predicts named regions alone; a structure is a region of one label."""
-    from SVLDRLCore.data.datalist import load_datalist
+    from SVLDRLCore.files.datalist import load_datalist
 
     labels = {name.strip().casefold(): (name, value) for value, name in load_datalist(datalist).labels.items()}
     missing = [name for name in structures if name.strip().casefold() not in labels]

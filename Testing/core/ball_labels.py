@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from SVLDRLCore.config import Config, load_config
+from SVLDRLCore.baselines.supervised import Supervised
+from SVLDRLCore.config.settings import Config, load_config
 from SVLDRLCore.data.sampler import Batch
+from SVLDRLCore.learning.method import MethodInput
 from SVLDRLCore.learning.optimisation import build_average
-from SVLDRLCore.methods.method import MethodInput
-from SVLDRLCore.methods.supervised import Supervised
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
 
 SIDE = 12
@@ -35,10 +35,10 @@ def method(
     network: ActorCriticUNETR,
     nested: bool = False,
     *,
-    verified: tuple[bool, ...] = (),
+    trusted: tuple[bool, ...] = (),
     **of_config: Any,
 ) -> Any:
-    return kind(MethodInput(network, config(**of_config), nested, torch.Generator().manual_seed(0), verified))
+    return kind(MethodInput(network, config(**of_config), nested, torch.Generator().manual_seed(0), trusted))
 
 
 def untrained(channels: int = 2, seed: int = 0) -> ActorCriticUNETR:

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from SVLDRLCore.benchmarking.plan import plan_runs
 from SVLDRLCore.benchmarking.report_data import Study, read_study
-from SVLDRLCore.benchmarking.results import ResultRow, pack_masks, reference_arrays, write_arrays, write_results
+from SVLDRLCore.benchmarking.results import (
+    ResultRow,
+    pack_masks,
+    reference_arrays,
+    write_arrays,
+    write_results,
+)
 from SVLDRLCore.benchmarking.settings import settings_from_dict
 
 ROWS = {

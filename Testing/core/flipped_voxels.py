@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from SVLDRLCore.config import Config, load_config
+from SVLDRLCore.baselines.supervised import Supervised
+from SVLDRLCore.config.settings import Config, load_config
 from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.data.sampler import Batch
+from SVLDRLCore.learning.method import MethodInput
 from SVLDRLCore.learning.optimisation import build_average
-from SVLDRLCore.methods.method import MethodInput
-from SVLDRLCore.methods.supervised import Supervised
 
 CASES = 12
 
@@ -61,11 +61,11 @@ def learn(method: Supervised, image: Tensor, label: Tensor, stage: str, seed: in
     optimiser = torch.optim.AdamW(method.network.parameters(), 0.1)
     average = build_average(method.network, 0.95)
     method.predictor = average.module
-    if stage == "robust" and method.looks_at_cases:
+    if stage == "robust" and method.reviews_cases:
         with torch.no_grad():
             maps = method.predictor(image).softmax(1)[:, 1:].numpy()
         spacing, shape = (1.0, 1.0, 1.0), (12, 12, 12)
-        method.look(
+        method.review(
             (in_memory(str(i), image[i].numpy(), label[i].numpy(), spacing, shape), maps[i]) for i in range(CASES)
         )
     generator = torch.Generator().manual_seed(seed)
@@ -102,7 +102,7 @@ def plain_and(
     """Dice on new images of plain training and of a method, after the same warm-up on the same spoiled labels."""
     image, mask = balls(seed)
     label = spoiled(mask, seed)
-    warm = Supervised(MethodInput(small_network(seed), config_of(), False, verified=[False] * CASES))
+    warm = Supervised(MethodInput(small_network(seed), config_of(), False, trusted=[False] * CASES))
     learn(warm, image, label, "warm_up", seed)
     scores = []
     for trained, own in ((Supervised, {}), (kind, settings)):

@@ -9,12 +9,24 @@ import numpy as np
 import torch
 
 from SVLDRLCore.commands.refine import Refinement, refine
-from SVLDRLCore.config import load_config
-from SVLDRLCore.data.mask_alignment import Calibration
-from SVLDRLCore.data.structures import Structures, structures_of
-from SVLDRLCore.data.volumes import Geometry, Segment, Volume, read_label, write_image, write_label
-from SVLDRLCore.exchange.model_package import save_package
-from SVLDRLCore.exchange.trained_model import build_mask_network, build_networks, package_config, package_tensors
+from SVLDRLCore.config.settings import load_config
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    Volume,
+    read_label,
+    write_image,
+    write_label,
+)
+from SVLDRLCore.masks.alignment import Calibration
+from SVLDRLCore.masks.structures import Structures, structures_of
+from SVLDRLCore.models.package import save_package
+from SVLDRLCore.models.trained_model import (
+    build_mask_network,
+    build_networks,
+    package_config,
+    package_tensors,
+)
 
 PATCH = [8, 16, 16]
 TINY: dict[str, Any] = {
@@ -47,7 +59,7 @@ def model_that(
     structures: Structures = ONE,
     channels: int = 1,
     spacing: list | None = None,
-    caution: float = 1.0,
+    generalisation_factor: float = 1.0,
 ) -> Path:
     """A model package whose mask agents always want one action; None: a model without mask agents."""
     overrides = TINY | {"data": TINY["data"] | {"spacing_mm": spacing or [4.0, 4.0, 4.0]}}
@@ -60,9 +72,9 @@ def model_that(
         torch.nn.init.zeros_(mask_network.policy_head.bias)
         with torch.no_grad():
             mask_network.policy_head.bias[action] = 50.0
-        mask_network.calibrate([Calibration(caution=caution)] * len(structures.names))
+        mask_network.calibrate([Calibration(generalisation_factor=generalisation_factor)] * len(structures.names))
         agents = mask_network.state_dict()
-    path = folder / f"model_{action}_{channels}_{caution}"
+    path = folder / f"model_{action}_{channels}_{generalisation_factor}"
     save_package(
         path,
         tensors=package_tensors(network.state_dict(), agents),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from SVLDRLCore.config import Config, load_config
+from SVLDRLCore.config.settings import Config, load_config
 from SVLDRLCore.data.cases import TrainingCase, in_memory
-from SVLDRLCore.data.noise import shift_border
-from SVLDRLCore.methods.label_cues import Cues, label_cues, label_edges
+from SVLDRLCore.label_quality.features import LabelFeatures, label_edges, label_features
+from SVLDRLCore.masks.borders import shift_border
 
 SPACING = (2.0, 2.0, 2.0)
 SHIFTS = (0.0, 0.0, 4.0, 0.0, -4.0, 0.0, 5.0, 0.0, 0.0, -5.0)
@@ -24,15 +24,15 @@ def bright_ball(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return (0.3 + 0.3 * mask + 0.05 * rng.standard_normal(mask.shape))[None].astype(np.float32), mask
 
 
-def cues_of(shifts: tuple[float, ...] = SHIFTS, **kind: bool) -> list[Cues]:
-    """Cues without a network; `blank` images have no ball."""
+def features_of(shifts: tuple[float, ...] = SHIFTS, **kind: bool) -> list[LabelFeatures]:
+    """LabelFeatures without a network; `blank` images have no ball."""
     found = []
     for seed, shift in enumerate(shifts):
         image, mask = bright_ball(seed)
         if kind.get("blank"):
             image = np.random.default_rng(seed).standard_normal(image.shape).astype(np.float32)
         label = shift_border(mask, SPACING, shift)[None]
-        found.append(label_cues(None, label, SPACING, label_edges(label, image, SPACING)))
+        found.append(label_features(None, label, SPACING, label_edges(label, image, SPACING)))
     return found
 
 
@@ -51,7 +51,7 @@ def reviewing(steps: int, **reliability: float) -> Config:
         "data": {"patch_size": [16, 16, 16], "spacing_mm": list(SPACING)},
         "network": {"feature_size": 8, "levels": 3},
         "mask_agents": {"enabled": False},
-        "reliability": {"second_look": 1.0, **reliability},
+        "reliability": {"second_review": 1.0, **reliability},
         "stages": {"warm_up": 1.0, "transition": 0.0, "full_rl": 0.0},
         "train": {"steps": steps, "batch_size": 1, "steps_per_epoch": steps, "device": "cpu", "threads": 1},
     }

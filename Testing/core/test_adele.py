@@ -8,13 +8,20 @@ import torch
 from flipped_voxels import balls, batch_of, config_of, in_a_row, lost, plain_and, small_network
 from torch import Tensor
 
-from SVLDRLCore.methods.adele import ADELE, ADELESettings, corrected_labels, divergence, learning_curve, slope_change
-from SVLDRLCore.methods.class_maps import class_maps
-from SVLDRLCore.methods.method import MethodInput
+from SVLDRLCore.baselines.adele import (
+    ADELE,
+    ADELESettings,
+    corrected_labels,
+    divergence,
+    learning_curve,
+    slope_change,
+)
+from SVLDRLCore.learning.class_probabilities import class_maps
+from SVLDRLCore.learning.method import MethodInput
 
 
-def made(settings: dict[str, float] | None = None, verified: tuple[bool, ...] = (False,) * 12) -> ADELE:
-    return ADELE(MethodInput(small_network(0), config_of(settings), False, torch.Generator().manual_seed(0), verified))
+def made(settings: dict[str, float] | None = None, trusted: tuple[bool, ...] = (False,) * 12) -> ADELE:
+    return ADELE(MethodInput(small_network(0), config_of(settings), False, torch.Generator().manual_seed(0), trusted))
 
 
 def corrected(label: Tensor, p: Tensor, correcting: list[bool], nested: bool = False) -> list[float]:
@@ -78,12 +85,12 @@ def test_correction_starts_by_the_curve_or_else_at_the_latest_start() -> None:
     assert late.training_step(batch, "robust", 0.5).logged["classes_corrected"] == 1.0
 
 
-@pytest.mark.parametrize("verified", [False, True])
-def test_verified_labels_are_not_corrected(verified: bool) -> None:
+@pytest.mark.parametrize("trusted", [False, True])
+def test_trusted_labels_are_not_corrected(trusted: bool) -> None:
     image, mask = balls(0)
     settings = {"latest_start": 0.0, "foreground_confidence": 0.0, "background_confidence": 0.0}
-    logged = made(settings, (verified,) * 12).training_step(batch_of(mask, image), "robust", 0.5).logged
-    assert (logged["voxels_corrected"] > 0) == (not verified)
+    logged = made(settings, (trusted,) * 12).training_step(batch_of(mask, image), "robust", 0.5).logged
+    assert (logged["voxels_corrected"] > 0) == (not trusted)
 
 
 def test_the_iou_of_an_epoch_is_that_of_its_voxels() -> None:

@@ -14,17 +14,34 @@ import torch
 
 from SVLDRLCore.commands import audit as audit_module
 from SVLDRLCore.commands.audit import Audit, audit
-from SVLDRLCore.config import load_config
-from SVLDRLCore.data.datalist import Case, DataList, load_datalist, save_datalist
-from SVLDRLCore.data.noise import shift_border
-from SVLDRLCore.data.structures import structures_of
-from SVLDRLCore.data.volumes import Geometry, Segment, read_label, same_geometry, write_image, write_label
+from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.errors import Cancelled, InputError
-from SVLDRLCore.evaluation.audit import Findings, Region, compare, suspect
-from SVLDRLCore.evaluation.audit_rows import Look, audit_rows, ras
-from SVLDRLCore.exchange.model_package import save_package
-from SVLDRLCore.exchange.trained_model import build_networks, package_config, package_tensors
+from SVLDRLCore.files.datalist import (
+    Case,
+    DataList,
+    load_datalist,
+    save_datalist,
+)
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    read_label,
+    same_geometry,
+    write_image,
+    write_label,
+)
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.label_quality.audit import (
+    Findings,
+    Region,
+    compare,
+    suspect,
+)
+from SVLDRLCore.label_quality.audit_rows import Look, audit_rows, ras
+from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.structures import structures_of
+from SVLDRLCore.models.package import save_package
+from SVLDRLCore.models.trained_model import build_networks, package_config, package_tensors
 
 SPACING = (4.0, 4.0, 4.0)
 OBLIQUE = tuple(np.linalg.qr(np.array([[-0.9, 0.3, 0.1], [0.3, 0.9, 0.2], [0.1, -0.2, -0.95]]))[0].ravel().tolist())
@@ -80,13 +97,18 @@ def usual(count: int, **values: float) -> list[Findings]:
     rng = np.random.default_rng(0)
     one = replace(USUAL, **values)
     return [
-        replace(one, shift_mm=one.shift_mm + rng.normal(0, 0.4), fit=one.fit + rng.normal(0, 0.1)) for _ in range(count)
+        replace(
+            one,
+            shift_mm=one.shift_mm + rng.normal(0, 0.4),
+            normalised_cross_entropy=one.normalised_cross_entropy + rng.normal(0, 0.1),
+        )
+        for _ in range(count)
     ]
 
 
-def scores(findings: list[Findings], verified: list[int] = (), weights: dict[int, float] | None = None) -> np.ndarray:
+def scores(findings: list[Findings], trusted: list[int] = (), weights: dict[int, float] | None = None) -> np.ndarray:
     n = range(len(findings))
-    made, _ = suspect(findings, [i in verified for i in n], [(weights or {}).get(i) for i in n], 2.0)
+    made, _ = suspect(findings, [i in trusted for i in n], [(weights or {}).get(i) for i in n], 2.0)
     return np.array([suspicion.score for suspicion in made])
 
 
@@ -112,19 +134,22 @@ def test_pieces_count_too(what: str, kind: str) -> None:
     assert max(s.score for i, s in enumerate(made) if i != 5) < 0.5
 
 
-def test_verified_cases_or_weights_say_which_half_is_right() -> None:
+def test_trusted_cases_or_weights_say_which_half_is_right() -> None:
     """As many labels are 4 mm too wide as are right: without a hint either half may be."""
     found = [*usual(6, shift_mm=-2.0), *usual(6, shift_mm=2.0)]
     low, high = np.arange(12) < 6, np.arange(12) >= 6
     for right, wrong in ((low, high), (high, low)):
-        hinted = scores(found, verified=np.flatnonzero(right)[:3].tolist())
+        hinted = scores(found, trusted=np.flatnonzero(right)[:3].tolist())
         assert hinted[right].max() < 0.5 < hinted[wrong].min()
         hinted = scores(found, weights={int(i): 0.9 for i in np.flatnonzero(right)[:4]})
         assert hinted[right].max() < 0.5 < hinted[wrong].min()
 
 
 def test_labels_that_a_network_made_are_not_cleared_by_fitting_well() -> None:
-    right, made = usual(10, shift_mm=1.0, fit=1.4), usual(10, shift_mm=0.0, fit=0.3, islands=0.02)
+    right, made = (
+        usual(10, shift_mm=1.0, normalised_cross_entropy=1.4),
+        usual(10, shift_mm=0.0, normalised_cross_entropy=0.3, fragments=0.02),
+    )
     suspicions, warnings = suspect([*right, *made], [False] * 20, [None] * 20, 2.0)
     assert max(s.score for s in suspicions[:10]) < min(s.score for s in suspicions[10:])
     assert "network" in warnings[0]
@@ -141,7 +166,7 @@ def test_an_empty_label_is_suspect_where_the_others_are_not() -> None:
     assert scores([replace(nothing, found_voxels=0)] * 3).max() == 0
 
 
-def test_a_verified_case_that_lacks_it_proves_that_absence_happens() -> None:
+def test_a_trusted_case_that_lacks_it_proves_that_absence_happens() -> None:
     nothing = replace(USUAL, empty=True, label_voxels=0, found_voxels=0)
     doubted, proven = scores([*usual(9), nothing, nothing]), scores([*usual(9), nothing, nothing], [10])
     assert (doubted[9:] > 0.3).all()
@@ -157,7 +182,7 @@ def test_a_label_that_is_not_known_everywhere_lacks_nothing() -> None:
     assert scores([*usual(9), replace(partly, found_voxels=1000)])[-1] > 0.9
     alone, beside = scores([*usual(3), nothing]), scores([*usual(3), nothing, *[partly] * 9])
     assert beside[3] == alone[3] > 0.3
-    assert scores([*usual(9), nothing, partly], [10])[9] > 0.3  # nor does a verified one prove that absence happens
+    assert scores([*usual(9), nothing, partly], [10])[9] > 0.3  # nor does a trusted one prove that absence happens
     pairs = [(USUAL, USUAL)] * 2 + [(USUAL, nothing)] + [(USUAL, partly)] * 6
     looks = [
         Look(Case(f"c{n}", (Path("i.nrrd"),), Path("l.nrrd")), dict(enumerate(pair)), {0: 1.0, 1: 1.0}, GRID)

@@ -18,16 +18,32 @@ from typing import Any
 import numpy as np
 import pytest
 
-from SVLDRLCore.benchmarking.plan import Job, Place, plan_jobs, plan_runs
-from SVLDRLCore.benchmarking.results import MEASURED_ANEW, ResultRow, read_results, unpack_masks, write_results
+from SVLDRLCore.benchmarking.benchmark import (
+    benchmark,
+    data_checksum,
+    data_checksums,
+    failed_jobs,
+)
+from SVLDRLCore.benchmarking.evaluation import largest_components, weight_auc
+from SVLDRLCore.benchmarking.folder import BenchmarkFolder, result_rows
+from SVLDRLCore.benchmarking.jobs import do_job, on_one_grid
+from SVLDRLCore.benchmarking.plan import (
+    Job,
+    Place,
+    plan_jobs,
+    plan_runs,
+)
+from SVLDRLCore.benchmarking.results import (
+    MEASURED_ANEW,
+    ResultRow,
+    read_results,
+    unpack_masks,
+    write_results,
+)
 from SVLDRLCore.benchmarking.settings import read_settings
-from SVLDRLCore.commands.benchmark import benchmark, data_checksum, data_checksums, failed_jobs
-from SVLDRLCore.commands.benchmark_evaluation import largest_components, weight_auc
-from SVLDRLCore.commands.benchmark_folder import BenchmarkFolder, result_rows
-from SVLDRLCore.commands.benchmark_jobs import do_job, on_one_grid
-from SVLDRLCore.data.datalist import load_datalist
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import Cancelled, InputError
+from SVLDRLCore.files.datalist import load_datalist
 from SVLDRLCore.job_control import JobControl
 
 CONFIG: dict[str, Any] = {
@@ -44,7 +60,7 @@ CONFIG: dict[str, Any] = {
     "seeds": [0, 1],
     "warm_up_steps": 4,
     "steps": 6,
-    "rows": {"supervised": {"method": "supervised"}, "svl_drl": {"reading": "extended"}},
+    "rows": {"supervised": {"method": "supervised"}, "svl_drl": {"variant": "extended"}},
 }
 ORACLE = {"method": "supervised", "labels": "only_clean", "group": "ends"}
 BROKEN = {"method": "supervised", "overrides": {"train": {"precision": "bfloat16"}}}  # no CPU trains with it
@@ -235,7 +251,7 @@ def test_what_needs_a_failed_job_is_left_out(study: Path, tmp_path: Path, report
 
 
 def test_the_oracle_learns_from_the_clean_cases_alone(study: Path, tmp_path: Path) -> None:
-    rows = {**CONFIG["rows"], "oracle": {**ORACLE, "verified": 1}, "clean": {**ORACLE, "labels": "clean"}}
+    rows = {**CONFIG["rows"], "oracle": {**ORACLE, "trusted": 1}, "clean": {**ORACLE, "labels": "clean"}}
     config = config_with(study, "oracle.json", seeds=[0], rows=rows, reference="oracle", baseline="oracle")
     settings = read_settings(config)
     settings = replace(settings, rows={name: settings.rows[name] for name in ("oracle", "clean")})
@@ -256,14 +272,14 @@ def test_the_oracle_learns_from_the_clean_cases_alone(study: Path, tmp_path: Pat
     before = load_datalist(folder.work(Job("train", Place("clean", 0.0, 0), "clean", "clean")) / "datalist.json")
     assert {case.name: case.label.resolve() for case in before.training} == truth
     run = json.loads(folder.run(Job("train", place, "only_clean", "oracle")).settings.read_text())
-    assert run["verified"] == clean[:1]
+    assert run["trusted"] == clean[:1]
     by_row = {row.row: row for row in result_rows(folder, settings, plan_runs(settings))}
     assert by_row["clean"].label_dice == by_row["oracle"].label_dice < 1
 
 
 @pytest.mark.parametrize("warm_up", ["none", "own"])
 def test_a_row_may_start_untrained_with_as_many_steps_in_all(study: Path, tmp_path: Path, warm_up: str) -> None:
-    rows = {**CONFIG["rows"], "no warm-up": {"reading": "extended", "warm_up": warm_up}}
+    rows = {**CONFIG["rows"], "no warm-up": {"variant": "extended", "warm_up": warm_up}}
     settings = read_settings(config_with(study, "fresh.json", seeds=[0], rows=rows))
     settings = replace(settings, rows={"no warm-up": settings.rows["no warm-up"]}, reference="no warm-up",
                        baseline="no warm-up")  # fmt: skip

@@ -11,8 +11,25 @@ import numpy as np
 import pytest
 
 import SVLDRLCore
-from SVLDRLCore.benchmarking.plan import Job, Place, first_difference, needs, plan_jobs, plan_runs, recipe
-from SVLDRLCore.benchmarking.results import COLUMNS, ResultRow, pack_masks, read_results, unpack_masks, write_results
+from SVLDRLCore.benchmarking.benchmark import check_noises
+from SVLDRLCore.benchmarking.jobs import TrainingClock
+from SVLDRLCore.benchmarking.plan import (
+    Job,
+    Place,
+    first_difference,
+    needs,
+    plan_jobs,
+    plan_runs,
+    recipe,
+)
+from SVLDRLCore.benchmarking.results import (
+    COLUMNS,
+    ResultRow,
+    pack_masks,
+    read_results,
+    unpack_masks,
+    write_results,
+)
 from SVLDRLCore.benchmarking.settings import (
     BenchmarkSettings,
     datalist_path,
@@ -22,9 +39,7 @@ from SVLDRLCore.benchmarking.settings import (
     slug,
     warm_up_overrides,
 )
-from SVLDRLCore.commands.benchmark import check_noises
-from SVLDRLCore.commands.benchmark_jobs import TrainingClock
-from SVLDRLCore.config import load_config
+from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.errors import InputError
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("benchmark_*.json"))
@@ -85,10 +100,10 @@ def test_the_studies_are_sound(path: Path) -> None:
         ({"preset": "liver"}, "preset 'liver'"),
         (with_row(colour="red"), "setting rows.other.colour"),
         (with_row(labels="true"), "setting rows.other.labels"),
-        (with_row(verified=-1), "setting rows.other.verified"),
+        (with_row(trusted=-1), "setting rows.other.trusted"),
         (with_row(noises=["rician"]), "setting rows.other.noises"),
         (with_row(ratios=[0.3]), "setting rows.other.ratios"),
-        (with_row(reading="free"), "rows.other: reading 'free'"),
+        (with_row(variant="free"), "rows.other: variant 'free'"),
         (with_row(overrides={"agents": {"gama": 1}}), "rows.other: setting agents.gama"),
         (with_row(overrides={"network": {"levels": 3}}), "rows.other.overrides.network.levels"),
         (with_row(overrides={"train": {"steps": 3}}), "rows.other.overrides.train.steps"),
@@ -209,7 +224,7 @@ def test_a_row_with_other_masks_of_the_same_training_needs_only_that() -> None:
     )
     trained_otherwise = (
         {"overrides": {"optimiser": {"learning_rate": 1e-4}}},
-        {"verified": 1},
+        {"trusted": 1},
         {"labels": "only_clean"},
         {"warm_up": "own"},
     )
@@ -232,7 +247,7 @@ def test_the_same_time_is_a_second_run_of_all_but_the_reference() -> None:
 def test_a_recipe_tells_what_changes_a_result_and_nothing_else() -> None:
     job = Job("train", Place("mt strong", 0.5, 0), row="supervised")
     before = recipe(planned(), job, "data")
-    same = planned(about="said otherwise", seeds=[0, 5], reference="supervised", **with_row(verified=2))
+    same = planned(about="said otherwise", seeds=[0, 5], reference="supervised", **with_row(trusted=2))
     assert first_difference(before, recipe(same, job, "data")) is None
     assert first_difference(before, recipe(planned(), job, "other")) == 'data: "data" -> "other"'
     longer = first_difference(before, recipe(planned(warm_up_steps=251), job, "data"))
@@ -242,7 +257,7 @@ def test_a_recipe_tells_what_changes_a_result_and_nothing_else() -> None:
 
 
 def test_a_recipe_holds_the_defaults_too_so_that_a_later_version_with_others_is_noticed() -> None:
-    extended = planned(**with_row(reading="extended", warm_up="own"))
+    extended = planned(**with_row(variant="extended", warm_up="own"))
     made = recipe(extended, Job("train", Place("mt strong", 0.5, 0), row="other"), "data")["settings"]
     assert made["reliability"] == asdict(load_config("general", "extended").reliability)
     other = {**made, "reliability": {**made["reliability"], "floor": 0.5}}

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from SVLDRLCore.benchmarking.report_numbers import duration, p_text, percent, signed
+from SVLDRLCore.benchmarking.number_format import (
+    duration,
+    p_text,
+    percent,
+    signed,
+)
 from SVLDRLCore.benchmarking.statistics import (
     case_interval,
     compare,

@@ -10,8 +10,7 @@ import torch
 from ball_labels import batch_of, blocky_balls, check_harm, check_several_structures, fit, method, untrained, warmed_up
 from torch import Tensor
 
-from SVLDRLCore.errors import InputError
-from SVLDRLCore.methods.clcs import (
+from SVLDRLCore.baselines.clcs import (
     CLCS,
     class_thresholds,
     discrepancy,
@@ -19,6 +18,7 @@ from SVLDRLCore.methods.clcs import (
     next_status,
     noise_balance_loss,
 )
+from SVLDRLCore.errors import InputError
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -74,12 +74,12 @@ def test_the_discrepancy_is_least_for_opposite_features() -> None:
         assert float(discrepancy(a, b, (1, 1, 1))) == pytest.approx(wanted)
 
 
-def test_no_voxel_of_a_verified_label_is_rejected() -> None:
+def test_no_voxel_of_a_trusted_label_is_rejected() -> None:
     image, _, labels = blocky_balls(2, 0)
     network = warmed_up(0)
     shares = []
-    for verified in ((False, False), (True, False), (True, True)):
-        trained = method(CLCS, copy.deepcopy(network), verified=verified)
+    for trusted in ((False, False), (True, False), (True, True)):
+        trained = method(CLCS, copy.deepcopy(network), trusted=trusted)
         shares.append(trained.training_step(batch_of(image, labels), "robust", 0.0).logged["rejected"])
     assert shares[0] > shares[1] > 0
     assert shares[2] == 0

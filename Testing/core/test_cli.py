@@ -11,14 +11,20 @@ from typing import Any
 
 import pytest
 
-from SVLDRLCore.cli import COMMANDS, EXIT_CANCELLED, EXIT_INPUT_ERROR, SPINS, main
+from SVLDRLCore.cli import (
+    COMMANDS,
+    EXIT_CANCELLED,
+    EXIT_INPUT_ERROR,
+    SPINS,
+    main,
+)
 from SVLDRLCore.commands import refine as refine_module
-from SVLDRLCore.commands import train as train_module
-from SVLDRLCore.config import config_from_dict, load_config
+from SVLDRLCore.config.settings import config_from_dict, load_config
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import Cancelled
-from SVLDRLCore.exchange.run_folder import RunFolder
-from SVLDRLCore.methods.registry import METHODS
+from SVLDRLCore.learning.run import RunFolder
+from SVLDRLCore.training import train as train_module
+from SVLDRLCore.training.registry import METHODS
 
 TINY = [
     "data.patch_size=[8,16,16]", "data.spacing_mm=[4,4,4]", "network.levels=3", "agents.rollout_steps=1",
@@ -100,10 +106,10 @@ def test_waiting_threads_leave_the_cores_to_others(own: str | None) -> None:
     assert done.stdout.split() == [own or SPINS]
 
 
-@pytest.mark.parametrize("reading", ["extended", "corrected", "as_printed"])
-def test_settings_are_those_of_the_preset_and_reading(capsys, reading: str) -> None:
-    assert main(["settings", "--preset", "left_atrium", "--reading", reading]) == 0
-    assert config_from_dict(json.loads(capsys.readouterr().out)) == load_config("left_atrium", reading)
+@pytest.mark.parametrize("variant", ["extended", "corrected", "as_printed"])
+def test_settings_are_those_of_the_preset_and_variant(capsys, variant: str) -> None:
+    assert main(["settings", "--preset", "left_atrium", "--variant", variant]) == 0
+    assert config_from_dict(json.loads(capsys.readouterr().out)) == load_config("left_atrium", variant)
 
 
 def test_errors_say_what_why_and_what_to_do(capsys, tmp_path: Path) -> None:
@@ -178,24 +184,24 @@ def test_all_options_of_train_arrive(monkeypatch) -> None:
     got = trained_with(
         monkeypatch,
         [
-            "d.json", "--output", "run", "--preset", "left_atrium", "--method", "supervised", "--reading", "corrected",
-            "--verified", "a", "b", "--clean-list", "c.json", "--initial-model", "m", "--resume",
+            "d.json", "--output", "run", "--preset", "left_atrium", "--method", "supervised", "--variant", "corrected",
+            "--trusted", "a", "b", "--clean-list", "c.json", "--initial-model", "m", "--resume",
             "--skip-bad-cases",
         ],
     )  # fmt: skip
     kept = {key: value for key, value in got.items() if key not in ("listeners", "control")}
     assert kept == {
         "datalist": "d.json", "output": "run", "preset": "left_atrium", "method": "supervised",
-        "reading": "corrected", "overrides": {}, "verified": ["a", "b"], "clean_list": "c.json",
+        "variant": "corrected", "overrides": {}, "trusted": ["a", "b"], "clean_list": "c.json",
         "initial_model": "m", "resume": True, "skip_bad_cases": True,
     }  # fmt: skip
 
 
 def test_options_come_from_a_config_file(monkeypatch, tmp_path: Path) -> None:
     options = tmp_path / "options.json"
-    options.write_text('{"reading": "corrected", "verified": ["a"]}')
+    options.write_text('{"variant": "corrected", "trusted": ["a"]}')
     got = trained_with(monkeypatch, ["--config", str(options), "d.json", "--output", "run"])
-    assert (got["reading"], got["verified"]) == ("corrected", ["a"])
+    assert (got["variant"], got["trusted"]) == ("corrected", ["a"])
 
 
 @pytest.mark.parametrize(("text", "images"), [("a.nrrd", ["a.nrrd"]), ("a.nrrd,b.nrrd", ["a.nrrd", "b.nrrd"])])

@@ -8,9 +8,9 @@ import torch
 from flipped_voxels import CASES, balls, batch_of, config_of, gained, in_a_row, plain_and, small_network
 from torch import Tensor, nn
 
+from SVLDRLCore.baselines.co_teaching import UNKNOWN_RATE, CoTeaching, keep_small
 from SVLDRLCore.data.cases import TrainingCase, in_memory
-from SVLDRLCore.methods.co_teaching import UNKNOWN_RATE, CoTeaching, keep_small
-from SVLDRLCore.methods.method import MethodInput
+from SVLDRLCore.learning.method import MethodInput
 
 
 class FreeLogits(nn.Module):
@@ -25,20 +25,20 @@ class FreeLogits(nn.Module):
         return self.logits.expand(len(image), -1, -1, -1, -1)
 
 
-def made(settings: dict[str, float], *p: float, verified: tuple[bool, ...] = (False,)) -> CoTeaching:
-    return CoTeaching(MethodInput(FreeLogits(*p), config_of(settings, flip_axes=[]), False, verified=verified))
+def made(settings: dict[str, float], *p: float, trusted: tuple[bool, ...] = (False,)) -> CoTeaching:
+    return CoTeaching(MethodInput(FreeLogits(*p), config_of(settings, flip_axes=[]), False, trusted=trusted))
 
 
-def case_of(masks: Tensor, verified: bool) -> TrainingCase:
+def case_of(masks: Tensor, trusted: bool) -> TrainingCase:
     shape = tuple(masks.shape[1:])
-    return in_memory("case", np.zeros((1, *shape), np.float32), masks.numpy(), (1.0, 1.0, 1.0), shape, verified)
+    return in_memory("case", np.zeros((1, *shape), np.float32), masks.numpy(), (1.0, 1.0, 1.0), shape, trusted)
 
 
 def test_the_largest_losses_are_left_out() -> None:
     losses, everywhere = in_a_row(3.0, 1.0, 4.0, 2.0), torch.ones(1, 1, 1, 1, 4)
     assert keep_small(losses, everywhere, 2).flatten().tolist() == [0, 1, 0, 1]
     assert keep_small(losses, everywhere, 0).flatten().tolist() == [1, 1, 1, 1]
-    # what is padded or verified is not ranked
+    # what is padded or trusted is not ranked
     assert keep_small(losses, in_a_row(1.0, 1.0, 0.0, 1.0), 1).flatten().tolist() == [0, 1, 1, 1]
     assert keep_small(losses, in_a_row(0.0, 0.0, 1.0, 0.0), 3).flatten().tolist() == [1, 1, 0, 1]
 
@@ -54,22 +54,22 @@ def test_each_network_learns_from_what_the_other_finds_easy() -> None:
     assert peer.tolist() == [False, True, True, True]  # the student at voxel 0
 
 
-def test_the_rate_rises_to_the_forget_rate_and_verified_voxels_stay() -> None:
+def test_the_rate_rises_to_the_forget_rate_and_trusted_voxels_stay() -> None:
     # 10 voxels are foreground by label or prediction: 4 of them are to go in the end
     p = [0.6] * 5 + [0.4] * 5 + [0.1] * 10
     target = in_a_row(*[0.0] * 5, *[1.0] * 5, *[0.0] * 10)
-    method = made({"forget_rate": 0.4}, *p, verified=(False, True))
+    method = made({"forget_rate": 0.4}, *p, trusted=(False, True))
     kept = [method.training_step(batch_of(target), "robust", at).logged["kept"] for at in (0.0, 0.1, 0.2, 0.9)]
     assert kept == pytest.approx([1.0, 0.9, 0.8, 0.8])
     assert method.training_step(batch_of(target, cases=(1,)), "robust", 0.9).logged["kept"] == 1.0
 
 
-def test_the_forget_rate_is_estimated_from_verified_cases() -> None:
-    method = made({}, 0.5, 0.5, 0.5, 0.5, verified=(False, True))
-    assert method.looks_at_cases
+def test_the_forget_rate_is_estimated_from_trusted_cases() -> None:
+    method = made({}, 0.5, 0.5, 0.5, 0.5, trusted=(False, True))
+    assert method.reviews_cases
     assert method.forget_rate == UNKNOWN_RATE
     maps = in_a_row(0.9, 0.9, 0.9, 0.1)[0].numpy()
-    method.look([
+    method.review([
         (case_of(in_a_row(0.0, 0.0, 1.0, 1.0)[0], False), maps),  # 3 of 4 foreground voxels differ
         (case_of(in_a_row(1.0, 1.0, 1.0, 1.0)[0], True), maps),  # 1 of 4
     ])  # fmt: skip
@@ -80,9 +80,9 @@ def test_the_forget_rate_is_estimated_from_verified_cases() -> None:
     assert other.forget_rate == method.forget_rate
 
 
-def test_a_given_rate_is_kept_and_nothing_is_guessed_without_verified_cases() -> None:
-    assert not made({"forget_rate": 0.3}, 0.5, verified=(False, True)).looks_at_cases
-    assert not made({}, 0.5, verified=(False, False)).looks_at_cases
+def test_a_given_rate_is_kept_and_nothing_is_guessed_without_trusted_cases() -> None:
+    assert not made({"forget_rate": 0.3}, 0.5, trusted=(False, True)).reviews_cases
+    assert not made({}, 0.5, trusted=(False, False)).reviews_cases
 
 
 def test_the_peer_starts_as_a_copy_and_sees_another_view() -> None:

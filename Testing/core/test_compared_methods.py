@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from SVLDRLCore.config import load_config
+from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.data.phantoms import make_phantom
-from SVLDRLCore.data.structures import Structures, structures_of
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.exchange.model_card import METHOD_NAMES, NOISE_HANDLING
-from SVLDRLCore.exchange.run_folder import RunFolder
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.run_input import RunInput
-from SVLDRLCore.learning.training_run import RunResult, run_training
-from SVLDRLCore.methods.registry import METHODS
+from SVLDRLCore.learning.run import RunFolder, RunInput
+from SVLDRLCore.masks.structures import Structures, structures_of
+from SVLDRLCore.models.card import METHOD_NAMES, NOISE_HANDLING
+from SVLDRLCore.training.registry import METHODS
+from SVLDRLCore.training.run import RunResult, run_training
 
 SHOWN: dict[str, set[str]] = {
     "loss_correction": {"segmentation_loss", "uncorrected_cross_entropy", "labels_kept"},
@@ -40,7 +39,7 @@ KINDS = {
 }
 
 
-def phantom_run(method: str, parts: Structures, verified: int, settings: dict[str, Any]) -> RunInput:
+def phantom_run(method: str, parts: Structures, trusted: int, settings: dict[str, Any]) -> RunInput:
     """Three phantoms of 4 mm, 8 steps, the first half of them warm-up."""
     cases = []
     for seed in range(3):
@@ -48,7 +47,7 @@ def phantom_run(method: str, parts: Structures, verified: int, settings: dict[st
             seed, (10, 20, 20), (4.0, 4.0, 4.0), structures=len(parts.names), nested=parts.nested
         )
         masks = parts.masks(label)
-        cases.append(in_memory(str(seed), image, masks, (4.0, 4.0, 4.0), (8, 16, 16), verified=seed < verified))
+        cases.append(in_memory(str(seed), image, masks, (4.0, 4.0, 4.0), (8, 16, 16), trusted=seed < trusted))
     overrides = {
         "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0]},
         "network": {"feature_size": 8, "levels": 3},
@@ -77,9 +76,9 @@ def test_all_methods_are_here_and_named() -> None:
 
 
 @pytest.mark.parametrize("method", SHOWN)
-@pytest.mark.parametrize(("kind", "verified"), [("one", 0), ("one", 1), ("exclusive", 1), ("nested", 0)])
-def test_every_kind_of_structures_trains(method: str, kind: str, verified: int) -> None:
-    result = run(phantom_run(method, KINDS[kind], verified, {}))
+@pytest.mark.parametrize(("kind", "trusted"), [("one", 0), ("one", 1), ("exclusive", 1), ("nested", 0)])
+def test_every_kind_of_structures_trains(method: str, kind: str, trusted: int) -> None:
+    result = run(phantom_run(method, KINDS[kind], trusted, {}))
     assert [row["stage"] for row in result.rows] == ["warm_up", "warm_up", "robust", "robust"]
     assert all(np.isfinite(row["loss"]) for row in result.rows)
     assert all(bool(torch.isfinite(weight).all()) for weight in result.network.values())

@@ -1,4 +1,4 @@
-"""Settings: presets and readings load, mistakes are refused by name, everything goes through JSON and back."""
+"""Settings: presets and variants load, mistakes are refused by name, everything goes through JSON and back."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from SVLDRLCore.config import (
-    READINGS,
+from SVLDRLCore.config.settings import (
+    VARIANTS,
     Config,
     config_from_dict,
     config_to_dict,
@@ -30,18 +30,18 @@ def flat(tree: dict[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def preset_file(preset: str) -> dict[str, Any]:
-    return json.loads((resources.files("SVLDRLCore") / "presets" / f"{preset}.json").read_text("utf-8"))
+    return json.loads((resources.files("SVLDRLCore") / "config" / "presets" / f"{preset}.json").read_text("utf-8"))
 
 
-@pytest.mark.parametrize("reading", list(READINGS))
+@pytest.mark.parametrize("variant", list(VARIANTS))
 @pytest.mark.parametrize("preset", preset_names())
-def test_every_preset_loads_in_every_reading(preset: str, reading: str) -> None:
-    config = load_config(preset, reading)
-    assert (config.preset, config.reading) == (preset, reading)
+def test_every_preset_loads_in_every_variant(preset: str, variant: str) -> None:
+    config = load_config(preset, variant)
+    assert (config.preset, config.variant) == (preset, variant)
     assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config
-    plain = json.loads(json.dumps(flat(READINGS[reading])))
+    plain = json.loads(json.dumps(flat(VARIANTS[variant])))
     given = flat(config_to_dict(config))
-    assert {key: given[key] for key in plain} == plain  # a reading wins over a preset
+    assert {key: given[key] for key in plain} == plain  # a variant wins over a preset
 
 
 def test_the_usual_presets_are_there() -> None:
@@ -49,20 +49,20 @@ def test_the_usual_presets_are_there() -> None:
 
 
 @pytest.mark.parametrize("preset", preset_names())
-def test_readings_differ_in_their_own_fields_and_nowhere_else(preset: str) -> None:
-    below = config_to_dict(config_from_dict({"preset": preset, "reading": "extended"} | preset_file(preset)))
-    for reading, table in READINGS.items():
-        got = flat(config_to_dict(load_config(preset, reading)))
-        changed = {key for key, value in flat(below).items() if got[key] != value} - {"reading"}
+def test_variants_differ_in_their_own_fields_and_nowhere_else(preset: str) -> None:
+    below = config_to_dict(config_from_dict({"preset": preset, "variant": "extended"} | preset_file(preset)))
+    for variant, table in VARIANTS.items():
+        got = flat(config_to_dict(load_config(preset, variant)))
+        changed = {key for key, value in flat(below).items() if got[key] != value} - {"variant"}
         assert changed <= set(flat(table))
     printed = flat(config_to_dict(load_config(preset, "as_printed")))
     corrected = flat(config_to_dict(load_config(preset, "corrected")))
-    differing = {key for key in printed if printed[key] != corrected[key]} - {"reading"}
-    assert differing <= set(flat(READINGS["as_printed"])) | set(flat(READINGS["corrected"]))
+    differing = {key for key in printed if printed[key] != corrected[key]} - {"variant"}
+    assert differing <= set(flat(VARIANTS["as_printed"])) | set(flat(VARIANTS["corrected"]))
     assert "agents.plausibility_sign" in differing
 
 
-def test_overrides_lie_over_preset_and_reading() -> None:
+def test_overrides_lie_over_preset_and_variant() -> None:
     config = load_config("general", "as_printed", {"agents": {"rollout_steps": 1}, "train": {"steps": 7}})
     assert (config.agents.rollout_steps, config.train.steps) == (1, 7)
     assert config.agents.plausibility_sign == 1  # its neighbours stay
@@ -132,7 +132,7 @@ def test_values_out_of_range_are_refused_by_name(tree: dict, name: str) -> None:
     assert caught.value.what == f"setting {name}"
 
 
-def test_unknown_presets_and_readings_are_refused_with_the_known_ones() -> None:
+def test_unknown_presets_and_variants_are_refused_with_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"liver.*general"):
         load_config("liver")
     with pytest.raises(InputError, match=r"literal.*as_printed"):

@@ -10,11 +10,17 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from SVLDRLCore.commands.corrupt import corrupt
-from SVLDRLCore.data.datalist import DataList, load_datalist
+from SVLDRLCore.benchmarking.corrupt import corrupt
 from SVLDRLCore.data.phantoms import write_phantom_dataset
-from SVLDRLCore.data.volumes import Geometry, read_label, same_geometry, write_image, write_label
 from SVLDRLCore.errors import Cancelled, InputError
+from SVLDRLCore.files.datalist import DataList, load_datalist
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    read_label,
+    same_geometry,
+    write_image,
+    write_label,
+)
 from SVLDRLCore.job_control import JobControl
 
 
@@ -60,7 +66,7 @@ def test_morphological_noise_is_as_bad_as_it_says(datalist: Path, tmp_path: Path
         assert row["label_dice"] == pytest.approx(dice(wrong[case.name], clean[case.name]))
         assert (row["label_dice"] < 1) == row["corrupted"]
         assert (tmp_path in case.label.resolve().parents) == row["corrupted"]
-        assert not (case.verified and row["corrupted"])
+        assert not (case.trusted and row["corrupted"])
         first = read_label(case.images[0]).geometry if not row["corrupted"] else read_label(case.label).geometry
         assert same_geometry(first, read_label(original.training[0].label).geometry)
     corrupted = [row["label_dice"] for row in rows.values() if row["corrupted"]]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from SVLDRLCore.config import NetworkConfig
+from SVLDRLCore.config.settings import NetworkConfig
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
 from SVLDRLCore.networks.cpu_convolutions import PairedConv3d, takes_slow_path
 

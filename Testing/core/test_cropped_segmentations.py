@@ -8,11 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from SVLDRLCore.data.case_checks import read_case
-from SVLDRLCore.data.cropped_segmentations import on_image_grid
-from SVLDRLCore.data.datalist import Case
-from SVLDRLCore.data.volumes import Geometry, Segment, read_label, write_image, write_label
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.files.case_checks import read_case
+from SVLDRLCore.files.cropped_segmentations import on_image_grid
+from SVLDRLCore.files.datalist import Case
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    read_label,
+    write_image,
+    write_label,
+)
 
 TURN = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
 IMAGE = Geometry((9, 12, 15), (2.5, 0.9, 0.7), (10.0, -20.0, 30.0), TURN)

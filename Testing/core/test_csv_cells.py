@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from SVLDRLCore.benchmarking.results import ResultRow, read_results, write_results
 from SVLDRLCore.csv_cells import as_cell, cell_text
 from SVLDRLCore.evaluation.tables import csv_text
-from SVLDRLCore.exchange.package_contents import csv_bytes, parse_csv
+from SVLDRLCore.models.package_contents import csv_bytes, parse_csv
 
 FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "--1", "-", "-a", "＝1", "'=1"]
 PLAIN = ["liver", "", "-2.5", "+3", "-1e-5", "1=1", "a-b", "'quoted'", " =1", "case_001", "-.5", "5."]

@@ -11,12 +11,27 @@ import numpy as np
 import pytest
 
 from SVLDRLCore.commands.check import check, format_problems
-from SVLDRLCore.data.case_checks import Problem, check_cases, read_case
-from SVLDRLCore.data.datalist import Case, DataList, load_datalist, save_datalist
 from SVLDRLCore.data.phantoms import write_phantom_dataset
-from SVLDRLCore.data.prepare import Intensity, prepare_image, prepare_label, to_native
-from SVLDRLCore.data.volumes import Geometry, Segment, write_image, write_label
+from SVLDRLCore.data.resampling import (
+    Intensity,
+    prepare_image,
+    prepare_label,
+    to_native,
+)
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.files.case_checks import Problem, check_cases, read_case
+from SVLDRLCore.files.datalist import (
+    Case,
+    DataList,
+    load_datalist,
+    save_datalist,
+)
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    write_image,
+    write_label,
+)
 
 SIZE = (4, 6, 6)
 
@@ -84,9 +99,11 @@ def test_a_folder_without_description_names_what_its_labels_hold(tmp_path):
 
 
 def test_extras_of_a_case(tmp_path):
-    entries = [{"image": ["a.nrrd"], "label": "a_label.nrrd", "verified": True, "fold": 3, "name": "Ünï 1"}]
+    entries = [{"image": ["a.nrrd"], "label": "a_label.nrrd", "trusted": True, "fold": 3, "name": "Ünï 1"}]
     case = load_datalist(write_json(tmp_path, training=entries)).training[0]
-    assert case == Case("Ünï 1", (tmp_path / "a.nrrd",), tmp_path / "a_label.nrrd", verified=True)
+    assert case == Case("Ünï 1", (tmp_path / "a.nrrd",), tmp_path / "a_label.nrrd", trusted=True)
+    entries[0]["verified"] = entries[0].pop("trusted")  # the older word
+    assert load_datalist(write_json(tmp_path, training=entries)).training[0] == case
 
 
 @pytest.mark.parametrize(
@@ -137,7 +154,9 @@ ENTRY = {"image": "a.nrrd", "label": "a_label.nrrd"}
         ({"training": [ENTRY | {"image": []}]}, "image"),
         ({"training": [ENTRY | {"image": [3]}]}, "image"),
         ({"training": [ENTRY | {"label": 3}]}, "label 3"),
-        ({"training": [ENTRY | {"verified": "yes"}]}, "verified 'yes'"),
+        ({"training": [ENTRY | {"trusted": "yes"}]}, "trusted 'yes'"),
+        ({"training": [ENTRY | {"verified": 1}]}, "trusted 1"),
+        ({"training": [ENTRY | {"trusted": True, "verified": False}]}, "trusted and not verified"),
         ({"training": [ENTRY | {"name": "a/b"}]}, "a/b"),
         ({"training": [ENTRY | {"name": ".."}]}, "no file name"),
         ({"training": [ENTRY | {"name": "x" * 121}]}, "no file name"),

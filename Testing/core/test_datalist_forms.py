@@ -12,13 +12,18 @@ from tiny_trainings import TINY
 
 from SVLDRLCore.commands.check import check
 from SVLDRLCore.commands.evaluate import evaluate
-from SVLDRLCore.commands.train import train
-from SVLDRLCore.config import load_config
-from SVLDRLCore.data.datalist import load_datalist, save_datalist
+from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.data.phantoms import make_phantom
-from SVLDRLCore.data.volumes import Geometry, Segment, write_image, write_label
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.exchange.trained_model import load_model
+from SVLDRLCore.files.datalist import load_datalist, save_datalist
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    write_image,
+    write_label,
+)
+from SVLDRLCore.models.trained_model import load_model
+from SVLDRLCore.training.train import train
 
 SIZE, SPACING = (10, 20, 20), (4.0, 4.0, 4.0)
 GRID = Geometry(SIZE, SPACING)
@@ -133,7 +138,7 @@ def test_descriptive_keys_are_named_once(tmp_path: Path) -> None:
     assert note.count("scanner") == 1
     assert sum(note in problem.why for problem in check(datalist)) == 1
     seen: list[dict[str, Any]] = []
-    train(datalist, tmp_path / "run", reading="corrected", overrides=TINY, listeners=[seen.append])
+    train(datalist, tmp_path / "run", variant="corrected", overrides=TINY, listeners=[seen.append])
     assert sum(e["event"] == "warning" and "scanner" in e["text"] for e in seen) == 1
 
 
@@ -141,7 +146,7 @@ def test_descriptive_keys_are_named_once(tmp_path: Path) -> None:
     ("case", "content", "names"),
     [
         ({"lable": "x"}, {}, "lable.*label"),
-        ({"verifed": True}, {}, "verifed.*verified"),
+        ({"verifed": True}, {}, "verifed.*trusted"),
         ({"images": ["a.nrrd"]}, {}, "images"),
         ({"t2": "b.nrrd"}, {}, "t2.*channel"),
         ({"mask": "b.nrrd"}, {}, "several raters"),
@@ -229,11 +234,11 @@ def test_regions_of_the_data_set_are_trained_unless_the_settings_give_their_own(
         phantom(tmp_path, f"{name}.nrrd", f"{name}_label.nrrd", ord(name), parts=2)
     labels = {"background": 0, "whole": [1, 2], "inner": [2]}
     datalist = write_list(tmp_path, *map(pair, "abc"), labels=labels, regions_class_order=[1, 2])
-    own = load_model(train(datalist, tmp_path / "own", reading="corrected", overrides=TINY)).structures
+    own = load_model(train(datalist, tmp_path / "own", variant="corrected", overrides=TINY)).structures
     assert (own.names, own.values, own.nested) == (("whole", "inner"), ((1, 2), (2,)), True)
     assert own.output_values == (1, 2)
     settings = TINY | {"data": TINY["data"] | {"regions": {"both": [1, 2]}}}
-    given = load_model(train(datalist, tmp_path / "given", reading="corrected", overrides=settings)).structures
+    given = load_model(train(datalist, tmp_path / "given", variant="corrected", overrides=settings)).structures
     assert (given.names, given.values) == (("both",), ((1, 2),))
     assert load_config().data.regions == {}
 
@@ -243,7 +248,7 @@ def test_the_value_drawn_for_a_region_is_the_data_sets(tmp_path: Path) -> None:
         phantom(tmp_path, f"{name}.nrrd", f"{name}_label.nrrd", ord(name), parts=2)
     labels = {"whole": [1, 2, 3], "inner": [2]}
     datalist = write_list(tmp_path, *map(pair, "ab"), labels=labels, regions_class_order=[3, 2])
-    structures = load_model(train(datalist, tmp_path / "run", reading="corrected", overrides=TINY)).structures
+    structures = load_model(train(datalist, tmp_path / "run", variant="corrected", overrides=TINY)).structures
     assert structures.output_values == (3, 2)
 
 
@@ -329,12 +334,12 @@ def test_paths_that_no_system_takes(tmp_path: Path, name: str) -> None:
         load_datalist(write_list(tmp_path, {"image": name, "label": "a_label.nrrd"}))
 
 
-@pytest.mark.parametrize("verified", ["case_001", [1], [None], ["\ud800"], ["nobody"]])
-def test_verified_lists_that_cannot_be(tmp_path: Path, verified: Any) -> None:
+@pytest.mark.parametrize("trusted", ["case_001", [1], [None], ["\ud800"], ["nobody"]])
+def test_trusted_lists_that_cannot_be(tmp_path: Path, trusted: Any) -> None:
     phantom(tmp_path, "a.nrrd", "a_label.nrrd")
     datalist = write_list(tmp_path, pair("a"))
-    with pytest.raises(InputError, match="verified") as error:
-        train(datalist, tmp_path / "run", overrides=TINY, verified=verified)
+    with pytest.raises(InputError, match="trusted") as error:
+        train(datalist, tmp_path / "run", overrides=TINY, trusted=trusted)
     str(error.value).encode()
     assert not (tmp_path / "run").exists()
 
@@ -363,7 +368,7 @@ def test_lacking_structures_are_told(tmp_path: Path) -> None:
     lacking = seen[-1]["lacking"]
     assert lacking["b"] == ["spleen", "tumour", "cyst"]
     assert lacking["c"] == ["cyst"]
-    train(datalist, tmp_path / "run", reading="corrected", overrides=TINY, listeners=[seen.append])
+    train(datalist, tmp_path / "run", variant="corrected", overrides=TINY, listeners=[seen.append])
     texts = [e["text"] for e in seen if e["event"] == "warning"]
     assert any("'cyst': no label has it" in text for text in texts)
     assert any(text.startswith("b: ") and "lacks 'spleen'" in text for text in texts)

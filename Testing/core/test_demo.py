@@ -13,13 +13,13 @@ import pytest
 import SVLDRLCore.commands.demo as demo_command
 from SVLDRLCore.commands.demo import MARKER, demo
 from SVLDRLCore.commands.demo_cases import SPACING_DHW, rough_mask
-from SVLDRLCore.data.noise import signed_distance
 from SVLDRLCore.data.phantoms import make_phantom
-from SVLDRLCore.data.volumes import read_image, read_label, require_same_geometry
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.evaluation.metrics import mask_metrics
-from SVLDRLCore.exchange.trained_model import load_model
+from SVLDRLCore.files.volumes import read_image, read_label, require_same_geometry
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.masks.borders import signed_distance
+from SVLDRLCore.models.trained_model import load_model
 
 HELD_OUT = ("held_out_1", "held_out_2")
 MODEL = ("MODEL_CARD.md", "SHA256SUMS", "config.json", "labels.json", "model.safetensors", "reliability.csv",
@@ -78,7 +78,7 @@ def test_the_summary_is_what_the_files_say(made):
 
 def test_the_model_can_be_used_and_comes_from_the_demo_preset(made):
     model = load_model(made.folder / "model")
-    assert (model.config.preset, model.config.reading, model.config.train.seed) == ("demo", "extended", 3)
+    assert (model.config.preset, model.config.variant, model.config.train.seed) == ("demo", "extended", 3)
     assert model.mask_network is not None
 
 
@@ -105,7 +105,7 @@ def test_the_report_holds_all_it_shows(made):
     assert len(page.sources) == 5
     assert all(source.startswith("data:image/") for source in page.sources)
     assert "url(" not in html
-    for words in (*HELD_OUT, "--seed 3", "eroded by", "dilated by", "preset demo, reading extended", "torch"):
+    for words in (*HELD_OUT, "--seed 3", "eroded by", "dilated by", "preset demo, variant extended", "torch"):
         assert words in page.words
 
 

@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 
 from SVLDRLCore.commands.evaluate import case_name, evaluate
-from SVLDRLCore.data.volumes import Geometry, Segment, write_image, write_label
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.evaluation.metrics import ALL_STRUCTURES
 from SVLDRLCore.evaluation.tables import markdown_table, summary_table, text_table
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    write_image,
+    write_label,
+)
 from SVLDRLCore.job_control import JobControl
 
 SIZE = (8, 10, 12)

@@ -15,7 +15,12 @@ import pytest
 import torch
 
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.events import EventLog, TimeLeft, plain, read_events
+from SVLDRLCore.events import (
+    EventLog,
+    TimeLeft,
+    plain,
+    read_events,
+)
 from SVLDRLCore.progress_bar import ProgressBar
 
 

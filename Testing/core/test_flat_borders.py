@@ -12,14 +12,19 @@ from tiny_trainings import PATCH, TINY
 
 from SVLDRLCore.commands.audit import audit
 from SVLDRLCore.commands.refine import refine
-from SVLDRLCore.commands.train import train
-from SVLDRLCore.config import load_config
+from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.data.cases import in_memory
-from SVLDRLCore.data.image_edge import edge_positions, edge_sharpness
-from SVLDRLCore.data.mask_alignment import MOST_VOXELS, measure_border, thinning
-from SVLDRLCore.data.mask_patches import MaskPatchSampler
-from SVLDRLCore.data.noise import border_spacing
-from SVLDRLCore.data.volumes import Geometry, read_label, write_image, write_label
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    read_label,
+    write_image,
+    write_label,
+)
+from SVLDRLCore.mask_refinement.patches import MaskPatchSampler
+from SVLDRLCore.masks.alignment import MOST_VOXELS, measure_border, thinning
+from SVLDRLCore.masks.borders import border_spacing
+from SVLDRLCore.masks.image_edge import edge_positions, edge_sharpness
+from SVLDRLCore.training.train import train
 
 SMALL = {
     "data": {"patch_size": list(PATCH), "spacing_mm": None},

@@ -19,20 +19,20 @@ import torch
 from rough_masks_to_refine import GRIDS, NESTED, block, files, model_that
 from safetensors.torch import load_file, save_file
 
-from SVLDRLCore.agents.actions import ENHANCE, KEEP
 from SVLDRLCore.commands import refine as refine_module
 from SVLDRLCore.commands.audit import audit
 from SVLDRLCore.commands.info import info
 from SVLDRLCore.commands.refine import refine
 from SVLDRLCore.data.cases import in_memory
-from SVLDRLCore.data.datalist import Case, DataList, save_datalist
-from SVLDRLCore.data.mask_alignment import Calibration
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.exchange import package_files
-from SVLDRLCore.exchange.model_package import load_package, save_package
-from SVLDRLCore.exchange.trained_model import load_model
-from SVLDRLCore.inference.refinement import predict
-from SVLDRLCore.learning.case_predictions import predict_cases
+from SVLDRLCore.files.datalist import Case, DataList, save_datalist
+from SVLDRLCore.inference.case_predictions import predict_cases
+from SVLDRLCore.mask_refinement.refine import predict
+from SVLDRLCore.masks.alignment import Calibration
+from SVLDRLCore.models import package_files
+from SVLDRLCore.models.package import load_package, save_package
+from SVLDRLCore.models.trained_model import load_model
+from SVLDRLCore.svl_drl.actions import ENHANCE, KEEP
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -182,7 +182,7 @@ CALIBRATION = [field.name for field in fields(Calibration)]
 @pytest.mark.parametrize(
     ("field", "number"),
     [
-        ("caution", 160.0), ("caution", 0.5), ("caution", -3.0),
+        ("generalisation_factor", 160.0), ("generalisation_factor", 0.5), ("generalisation_factor", -3.0),
         ("channel", 1.0), ("channel", 0.5), ("channel", -1.0), ("edge_sd_mm", 0.0), ("model_sd_mm", -1.0),
         ("edge_mm", 1e4), ("model_mm", -1e4), ("unevenness", 0.0), ("missing_mm", -1.0), ("leak_mm", 1e4),
     ],

@@ -11,31 +11,37 @@ import pytest
 import torch
 from tiny_trainings import CPU, PATCH, TINY, given_run, run, same_weights
 
+from SVLDRLCore.baselines.adele import ADELESettings, corrected_labels
+from SVLDRLCore.benchmarking.corrupt import corrupt
 from SVLDRLCore.commands.audit import audit
-from SVLDRLCore.commands.corrupt import corrupt
 from SVLDRLCore.commands.evaluate import evaluate
 from SVLDRLCore.commands.refine import refine
-from SVLDRLCore.commands.train import train
-from SVLDRLCore.config import DataConfig, load_config, with_values
+from SVLDRLCore.config.settings import DataConfig, load_config, with_values
 from SVLDRLCore.data.cases import TrainingCase, in_memory, load_training_case
-from SVLDRLCore.data.datalist import Case, load_datalist, save_datalist
-from SVLDRLCore.data.image_edge import edge_positions
-from SVLDRLCore.data.known_voxels import completed
-from SVLDRLCore.data.mask_alignment import measure_border
-from SVLDRLCore.data.noise import shift_border
 from SVLDRLCore.data.phantoms import make_phantom
 from SVLDRLCore.data.sampler import PatchSampler
-from SVLDRLCore.data.structures import Structures, structures_of
-from SVLDRLCore.data.volumes import Geometry, Segment, read_label, write_image, write_label
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.evaluation.audit import compare
 from SVLDRLCore.evaluation.metrics import mask_metrics
-from SVLDRLCore.exchange.trained_model import build_networks, load_model
-from SVLDRLCore.learning.label_voxels import label_voxels
-from SVLDRLCore.learning.moved_labels import moved_masks
-from SVLDRLCore.methods.adele import ADELESettings, corrected_labels
-from SVLDRLCore.methods.label_cues import label_cues
-from SVLDRLCore.methods.registry import METHODS
+from SVLDRLCore.files.datalist import Case, load_datalist, save_datalist
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    read_label,
+    write_image,
+    write_label,
+)
+from SVLDRLCore.label_quality.agent_features import label_voxels
+from SVLDRLCore.label_quality.audit import compare
+from SVLDRLCore.label_quality.border_correction import moved_masks
+from SVLDRLCore.label_quality.features import label_features
+from SVLDRLCore.masks.alignment import measure_border
+from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.image_edge import edge_positions
+from SVLDRLCore.masks.known_voxels import completed
+from SVLDRLCore.masks.structures import Structures, structures_of
+from SVLDRLCore.models.trained_model import build_networks, load_model
+from SVLDRLCore.training.registry import METHODS
+from SVLDRLCore.training.train import train
 
 SIZE, SPACING = (10, 20, 20), (4.0, 4.0, 4.0)
 ONE = structures_of({1: "organ"})
@@ -89,9 +95,9 @@ def test_no_method_learns_from_what_lies_under_it(method: str, structures: Struc
     assert made[0].warnings == made[1].warnings
 
 
-@pytest.mark.parametrize("reading", ["as_printed", "corrected"])
-def test_agents_on_intensities_earn_nothing_there(reading: str) -> None:
-    made = [run(given_run(reading, cases=partly_labelled(ONE, under)))[0] for under in ("nothing", "other")]
+@pytest.mark.parametrize("variant", ["as_printed", "corrected"])
+def test_agents_on_intensities_earn_nothing_there(variant: str) -> None:
+    made = [run(given_run(variant, cases=partly_labelled(ONE, under)))[0] for under in ("nothing", "other")]
     assert same_weights(made[0].network, made[1].network)
     assert made[0].rows == made[1].rows
 
@@ -128,12 +134,12 @@ def test_where_labels_end_is_no_border() -> None:
     assert edge_positions(drawn, image, spacing, ignored) == pytest.approx(whole, abs=0.3)  # 2 mm outside, as without
     measure = measure_border(completed(drawn, ignored, spacing), true, image, spacing, ignored)
     assert measure.model_mm == pytest.approx(2.0, abs=0.4)
-    cues = label_cues(true[None] * 0.98 + 0.01, drawn[None], spacing, ignored=ignored)
-    assert cues.bias_mm == pytest.approx(2.0, abs=0.6)
+    features = label_features(true[None] * 0.98 + 0.01, drawn[None], spacing, ignored=ignored)
+    assert features.bias_mm == pytest.approx(2.0, abs=0.6)
     # Two halves that only unlabelled voxels join are one piece.
     gap = np.abs(np.indices(true.shape)[0] - 15.5) < 3
-    assert label_cues(None, (true & ~gap)[None], spacing, ignored=gap).islands == 0.0
-    assert label_cues(None, (true & ~gap)[None], spacing).islands > 0.4
+    assert label_features(None, (true & ~gap)[None], spacing, ignored=gap).fragments == 0.0
+    assert label_features(None, (true & ~gap)[None], spacing).fragments > 0.4
     case = in_memory("c", image, drawn[None], spacing, (8, 8, 8), ignored=ignored)
     moved = moved_masks(case, [2.0]).numpy()[0] > 0
     assert ((moved ^ true) & ~ignored).sum() < 0.08 * (true & ~ignored).sum()
@@ -267,7 +273,7 @@ def test_the_best_model_is_chosen_without_it() -> None:
 
 
 def test_refinement_takes_it_for_no_structure(tmp_path: Path) -> None:
-    model = train(nnunet_folder(tmp_path / "data"), tmp_path / "run", reading="corrected", overrides=TINY)
+    model = train(nnunet_folder(tmp_path / "data"), tmp_path / "run", variant="corrected", overrides=TINY)
     image = load_datalist(tmp_path / "data").training[0].images[0]
     only = np.where(HIDDEN, 1, 0)
     write_label(tmp_path / "r.seg.nrrd", only, Geometry(SIZE, SPACING), [Segment(1, "ignore")])

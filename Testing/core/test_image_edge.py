@@ -11,17 +11,17 @@ import torch
 from scipy import ndimage
 from shifted_balls import reviewing
 
-from SVLDRLCore.config import ReliabilityConfig
+from SVLDRLCore.config.settings import ReliabilityConfig
 from SVLDRLCore.data.cases import in_memory
-from SVLDRLCore.data.image_edge import edge_sharpness
-from SVLDRLCore.data.noise import roughen_border, shift_border
-from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.run_input import RunInput
-from SVLDRLCore.learning.training_run import run_training
-from SVLDRLCore.methods.label_cues import Cues, blur_deviation, label_sharpness
-from SVLDRLCore.methods.reliability import judge, judge_unseen
+from SVLDRLCore.label_quality.features import LabelFeatures, blur_deviation, label_sharpness
+from SVLDRLCore.label_quality.weights import judge, judge_unseen
+from SVLDRLCore.learning.run import RunInput
+from SVLDRLCore.masks.borders import roughen_border, shift_border
+from SVLDRLCore.masks.image_edge import edge_sharpness
+from SVLDRLCore.masks.structures import structures_of
+from SVLDRLCore.training.run import run_training
 
 CONFIG = ReliabilityConfig(enabled=True, sharpness=True)
 ISO, FLAT = (2.0, 2.0, 2.0), (4.0, 1.5, 1.5)
@@ -65,24 +65,24 @@ def test_where_there_is_nothing_to_see() -> None:
     assert np.isfinite(edge_sharpness(one, image[:, 20:21], ISO)).all()
 
 
-def cues_with(sharpness: list[float]) -> list[Cues]:
-    return [Cues(0.0, 0.0, 0.0, sharpness=((value,),)) for value in sharpness]
+def features_with(sharpness: list[float]) -> list[LabelFeatures]:
+    return [LabelFeatures(0.0, 0.0, 0.0, sharpness=((value,),)) for value in sharpness]
 
 
 def test_blur_by_hand() -> None:
     # 0.9 and 0.7 quantiles of 0, 0.1, ..., 2.0: 1.8 and 1.4; spread 0.4 / 0.68; 21 labels are few: 1 + 10 / 21.
     sharpness = np.linspace(0, 2, 21)
-    blur = blur_deviation(cues_with(sharpness.tolist()), 2.0, CONFIG)
+    blur = blur_deviation(features_with(sharpness.tolist()), 2.0, CONFIG)
     np.testing.assert_allclose(blur, np.maximum(0, (1.8 - sharpness) / (1.4 * 31 / 21 * 0.4 / 0.68)))
-    unknown = blur_deviation(cues_with([*sharpness.tolist(), float("nan")]), 2.0, CONFIG)
+    unknown = blur_deviation(features_with([*sharpness.tolist(), float("nan")]), 2.0, CONFIG)
     np.testing.assert_array_equal(unknown, [*blur, 0.0])  # an edge that cannot be measured tells nothing
     # Equal ones but for one: the spread is at least 0.1; twenty labels: half more.
-    blur = blur_deviation(cues_with([1.0] * 19 + [0.58]), 2.0, CONFIG)
+    blur = blur_deviation(features_with([1.0] * 19 + [0.58]), 2.0, CONFIG)
     np.testing.assert_allclose(blur, [0.0] * 19 + [2.0])
-    assert not blur_deviation(cues_with([1.0] * 18 + [0.0]), 2.0, CONFIG).any()  # nineteen labels tell nothing
-    assert not blur_deviation([Cues(0.0, 0.0, 0.0)] * 30, 2.0, CONFIG).any()
+    assert not blur_deviation(features_with([1.0] * 18 + [0.0]), 2.0, CONFIG).any()  # nineteen labels tell nothing
+    assert not blur_deviation([LabelFeatures(0.0, 0.0, 0.0)] * 30, 2.0, CONFIG).any()
     # RMS over the structures that a case has.
-    two = [replace(cue, sharpness=(*cue.sharpness, (1.0,))) for cue in cues_with([1.0] * 20 + [0.58])]
+    two = [replace(feature, sharpness=(*feature.sharpness, (1.0,))) for feature in features_with([1.0] * 20 + [0.58])]
     two[0] = replace(two[0], sharpness=((1.0,), None))
     usual = 1.4 * 31 / 21 * 0.1
     np.testing.assert_allclose(blur_deviation(two, 2.0, CONFIG), [0.0] * 20 + [0.42 / usual / np.sqrt(2.0)])
@@ -99,19 +99,21 @@ def rough_and_right() -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def test_rough_labels_are_told_before_there_is_a_network_and_after() -> None:
-    cues = [Cues(0.0, 0.0, 0.0, sharpness=label_sharpness(m[None], image, ISO)) for image, m in rough_and_right()]
+    features = [
+        LabelFeatures(0.0, 0.0, 0.0, sharpness=label_sharpness(m[None], image, ISO)) for image, m in rough_and_right()
+    ]
     nobody = [False] * 20
-    for judged in (judge_unseen(cues, nobody, 2.0, CONFIG), judge(cues, nobody, 2.0, CONFIG)):
+    for judged in (judge_unseen(features, nobody, 2.0, CONFIG), judge(features, nobody, 2.0, CONFIG)):
         weights = np.array(judged.weights)
         assert weights[~ROUGH].mean() > 0.8
         assert weights[ROUGH].mean() < 0.2
-        np.testing.assert_allclose(judged.blur, blur_deviation(cues, 2.0, CONFIG))
-    # A verified case keeps its weight, and where verified ones are blurred, blur is no fault.
-    verified = [bool(index == 1) for index in range(20)]
-    assert set(judge_unseen(cues, verified, 2.0, CONFIG).weights) == {1.0}
+        np.testing.assert_allclose(judged.blur, blur_deviation(features, 2.0, CONFIG))
+    # A trusted case keeps its weight, and where trusted ones are blurred, blur is no fault.
+    trusted = [bool(index == 1) for index in range(20)]
+    assert set(judge_unseen(features, trusted, 2.0, CONFIG).weights) == {1.0}
     sharp = [bool(index == 2) for index in range(20)]
-    assert judge_unseen(cues, sharp, 2.0, CONFIG).weights[2] == 1.0
-    assert np.array(judge_unseen(cues, sharp, 2.0, CONFIG).weights)[ROUGH].mean() < 0.2
+    assert judge_unseen(features, sharp, 2.0, CONFIG).weights[2] == 1.0
+    assert np.array(judge_unseen(features, sharp, 2.0, CONFIG).weights)[ROUGH].mean() < 0.2
 
 
 @pytest.mark.parametrize("sharpness", [True, False])

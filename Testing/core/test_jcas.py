@@ -11,8 +11,7 @@ import torch
 from ball_labels import batch_of, bright_ball, check_several_structures, dice, fit, method, stacked, untrained
 from torch import Tensor
 
-from SVLDRLCore.errors import InputError
-from SVLDRLCore.methods.jcas import (
+from SVLDRLCore.baselines.jcas import (
     JCAS,
     Transition,
     corrected_affinity_loss,
@@ -23,7 +22,8 @@ from SVLDRLCore.methods.jcas import (
     token_affinity,
     token_grid,
 )
-from SVLDRLCore.methods.supervised import Supervised
+from SVLDRLCore.baselines.supervised import Supervised
+from SVLDRLCore.errors import InputError
 
 of_kind = partial(method, cross_entropy_weight=1.0)
 
@@ -128,11 +128,9 @@ def test_label_affinity_leaves_padding_out() -> None:
     assert known[0, 0].tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
 
 
-def test_verified_labels_leave_the_matrices_alone() -> None:
+def test_trusted_labels_leave_the_matrices_alone() -> None:
     image, truth = bright_balls(2, 0)
-    trained = of_kind(
-        JCAS, untrained(), verified=(True, True), settings={"volume_weight": 0.0, "agreement_weight": 0.0}
-    )
+    trained = of_kind(JCAS, untrained(), trusted=(True, True), settings={"volume_weight": 0.0, "agreement_weight": 0.0})
     before = trained.network.class_transition().detach()
     trained.training_step(batch_of(image, truth), "robust", 0.0).loss.backward()
     for matrix in (trained.network.class_transition, trained.network.affinity_transition):

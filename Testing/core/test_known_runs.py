@@ -11,13 +11,18 @@ from typing import Any
 import pytest
 from finished_benchmark import result
 
+from SVLDRLCore.benchmarking.benchmark import (
+    benchmark,
+    data_checksum,
+    data_checksums,
+    installed_versions,
+)
+from SVLDRLCore.benchmarking.folder import BenchmarkFolder
+from SVLDRLCore.benchmarking.jobs import on_one_grid
+from SVLDRLCore.benchmarking.known_runs import give_up_needed, read_known, take_over
 from SVLDRLCore.benchmarking.plan import plan_jobs, plan_runs
 from SVLDRLCore.benchmarking.results import ResultRow, read_results, write_results
 from SVLDRLCore.benchmarking.settings import settings_from_dict
-from SVLDRLCore.commands.benchmark import benchmark, data_checksum, data_checksums, installed_versions
-from SVLDRLCore.commands.benchmark_folder import BenchmarkFolder
-from SVLDRLCore.commands.benchmark_jobs import on_one_grid
-from SVLDRLCore.commands.benchmark_known import give_up_needed, read_known, take_over
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import InputError
 
@@ -107,7 +112,7 @@ def test_what_is_the_same_is_taken_over(study: Path, tmp_path: Path) -> None:
         ({"warm_up_steps": 3}, []),
         ({"noises": {"mt": {"kind": "mt", "strength": "mild"}}}, []),
         ({"overrides": {**CONFIG["overrides"], "optimiser": {"poly_power": 0.5}}}, []),
-        ({"rows": {**CONFIG["rows"], "svl_drl": {"warm_up": "own", "verified": 1}}}, [SUPERVISED, WARM_UP]),
+        ({"rows": {**CONFIG["rows"], "svl_drl": {"warm_up": "own", "trusted": 1}}}, [SUPERVISED, WARM_UP]),
         ({"rows": {**CONFIG["rows"], "svl_drl": {"warm_up": "own", "group": "another"}}}, ALL),
     ],
 )

@@ -12,38 +12,48 @@ import pytest
 import torch
 from shifted_balls import SPACING, bright_ball, reviewing
 
-from SVLDRLCore.agents.label_agents import ALL_UPDATES, believe
-from SVLDRLCore.config import Config, DataConfig
+from SVLDRLCore.config.settings import Config, DataConfig
 from SVLDRLCore.data.cases import TrainingCase, in_memory
-from SVLDRLCore.data.noise import shift_border
-from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.errors import Cancelled
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.exchange.run_folder import RunFolder
-from SVLDRLCore.exchange.trained_model import build_networks
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.label_voxels import NEAR_VOXELS, PER_WINDOW, WINDOWS, label_voxels, near_borders
-from SVLDRLCore.learning.run_input import RunInput
-from SVLDRLCore.learning.training_run import RunResult, run_training
-from SVLDRLCore.methods.believed_twice import FEWEST_JUDGED, enough_verified, policy_cues
-from SVLDRLCore.methods.label_cues import label_cues
-from SVLDRLCore.methods.reliability import judge
+from SVLDRLCore.label_quality.agent_features import (
+    NEAR_VOXELS,
+    PER_WINDOW,
+    WINDOWS,
+    label_voxels,
+    near_borders,
+)
+from SVLDRLCore.label_quality.features import label_features
+from SVLDRLCore.label_quality.label_agents import (
+    ALL_UPDATES,
+    FEWEST_JUDGED,
+    enough_trusted,
+    label_agent_weights,
+    policy_features,
+)
+from SVLDRLCore.label_quality.weights import judge
+from SVLDRLCore.learning.run import RunFolder, RunInput
+from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.structures import structures_of
+from SVLDRLCore.models.trained_model import build_networks
+from SVLDRLCore.training.run import RunResult, run_training
 
 CASES = 26
 WRONG = np.arange(CASES) % 2 == 1
-VERIFIED = np.isin(np.arange(CASES), (0, 6, 12, 18))
+TRUSTED = np.isin(np.arange(CASES), (0, 6, 12, 18))
 BALL = structures_of({1: "ball"})
 CPU = torch.device("cpu")
 
 
-def balls(verified: np.ndarray = VERIFIED) -> list[TrainingCase]:
+def balls(trusted: np.ndarray = TRUSTED) -> list[TrainingCase]:
     """Balls of which every second label is 4 mm too small."""
     found = []
     for index in range(CASES):
         image, mask = bright_ball(index)
         label = shift_border(mask, SPACING, -4.0 * WRONG[index])[None].astype(np.uint8)
         case = in_memory(f"case_{index}", image, label, SPACING, (16, 16, 16))
-        found.append(replace(case, verified=bool(verified[index])))
+        found.append(replace(case, trusted=bool(trusted[index])))
     return found
 
 
@@ -61,33 +71,33 @@ def trained(
     return run_training(given, folder and RunFolder(folder), EventLog(None, [hear]), JobControl()), said
 
 
-def test_agents_are_asked_at_every_look_if_enough_cases_are_verified() -> None:
-    unseen, early, *later = trained(10, balls(), second_look=0.8)[1]
+def test_agents_are_asked_at_every_look_if_enough_cases_are_trusted() -> None:
+    unseen, early, *later = trained(10, balls(), second_review=0.8)[1]
     assert "no network yet" in unseen
     assert [early, *later] == [each for each in (early, *later) if "label agents" in each]
     assert len(later) == 1
-    three = VERIFIED & (np.arange(CASES) < 18)
-    assert not any("label agents" in each for each in trained(10, balls(three), second_look=0.8)[1])
+    three = TRUSTED & (np.arange(CASES) < 18)
+    assert not any("label agents" in each for each in trained(10, balls(three), second_review=0.8)[1])
 
 
 def test_controls() -> None:
-    """Without agents there are as many looks; without the early look one less."""
-    asked, _ = trained(10, balls(), second_look=0.8)
-    none, said = trained(10, balls(), second_look=0.8, label_agents="none")
+    """Without agents there are as many looks; without the early review one less."""
+    asked, _ = trained(10, balls(), second_review=0.8)
+    none, said = trained(10, balls(), second_review=0.8, label_agents="none")
     assert len(said) == 3
     assert not any("label agents" in each for each in said)
-    assert len(trained(10, balls(), second_look=0.8, label_agents="none", early_look=0.0)[1]) == 2
-    closed, _ = trained(10, balls(), second_look=0.8, label_agents="closed_form")
+    assert len(trained(10, balls(), second_review=0.8, label_agents="none", early_review=0.0)[1]) == 2
+    closed, _ = trained(10, balls(), second_review=0.8, label_agents="closed_form")
     weights = [np.array([row["weight"] for row in result.reliability]) for result in (asked, none, closed)]
     assert not np.allclose(weights[0], weights[1])
     assert not np.allclose(weights[0], weights[2])
-    assert all((each[VERIFIED] == 1).all() for each in weights)
+    assert all((each[TRUSTED] == 1).all() for each in weights)
 
 
 @pytest.mark.parametrize("at", [0.01, 0.5])
 def test_a_stopped_run_goes_on_as_if_nothing_was(tmp_path: Path, at: float) -> None:
     """Stopped while voxels are gathered, and while the agents learn."""
-    given = RunInput(reviewing(6, second_look=0.8, early_look=0.5), "supervised", BALL, balls(), [], CPU)
+    given = RunInput(reviewing(6, second_review=0.8, early_review=0.5), "supervised", BALL, balls(), [], CPU)
     whole = run_training(given, None, EventLog(None), JobControl())
     control, folder, asked = JobControl(), RunFolder(tmp_path), list[int]()
 
@@ -106,20 +116,22 @@ def test_a_stopped_run_goes_on_as_if_nothing_was(tmp_path: Path, at: float) -> N
 
 
 def test_labels_that_are_wrong_alike_are_told_by_what_they_do() -> None:
-    """The rules are blinded: of bias and fit alone, the agents learn which labels are no help to the verified ones."""
+    """The rules are blinded: of bias and normalised cross entropy alone, agents learn which labels are no help."""
     cases = balls()
     result, _ = trained(40, cases, enabled=False)
     config = reviewing(40)
     network = build_networks(config, 1, BALL)
     network.load_state_dict(result.network)
     network.eval()
-    cues = []
+    features = []
     for case in cases:
         with torch.no_grad():
             probabilities = torch.softmax(network(case.image[None].float()), 1)[0, 1:].numpy()
-        cues.append(label_cues(probabilities, case.masks.numpy(), SPACING))
+        features.append(label_features(probabilities, case.masks.numpy(), SPACING))
     voxels = label_voxels(network, cases, config.data, False, CPU, lambda: None)
-    believed = believe(policy_cues(cues, judge(cues, VERIFIED.tolist(), 2.0, config.reliability)), voxels, VERIFIED)
+    believed = label_agent_weights(
+        policy_features(features, judge(features, TRUSTED.tolist(), 2.0, config.reliability)), voxels, TRUSTED
+    )
     assert believed[~WRONG].mean() > believed[WRONG].mean() + 0.5
 
 
@@ -169,6 +181,6 @@ def test_a_cancel_ends_it() -> None:
 
 
 def test_how_many_are_enough() -> None:
-    assert enough_verified([True] * 4 + [False] * FEWEST_JUDGED)
-    assert not enough_verified([True] * 3 + [False] * FEWEST_JUDGED)
-    assert not enough_verified([True] * 9 + [False] * (FEWEST_JUDGED - 1))
+    assert enough_trusted([True] * 4 + [False] * FEWEST_JUDGED)
+    assert not enough_trusted([True] * 3 + [False] * FEWEST_JUDGED)
+    assert not enough_trusted([True] * 9 + [False] * (FEWEST_JUDGED - 1))

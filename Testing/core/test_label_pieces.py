@@ -9,24 +9,24 @@ import pytest
 import torch
 from shifted_balls import SHIFTED, SHIFTS, SPACING, bright_ball, training_cases
 
-from SVLDRLCore.config import ReliabilityConfig, load_config
+from SVLDRLCore.config.settings import ReliabilityConfig, load_config
 from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.data.sampler import CaseOrder
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.learning.label_review import LabelReview
-from SVLDRLCore.methods.label_cues import Cues, EdgeOffsets, label_cues
-from SVLDRLCore.methods.label_pieces import grossly_in_pieces, movable, unusual_islands
-from SVLDRLCore.methods.reliability import judge, judge_unseen
+from SVLDRLCore.label_quality.features import EdgeOffsets, LabelFeatures, label_features
+from SVLDRLCore.label_quality.fragments import grossly_in_pieces, movable, unusual_fragments
+from SVLDRLCore.label_quality.review import LabelReview
+from SVLDRLCore.label_quality.weights import judge, judge_unseen
 
 CONFIG = ReliabilityConfig(enabled=True)
 
 
-def with_islands(*shares: float) -> list[Cues]:
-    return [Cues(0.0, 0.0, share) for share in shares]
+def with_islands(*shares: float) -> list[LabelFeatures]:
+    return [LabelFeatures(0.0, 0.0, share) for share in shares]
 
 
-def weights_of(cues: list[Cues], verified: tuple[int, ...] = ()) -> np.ndarray:
-    return np.array(judge_unseen(cues, [i in verified for i in range(len(cues))], 2.0, CONFIG).weights)
+def weights_of(features: list[LabelFeatures], trusted: tuple[int, ...] = ()) -> np.ndarray:
+    return np.array(judge_unseen(features, [i in trusted for i in range(len(features))], 2.0, CONFIG).weights)
 
 
 def both_kidneys(seed: int) -> np.ndarray:
@@ -42,26 +42,26 @@ def both_kidneys(seed: int) -> np.ndarray:
 def test_a_structure_in_two_pieces_is_no_mark_and_one_piece_missing_is() -> None:
     masks = [both_kidneys(seed) for seed in range(10)]
     masks[3][..., 18:] = False
-    cues = [label_cues(None, mask[None], SPACING) for mask in masks]
-    assert sum(cue.islands > 0.3 for cue in cues) == 9
-    for weights in (weights_of(cues), np.array(judge(cues, [False] * 10, 2.0, CONFIG).weights)):
+    features = [label_features(None, mask[None], SPACING) for mask in masks]
+    assert sum(feature.fragments > 0.3 for feature in features) == 9
+    for weights in (weights_of(features), np.array(judge(features, [False] * 10, 2.0, CONFIG).weights)):
         assert weights[3] < 0.01
         assert np.delete(weights, 3).min() == 1.0
 
 
 def test_how_unusual_islands_are_by_hand() -> None:
     few = with_islands(0.0, 0.0, 0.0, 0.5, 0.02)  # two of five: as they are
-    np.testing.assert_array_equal(unusual_islands(few), [0.0, 0.0, 0.0, 0.5, 0.02])
+    np.testing.assert_array_equal(unusual_fragments(few), [0.0, 0.0, 0.0, 0.5, 0.02])
     most = with_islands(0.40, 0.41, 0.42, 0.43, 0.0)  # shortest half 0.40 to 0.42 (three of five): 0.41 -+ 0.41 / 2
-    np.testing.assert_allclose(unusual_islands(most), [0.0, 0.0, 0.0, 0.0, 0.205], atol=1e-12)
+    np.testing.assert_allclose(unusual_fragments(most), [0.0, 0.0, 0.0, 0.0, 0.205], atol=1e-12)
     wide = with_islands(0.1, 0.3, 0.5, 0.7, 0.99)  # 0.1 to 0.5: 0.3 -+ 4 x 0.2
-    np.testing.assert_array_equal(unusual_islands(wide), np.zeros(5))
+    np.testing.assert_array_equal(unusual_fragments(wide), np.zeros(5))
 
 
 def test_few_labels_grossly_in_pieces_are_doubted_from_the_first_step_on() -> None:
     shares = (0.3, 0.0, 0.2, 0.0, 0.0, 0.02, 0.4)
     assert weights_of(with_islands(*shares)).tolist() == [0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0]
-    assert weights_of(with_islands(*shares), verified=(0, 1)).tolist() == [1.0] * 7  # one of them is right
+    assert weights_of(with_islands(*shares), trusted=(0, 1)).tolist() == [1.0] * 7  # one of them is right
     assert weights_of(with_islands(*shares * 3)).tolist() == [1.0] * 21  # enough for the guard, which must see them
     assert weights_of(with_islands(0.3, 0.2, 0.4, 0.1, 0.5, 0.0, 0.0)).tolist() == [1.0] * 7  # too many to know
     assert not grossly_in_pieces(with_islands(0.04, 0.0, 0.0)).any()
@@ -69,22 +69,24 @@ def test_few_labels_grossly_in_pieces_are_doubted_from_the_first_step_on() -> No
 
 @pytest.mark.parametrize("shares", [(0.3, 0.2, 0.4, 0.1, 0.5, 0.0, 0.0), (0.3, 0.2, 0.0, 0.1, 0.0, 0.0, 0.0)])
 def test_where_many_labels_are_in_pieces_the_user_is_asked(shares: tuple[float, ...]) -> None:
-    cues = with_islands(*shares)
-    verdict = judge(cues, [False] * 7, 2.0, CONFIG)
-    assert np.array(verdict.weights)[np.array(shares) > 0].max() < 0.01
-    assert [("in several pieces" in text and "verified" in text) for text in verdict.warnings] == [True]
+    features = with_islands(*shares)
+    quality = judge(features, [False] * 7, 2.0, CONFIG)
+    assert np.array(quality.weights)[np.array(shares) > 0].max() < 0.01
+    assert [("in several pieces" in text and "trusted" in text) for text in quality.warnings] == [True]
     assert not judge(with_islands(0.3, 0.2, 0.0, 0.0, 0.0, 0.0), [False] * 6, 2.0, CONFIG).warnings
-    for verified in ([0, 1], [0]):  # one is enough to say that pieces are right
-        answered = judge([replace(c, fit=0.1) for c in cues], [i in verified for i in range(7)], 2.0, CONFIG)
+    for trusted in ([0, 1], [0]):  # one is enough to say that pieces are right
+        answered = judge(
+            [replace(c, normalised_cross_entropy=0.1) for c in features], [i in trusted for i in range(7)], 2.0, CONFIG
+        )
         assert not answered.warnings
         assert np.array(answered.weights)[np.array(shares) <= 0.3].min() == 1.0
 
 
 def test_two_groups_of_fits_are_a_question_only_among_believed_labels() -> None:
     fits = [0.0, 0.01, 0.02, 0.03, 2.0, 2.01, 2.02, 2.03]
-    open_question = judge([Cues(0.0, fit, 0.0) for fit in fits], [False] * 8, 2.0, CONFIG)
+    open_question = judge([LabelFeatures(0.0, fit, 0.0) for fit in fits], [False] * 8, 2.0, CONFIG)
     assert "direction undetermined" in open_question.warnings[0]
-    answered = judge([Cues(0.0, fit, 0.3 * (fit > 1)) for fit in fits], [False] * 8, 2.0, CONFIG)
+    answered = judge([LabelFeatures(0.0, fit, 0.3 * (fit > 1)) for fit in fits], [False] * 8, 2.0, CONFIG)
     assert not any("undetermined" in text for text in answered.warnings)
     assert np.array(answered.weights)[4:].max() < 0.01
 
@@ -130,8 +132,8 @@ def test_a_networks_fragments_are_neither_learned_from_nor_moved() -> None:
 
 def test_wrong_labels_in_the_majority_do_not_make_their_bias_the_normal_one() -> None:
     # A network that learned from the whole ones alone draws less than the fragments' border: all alike.
-    fragments = [Cues(-13.0 - 0.1 * i, 2.8, 0.4) for i in range(8)]
-    whole = [Cues(bias, 2.3, 0.0) for bias in (-3.9, -4.4, -3.8, -3.6, -4.3, -5.0, -9.0)]
+    fragments = [LabelFeatures(-13.0 - 0.1 * i, 2.8, 0.4) for i in range(8)]
+    whole = [LabelFeatures(bias, 2.3, 0.0) for bias in (-3.9, -4.4, -3.8, -3.6, -4.3, -5.0, -9.0)]
     weights = np.array(judge(fragments + whole, [False] * 15, 2.0, CONFIG).weights)
     assert weights[:8].max() < 0.01
     assert weights[8:14].min() == 1.0

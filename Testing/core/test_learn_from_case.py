@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 from rough_masks_to_refine import FLIPPED, GRIDS, block, files, refined, with_islands
 
-from SVLDRLCore.commands import learn_from_case
-from SVLDRLCore.data.volumes import Geometry, Segment, Volume, same_geometry
 from SVLDRLCore.errors import Cancelled
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    Volume,
+    same_geometry,
+)
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.training import single_case as learn_from_case
 
 
 @pytest.fixture

@@ -8,11 +8,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from SVLDRLCore.data.local_faults import differences, fault_sizes, thickness, without_local_faults
-from SVLDRLCore.data.mask_alignment import BorderMeasure, Calibration, calibrate, measure_border
-from SVLDRLCore.data.noise import shift_border
-from SVLDRLCore.data.overlap import dice_of
-from SVLDRLCore.inference.refinement import agent_inputs
+from SVLDRLCore.mask_refinement.local_faults import (
+    differences,
+    fault_sizes,
+    thickness,
+    without_local_faults,
+)
+from SVLDRLCore.mask_refinement.refine import agent_inputs
+from SVLDRLCore.masks.alignment import (
+    BorderMeasure,
+    Calibration,
+    calibrate,
+    measure_border,
+)
+from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.dice import dice_of
 
 ISO, FLAT = (1.0, 1.0, 1.0), (3.0, 1.0, 1.0)
 USUAL = Calibration(missing_mm=2.5, leak_mm=2.5)
@@ -53,7 +63,9 @@ def test_what_the_model_usually_gets_wrong_is_not_believed() -> None:
     assert np.array_equal(repaired(truth, truth & ~blob), truth)
     part = ball(7.0, (0, 14.0, 0), ISO)
     assert not np.array_equal(repaired(truth & ~part, truth), truth & ~part)
-    assert np.array_equal(repaired(truth & ~part, truth, caution=2.0), truth & ~part)  # in doubt for the mask
+    assert np.array_equal(
+        repaired(truth & ~part, truth, generalisation_factor=2.0), truth & ~part
+    )  # in doubt for the mask
     measure = measure_border(truth & ~part, truth, truth[None].astype(np.float32), ISO)
     for usual, seen in ((Calibration(), measure), (USUAL, None)):
         assert np.array_equal(without_local_faults(truth & ~part, truth, seen, usual, ISO), truth & ~part)
@@ -108,8 +120,8 @@ def test_a_model_that_errs_more_on_new_cases_repairs_less() -> None:
     truth, part = ball(15.0, (0, 0, 0), ISO), ball(8.0, (0, 14.0, 0), ISO)
     mask, prediction = truth.astype(np.float32), (truth & ~part).astype(np.float32)
 
-    def start(caution: float, trust: float = 0.5) -> np.ndarray:
-        usual = replace(USUAL, caution=caution)
+    def start(generalisation_factor: float, trust: float = 0.5) -> np.ndarray:
+        usual = replace(USUAL, generalisation_factor=generalisation_factor)
         model = SimpleNamespace(mask_network=SimpleNamespace(calibration_of=lambda structure: usual))
         return agent_inputs(model, 0, mask[None], mask, prediction, ISO, trust)[1]
 

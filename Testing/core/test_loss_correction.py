@@ -8,18 +8,18 @@ import torch
 from flipped_voxels import batch_of, config_of, in_a_row, lost, plain_and
 from torch import Tensor, nn
 
+from SVLDRLCore.baselines.loss_correction import LossCorrection, labelled_as, transition_matrix
 from SVLDRLCore.data.cases import TrainingCase, in_memory
-from SVLDRLCore.methods.loss_correction import LossCorrection, labelled_as, transition_matrix
-from SVLDRLCore.methods.method import MethodInput
+from SVLDRLCore.learning.method import MethodInput
 
 
-def case_of(masks: Tensor, verified: bool = False) -> TrainingCase:
+def case_of(masks: Tensor, trusted: bool = False) -> TrainingCase:
     shape = tuple(masks.shape[1:])
-    return in_memory("case", np.zeros((1, *shape), np.float32), masks.numpy(), (1.0, 1.0, 1.0), shape, verified)
+    return in_memory("case", np.zeros((1, *shape), np.float32), masks.numpy(), (1.0, 1.0, 1.0), shape, trusted)
 
 
-def made(nested: bool = False, verified: tuple[bool, ...] = (False, False)) -> LossCorrection:
-    return LossCorrection(MethodInput(nn.Identity(), config_of(), nested, verified=verified))
+def made(nested: bool = False, trusted: tuple[bool, ...] = (False, False)) -> LossCorrection:
+    return LossCorrection(MethodInput(nn.Identity(), config_of(), nested, trusted=trusted))
 
 
 def test_rows_are_normalised_and_diagonals_lifted() -> None:
@@ -32,7 +32,7 @@ def test_anchors_are_the_surest_voxels_of_each_class() -> None:
     p = in_a_row(0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)[0]
     for nested in (False, True):
         method = made(nested)
-        method.look([(case_of(torch.zeros(1, 1, 1, 8)), p.numpy())])
+        method.review([(case_of(torch.zeros(1, 1, 1, 8)), p.numpy())])
         # 97 % of four voxels: the two surest of each class, p = 0.8 and 0.9
         assert torch.allclose(method.transition, torch.tensor([[[0.85, 0.15], [0.15, 0.85]]]))
 
@@ -41,15 +41,15 @@ def test_padding_gives_no_anchors() -> None:
     case = case_of(torch.zeros(1, 1, 1, 8))
     case.valid[..., 4:] = 0
     method = made()
-    method.look([(case, in_a_row(0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)[0].numpy())])
+    method.review([(case, in_a_row(0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)[0].numpy())])
     assert torch.allclose(method.transition, torch.tensor([[[0.85, 0.15], [0.0, 1.0]]]))
 
 
-def test_verified_cases_give_the_rows_of_the_classes_that_they_show() -> None:
+def test_trusted_cases_give_the_rows_of_the_classes_that_they_show() -> None:
     method = made()
     p = in_a_row(0.1, 0.2, 0.6, 0.8)[0]
-    verified = case_of(in_a_row(0.0, 1.0, 1.0, 1.0)[0], verified=True)
-    method.look([(verified, p.numpy()), (case_of(torch.zeros(1, 1, 1, 4)), p.numpy())])
+    trusted = case_of(in_a_row(0.0, 1.0, 1.0, 1.0)[0], trusted=True)
+    method.review([(trusted, p.numpy()), (case_of(torch.zeros(1, 1, 1, 4)), p.numpy())])
     foreground = (0.2 + 0.6 + 0.8) / 3
     wanted = torch.tensor([[[0.9, 0.1], [1 - foreground, foreground]]])
     assert torch.allclose(method.transition, wanted)
@@ -63,8 +63,8 @@ def test_the_corrected_probabilities_are_t_transposed_p() -> None:
     assert torch.allclose(labelled_as(p.log(), t).exp(), wanted, atol=1e-6)
 
 
-def test_the_loss_by_hand_and_verified_labels_as_they_are() -> None:
-    method = made(verified=(False, True))
+def test_the_loss_by_hand_and_trusted_labels_as_they_are() -> None:
+    method = made(trusted=(False, True))
     method.transition = torch.tensor([[[1.0, 0.0], [0.4, 0.6]]])
     logits = torch.cat([torch.zeros(2, 1, 1, 1, 1), torch.full((2, 1, 1, 1, 1), float(np.log(4)))], dim=1)
     label = torch.zeros(2, 1, 1, 1, 1)

@@ -7,9 +7,11 @@ import pytest
 import torch
 from scipy import ndimage
 
-from SVLDRLCore.config import load_config
+from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.data.cases import TrainingCase
-from SVLDRLCore.data.mask_alignment import (
+from SVLDRLCore.mask_refinement.corruption import Ball, Corruption, draw_smooth_field
+from SVLDRLCore.mask_refinement.patches import MaskPatchSampler
+from SVLDRLCore.masks.alignment import (
     MOST_VOXELS,
     UNIT_MM,
     VERY_UNEVEN,
@@ -21,9 +23,7 @@ from SVLDRLCore.data.mask_alignment import (
     measure_border,
     thinning,
 )
-from SVLDRLCore.data.mask_corruption import Ball, Corruption, draw_smooth_field
-from SVLDRLCore.data.mask_patches import MaskPatchSampler
-from SVLDRLCore.data.noise import shift_border, signed_distance
+from SVLDRLCore.masks.borders import shift_border, signed_distance
 
 ISO, FLAT = (1.0, 1.0, 1.0), (3.0, 1.0, 1.0)
 

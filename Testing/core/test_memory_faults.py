@@ -17,20 +17,20 @@ from rough_masks_to_refine import GRIDS, block, files, model_that, refined
 from tiny_trainings import given_run, run, same_weights
 
 from SVLDRLCore import cli, memory
-from SVLDRLCore.agents.actions import ENHANCE
+from SVLDRLCore.baselines.supervised import Supervised
 from SVLDRLCore.commands import audit as audit_module
 from SVLDRLCore.commands.audit import audit
 from SVLDRLCore.commands.refine import refine
-from SVLDRLCore.commands.train import train
-from SVLDRLCore.data.datalist import Case, DataList, save_datalist
 from SVLDRLCore.data.phantoms import write_phantom_dataset
-from SVLDRLCore.data.volumes import Geometry, write_image
 from SVLDRLCore.errors import InputError, is_out_of_memory
-from SVLDRLCore.exchange.trained_model import load_model
+from SVLDRLCore.files.datalist import Case, DataList, save_datalist
+from SVLDRLCore.files.volumes import Geometry, write_image
 from SVLDRLCore.inference.sliding_window import predict_maps
 from SVLDRLCore.learning.checkpoints import load_checkpoint
 from SVLDRLCore.memory import free_memory_bytes, require_memory
-from SVLDRLCore.methods.supervised import Supervised
+from SVLDRLCore.models.trained_model import load_model
+from SVLDRLCore.svl_drl.actions import ENHANCE
+from SVLDRLCore.training.train import train
 
 CPU_WORDS = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 8"
 ERRORS = [

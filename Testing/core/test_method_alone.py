@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import torch
 
+from SVLDRLCore.benchmarking.folder import BenchmarkFolder
+from SVLDRLCore.benchmarking.jobs import do_job
 from SVLDRLCore.benchmarking.plan import plan_jobs
 from SVLDRLCore.benchmarking.settings import read_settings, row_overrides
 from SVLDRLCore.cli import main
-from SVLDRLCore.commands.benchmark_folder import BenchmarkFolder
-from SVLDRLCore.commands.benchmark_jobs import do_job
-from SVLDRLCore.config import config_from_dict
+from SVLDRLCore.config.settings import config_from_dict
 from SVLDRLCore.data.phantoms import write_phantom_dataset
-from SVLDRLCore.exchange.model_package import load_package
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.methods.registry import METHODS, load_method_config
+from SVLDRLCore.models.package import load_package
+from SVLDRLCore.training.registry import METHODS, load_method_config
 
 COMPARED = [name for name in METHODS if name != "svl_drl"]
 TINY = {
@@ -76,8 +76,8 @@ def test_the_command_trains_what_the_benchmark_trains(
 
 
 @pytest.mark.parametrize("method", COMPARED)
-@pytest.mark.parametrize("reading", ["extended", "corrected"])
-def test_its_settings_are_those_of_the_benchmarks_row(tmp_path: Path, method: str, reading: str) -> None:
+@pytest.mark.parametrize("variant", ["extended", "corrected"])
+def test_its_settings_are_those_of_the_benchmarks_row(tmp_path: Path, method: str, variant: str) -> None:
     tree = {
         "datalist": "-", "noises": {"mt": {"kind": "mt"}}, "reference": "row", "baseline": "row",
         "rows": {"row": {"method": method, "warm_up": "own"}}, "warm_up_steps": 350, "steps": 650,
@@ -86,17 +86,17 @@ def test_its_settings_are_those_of_the_benchmarks_row(tmp_path: Path, method: st
     settings = read_settings(tmp_path / "config.json")
     row = settings.rows["row"]
     overrides = row_overrides(settings, row, 0, 1000)
-    theirs = load_method_config(row.method, settings.preset, row.reading, overrides)
-    ours = load_method_config(method, "general", reading)
+    theirs = load_method_config(row.method, settings.preset, row.variant, overrides)
+    ours = load_method_config(method, "general", variant)
     assert not ours.reliability.enabled
     assert not ours.mask_agents.enabled
-    # What the reading says of agents is no part of a method that has none.
-    assert replace(ours, reading="corrected", agents=theirs.agents, stages=theirs.stages) == theirs
+    # What the variant says of agents is no part of a method that has none.
+    assert replace(ours, variant="corrected", agents=theirs.agents, stages=theirs.stages) == theirs
     shares = [getattr(ours.stages, name) for name in ("warm_up", "transition", "full_rl")]
     assert shares == pytest.approx([theirs.stages.warm_up, theirs.stages.transition, theirs.stages.full_rl])
 
 
-def test_svl_drl_is_what_its_reading_says() -> None:
+def test_svl_drl_is_what_its_variant_says() -> None:
     config = load_method_config()
     assert config.reliability.enabled
     assert config.mask_agents.enabled

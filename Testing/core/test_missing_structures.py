@@ -10,18 +10,28 @@ import pytest
 import torch
 from shifted_balls import SPACING, bright_ball, reviewing
 
-from SVLDRLCore.config import ReliabilityConfig, with_values
+from SVLDRLCore.config.settings import ReliabilityConfig, with_values
 from SVLDRLCore.data.cases import TrainingCase, in_memory
-from SVLDRLCore.data.noise import shift_border
-from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.exchange.model_card import write_model_card
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.run_input import RunInput
-from SVLDRLCore.learning.training_run import RunResult, run_training
-from SVLDRLCore.methods.label_cues import Cues, label_cues, label_edges, label_sharpness
-from SVLDRLCore.methods.missing_structures import missing_structures
-from SVLDRLCore.methods.reliability import Judgement, judge, judge_unseen, reliability_rows
+from SVLDRLCore.label_quality.features import (
+    LabelFeatures,
+    label_edges,
+    label_features,
+    label_sharpness,
+)
+from SVLDRLCore.label_quality.missing_structures import missing_structures
+from SVLDRLCore.label_quality.weights import (
+    LabelQuality,
+    judge,
+    judge_unseen,
+    reliability_rows,
+)
+from SVLDRLCore.learning.run import RunInput
+from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.structures import structures_of
+from SVLDRLCore.models.card import write_model_card
+from SVLDRLCore.training.run import RunResult, run_training
 
 CONFIG = ReliabilityConfig(enabled=True)
 COUNT = 16
@@ -44,8 +54,8 @@ def seen(
     *,
     lacking: int | None = None,
     shifts: dict[int, float] | None = None,
-) -> list[Cues]:
-    """Cues of COUNT cases, `empty` ones without a label (or without the structure `lacking` of two).
+) -> list[LabelFeatures]:
+    """LabelFeatures of COUNT cases, `empty` ones without a label (or without the structure `lacking` of two).
 
     `drawn`: cases in which the network draws everything, rightly; None: there is no network yet.
     """
@@ -58,19 +68,19 @@ def seen(
         if seed in empty:
             label[slice(None) if lacking is None else lacking] = False
         edges, sharpness = label_edges(label, image, SPACING), label_sharpness(label, image, SPACING)
-        found.append(label_cues(probabilities, label, SPACING, edges, sharpness, enough_mm3=ENOUGH[: len(masks)]))
+        found.append(label_features(probabilities, label, SPACING, edges, sharpness, enough_mm3=ENOUGH[: len(masks)]))
     return found
 
 
-def told(verdict: Judgement, cues: list[Cues], names: tuple[str, ...] = ("ball",)) -> list[str]:
-    rows = reliability_rows([str(i) for i in range(COUNT)], cues, verdict, [False] * COUNT, names)
+def told(quality: LabelQuality, features: list[LabelFeatures], names: tuple[str, ...] = ("ball",)) -> list[str]:
+    rows = reliability_rows([str(i) for i in range(COUNT)], features, quality, [False] * COUNT, names)
     return [row["why"] for row in rows]
 
 
-def weights(cues: list[Cues], *verified: int, network: bool = False) -> np.ndarray:
-    trusted = [i in verified for i in range(COUNT)]
-    verdict = judge(cues, trusted, 2.0, CONFIG) if network else judge_unseen(cues, trusted, 2.0, CONFIG)
-    return np.array(verdict.weights)
+def weights(features: list[LabelFeatures], *trusted: int, network: bool = False) -> np.ndarray:
+    trusted = [i in trusted for i in range(COUNT)]
+    quality = judge(features, trusted, 2.0, CONFIG) if network else judge_unseen(features, trusted, 2.0, CONFIG)
+    return np.array(quality.weights)
 
 
 EVERYWHERE = set(range(COUNT))
@@ -79,20 +89,20 @@ OTHERS = [i for i in range(COUNT) if i not in FEW]
 
 
 def test_what_most_have_and_one_lacks_is_a_suspect_at_once() -> None:
-    cues = seen(FEW)
-    found = weights(cues)
+    features = seen(FEW)
+    found = weights(features)
     assert found[list(FEW)].max() < 0.02
     assert found[OTHERS].min() == 1.0
-    verdict = judge_unseen(cues, [False] * COUNT, 2.0, CONFIG)
-    assert [i for i, why in enumerate(told(verdict, cues)) if why] == sorted(FEW)
-    assert told(verdict, cues)[1] == "lacks ball, which 13 of 16 cases have"
+    quality = judge_unseen(features, [False] * COUNT, 2.0, CONFIG)
+    assert [i for i, why in enumerate(told(quality, features)) if why] == sorted(FEW)
+    assert told(quality, features)[1] == "lacks ball, which 13 of 16 cases have"
 
 
 def test_by_hand() -> None:
     """13 of 16: of 17 fair draws 14 or more are heads with a chance of (680 + 136 + 17 + 1) / 2^17."""
     missing = missing_structures(seen(FEW), [False] * COUNT)
-    assert missing.belief[1] == pytest.approx(834 / 2**17)
-    assert missing.belief[0] == 1.0
+    assert missing.weight[1] == pytest.approx(834 / 2**17)
+    assert missing.weight[0] == 1.0
 
 
 def test_where_lacking_it_is_usual_nothing_is_doubted_before_there_is_a_network() -> None:
@@ -105,21 +115,21 @@ def test_the_network_decides_what_it_has_learned(empty: set[int]) -> None:
     drawn, silent = seen(empty, EVERYWHERE), seen(empty, set(having))
     assert weights(drawn, network=True)[lacking].max() < 0.01
     assert weights(silent, network=True)[lacking].min() > 0.99
-    verdict = judge(drawn, [False] * COUNT, 2.0, CONFIG)
-    assert told(verdict, drawn)[lacking[0]].endswith("the network draws it")
-    verdict = judge(silent, [False] * COUNT, 2.0, CONFIG)
-    assert told(verdict, silent)[lacking[0]].endswith("the network does not draw it either")
+    quality = judge(drawn, [False] * COUNT, 2.0, CONFIG)
+    assert told(quality, drawn)[lacking[0]].endswith("the network draws it")
+    quality = judge(silent, [False] * COUNT, 2.0, CONFIG)
+    assert told(quality, silent)[lacking[0]].endswith("the network does not draw it either")
 
 
 def test_a_network_that_draws_it_nowhere_says_nothing() -> None:
     few, many = seen(FEW, set()), seen(MANY, set())
     assert weights(few, network=True)[list(FEW)].max() < 0.02
     assert weights(many, network=True)[list(MANY)].min() > 0.9
-    verdict = judge(few, [False] * COUNT, 2.0, CONFIG)
-    assert told(verdict, few)[1].endswith("the network has not learned it yet")
+    quality = judge(few, [False] * COUNT, 2.0, CONFIG)
+    assert told(quality, few)[1].endswith("the network has not learned it yet")
 
 
-def test_verified_cases_count_for_sure() -> None:
+def test_trusted_cases_count_for_sure() -> None:
     # One that lacks it proves that it happens: then the network decides.
     assert weights(seen(FEW), 1).min() == 1.0
     assert weights(seen(FEW, EVERYWHERE), 1, network=True)[[1, 6, 11]].tolist() == pytest.approx(
@@ -132,26 +142,28 @@ def test_verified_cases_count_for_sure() -> None:
 
 @pytest.mark.parametrize("drawn", [None, EVERYWHERE])
 def test_the_others_are_judged_as_if_the_empty_ones_were_not_there(drawn: set[int] | None) -> None:
-    cues = seen(FEW, drawn, shifts={0: 5.0, 3: 4.0, 8: 5.0})
-    alone = [cues[i] for i in OTHERS]
-    verdict = (
+    features = seen(FEW, drawn, shifts={0: 5.0, 3: 4.0, 8: 5.0})
+    alone = [features[i] for i in OTHERS]
+    quality = (
         judge_unseen(alone, [False] * len(alone), 2.0, CONFIG)
         if drawn is None
         else judge(alone, [False] * len(alone), 2.0, CONFIG)
     )
-    assert weights(cues, network=drawn is not None)[OTHERS].tolist() == list(verdict.weights)
-    assert min(verdict.weights) < 0.5
+    assert weights(features, network=drawn is not None)[OTHERS].tolist() == list(quality.weights)
+    assert min(quality.weights) < 0.5
 
 
 def test_a_label_that_lacks_one_of_two_is_a_suspect_and_its_other_structure_still_counts() -> None:
-    cues = seen(FEW, lacking=1)
-    assert weights(cues)[list(FEW)].max() < 0.02
-    verdict = judge(seen(FEW, EVERYWHERE, lacking=1), [False] * COUNT, 2.0, CONFIG)
-    found = np.array(verdict.weights)
+    features = seen(FEW, lacking=1)
+    assert weights(features)[list(FEW)].max() < 0.02
+    quality = judge(seen(FEW, EVERYWHERE, lacking=1), [False] * COUNT, 2.0, CONFIG)
+    found = np.array(quality.weights)
     assert found[[1, 6]].tolist() == pytest.approx([np.exp(-8)] * 2, rel=0.01)
     assert found[11] < 0.5  # its core is the smallest: a third of the usual one
     assert found[OTHERS].min() > 0.9
-    assert told(verdict, cues, ("shell", "core"))[6] == "lacks core, which 13 of 16 cases have; the network draws it"
+    assert (
+        told(quality, features, ("shell", "core"))[6] == "lacks core, which 13 of 16 cases have; the network draws it"
+    )
     # Believed to lack the core rightly, a case is judged by its shell, beside the other shells.
     silent = [replace(c, surest=(0.9, 0.05)) if i in FEW else c for i, c in enumerate(seen(FEW, EVERYWHERE, lacking=1))]
     assert np.array(judge(silent, [False] * COUNT, 2.0, CONFIG).weights).min() > 0.9
@@ -165,16 +177,16 @@ def test_a_label_that_lacks_one_of_two_is_a_suspect_and_its_other_structure_stil
 def test_what_is_drawn_over_another_structure_is_only_another_name_unless_structures_are_nested() -> None:
     whole = structures(0)[0]
     label, probabilities = np.stack([whole, whole & False]), np.stack([0.1 * whole, 0.9 * whole])
-    one, other = (label_cues(probabilities, label, SPACING, nested=n, enough_mm3=ENOUGH) for n in (False, True))
+    one, other = (label_features(probabilities, label, SPACING, nested=n, enough_mm3=ENOUGH) for n in (False, True))
     assert (one.surest[1], other.surest[1]) == (0.0, pytest.approx(0.9))
 
 
 def test_how_sure_is_the_mean_over_the_volume_asked_for() -> None:
     label, probabilities = np.zeros((1, 4, 4, 4), bool), np.zeros((1, 4, 4, 4))
     label[0, 0, 0], probabilities[0, 0, 0], probabilities[0, 3, 3] = True, 0.8, (0.6, 0.4, 0.2, 0.0)
-    found = label_cues(probabilities, label, SPACING, enough_mm3=[16.0])
+    found = label_features(probabilities, label, SPACING, enough_mm3=[16.0])
     assert (found.surest, found.surest_beside) == (pytest.approx((0.8,)), pytest.approx((0.5,)))
-    found = label_cues(probabilities, label, SPACING, enough_mm3=[8.0 * 128])
+    found = label_features(probabilities, label, SPACING, enough_mm3=[8.0 * 128])
     assert found.surest == pytest.approx((4.4 / 128,))  # twice as much as there is
 
 
@@ -183,19 +195,23 @@ def test_a_network_finds_a_little_of_what_it_has_always_seen_in_every_image() ->
 
     Half way is 1.23, even odds at 1.91; 0.33 below that in units of 1.35, times 16, are log odds of -3.85.
     """
-    cues = [replace(c, surest=(0.83 if i in FEW else 0.93,), surest_beside=(0.47,)) for i, c in enumerate(seen(FEW))]
-    assert weights(cues, network=True)[list(FEW)] == pytest.approx([0.979] * 3, abs=0.001)
+    features = [
+        replace(c, surest=(0.83 if i in FEW else 0.93,), surest_beside=(0.47,)) for i, c in enumerate(seen(FEW))
+    ]
+    assert weights(features, network=True)[list(FEW)] == pytest.approx([0.979] * 3, abs=0.001)
 
 
 @pytest.mark.parametrize("network", [False, True])
-@pytest.mark.parametrize("verified", [(), (0, 3), (1, 2, 5, 9)])
-def test_where_none_lacks_anything_nothing_has_changed(network: bool, verified: tuple[int, ...]) -> None:
-    """To the bit: the same verdict as from cues that do not tell structures apart."""
-    cues = seen(set(), EVERYWHERE if network else None, lacking=0, shifts={0: 5.0, 3: 4.0, 8: 5.0})
-    before = [Cues(c.bias_mm, c.fit, c.islands, c.edges_mm, c.sharpness) for c in cues]
-    trusted = [i in verified for i in range(COUNT)]
+@pytest.mark.parametrize("trusted", [(), (0, 3), (1, 2, 5, 9)])
+def test_where_none_lacks_anything_nothing_has_changed(network: bool, trusted: tuple[int, ...]) -> None:
+    """To the bit: the same quality as from features that do not tell structures apart."""
+    features = seen(set(), EVERYWHERE if network else None, lacking=0, shifts={0: 5.0, 3: 4.0, 8: 5.0})
+    before = [
+        LabelFeatures(c.bias_mm, c.normalised_cross_entropy, c.fragments, c.edges_mm, c.sharpness) for c in features
+    ]
+    trusted = [i in trusted for i in range(COUNT)]
     judged = judge if network else judge_unseen
-    assert judged(cues, trusted, 2.0, CONFIG) == judged(before, trusted, 2.0, CONFIG)
+    assert judged(features, trusted, 2.0, CONFIG) == judged(before, trusted, 2.0, CONFIG)
 
 
 # In a training.
@@ -205,7 +221,7 @@ FORGOTTEN = {5, 13, 21, 26}
 
 
 def balls(
-    verified: tuple[int, ...] = (), empty: set[int] = FORGOTTEN, partly: frozenset[int] = frozenset()
+    trusted: tuple[int, ...] = (), empty: set[int] = FORGOTTEN, partly: frozenset[int] = frozenset()
 ) -> list[TrainingCase]:
     """`partly`: a corner of these labels, far from the ball, is nobody's."""
     found = []
@@ -216,7 +232,7 @@ def balls(
         label = shift_border(mask, SPACING, -4.0 * (index % 4 == 3))[None] & (index not in empty)
         ignored = corner if index in partly else None
         case = in_memory(f"case_{index}", image, label.astype(np.uint8), SPACING, (16, 16, 16), ignored=ignored)
-        found.append(replace(case, verified=index in verified))
+        found.append(replace(case, trusted=index in trusted))
     return found
 
 
@@ -224,16 +240,16 @@ def trained(
     cases: list[TrainingCase], steps: int, warm_up: float = 1.0, **reliability: Any
 ) -> tuple[RunResult, list[dict[str, Any]]]:
     events: list[dict[str, Any]] = []
-    config = reviewing(steps, **{"second_look": 0.8, **reliability})
+    config = reviewing(steps, **{"second_review": 0.8, **reliability})
     config = with_values(config, stages={"warm_up": warm_up, "full_rl": 1.0 - warm_up})
     given = RunInput(config, "supervised", structures_of({1: "ball"}), cases, [], torch.device("cpu"))
     return run_training(given, None, EventLog(None, [events.append]), JobControl()), events
 
 
-@pytest.mark.parametrize("verified", [(), (0, 4, 8, 12)])
-def test_forgotten_labels_are_left_out_of_a_training_and_named(verified: tuple[int, ...]) -> None:
-    """Before it, at its looks, by its agents (four verified), and on its card."""
-    result, events = trained(balls(verified), 8)
+@pytest.mark.parametrize("trusted", [(), (0, 4, 8, 12)])
+def test_forgotten_labels_are_left_out_of_a_training_and_named(trusted: tuple[int, ...]) -> None:
+    """Before it, at its looks, by its agents (four trusted), and on its card."""
+    result, events = trained(balls(trusted), 8)
     rows = {row["case"]: row for row in result.reliability}
     for index in FORGOTTEN:
         row = rows[f"case_{index}"]
@@ -259,7 +275,7 @@ def test_what_is_not_in_the_image_is_told_from_what_was_forgotten() -> None:
         if index in absent:
             image = torch.from_numpy(0.3 + 0.05 * np.random.default_rng(index).standard_normal(image.shape)).float()
         cases[index] = replace(cases[index], image=image, masks=torch.zeros_like(cases[index].masks))
-    result, _ = trained(cases, 40, warm_up=0.35, second_look=0.9)
+    result, _ = trained(cases, 40, warm_up=0.35, second_review=0.9)
     found = np.array([row["absence"] for row in result.reliability])
     assert found[sorted(forgotten)].max() < 0.3
     assert found[sorted(absent)].min() > 0.5
@@ -283,10 +299,10 @@ def test_no_empty_label_is_moved_onto_an_edge() -> None:
     assert text.startswith("7 borders are moved")
 
 
-@pytest.mark.parametrize("verified", [(), (0, 4, 8, 12), (0, 4, 8, 13)])
-def test_a_label_that_is_not_known_everywhere_lacks_nothing(verified: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("trusted", [(), (0, 4, 8, 12), (0, 4, 8, 13)])
+def test_a_label_that_is_not_known_everywhere_lacks_nothing(trusted: tuple[int, ...]) -> None:
     """What it does not show may lie where nobody has labelled: it is neither doubted nor counted, nor a proof."""
-    result, _ = trained(balls(verified, partly=frozenset({13, 26})), 8)
+    result, _ = trained(balls(trusted, partly=frozenset({13, 26})), 8)
     rows = {row["case"]: row for row in result.reliability}
     for index in (13, 26):
         assert (rows[f"case_{index}"]["absence"], rows[f"case_{index}"]["why"]) == (1.0, "")
@@ -299,8 +315,8 @@ def test_a_label_that_is_not_known_everywhere_lacks_nothing(verified: tuple[int,
 def test_labels_are_judged_as_if_empty_ones_that_are_not_known_everywhere_were_not_there() -> None:
     some, _ = trained(balls(empty=set(), partly=frozenset()), 1)
     given = balls(partly=frozenset(FORGOTTEN))
-    cues = [label_cues(None, c.masks.numpy(), c.spacing_dhw, ignored=c.ignored) for c in given]
-    assert missing_structures(cues, [False] * CASES) is None
+    features = [label_features(None, c.masks.numpy(), c.spacing_dhw, ignored=c.ignored) for c in given]
+    assert missing_structures(features, [False] * CASES) is None
     result, events = trained(given, 1)
     assert not any("lack a structure" in event.get("text", "") for event in events)
     for index, (row, whole) in enumerate(zip(result.reliability, some.reliability)):

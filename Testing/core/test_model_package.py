@@ -13,9 +13,9 @@ import torch
 
 from SVLDRLCore.commands.info import format_info, info
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.exchange import model_package
-from SVLDRLCore.exchange.model_card import write_model_card
-from SVLDRLCore.exchange.model_package import load_package, save_package, zip_package
+from SVLDRLCore.models import package as model_package
+from SVLDRLCore.models.card import write_model_card
+from SVLDRLCore.models.package import load_package, save_package, zip_package
 
 LABELS = {
     2: {"name": "appendage", "color": [0.2, 0.4, 1]},
@@ -24,7 +24,7 @@ LABELS = {
 CONFIG = {
     "method": "svl_drl",
     "preset": "left_atrium",
-    "reading": "extended",
+    "variant": "extended",
     "network": {"backbone": "unet"},
     "data": {"spacing_mm": [2.0, 2.0, 2.5]},
 }

@@ -9,27 +9,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from shifted_balls import SHIFTED, SHIFTS, SPACING, bright_ball, cues_of, training_cases
+from shifted_balls import SHIFTED, SHIFTS, SPACING, bright_ball, features_of, training_cases
 
-from SVLDRLCore.config import ReliabilityConfig, load_config
+from SVLDRLCore.config.settings import ReliabilityConfig, load_config
 from SVLDRLCore.data.cases import TrainingCase
-from SVLDRLCore.data.noise import shift_border
-from SVLDRLCore.data.overlap import dice_of
 from SVLDRLCore.data.sampler import CaseOrder, PatchSampler
-from SVLDRLCore.data.structures import structures_of
 from SVLDRLCore.errors import Cancelled
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.exchange.run_folder import RunFolder
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning import label_review
-from SVLDRLCore.learning.label_review import LabelReview
-from SVLDRLCore.learning.moved_labels import moved_masks, quality_of_moved, shifts_onto_edge
-from SVLDRLCore.learning.run_input import RunInput
-from SVLDRLCore.learning.training_run import run_training
-from SVLDRLCore.methods.label_cues import edge_offsets
+from SVLDRLCore.label_quality import review as label_review
+from SVLDRLCore.label_quality.border_correction import moved_masks, quality_of_moved, shifts_onto_edge
+from SVLDRLCore.label_quality.features import edge_offsets
+from SVLDRLCore.label_quality.review import LabelReview
+from SVLDRLCore.learning.run import RunFolder, RunInput
+from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.dice import dice_of
+from SVLDRLCore.masks.structures import structures_of
+from SVLDRLCore.training.run import run_training
 
 CONFIG = ReliabilityConfig(enabled=True)
-DOUBTED = np.flatnonzero(SHIFTED).tolist()
+LOW_WEIGHT = np.flatnonzero(SHIFTED).tolist()
 BELIEVED = np.flatnonzero(~SHIFTED).tolist()
 
 
@@ -38,25 +37,27 @@ def truth_of(index: int) -> np.ndarray:
 
 
 def test_borders_are_moved_back_where_they_were() -> None:
-    edges = edge_offsets(cues_of(), 2.0, CONFIG)
-    shifts = shifts_onto_edge(edges, DOUBTED)
-    np.testing.assert_allclose(shifts[:, 0], [-SHIFTS[i] for i in DOUBTED], atol=1.0)
+    edges = edge_offsets(features_of(), 2.0, CONFIG)
+    shifts = shifts_onto_edge(edges, LOW_WEIGHT)
+    np.testing.assert_allclose(shifts[:, 0], [-SHIFTS[i] for i in LOW_WEIGHT], atol=1.0)
     assert not shifts_onto_edge(edges, BELIEVED).any()
-    for index, shift in zip(DOUBTED, shifts):
+    for index, shift in zip(LOW_WEIGHT, shifts):
         case = training_cases()[index]
         before = dice_of(case.masks[0].numpy() > 0, truth_of(index))
         after = dice_of(moved_masks(case, shift)[0].numpy() > 0, truth_of(index))
         assert after > max(0.9, before + 0.1)
-    case = training_cases()[DOUBTED[0]]
+    case = training_cases()[LOW_WEIGHT[0]]
     assert torch.equal(moved_masks(case, [0.0]), case.masks)
     assert torch.equal(moved_masks(case, [-99.0]), case.masks)  # never to nothing
 
 
 def test_the_expected_quality_is_the_quality() -> None:
-    cases, edges = training_cases(), edge_offsets(cues_of(), 2.0, CONFIG)
-    shifts = shifts_onto_edge(edges, DOUBTED)
+    cases, edges = training_cases(), edge_offsets(features_of(), 2.0, CONFIG)
+    shifts = shifts_onto_edge(edges, LOW_WEIGHT)
     expected = quality_of_moved(cases, edges, BELIEVED, shifts)
-    reached = np.mean([dice_of(moved_masks(cases[i], s)[0].numpy() > 0, truth_of(i)) for i, s in zip(DOUBTED, shifts)])
+    reached = np.mean(
+        [dice_of(moved_masks(cases[i], s)[0].numpy() > 0, truth_of(i)) for i, s in zip(LOW_WEIGHT, shifts)]
+    )
     assert expected == pytest.approx(reached, abs=0.04)
     assert quality_of_moved(cases, edges, BELIEVED, np.zeros_like(shifts)) == 0.0
 
@@ -87,7 +88,7 @@ def review_of(monkeypatch: Any, shift_mm: float) -> tuple[LabelReview, dict[int,
 
     monkeypatch.setattr(label_review, "predict_cases", drawn)
     review.before_training()
-    assert sorted(learned) == DOUBTED
+    assert sorted(learned) == LOW_WEIGHT
     assert order.weights == [1.0] * len(cases)  # all take part,
     assert np.array(review.weights)[SHIFTED].max() < 0.1  # and the given labels stay doubted
     learned.clear()
@@ -97,12 +98,12 @@ def review_of(monkeypatch: Any, shift_mm: float) -> tuple[LabelReview, dict[int,
 
 def test_moved_labels_are_learned_from_as_long_as_they_beat_the_network(monkeypatch: Any) -> None:
     review, learned, order = review_of(monkeypatch, 5.0)
-    assert sorted(review.moved) == DOUBTED
+    assert sorted(review.moved) == LOW_WEIGHT
     assert order.weights == [1.0] * len(SHIFTS)
     kept, learned, order = review_of(monkeypatch, 0.0)
     assert not kept.moved
-    assert sorted(learned) == DOUBTED  # they got their own labels back
-    assert all(torch.equal(learned[i], training_cases()[i].masks) for i in DOUBTED)
+    assert sorted(learned) == LOW_WEIGHT  # they got their own labels back
+    assert all(torch.equal(learned[i], training_cases()[i].masks) for i in LOW_WEIGHT)
     assert np.array(order.weights)[SHIFTED].max() < 0.1
     assert np.array(review.weights)[SHIFTED].max() < 0.1
 
@@ -127,7 +128,7 @@ def test_what_was_moved_outlives_a_checkpoint(monkeypatch: Any) -> None:
         EventLog(None), relabel=learned.__setitem__,
     )  # fmt: skip
     other.restore(review.state())
-    assert sorted(learned) == DOUBTED
+    assert sorted(learned) == LOW_WEIGHT
     assert other.moved_quality == review.moved_quality
     assert other.order.weights == order.weights
 

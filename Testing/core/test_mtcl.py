@@ -9,14 +9,14 @@ from flipped_voxels import batch_of, config_of, in_a_row, lost, plain_and
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from SVLDRLCore.methods.class_maps import class_maps
-from SVLDRLCore.methods.method import MethodInput
-from SVLDRLCore.methods.mtcl import MTCL, confident_learning, ramp_up
+from SVLDRLCore.baselines.mtcl import MTCL, confident_learning, ramp_up
+from SVLDRLCore.learning.class_probabilities import class_maps
+from SVLDRLCore.learning.method import MethodInput
 
 
-def made(settings: dict[str, float] | None = None, verified: tuple[bool, ...] = (False,)) -> MTCL:
+def made(settings: dict[str, float] | None = None, trusted: tuple[bool, ...] = (False,)) -> MTCL:
     """Its "network" takes logits as images."""
-    return MTCL(MethodInput(nn.Identity(), config_of(settings), False, torch.Generator().manual_seed(0), verified))
+    return MTCL(MethodInput(nn.Identity(), config_of(settings), False, torch.Generator().manual_seed(0), trusted))
 
 
 def as_logits(p: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def test_wrong_voxels_by_hand() -> None:
         assert wrong.flatten().tolist() == [0, 1, 1, 0, 0]
         assert suggested[:, :, 1].flatten().tolist() == [1, 0, 1, 0, 0]
     _, wrong = confident_learning(class_maps(label, False), class_maps(p, False), in_a_row(1.0, 0.0, 1.0, 1.0, 1.0))
-    # without voxel 1 (padding, or verified) the structure's threshold is 0.9, which voxel 2 does not reach
+    # without voxel 1 (padding, or trusted) the structure's threshold is 0.9, which voxel 2 does not reach
     assert wrong.flatten().tolist() == [0, 0, 0, 0, 0]
 
 
@@ -74,9 +74,9 @@ def test_the_teacher_sees_noise_and_the_student_does_not() -> None:
     assert float(made({"noise_sd": 9.0})._with_noise(p).sub(p).abs().max()) == pytest.approx(0.2)
 
 
-def test_verified_labels_are_the_clean_set() -> None:
+def test_trusted_labels_are_the_clean_set() -> None:
     label, p = in_a_row(1.0, 1.0, 0.0, 0.0), in_a_row(0.9, 0.1, 0.8, 0.2)
-    method = made({"noise_sd": 0.0}, verified=(True, False))
+    method = made({"noise_sd": 0.0}, trusted=(True, False))
     clean, other = (method.training_step(batch_of(label, as_logits(p), (i,)), "robust", 0.9) for i in (0, 1))
     assert clean.logged["voxels_corrected"] == 0.0
     assert float(clean.loss) == pytest.approx(float(F.binary_cross_entropy(p, label)), abs=1e-5)

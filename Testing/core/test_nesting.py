@@ -8,20 +8,28 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from SVLDRLCore.commands.corrupt import corrupt
-from SVLDRLCore.data.datalist import Case, DataList, load_datalist, save_datalist
-from SVLDRLCore.data.nesting import Part, parts_of
+from SVLDRLCore.benchmarking.corrupt import corrupt
 from SVLDRLCore.data.noise import (
     MT_STRENGTHS_MM,
     SLOPPY_AMPLITUDE_MM,
     SLOPPY_SMOOTHNESS_MM,
     morphological_noise,
-    shift_border,
-    signed_distance,
     sloppy_noise,
-    smooth_field,
 )
-from SVLDRLCore.data.volumes import Geometry, read_label, write_image, write_label
+from SVLDRLCore.files.datalist import (
+    Case,
+    DataList,
+    load_datalist,
+    save_datalist,
+)
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    read_label,
+    write_image,
+    write_label,
+)
+from SVLDRLCore.masks.borders import shift_border, signed_distance, smooth_field
+from SVLDRLCore.masks.nesting import Part, parts_of
 
 SPACING = (2.0, 1.0, 1.0)
 REGIONS = {"whole tumour": (1, 2, 4), "tumour core": (1, 4), "enhancing tumour": (4,)}

@@ -10,10 +10,10 @@ from monai.networks.nets.segresnet import SegResNet
 from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import Tensor, nn
 
-from SVLDRLCore.config import NetworkConfig, load_config
-from SVLDRLCore.data.structures import structures_of
+from SVLDRLCore.config.settings import NetworkConfig, load_config
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.exchange.trained_model import build_mask_network
+from SVLDRLCore.masks.structures import structures_of
+from SVLDRLCore.models.trained_model import build_mask_network
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
 from SVLDRLCore.networks.backbones import (
     SegResNetDecoder,
@@ -174,16 +174,16 @@ def test_the_mask_agents_network(mask_agents: MaskAgentNetwork) -> None:
     for p in mask_agents.parameters():  # what starts at zero would hide what goes in
         torch.nn.init.normal_(p, std=0.1)
     seen = alignment(2 * rough - 1, 0.3, 1.4)
-    reading = mask_agents.read(image, rough, prediction, seen)
-    logits, value = mask_agents.step(reading, rough)
-    assert reading.opinion.shape == value.shape == (2, 1, *SIZE)
+    variant = mask_agents.read(image, rough, prediction, seen)
+    logits, value = mask_agents.step(variant, rough)
+    assert variant.opinion.shape == value.shape == (2, 1, *SIZE)
     assert logits.shape == (2, 1, 3, *SIZE)
-    assert not torch.equal(logits, mask_agents.step(reading, 1 - rough)[0])
+    assert not torch.equal(logits, mask_agents.step(variant, 1 - rough)[0])
     others = [(1 - image, rough, prediction, seen), (image, 1 - rough, prediction, seen)]
     others += [(image, rough, 1 - prediction, seen), (image, rough, prediction, alignment(1 - 2 * rough, 0.3, 1.4))]
     others += [(image, rough, prediction, alignment(2 * rough - 1, *told)) for told in ((0.0, 1.4), (0.3, 1.0))]
     for other in others:
-        assert not torch.equal(reading.opinion, mask_agents.read(*other).opinion)
+        assert not torch.equal(variant.opinion, mask_agents.read(*other).opinion)
 
 
 def test_the_mask_agents_start_by_going_where_mask_and_model_agree(mask_agents: MaskAgentNetwork) -> None:
@@ -191,20 +191,20 @@ def test_the_mask_agents_start_by_going_where_mask_and_model_agree(mask_agents: 
     yes = mask_agents.read(image, ones, ones, alignment(ones))
     no = mask_agents.read(image, 0 * ones, 0 * ones, alignment(-ones))
     assert (mask_agents.step(yes, 0 * ones)[1] == 0).all()
-    for reading, belief, action in ((yes, 0.0, 1), (no, 1.0, 2), (yes, 1.0, 0), (no, 0.0, 0)):
-        assert (mask_agents.step(reading, belief * ones)[0].argmax(2) == action).all()
+    for variant, belief, action in ((yes, 0.0, 1), (no, 1.0, 2), (yes, 1.0, 0), (no, 0.0, 0)):
+        assert (mask_agents.step(variant, belief * ones)[0].argmax(2) == action).all()
 
 
 def test_the_mask_agents_gradient_stops_at_the_trunk(mask_agents: MaskAgentNetwork) -> None:
     for head in (mask_agents.policy_head, mask_agents.value_head, mask_agents.opinion_head):
         torch.nn.init.normal_(head.weight)
     rough = torch.rand(1, 1, *SIZE)
-    reading = mask_agents.read(images(SIZE, channels=2), rough, rough, alignment(2 * rough - 1))
-    logits, value = mask_agents.step(reading, rough)
+    variant = mask_agents.read(images(SIZE, channels=2), rough, rough, alignment(2 * rough - 1))
+    logits, value = mask_agents.step(variant, rough)
     (logits.square().sum() + value.square().sum()).backward()
     trunk = [*mask_agents.encoder.parameters(), *mask_agents.decoder.parameters()]
     assert all(p.grad is None for p in trunk)
-    reading.opinion.sum().backward()
+    variant.opinion.sum().backward()
     assert all(p.grad is not None for p in trunk)
 
 

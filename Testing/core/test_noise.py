@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from SVLDRLCore.data.noise import (
-    MT_STRENGTHS_MM,
-    morphological_noise,
+from SVLDRLCore.data.noise import MT_STRENGTHS_MM, morphological_noise, sloppy_noise
+from SVLDRLCore.masks.borders import (
     roughen_border,
     shift_border,
     signed_distance,
-    sloppy_noise,
     smooth_field,
 )
 

@@ -9,9 +9,9 @@ import pytest
 
 from SVLDRLCore.commands.check import check
 from SVLDRLCore.commands.phantom import PhantomData, phantom
-from SVLDRLCore.data.datalist import load_datalist
-from SVLDRLCore.data.volumes import read_image, read_label, require_same_geometry
 from SVLDRLCore.errors import Cancelled, InputError
+from SVLDRLCore.files.datalist import load_datalist
+from SVLDRLCore.files.volumes import read_image, read_label, require_same_geometry
 from SVLDRLCore.job_control import JobControl
 
 CASES = 4

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from SVLDRLCore.data.datalist import load_datalist
 from SVLDRLCore.data.phantoms import make_phantom, write_phantom_dataset
-from SVLDRLCore.data.volumes import read_image, read_label
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.files.datalist import load_datalist
+from SVLDRLCore.files.volumes import read_image, read_label
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:

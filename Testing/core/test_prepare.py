@@ -13,9 +13,22 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from SVLDRLCore.data.phantoms import make_phantom
-from SVLDRLCore.data.prepare import Intensity, PreparedImage, prepare_image, prepare_label, to_native
-from SVLDRLCore.data.volumes import Geometry, Volume, read_image, read_label, write_image, write_label
+from SVLDRLCore.data.resampling import (
+    Intensity,
+    PreparedImage,
+    prepare_image,
+    prepare_label,
+    to_native,
+)
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Volume,
+    read_image,
+    read_label,
+    write_image,
+    write_label,
+)
 
 UNIT = Intensity("unit", 0, 1)
 SIZE, SPACING = (13, 16, 19), (2.5, 0.9, 1.2)

@@ -1,4 +1,4 @@
-"""Every preset in every reading, the papers' settings where a preset claims them, and regions at work."""
+"""Every preset in every variant, the papers' settings where a preset claims them, and regions at work."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ import numpy as np
 import pytest
 
 from SVLDRLCore.commands.refine import refine
-from SVLDRLCore.commands.train import train
-from SVLDRLCore.config import READINGS, config_from_dict, config_to_dict, load_config, preset_names
-from SVLDRLCore.data.datalist import load_datalist, save_datalist
+from SVLDRLCore.config.settings import (
+    VARIANTS,
+    config_from_dict,
+    config_to_dict,
+    load_config,
+    preset_names,
+)
 from SVLDRLCore.data.phantoms import write_phantom_dataset
-from SVLDRLCore.data.volumes import read_label, write_label
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.exchange.trained_model import build_networks
+from SVLDRLCore.files.datalist import load_datalist, save_datalist
+from SVLDRLCore.files.volumes import read_label, write_label
 from SVLDRLCore.learning.stages import plan_stages
+from SVLDRLCore.models.trained_model import build_networks
+from SVLDRLCore.training.train import train
 
 LABELS = {1: "necrotic core", 2: "oedema", 4: "enhancing tumour"}
 TINY = {
@@ -31,13 +37,13 @@ def test_the_presets_of_the_papers_data_are_there():
     assert {"general", "demo", "left_atrium", "pancreas_ct", "brats2021"} <= set(preset_names())
 
 
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("preset", preset_names())
-def test_every_preset_loads_in_every_reading(preset, reading):
-    config = load_config(preset, reading)
-    assert (config.preset, config.reading) == (preset, reading)
+def test_every_preset_loads_in_every_variant(preset, variant):
+    config = load_config(preset, variant)
+    assert (config.preset, config.variant) == (preset, variant)
     assert config_from_dict(config_to_dict(config)) == config
-    assert config.reliability.enabled == config.mask_agents.enabled == (reading == "extended")
+    assert config.reliability.enabled == config.mask_agents.enabled == (variant == "extended")
     assert [stage.name for stage in plan_stages(config.train.steps, config.stages)] == [
         "warm_up", "transition", "full_rl"
     ]  # fmt: skip
@@ -98,7 +104,7 @@ def test_regions_that_the_labels_lack_are_named(tmp_path):
 
 @pytest.mark.parametrize("preset", ["pancreas_ct", "brats2021"])
 def test_a_presets_network_can_be_built(preset):
-    from SVLDRLCore.data.structures import structures_of
+    from SVLDRLCore.masks.structures import structures_of
 
     config = load_config(preset)
     structures = structures_of(LABELS, config.data.regions)

@@ -9,14 +9,20 @@ import numpy as np
 import pytest
 from rough_masks_to_refine import GRIDS, NESTED, TINY, block, files, model_that, refined, with_islands
 
-from SVLDRLCore.agents.actions import ENHANCE, KEEP, WEAKEN
 from SVLDRLCore.commands.refine import refine
-from SVLDRLCore.commands.train import train
 from SVLDRLCore.data.phantoms import make_phantom, write_phantom_dataset
-from SVLDRLCore.data.volumes import Geometry, Segment, read_label, same_geometry, write_image
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.inference.islands import without_far_pieces, without_islands
-from SVLDRLCore.inference.refinement import threshold_of
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    read_label,
+    same_geometry,
+    write_image,
+)
+from SVLDRLCore.mask_refinement.refine import threshold_of
+from SVLDRLCore.masks.pieces import without_far_pieces, without_islands
+from SVLDRLCore.svl_drl.actions import ENHANCE, KEEP, WEAKEN
+from SVLDRLCore.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +89,13 @@ def test_an_agent_that_takes_all_away_warns(tmp_path: Path) -> None:
 def test_who_wonders_why_nothing_changes_is_told_of_a_careful_model(tmp_path: Path) -> None:
     geometry = GRIDS["as_trained"]
     image, rough = files(tmp_path, geometry, block(geometry))
-    careful = model_that(tmp_path, KEEP, caution=3.25)
+    careful = model_that(tmp_path, KEEP, generalisation_factor=3.25)
     done, _ = refined(tmp_path, careful, image, rough)
     assert "organ: nothing was changed" in done.warnings[0]
     assert "3.2 times as careful; less trust" in done.warnings[0]
     assert not refined(tmp_path, careful, image, rough, trust=1.0, overwrite=True)[0].warnings  # as asked
     assert not refined(tmp_path, model_that(tmp_path, KEEP), image, rough, overwrite=True)[0].warnings
-    eager = model_that(tmp_path, ENHANCE, caution=3.25)
+    eager = model_that(tmp_path, ENHANCE, generalisation_factor=3.25)
     assert not refined(tmp_path, eager, image, rough, overwrite=True)[0].warnings
 
 

@@ -10,11 +10,11 @@ import pytest
 import SimpleITK as sitk
 from rough_masks_to_refine import GRIDS, block, files, model_that
 
-from SVLDRLCore.agents.actions import ENHANCE
 from SVLDRLCore.commands.refine import refine
-from SVLDRLCore.data.volumes import Segment, read_label, write_label
 from SVLDRLCore.errors import Cancelled, InputError
+from SVLDRLCore.files.volumes import Segment, read_label, write_label
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.svl_drl.actions import ENHANCE
 
 
 def listing(folder: Path) -> dict[str, bytes]:

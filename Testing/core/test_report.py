@@ -76,7 +76,8 @@ def report(path, **changes):
         ],
         "events": training_events(),
         "reliability": [
-            {"case": "one", "weight": 0.4, "bias_mm": 1.0, "fit": 0.8, "islands": 2, "verified": True}
+            {"case": "one", "weight": 0.4, "bias_mm": 1.0, "normalised_cross_entropy": 0.8, "fragments": 2,
+             "trusted": True}
         ],
         "notes": ["seed 7"],
     }  # fmt: skip

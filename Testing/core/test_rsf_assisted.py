@@ -9,16 +9,12 @@ from ball_labels import SIDE, batch_of, blocky_balls, check_harm, check_several_
 from monai.networks.layers import GaussianFilter
 from torch import Tensor
 
-from SVLDRLCore.config import with_values
+from SVLDRLCore.baselines.region_scalable_fitting import fits_inside, sigmas
+from SVLDRLCore.baselines.rsf_assisted import RSFAssisted, confident_labels, confirmed
+from SVLDRLCore.config.settings import with_values
 from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.methods.method import MethodInput
-from SVLDRLCore.methods.region_scalable_fitting import fits_inside, sigmas
-from SVLDRLCore.methods.rsf_assisted import (
-    RSFAssisted,
-    confident_labels,
-    confirmed,
-)
+from SVLDRLCore.learning.method import MethodInput
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -112,10 +108,10 @@ def test_a_correction_needs_the_energy_of_every_structure_that_changes() -> None
     torch.testing.assert_close(confirmed(proposed, target, inside, False, kept), target)
 
 
-def test_accepted_corrections_are_right_and_verified_labels_stay() -> None:
+def test_accepted_corrections_are_right_and_trusted_labels_stay() -> None:
     image, truth, labels = blocky_balls(2, 0)
     batch = batch_of(image, labels)
-    trained = method(RSFAssisted, untrained(), verified=(False, True))
+    trained = method(RSFAssisted, untrained(), trusted=(False, True))
     found = trained.accepted(truth, batch)
     assert float((found[0] != truth[0]).float().mean()) < 0.3 * float((labels[0] != truth[0]).float().mean())
     assert torch.equal(found[1], labels[1])
@@ -126,10 +122,10 @@ def test_accepted_corrections_are_right_and_verified_labels_stay() -> None:
 
 def test_the_spacing_comes_from_the_settings_or_from_the_cases() -> None:
     trained = method(RSFAssisted, untrained())
-    assert not trained.looks_at_cases
+    assert not trained.reviews_cases
     free = config()
     own = RSFAssisted(MethodInput(untrained(), with_values(free, data={"spacing_mm": None}), False))
-    assert own.looks_at_cases
+    assert own.reviews_cases
     image = np.zeros((1, 4, 4, 4), np.float32)
     cases = [in_memory("case", image, image, (z, 1.0, 1.0), (4, 4, 4)) for z in (2.0, 3.0, 9.0)]
     own.look((case, image) for case in cases)

@@ -9,16 +9,26 @@ import numpy as np
 import pytest
 from rough_masks_to_refine import GRIDS, block, files, model_that
 
-from SVLDRLCore.agents.actions import KEEP
-from SVLDRLCore.commands import learn_from_case as learning
 from SVLDRLCore.commands.audit import audit
 from SVLDRLCore.commands.evaluate import evaluate
-from SVLDRLCore.data.datalist import Case, DataList, load_datalist, save_datalist
-from SVLDRLCore.data.structures import structures_of
-from SVLDRLCore.data.volumes import Segment, Volume, read_label, write_label
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog
+from SVLDRLCore.files.datalist import (
+    Case,
+    DataList,
+    load_datalist,
+    save_datalist,
+)
+from SVLDRLCore.files.volumes import (
+    Segment,
+    Volume,
+    read_label,
+    write_label,
+)
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.masks.structures import structures_of
+from SVLDRLCore.svl_drl.actions import KEEP
+from SVLDRLCore.training import single_case as learning
 
 GEOMETRY = GRIDS["as_trained"]
 LABEL = block(GEOMETRY)

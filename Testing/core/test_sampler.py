@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from SVLDRLCore.config import DataConfig
+from SVLDRLCore.config.settings import DataConfig
 from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.data.sampler import CaseOrder, PatchSampler
 

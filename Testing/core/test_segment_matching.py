@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 from rough_masks_to_refine import GRIDS, NESTED, ONE, block, files, model_that, refined
 
-from SVLDRLCore.agents.actions import ENHANCE, KEEP
 from SVLDRLCore.cli import main
 from SVLDRLCore.commands.refine import refine
-from SVLDRLCore.commands.segment_matching import draw_structures, match_structures, read_mapping
-from SVLDRLCore.data.structures import Structures, structures_of
-from SVLDRLCore.data.volumes import Geometry, Segment, Volume, read_label, write_label
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    Volume,
+    read_label,
+    write_label,
+)
+from SVLDRLCore.mask_refinement.segments import draw_structures, match_structures, read_mapping
+from SVLDRLCore.masks.structures import Structures, structures_of
+from SVLDRLCore.svl_drl.actions import ENHANCE, KEEP
 
 TWO = structures_of({1: "liver", 2: "spleen"})
 GEOMETRY = GRIDS["as_trained"]

@@ -8,18 +8,24 @@ import numpy as np
 import pytest
 import torch
 
-from SVLDRLCore.config import StageConfig, load_config, with_values
+from SVLDRLCore.config.settings import StageConfig, load_config, with_values
 from SVLDRLCore.data.cases import TrainingCase, in_memory
 from SVLDRLCore.data.phantoms import make_phantom
 from SVLDRLCore.data.sampler import PatchSampler
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning.method import MethodInput
 from SVLDRLCore.learning.optimisation import clip_gradients, set_learning_rate
-from SVLDRLCore.learning.stages import TRAINED_PARTS, Stage, open_parts, plan_stages, stage_at
+from SVLDRLCore.learning.stages import (
+    TRAINED_PARTS,
+    Stage,
+    open_parts,
+    plan_stages,
+    stage_at,
+)
 from SVLDRLCore.learning.trainer import Trainer
-from SVLDRLCore.methods.method import MethodInput
-from SVLDRLCore.methods.svl_drl import SVLDRL
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
+from SVLDRLCore.svl_drl.method import SVLDRL
 
 PATCH = (8, 16, 16)
 TINY = {
@@ -89,9 +95,9 @@ def phantom_case(seed: int = 0) -> TrainingCase:
     return in_memory(f"case {seed}", image, (label > 0)[None], (4.0, 4.0, 4.0), PATCH)
 
 
-def trainer_of(reading: str, stage: str, **optimiser: object) -> Trainer:
+def trainer_of(variant: str, stage: str, **optimiser: object) -> Trainer:
     """A trainer that stays in one stage, its heads shaken so that every part has a gradient."""
-    config = with_values(load_config("general", reading, TINY), optimiser=optimiser)
+    config = with_values(load_config("general", variant, TINY), optimiser=optimiser)
     torch.manual_seed(0)
     network = ActorCriticUNETR(config.network, 1, 2)
     for decoder in (network.value_decoder, network.policy_decoder):
@@ -120,17 +126,17 @@ def moved_parts(trainer: Trainer) -> dict[str, set[bool]]:
 
 
 @pytest.mark.parametrize("stage", list(TRAINED_PARTS))
-@pytest.mark.parametrize("reading", ["corrected", "as_printed"])
-def test_only_the_stages_parts_move(reading: str, stage: str) -> None:
+@pytest.mark.parametrize("variant", ["corrected", "as_printed"])
+def test_only_the_stages_parts_move(variant: str, stage: str) -> None:
     # a rate that moves every parameter by more than float32 can hide; AdamW's decay would move what has no gradient
-    optimiser = {"learning_rate": 0.01} | ({"weight_decay": 0.1} if reading == "corrected" else {})
-    moved = moved_parts(trainer_of(reading, stage, **optimiser))
+    optimiser = {"learning_rate": 0.01} | ({"weight_decay": 0.1} if variant == "corrected" else {})
+    moved = moved_parts(trainer_of(variant, stage, **optimiser))
     for part, seen in moved.items():
         if part in TRAINED_PARTS[stage]:
             assert True in seen, part
         else:
             assert seen == {False}, part
-    if reading == "corrected":  # weight decay alone moves every parameter that learns (biases of zero aside)
+    if variant == "corrected":  # weight decay alone moves every parameter that learns (biases of zero aside)
         assert moved["encoder"] == {True}
 
 
@@ -160,8 +166,8 @@ def test_the_average_of_a_part_that_stands_still_stands_still() -> None:
     assert trainer.predictor is not trainer.network
 
 
-def method_of(reading: str) -> SVLDRL:
-    config = load_config("general", reading, TINY)
+def method_of(variant: str) -> SVLDRL:
+    config = load_config("general", variant, TINY)
     return SVLDRL(MethodInput(ActorCriticUNETR(config.network, 1, 2), config, False))
 
 

@@ -14,12 +14,17 @@ from tiny_trainings import TINY
 
 from SVLDRLCore.cli import main
 from SVLDRLCore.commands.check import check
-from SVLDRLCore.commands.train import train
-from SVLDRLCore.data import case_checks
 from SVLDRLCore.data.phantoms import write_phantom_dataset
-from SVLDRLCore.data.volumes import read_image, read_label, write_image, write_label
 from SVLDRLCore.errors import Cancelled, InputError
+from SVLDRLCore.files import case_checks
+from SVLDRLCore.files.volumes import (
+    read_image,
+    read_label,
+    write_image,
+    write_label,
+)
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.training.train import train
 
 SETTINGS = TINY | {"data": TINY["data"] | {"spacing_mm": None, "held_out_fraction": 0.2}}
 
@@ -69,7 +74,7 @@ def test_all_bad_cases_are_named_and_nothing_is_left_behind(tmp_path: Path) -> N
     assert not (tmp_path / "run").exists()
     files_of(datalist, "training", 1)[0].write_bytes(sound[1])
     files_of(datalist, "training", 4)[1].write_bytes(label)
-    assert train(datalist, tmp_path / "run", reading="corrected", overrides=SETTINGS).is_dir()  # mended: it starts
+    assert train(datalist, tmp_path / "run", variant="corrected", overrides=SETTINGS).is_dir()  # mended: it starts
 
 
 def test_what_is_left_is_trained_as_if_the_bad_cases_had_never_been_listed(tmp_path: Path) -> None:
@@ -78,13 +83,13 @@ def test_what_is_left_is_trained_as_if_the_bad_cases_had_never_been_listed(tmp_p
     seen: list[dict[str, Any]] = []
     model = train(
         datalist, tmp_path / "run", overrides=SETTINGS, skip_bad_cases=True, listeners=[seen.append],
-        verified=["case_002", "case_003"],
+        trusted=["case_002", "case_003"],
     )  # fmt: skip
     told = [text for text in warnings_in(seen) if text.startswith("Left out")]
     assert [text.split(": ")[0] for text in told] == ["Left out, case_002", "Left out, case_005"]
     assert all(text in (model / "MODEL_CARD.md").read_text() for text in ("Left out, case_002", "Left out, case_005"))
     rest = without(datalist, 1, 4)
-    same = train(rest, tmp_path / "same", overrides=SETTINGS, verified=["case_003"])
+    same = train(rest, tmp_path / "same", overrides=SETTINGS, trusted=["case_003"])
     assert (model / "model.safetensors").read_bytes() == (same / "model.safetensors").read_bytes()
     reviewed = [
         json.loads((p / "reliability.json").read_text())["cases"] for p in (tmp_path / "run", tmp_path / "same")
@@ -104,7 +109,7 @@ def test_from_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     files_of(datalist, "training", 1)[1].write_bytes(b"")
     (tmp_path / "settings.json").write_text(json.dumps(SETTINGS))
     arguments = ["train", str(datalist), "--output", str(tmp_path / "run"), "--settings"]
-    arguments += [str(tmp_path / "settings.json"), "--reading", "corrected"]
+    arguments += [str(tmp_path / "settings.json"), "--variant", "corrected"]
     assert main(arguments) == 2
     assert "case_002" in capfd.readouterr().err
     assert main([*arguments, "--skip-bad-cases"]) == 0
@@ -120,7 +125,7 @@ def test_a_copied_image_in_both_lists_is_an_error(tmp_path: Path) -> None:
         train(datalist, tmp_path / "run", overrides=SETTINGS)
     seen: list[dict[str, Any]] = []
     train(
-        datalist, tmp_path / "run", reading="corrected", overrides=SETTINGS, skip_bad_cases=True,
+        datalist, tmp_path / "run", variant="corrected", overrides=SETTINGS, skip_bad_cases=True,
         listeners=[seen.append],
     )  # fmt: skip
     assert any(text.startswith("Left out, case_003") for text in warnings_in(seen))
@@ -140,12 +145,12 @@ def test_held_out_copies_are_learned_from_instead(tmp_path: Path) -> None:
     for index in range(1, 5):
         shutil.copy(files_of(datalist, "training", 0)[0], files_of(datalist, "training", index)[0])
     seen: list[dict[str, Any]] = []
-    train(datalist, tmp_path / "run", reading="corrected", overrides=SETTINGS, listeners=[seen.append])
+    train(datalist, tmp_path / "run", variant="corrected", overrides=SETTINGS, listeners=[seen.append])
     assert any("is not held out: its image is that of" in text for text in warnings_in(seen))
     assert not any("validation_dice" in event for event in seen)
 
 
-def test_every_file_is_read_once_and_reading_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_file_is_read_once_and_variant_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datalist, read = data_set(tmp_path / "data", 4), []
 
     def counted(real: Callable[[Path], Any]) -> Callable[[Path], Any]:
@@ -153,7 +158,7 @@ def test_every_file_is_read_once_and_reading_can_be_stopped(tmp_path: Path, monk
 
     for name in ("read_image", "read_label"):
         monkeypatch.setattr(case_checks, name, counted(getattr(case_checks, name)))
-    train(datalist, tmp_path / "run", reading="corrected", overrides=SETTINGS)
+    train(datalist, tmp_path / "run", variant="corrected", overrides=SETTINGS)
     assert len(read) == len(set(read)) == 8
     control = JobControl()
 
@@ -170,7 +175,7 @@ def test_every_file_is_read_once_and_reading_can_be_stopped(tmp_path: Path, monk
 def test_what_is_refused_before_it_begins_leaves_nothing_behind(tmp_path: Path) -> None:
     """Faults that show only when all is read: the next start, without resuming, works."""
     datalist, other, run = data_set(tmp_path / "data"), data_set(tmp_path / "other"), tmp_path / "run"
-    model = train(datalist, tmp_path / "earlier", reading="corrected", overrides=SETTINGS)
+    model = train(datalist, tmp_path / "earlier", variant="corrected", overrides=SETTINGS)
     sound = [files_of(other, "training", i)[1].read_bytes() for i in range(6)]
     for i in range(6):
         label = read_label(files_of(other, "training", i)[1])
@@ -183,7 +188,7 @@ def test_what_is_refused_before_it_begins_leaves_nothing_behind(tmp_path: Path) 
     ]
     for why, cases, options in refusals:
         with pytest.raises(InputError, match=why):
-            train(cases, run, reading="corrected", **options)
+            train(cases, run, variant="corrected", **options)
         assert not run.exists(), why
     (tmp_path / "run").mkdir()
     (tmp_path / "run/events.jsonl").write_text("somebody's")
@@ -193,7 +198,7 @@ def test_what_is_refused_before_it_begins_leaves_nothing_behind(tmp_path: Path) 
     (tmp_path / "run/events.jsonl").unlink()
     for i, data in enumerate(sound):
         files_of(other, "training", i)[1].write_bytes(data)
-    assert train(other, run, reading="corrected", overrides=SETTINGS).is_dir()
+    assert train(other, run, variant="corrected", overrides=SETTINGS).is_dir()
 
 
 def test_a_case_that_cannot_be_prepared_is_left_out_too(tmp_path: Path) -> None:
@@ -212,12 +217,12 @@ def test_a_case_that_cannot_be_prepared_is_left_out_too(tmp_path: Path) -> None:
         other = read_image(files_of(datalist, "training", i)[0])
         write_image(other.path, np.clip(other.array, 0, 255), other.geometry, overwrite=True)
     with pytest.raises(InputError, match=r"case_003, case_005.*leave them out") as refused:
-        train(datalist, tmp_path / "run", reading="corrected", overrides=settings)
+        train(datalist, tmp_path / "run", variant="corrected", overrides=settings)
     assert "all of it is to be ignored" in refused.value.why
     assert "values run from -7" in refused.value.why
     seen: list[dict[str, Any]] = []
     train(
-        datalist, tmp_path / "run", reading="corrected", overrides=settings, skip_bad_cases=True,
+        datalist, tmp_path / "run", variant="corrected", overrides=settings, skip_bad_cases=True,
         listeners=[seen.append],
     )  # fmt: skip
     assert [text.split(":")[0] for text in warnings_in(seen) if text.startswith("Left out")] == [
@@ -235,7 +240,7 @@ def test_cases_of_both_lists_may_have_one_name(tmp_path: Path) -> None:
     clean.write_text(json.dumps(content | {"training": [], "validation": content["training"]}))
     seen: list[dict[str, Any]] = []
     options = {"clean_list": clean, "skip_bad_cases": True, "listeners": [seen.append]}
-    train(datalist, run, reading="corrected", overrides=SETTINGS, **options)
+    train(datalist, run, variant="corrected", overrides=SETTINGS, **options)
     bound = json.loads((run / "run.json").read_text())["bound"]
     assert [case["name"] for case in bound["cases"]] == [f"case_{i:03}" for i in range(1, 7)]
     (left_out,) = [text for text in warnings_in(seen) if text.startswith("Left out")]

@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 from tiny_trainings import CPU, TINY
 
-from SVLDRLCore.commands.train import choose_device, train
-from SVLDRLCore.commands.training_data import split_cases
-from SVLDRLCore.config import Config, with_values
-from SVLDRLCore.data.datalist import Case
+from SVLDRLCore.config.settings import Config, with_values
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.exchange.trained_model import load_model
+from SVLDRLCore.files.datalist import Case
+from SVLDRLCore.learning.device import choose_device
+from SVLDRLCore.models.trained_model import load_model
+from SVLDRLCore.training.data import split_cases
+from SVLDRLCore.training.train import train
 
 
-def listed(count: int, verified: tuple[int, ...] = ()) -> list[Case]:
-    return [Case(f"case_{i}", (Path(f"{i}.nrrd"),), Path(f"{i}_label.nrrd"), i in verified) for i in range(count)]
+def listed(count: int, trusted: tuple[int, ...] = ()) -> list[Case]:
+    return [Case(f"case_{i}", (Path(f"{i}.nrrd"),), Path(f"{i}_label.nrrd"), i in trusted) for i in range(count)]
 
 
 def config_with(seed: int = 0, fraction: float = 0.2) -> Config:
@@ -35,10 +36,10 @@ def test_the_held_out_split_follows_the_seed() -> None:
     assert {c.name for c in training} | {c.name for c in held_out} == {c.name for c in listed(20)}
 
 
-def test_verified_cases_are_trained_on() -> None:
+def test_trusted_cases_are_trained_on() -> None:
     for seed in range(10):
-        training, held_out = split_cases(listed(6, verified=(0, 1)), ("case_2",), config_with(seed, 0.5))
-        assert [c.name for c in training if c.verified] == ["case_0", "case_1", "case_2"]
+        training, held_out = split_cases(listed(6, trusted=(0, 1)), ("case_2",), config_with(seed, 0.5))
+        assert [c.name for c in training if c.trusted] == ["case_0", "case_1", "case_2"]
         assert len(held_out) == 2  # of three that are free, one stays
     assert split_cases(listed(1), (), config_with(0, 0.9))[1] == []  # something is always learned from
     with pytest.raises(InputError, match="case_9"):
@@ -64,7 +65,7 @@ def test_validation_files_are_never_opened_unless_a_clean_list_names_them(tmp_pa
     for case in content["validation"]:
         for key in ("image", "label"):
             (datalist.parent / case[key]).write_bytes(b"nobody can read this")
-    model = train(datalist, tmp_path / "run", reading="corrected", overrides=command_settings())
+    model = train(datalist, tmp_path / "run", variant="corrected", overrides=command_settings())
     assert load_model(model).channels == 1
     with pytest.raises(InputError, match=r"case_00[45]"):  # it would have shown
         train(datalist, tmp_path / "run 2", overrides=command_settings(), clean_list=datalist)
@@ -75,13 +76,13 @@ def test_a_clean_list_chooses_the_best_model_and_frees_the_held_out_cases(tmp_pa
     clean = datalist.with_name("datalist_clean.json")
     seen: list[dict[str, Any]] = []
     train(
-        datalist, tmp_path / "run", overrides=command_settings(), clean_list=clean, verified=["case_001"],
+        datalist, tmp_path / "run", overrides=command_settings(), clean_list=clean, trusted=["case_001"],
         listeners=[seen.append],
     )  # fmt: skip
-    reading = [e for e in seen if e["event"] == "progress" and e["stage"] == "reading cases"]
-    assert reading[-1]["total"] == 5  # all three for training, both clean ones for the choice
+    variant = [e for e in seen if e["event"] == "progress" and e["stage"] == "reading cases"]
+    assert variant[-1]["total"] == 5  # all three for training, both clean ones for the choice
     rows = json.loads((tmp_path / "run" / "reliability.json").read_text())["cases"]
-    assert {row["case"]: row["verified"] for row in rows} == {"case_001": True, "case_002": False, "case_003": False}
+    assert {row["case"]: row["trusted"] for row in rows} == {"case_001": True, "case_002": False, "case_003": False}
     assert (seen[0]["event"], seen[-1]["event"]) == ("started", "finished")
     assert load_model(tmp_path / "run").mask_network is not None
     assert load_model(tmp_path / "run" / "model_best").labels[1]["name"] == "part 1"
@@ -108,7 +109,7 @@ def test_a_folder_is_used_for_one_training(tmp_path: Path) -> None:
         ({"method": "magic"}, "magic"),
         ({"preset": "nothing"}, "nothing"),
         ({"overrides": {"train": {"stepz": 1}}}, "stepz"),
-        ({"verified": ["case_077"]}, "case_077"),
+        ({"trusted": ["case_077"]}, "case_077"),
         ({"overrides": {"train": {"device": "gpu"}}}, "gpu"),
     ],
 )

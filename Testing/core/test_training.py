@@ -1,4 +1,4 @@
-"""Whole runs on phantoms of a few thousand voxels: every method, reading and kind of label, and what can go wrong."""
+"""Whole runs on phantoms of a few thousand voxels: every method, variant and kind of label, and what can go wrong."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import pytest
 import torch
 from tiny_trainings import ONE, all_finite, given_run, phantom_cases, run, same_weights
 
-from SVLDRLCore.config import with_values
+from SVLDRLCore.config.settings import with_values
 from SVLDRLCore.data.cases import TrainingCase
-from SVLDRLCore.data.structures import Structures, structures_of
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.exchange.run_folder import RunFolder
-from SVLDRLCore.exchange.trained_model import build_networks
+from SVLDRLCore.learning.run import RunFolder
+from SVLDRLCore.masks.structures import Structures, structures_of
+from SVLDRLCore.models.trained_model import build_networks
 
 STAGES = ["warm_up", "transition", "full_rl"]
 
 
 @pytest.mark.parametrize(
-    ("reading", "method", "stages", "overrides"),
+    ("variant", "method", "stages", "overrides"),
     [
         ("extended", "svl_drl", [*STAGES, "mask_opinion", "mask_agents"], {}),
         ("corrected", "svl_drl", STAGES, {}),
@@ -43,14 +43,14 @@ STAGES = ["warm_up", "transition", "full_rl"]
         "supervised_with_reliability",
     ],
 )
-def test_every_method_and_reading_runs(reading: str, method: str, stages: list[str], overrides: dict) -> None:
-    given = given_run(reading, method, held_out=1, **overrides)
+def test_every_method_and_variant_runs(variant: str, method: str, stages: list[str], overrides: dict) -> None:
+    given = given_run(variant, method, held_out=1, **overrides)
     result, seen = run(given)
     assert list(dict.fromkeys(row["stage"] for row in result.rows)) == stages
     assert [event["stage"] for event in seen if event["event"] == "stage"] == stages
     assert all_finite(result)
-    assert (result.mask_network is not None) == (reading == "extended" and method == "svl_drl")
-    assert bool(result.reliability) == (reading == "extended")
+    assert (result.mask_network is not None) == (variant == "extended" and method == "svl_drl")
+    assert bool(result.reliability) == (variant == "extended")
     assert 0 <= result.best_score <= 1
     start = build_networks(given.config, 1, ONE).state_dict()
     assert result.network.keys() == start.keys()
@@ -196,17 +196,17 @@ def test_too_many_non_finite_losses_stop_the_training_with_the_cases_name(tmp_pa
 # Reliability.
 
 
-def test_verified_cases_keep_their_full_weight() -> None:
+def test_trusted_cases_keep_their_full_weight() -> None:
     cases = phantom_cases(6)
     rng = np.random.default_rng(0)
-    for i in (0, 1):  # nonsense that a reviewer would not believe
+    for i in (0, 1):  # nonsense that a reviewer would not label_agent_weights
         noise = torch.from_numpy((rng.random(cases[i].masks.shape) > 0.9).astype(np.uint8))
         cases[i] = replace(cases[i], masks=noise)
     doubted = run(given_run("extended", "supervised", cases=cases))[0].reliability
     assert min(row["weight"] for row in doubted[:2]) < 0.5
-    trusted = run(given_run("extended", "supervised", cases=[replace(c, verified=i < 2) for i, c in enumerate(cases)]))
+    trusted = run(given_run("extended", "supervised", cases=[replace(c, trusted=i < 2) for i, c in enumerate(cases)]))
     rows = trusted[0].reliability
-    assert [row["verified"] for row in rows] == [True, True, False, False, False, False]
+    assert [row["trusted"] for row in rows] == [True, True, False, False, False, False]
     assert [row["weight"] for row in rows[:2]] == [1.0, 1.0]
     assert [row["case"] for row in rows] == [case.name for case in cases]
 
@@ -218,7 +218,7 @@ def reviews(seen: list[dict[str, Any]]) -> int:
 
 def test_an_untrained_network_judges_no_label() -> None:
     late = {"warm_up": 0.0, "transition": 0.5, "full_rl": 0.5}
-    assert reviews(run(given_run("extended"))[1]) == 2  # after warm-up and at the second look
+    assert reviews(run(given_run("extended"))[1]) == 2  # after warm-up and at the second review
     assert reviews(run(given_run("extended", stages=late))[1]) == 1
     warm = run(given_run("corrected", "supervised"))[0].network
     given = replace(given_run("extended", stages=late), initial_weights=warm)

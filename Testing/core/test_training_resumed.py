@@ -11,11 +11,11 @@ from tiny_trainings import given_run, run, same_weights
 
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.exchange.run_folder import RunFolder
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning import training_run
 from SVLDRLCore.learning.checkpoints import load_checkpoint
-from SVLDRLCore.learning.training_run import RunResult, run_training
+from SVLDRLCore.learning.run import RunFolder
+from SVLDRLCore.training import run as training_run
+from SVLDRLCore.training.run import RunResult, run_training
 
 
 def cancel_at(control: JobControl, wanted: Callable[[dict[str, Any]], bool]) -> Callable[[dict[str, Any]], None]:

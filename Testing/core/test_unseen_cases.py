@@ -7,27 +7,35 @@ import pytest
 from tiny_trainings import given_run, phantom_cases, run
 
 from SVLDRLCore.data.cases import in_memory
-from SVLDRLCore.data.mask_alignment import Calibration
-from SVLDRLCore.inference.refinement import MOST_CAUTIOUS_AGENTS, threshold_of
-from SVLDRLCore.learning.unseen_cases import UNKNOWN, WORTH_TELLING, caution_on_unseen, overlap, what_to_tell
+from SVLDRLCore.mask_refinement.generalisation import (
+    UNKNOWN,
+    WORTH_TELLING,
+    generalisation_factors,
+    overlap,
+    what_to_tell,
+)
+from SVLDRLCore.mask_refinement.refine import LARGEST_FACTOR_OF_AGENTS, threshold_of
+from SVLDRLCore.masks.alignment import Calibration
 
 
 def test_caution_is_the_ratio_of_both_errors() -> None:
     learned = np.array([[0.9, 0.8], [0.8, 0.8], [0.95, 0.8]])
-    assert caution_on_unseen(learned, np.array([[0.8, 0.8]] * 8)) == pytest.approx([1 + (0.2 / 0.1 - 1) * 1.25, 1.0])
-    assert caution_on_unseen(learned, np.array([[0.95, 0.7]])) == pytest.approx([1.0, 1 + (0.3 / 0.2 - 1) * 3])
-    assert caution_on_unseen(np.ones((3, 1)), np.array([[0.97]] * 2)) == pytest.approx([1 + (0.03 / 0.02 - 1) * 2])
-    assert caution_on_unseen(learned, np.array([[0.1, np.nan]])) == pytest.approx([1 + 8 * 3, UNKNOWN])
+    assert generalisation_factors(learned, np.array([[0.8, 0.8]] * 8)) == pytest.approx(
+        [1 + (0.2 / 0.1 - 1) * 1.25, 1.0]
+    )
+    assert generalisation_factors(learned, np.array([[0.95, 0.7]])) == pytest.approx([1.0, 1 + (0.3 / 0.2 - 1) * 3])
+    assert generalisation_factors(np.ones((3, 1)), np.array([[0.97]] * 2)) == pytest.approx([1 + (0.03 / 0.02 - 1) * 2])
+    assert generalisation_factors(learned, np.array([[0.1, np.nan]])) == pytest.approx([1 + 8 * 3, UNKNOWN])
 
 
 def test_wrong_held_out_labels_are_not_the_networks_errors() -> None:
     unseen = np.array([[0.1], [0.7], [0.2], [0.7]])
-    assert caution_on_unseen(np.full((5, 1), 0.8), unseen) == pytest.approx([1 + (0.3 / 0.2 - 1) * 1.5])
+    assert generalisation_factors(np.full((5, 1), 0.8), unseen) == pytest.approx([1 + (0.3 / 0.2 - 1) * 1.5])
 
 
 def test_where_nothing_is_known_the_agents_are_careful() -> None:
     none, some = np.empty((0, 2)), np.full((4, 2), 0.9)
-    assert caution_on_unseen(some, none) == caution_on_unseen(none, some) == [UNKNOWN, UNKNOWN]
+    assert generalisation_factors(some, none) == generalisation_factors(none, some) == [UNKNOWN, UNKNOWN]
 
 
 def test_structures_that_a_label_lacks_have_no_overlap() -> None:
@@ -38,7 +46,7 @@ def test_structures_that_a_label_lacks_have_no_overlap() -> None:
 
 
 def test_what_is_usual_grows_with_caution() -> None:
-    usual = Calibration(unevenness=1.5, missing_mm=4.0, leak_mm=3.0, caution=4.0)
+    usual = Calibration(unevenness=1.5, missing_mm=4.0, leak_mm=3.0, generalisation_factor=4.0)
     for_new = usual.for_new_cases()
     assert (for_new.missing_mm, for_new.leak_mm) == (16.0, 12.0)
     assert for_new.unevenness == pytest.approx(1.5 * 2**0.5)  # the scatter, under its root, is twice as large
@@ -48,10 +56,10 @@ def test_what_is_usual_grows_with_caution() -> None:
 
 
 def test_caution_raises_the_odds_that_an_action_needs() -> None:
-    odds = [threshold_of(0.5, caution) / (1 - threshold_of(0.5, caution)) for caution in (1.0, 2.0)]
+    odds = [threshold_of(0.5, factor) / (1 - threshold_of(0.5, factor)) for factor in (1.0, 2.0)]
     assert odds[1] == pytest.approx(odds[0] ** 2)
     assert threshold_of(0.0, 4.0) == threshold_of(0.0) == 0.5  # who trusts no mask follows the policy
-    assert threshold_of(0.5, 20.0) == threshold_of(0.5, MOST_CAUTIOUS_AGENTS) < 0.998  # a sure policy still acts
+    assert threshold_of(0.5, 20.0) == threshold_of(0.5, LARGEST_FACTOR_OF_AGENTS) < 0.998  # a sure policy still acts
     assert threshold_of(1.0, 2.0) > 1
 
 

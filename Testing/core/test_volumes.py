@@ -7,7 +7,8 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from SVLDRLCore.data.volumes import (
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.files.volumes import (
     Geometry,
     Segment,
     Volume,
@@ -18,7 +19,6 @@ from SVLDRLCore.data.volumes import (
     write_image,
     write_label,
 )
-from SVLDRLCore.errors import InputError
 
 SUFFIXES = (".nrrd", ".nii.gz", ".nii", ".mha")
 SIZE, SPACING = (5, 6, 7), (2.5, 0.7, 1.1)

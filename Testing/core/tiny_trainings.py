@@ -7,15 +7,14 @@ from typing import Any
 
 import torch
 
-from SVLDRLCore.config import load_config, with_values
+from SVLDRLCore.config.settings import load_config, with_values
 from SVLDRLCore.data.cases import TrainingCase, in_memory
 from SVLDRLCore.data.phantoms import make_phantom
-from SVLDRLCore.data.structures import Structures, structures_of
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.exchange.run_folder import RunFolder
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.run_input import RunInput
-from SVLDRLCore.learning.training_run import RunResult, run_training
+from SVLDRLCore.learning.run import RunFolder, RunInput
+from SVLDRLCore.masks.structures import Structures, structures_of
+from SVLDRLCore.training.run import RunResult, run_training
 
 PATCH = (8, 16, 16)
 TINY: dict[str, Any] = {
@@ -42,14 +41,14 @@ def phantom_cases(count: int, parts: Structures = ONE, **kind: Any) -> list[Trai
 
 
 def given_run(
-    reading: str = "corrected",
+    variant: str = "corrected",
     method: str = "svl_drl",
     cases: list[TrainingCase] | None = None,
     structures: Structures = ONE,
     held_out: int = 0,
     **overrides: dict[str, Any],
 ) -> RunInput:
-    config = with_values(load_config("general", reading, TINY), **overrides)
+    config = with_values(load_config("general", variant, TINY), **overrides)
     cases = phantom_cases(3 + held_out, structures) if cases is None else cases
     return RunInput(config, method, structures, cases[: len(cases) - held_out], cases[len(cases) - held_out :], CPU)
 

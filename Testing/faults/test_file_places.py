@@ -15,12 +15,12 @@ import pytest
 import torch
 from limited_child import Ended, everything, svldrl
 
-from SVLDRLCore.config import load_config
-from SVLDRLCore.data.datalist import Case, DataList, save_datalist
-from SVLDRLCore.data.structures import structures_of
-from SVLDRLCore.data.volumes import Geometry, write_image, write_label
-from SVLDRLCore.exchange.model_package import save_package
-from SVLDRLCore.exchange.trained_model import build_networks, package_config, package_tensors
+from SVLDRLCore.config.settings import load_config
+from SVLDRLCore.files.datalist import Case, DataList, save_datalist
+from SVLDRLCore.files.volumes import Geometry, write_image, write_label
+from SVLDRLCore.masks.structures import structures_of
+from SVLDRLCore.models.package import save_package
+from SVLDRLCore.models.trained_model import build_networks, package_config, package_tensors
 
 GRID = Geometry((8, 16, 16), (4.0, 4.0, 4.0))
 TINY: dict[str, Any] = {

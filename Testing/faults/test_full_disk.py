@@ -16,20 +16,30 @@ import pytest
 import torch
 from limited_child import Ended, everything, svldrl
 
-from SVLDRLCore.agents.actions import KEEP
 from SVLDRLCore.atomic_files import files_together, write_bytes_atomically, write_json_atomically
-from SVLDRLCore.commands.train import train
-from SVLDRLCore.config import load_config
-from SVLDRLCore.data.datalist import Case, DataList, save_datalist
+from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.data.phantoms import write_phantom_dataset
-from SVLDRLCore.data.structures import structures_of
-from SVLDRLCore.data.volumes import Geometry, read_image, write_image, write_label
 from SVLDRLCore.errors import Cancelled, NotWritten
 from SVLDRLCore.evaluation.tables import write_text
-from SVLDRLCore.exchange.model_package import load_package, save_package, zip_package
-from SVLDRLCore.exchange.trained_model import build_mask_network, build_networks, package_config, package_tensors
+from SVLDRLCore.files.datalist import Case, DataList, save_datalist
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    read_image,
+    write_image,
+    write_label,
+)
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.checkpoints import load_checkpoint
+from SVLDRLCore.masks.structures import structures_of
+from SVLDRLCore.models.package import load_package, save_package, zip_package
+from SVLDRLCore.models.trained_model import (
+    build_mask_network,
+    build_networks,
+    package_config,
+    package_tensors,
+)
+from SVLDRLCore.svl_drl.actions import KEEP
+from SVLDRLCore.training.train import train
 
 SUFFIXES = [".seg.nrrd", ".nrrd", ".nii", ".nii.gz", ".mha"]
 GRID = Geometry((12, 20, 20), (4.0, 4.0, 4.0), (1.0, 2.0, 3.0))

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from SVLDRLCore.benchmarking.corrupt import corrupt
 from SVLDRLCore.commands.check import check
-from SVLDRLCore.commands.corrupt import corrupt
 from SVLDRLCore.commands.evaluate import evaluate
-from SVLDRLCore.data.case_checks import read_case
-from SVLDRLCore.data.datalist import Case
-from SVLDRLCore.data.nifti_forms import APART_VOXELS, NiftiForms, disagreement
-from SVLDRLCore.data.spacing import median_spacing
-from SVLDRLCore.data.volumes import (
+from SVLDRLCore.data.resampling import median_spacing
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.files.case_checks import read_case
+from SVLDRLCore.files.datalist import Case
+from SVLDRLCore.files.nifti_forms import APART_VOXELS, NiftiForms, disagreement
+from SVLDRLCore.files.volumes import (
     Geometry,
     Volume,
     read_geometry,
@@ -29,7 +30,6 @@ from SVLDRLCore.data.volumes import (
     write_image,
     write_label,
 )
-from SVLDRLCore.errors import InputError
 
 SIZE = (6, 20, 24)
 IMAGE = np.random.default_rng(0).normal(100, 40, SIZE).astype(np.float32)

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from SVLDRLCore.data.volumes import read_image, read_label
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.files.volumes import read_image, read_label
 
 SIZE = (6, 8, 10)
 LABEL = (np.arange(480).reshape(SIZE) % 7 > 3).astype(np.uint8)
@@ -189,7 +189,7 @@ def test_a_small_stream_of_gigabytes_is_not_unpacked_at_once(tmp_path):
     head += f"CompressedDataSize = {len(stream)}\nElementDataFile = LOCAL\n"
     (tmp_path / "a.mha").write_bytes(head.encode() + stream)
     code = (
-        "import resource, sys\nfrom pathlib import Path\nfrom SVLDRLCore.data.file_integrity import check_file\n"
+        "import resource, sys\nfrom pathlib import Path\nfrom SVLDRLCore.files.integrity import check_file\n"
         "def most():\n    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = most()\ncheck_file(Path(sys.argv[1]))\nprint(most() - before)"
     )
@@ -221,7 +221,7 @@ from SVLDRLCore.data import file_integrity
 from SVLDRLCore.data.volumes import read_image, read_label
 from SVLDRLCore.errors import InputError
 for name in sys.stdin.read().split():
-    print("reading", name, flush=True)
+    print("variant", name, flush=True)
     for read in (read_image, read_label):
         try:
             found = read(Path(name)).array.ravel()

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from SVLDRLCore.data import file_integrity
-from SVLDRLCore.data.case_checks import check_cases, read_case, require_known_labels
-from SVLDRLCore.data.datalist import Case, DataList
-from SVLDRLCore.data.volumes import (
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.files import integrity as file_integrity
+from SVLDRLCore.files.case_checks import check_cases, read_case, require_known_labels
+from SVLDRLCore.files.datalist import Case, DataList
+from SVLDRLCore.files.volumes import (
     Geometry,
     Segment,
     Volume,
@@ -24,7 +25,6 @@ from SVLDRLCore.data.volumes import (
     write_image,
     write_label,
 )
-from SVLDRLCore.errors import InputError
 
 SIZE = (12, 20, 24)
 GEOMETRY = Geometry(SIZE, (3.0, 1.0, 1.0), (5.0, -7.0, 11.0))

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import torch
 
-from SVLDRLCore.commands.train import train
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import read_events
-from SVLDRLCore.exchange.model_package import load_package
 from SVLDRLCore.learning.checkpoints import load_checkpoint
+from SVLDRLCore.models.package import load_package
+from SVLDRLCore.training.train import train
 
 SETTINGS = {
     "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0], "held_out_fraction": 0.25},

@@ -14,8 +14,8 @@ import torch
 
 from SVLDRLCore.commands.phantom import phantom
 from SVLDRLCore.errors import NotWritten
-from SVLDRLCore.exchange.model_package import save_package
 from SVLDRLCore.learning.checkpoints import FolderLock
+from SVLDRLCore.models.package import save_package
 from SVLDRLCore.scratch_folders import REPLACED, put_folder, scratch_folder
 
 HOLDER = """

@@ -11,16 +11,21 @@ from typing import Any
 import pytest
 import torch
 
+from SVLDRLCore.benchmarking.corrupt import corrupt
 from SVLDRLCore.cli import main
-from SVLDRLCore.commands.corrupt import corrupt
-from SVLDRLCore.commands.train import train
 from SVLDRLCore.data.phantoms import write_phantom_dataset
-from SVLDRLCore.data.volumes import read_image, read_label, write_image, write_label
 from SVLDRLCore.errors import Cancelled, InputError
-from SVLDRLCore.exchange.model_package import load_package
-from SVLDRLCore.exchange.run_folder import RunFolder, previous_generation
+from SVLDRLCore.files.volumes import (
+    read_image,
+    read_label,
+    write_image,
+    write_label,
+)
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.checkpoints import FolderLock, load_checkpoint, save_checkpoint
+from SVLDRLCore.learning.run import RunFolder, previous_generation
+from SVLDRLCore.models.package import load_package
+from SVLDRLCore.training.train import train
 
 SETTINGS = {
     "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0], "held_out_fraction": 0.25},
@@ -186,7 +191,7 @@ DATA = {
         "case case_006: it was not in the data list",
     ),
     "renamed": (lambda f: rewrite(f, lambda c: c["training"][0].update(name="first")), "case case_001"),
-    "verified": (lambda f: rewrite(f, lambda c: c["training"][1].update(verified=True)), "verified case case_002"),
+    "trusted": (lambda f: rewrite(f, lambda c: c["training"][1].update(trusted=True)), "trusted case case_002"),
     "labels": (lambda f: rewrite(f, lambda c: c["labels"].update({"1": "liver"})), "label table"),
 }  # fmt: skip
 
@@ -216,9 +221,9 @@ def test_other_data_are_refused_by_name(copy: Path, capsys, name: str) -> None:
         (["--set", "mask_agents.opinion_steps=4"], "setting mask_agents.opinion_steps"),
         (["--set", "reliability.enabled=false"], "setting reliability.enabled"),
         (["--preset", "demo"], "preset: the training was started with general, demo is asked now"),
-        (["--reading", "corrected"], "reading"),
+        (["--variant", "corrected"], "variant"),
         (["--method", "supervised"], "method: the training was started with svl_drl"),
-        (["--verified", "case_001"], "verified case case_001: it was not verified"),
+        (["--trusted", "case_001"], "trusted case case_001: it was not trusted"),
         (["--clean-list", "data/datalist.json"], "clean list: the training was started without one"),
         (["--initial-model", "unbroken"], "initial model"),
     ],
@@ -235,10 +240,10 @@ def test_other_settings_are_refused_by_name(
 
 
 def test_what_is_not_given_is_as_it_was(copy: Path, capsys) -> None:
-    """Verified cases, a clean list and an initial model, named at the start alone."""
+    """Trusted cases, a clean list and an initial model, named at the start alone."""
     datalist = copy / "data" / "datalist.json"
     initial = copy / "unbroken" / "model"
-    options = {"verified": ["case_002"], "clean_list": datalist, "initial_model": initial, "method": "supervised"}
+    options = {"trusted": ["case_002"], "clean_list": datalist, "initial_model": initial, "method": "supervised"}
     stopped(datalist, copy / "run", "warm_up", 5, **options)
     assert goes_on(copy, "run")[0] == 0
     train(datalist, copy / "whole", overrides=SETTINGS, **options)
@@ -422,7 +427,7 @@ def test_a_start_that_comes_a_moment_later_leaves_the_others_settings(
     [
         (["--set", "train.precision=bfloat16"], "setting train.precision"),
         (["--preset", "left_atrium_paper"], "setting train.precision"),
-        (["--verified", "case_077"], "verified case case_077"),
+        (["--trusted", "case_077"], "trusted case case_077"),
         (["--set", 'data.regions={"core": [9]}'], "region 'core'"),
     ],
     ids=lambda part: " ".join(part) if isinstance(part, list) else "",

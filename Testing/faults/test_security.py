@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.exchange import package_files
-from SVLDRLCore.exchange.model_package import load_package, save_package, zip_package
+from SVLDRLCore.models import package_files
+from SVLDRLCore.models.package import load_package, save_package, zip_package
 
 SOURCES = [Path(__file__).parents[2] / name for name in ("SVLDRLCore", "SVLDRLSegmentation")]
 

@@ -12,12 +12,19 @@ import SimpleITK as sitk
 from SVLDRLCore.commands.check import check
 from SVLDRLCore.commands.evaluate import evaluate
 from SVLDRLCore.commands.refine import refine
-from SVLDRLCore.commands.train import train
-from SVLDRLCore.data.case_checks import read_case
-from SVLDRLCore.data.datalist import Case, load_datalist
 from SVLDRLCore.data.phantoms import write_phantom_dataset
-from SVLDRLCore.data.volumes import Geometry, Segment, read_image, read_label, write_image, write_label
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.files.case_checks import read_case
+from SVLDRLCore.files.datalist import Case, load_datalist
+from SVLDRLCore.files.volumes import (
+    Geometry,
+    Segment,
+    read_image,
+    read_label,
+    write_image,
+    write_label,
+)
+from SVLDRLCore.training.train import train
 
 SIZE = (8, 10, 12)
 GRID = Geometry(SIZE, (2.0, 1.0, 1.0), (5.0, -3.0, 1.0))

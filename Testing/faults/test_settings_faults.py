@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
+from SVLDRLCore.benchmarking.benchmark import benchmark, check_noises
+from SVLDRLCore.benchmarking.corrupt import corrupt
 from SVLDRLCore.benchmarking.settings import settings_from_dict
 from SVLDRLCore.cli import main
 from SVLDRLCore.commands.audit import audit
-from SVLDRLCore.commands.benchmark import benchmark, check_noises
-from SVLDRLCore.commands.corrupt import corrupt
 from SVLDRLCore.commands.phantom import phantom
 from SVLDRLCore.commands.refine import refine
-from SVLDRLCore.config import load_config
+from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog, read_events
 from SVLDRLCore.job_control import LONGEST_LINE, JobControl, listen_to_stdin
@@ -190,7 +190,7 @@ def test_functions_take_numbers_alone(tmp_path: Path, value: Any) -> None:
         ({"seeds": [2**64]}, "setting seeds"),
         ({"ratios": [NAN]}, "setting ratios"),
         ({"about": HALF}, "setting about"),
-        ({"rows": {"a": {"method": "supervised", "verified": -1}}}, "setting rows.a.verified"),
+        ({"rows": {"a": {"method": "supervised", "trusted": -1}}}, "setting rows.a.trusted"),
         ({"rows": {"a": {"method": "supervised", "ratios": [INFINITE]}}}, "setting rows.a.ratios"),
         ({"rows": {"a": {"method": "mtcl", "overrides": {"method_settings": {"weight": NAN}}}}}, "settings.weight"),
         ({"rows": {"a": {"method": "supervised"}, HALF: {"method": "supervised"}}}, "setting rows"),

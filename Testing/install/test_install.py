@@ -127,10 +127,10 @@ def test_all_of_it_compiles(installed: Path) -> None:
 
 
 def test_the_core_imports_from_the_installed_place(installed: Path) -> None:
-    code = "import SVLDRLCore, SVLDRLCore.config as c; print(SVLDRLCore.__file__, len(c.preset_names()))"
+    code = "import SVLDRLCore, SVLDRLCore.config.settings as c; print(SVLDRLCore.__file__, len(c.preset_names()))"
     path, presets = in_clean_python(code, installed).rsplit(maxsplit=1)
     assert Path(path).resolve() == (installed / "SVLDRLCore" / "__init__.py").resolve()
-    assert int(presets) == len(list((ROOT / "SVLDRLCore" / "presets").glob("*.json")))
+    assert int(presets) == len(list((ROOT / "SVLDRLCore" / "config" / "presets").glob("*.json")))
 
 
 def test_the_worker_runs_from_the_installed_place(installed: Path) -> None:

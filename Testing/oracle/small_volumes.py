@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from SVLDRLCore.config import load_config
+from SVLDRLCore.config.settings import load_config
 
 PRINTED = load_config("general", "as_printed").agents
 CORRECTED = load_config("general", "corrected").agents

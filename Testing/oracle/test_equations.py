@@ -11,7 +11,9 @@ import pytest
 import torch
 from small_volumes import CORRECTED, PRINTED, cube, maps, step_rewards
 
-from SVLDRLCore.agents.actions import (
+from SVLDRLCore.config.settings import AgentConfig, load_config
+from SVLDRLCore.learning.segmentation_loss import dice_loss, segmentation_loss, soft_dice
+from SVLDRLCore.svl_drl.actions import (
     ENHANCE,
     KEEP,
     WEAKEN,
@@ -21,26 +23,22 @@ from SVLDRLCore.agents.actions import (
     log_policy,
     log_prob_of,
 )
-from SVLDRLCore.agents.losses import (
-    dice_loss,
+from SVLDRLCore.svl_drl.losses import (
     full_rl_loss,
     policy_loss,
-    segmentation_loss,
     transition_loss,
     value_loss,
 )
-from SVLDRLCore.agents.returns import advantage, binomial_smoothing, discounted_returns
-from SVLDRLCore.agents.rewards import (
+from SVLDRLCore.svl_drl.returns import advantage, binomial_smoothing, discounted_returns
+from SVLDRLCore.svl_drl.rewards import (
     count_components,
     delta_dice,
     error_fall,
     implausibility,
     reward,
-    soft_dice,
     total_gradient_slices,
     total_gradient_volume,
 )
-from SVLDRLCore.config import AgentConfig, load_config
 
 # Equation 1: 1 - Dice(P, G).
 
@@ -226,7 +224,7 @@ def test_eq10_bound_to_where_the_episode_started() -> None:
     assert bound.flatten().tolist()[3] == 1.0  # 0.9 * 1.3 lies beyond 1
 
 
-def test_eq10_epsilon_is_uniform_and_drawn_for_whom_the_reading_says() -> None:
+def test_eq10_epsilon_is_uniform_and_drawn_for_whom_the_variant_says() -> None:
     image = torch.zeros(3, 2, 20, 20, 20)
     voxel = draw_epsilon(image, "voxel", torch.Generator().manual_seed(0))
     assert voxel.shape == (3, 1, 20, 20, 20)
@@ -300,7 +298,7 @@ def test_eq14_of_a_ramp_and_a_constant() -> None:
     assert total_gradient_volume(torch.ones(1, 1, 4, 4, 4)).item() == 0
 
 
-def test_implausibility_of_both_readings() -> None:
+def test_implausibility_of_both_variants() -> None:
     f = cube(4, ((1, 1, 1), 2))
     slices, volume = 2 * (6 + math.sqrt(2)), 15 + 3 * math.sqrt(2) + math.sqrt(3)
     assert implausibility(f, PRINTED).item() == pytest.approx(slices)

@@ -9,17 +9,17 @@ import pytest
 import torch
 from small_volumes import PRINTED, maps
 
-from SVLDRLCore.agents.actions import ENHANCE, entropy_of, log_policy, log_prob_of, sample_actions
-from SVLDRLCore.agents.losses import (
-    dice_loss,
-    full_rl_loss,
-    policy_loss,
-    probabilities_of,
-    segmentation_loss,
-    value_loss,
+from SVLDRLCore.learning.segmentation_loss import dice_loss, probabilities_of, segmentation_loss
+from SVLDRLCore.svl_drl.actions import (
+    ENHANCE,
+    entropy_of,
+    log_policy,
+    log_prob_of,
+    sample_actions,
 )
-from SVLDRLCore.agents.returns import advantage, explained_variance
-from SVLDRLCore.agents.rewards import UNIFORM_ENTROPY
+from SVLDRLCore.svl_drl.losses import full_rl_loss, policy_loss, value_loss
+from SVLDRLCore.svl_drl.returns import advantage, explained_variance
+from SVLDRLCore.svl_drl.rewards import UNIFORM_ENTROPY
 
 # The policy.
 

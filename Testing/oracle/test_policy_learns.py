@@ -8,7 +8,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from SVLDRLCore.agents.actions import (
+from SVLDRLCore.config.settings import (
+    AgentConfig,
+    MaskAgentConfig,
+    NetworkConfig,
+    load_config,
+)
+from SVLDRLCore.learning.segmentation_loss import soft_dice
+from SVLDRLCore.mask_refinement.episode import edit_mask, mask_episode
+from SVLDRLCore.mask_refinement.method import OPINION, REINFORCEMENT, MaskAgents
+from SVLDRLCore.mask_refinement.patches import MaskBatch
+from SVLDRLCore.masks.structures import structures_of
+from SVLDRLCore.models.trained_model import build_mask_network
+from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
+from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork, Reading
+from SVLDRLCore.svl_drl.actions import (
     ENHANCE,
     KEEP,
     WEAKEN,
@@ -19,18 +33,9 @@ from SVLDRLCore.agents.actions import (
     sample_actions,
     steepest_actions,
 )
-from SVLDRLCore.agents.losses import policy_loss, value_loss
-from SVLDRLCore.agents.mask_agents import edit_mask, mask_episode
-from SVLDRLCore.agents.returns import advantage, discounted_returns
-from SVLDRLCore.agents.rewards import soft_dice
-from SVLDRLCore.agents.rollout import Episode, image_episode
-from SVLDRLCore.config import AgentConfig, MaskAgentConfig, NetworkConfig, load_config
-from SVLDRLCore.data.mask_patches import MaskBatch
-from SVLDRLCore.data.structures import structures_of
-from SVLDRLCore.exchange.trained_model import build_mask_network
-from SVLDRLCore.methods.mask_agents import OPINION, REINFORCEMENT, MaskAgents
-from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
-from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork, Reading
+from SVLDRLCore.svl_drl.episode import Episode, image_episode
+from SVLDRLCore.svl_drl.losses import policy_loss, value_loss
+from SVLDRLCore.svl_drl.returns import advantage, discounted_returns
 
 CORRECTED = load_config("general", "corrected").agents
 
@@ -158,10 +163,10 @@ def test_an_episode_is_a_chain_of_states_and_its_returns_are_discounted() -> Non
     torch.testing.assert_close(episode.last_logits, 10 * (episode.transitions[-1].next_state - 0.5))
 
 
-@pytest.mark.parametrize("reading", ["corrected", "as_printed"])
-def test_who_learns_from_what_in_an_episode(reading: str) -> None:
+@pytest.mark.parametrize("variant", ["corrected", "as_printed"])
+def test_who_learns_from_what_in_an_episode(variant: str) -> None:
     """Corrected: the agents' losses stop at the features. As printed: they reach the encoder."""
-    config = load_config("general", reading, {"network": {"levels": 2}, "data": {"patch_size": [4, 8, 8]}})
+    config = load_config("general", variant, {"network": {"levels": 2}, "data": {"patch_size": [4, 8, 8]}})
     torch.manual_seed(0)
     network = ActorCriticUNETR(config.network, 1, 1)
     for head in (network.value_decoder.head, network.policy_decoder.head):
@@ -180,7 +185,7 @@ def test_who_learns_from_what_in_an_episode(reading: str) -> None:
     )
     agent_loss(episode, 0.0).backward(retain_graph=True)
     reached = any(p.grad is not None and p.grad.abs().sum() > 0 for p in network.encoder.parameters())
-    assert reached == (reading == "as_printed")
+    assert reached == (variant == "as_printed")
     assert all(p.grad is None for p in network.segmentation_decoder.parameters())
     network.zero_grad()
     episode.last_logits.sum().backward()
@@ -260,8 +265,8 @@ def test_policy_gradient_alone_teaches_mask_agents_where_the_reward_lies() -> No
         def read(self, image: Tensor, rough: Tensor, prediction: Tensor, alignment: Tensor) -> Reading:
             return Reading(image, torch.zeros_like(rough))
 
-        def step(self, reading: Reading, belief: Tensor) -> tuple[Tensor, Tensor]:
-            seen = torch.cat([5 * (reading.features - 0.5), 2 * belief - 1], dim=1)
+        def step(self, variant: Reading, belief: Tensor) -> tuple[Tensor, Tensor]:
+            seen = torch.cat([5 * (variant.features - 0.5), 2 * belief - 1], dim=1)
             hidden = torch.tanh(self.hidden(seen))
             return self.actor(hidden).unsqueeze(1), self.critic(hidden.detach())
 
@@ -303,9 +308,9 @@ def test_the_rule_that_the_policy_starts_from_is_the_best_of_all_three_actions(s
     beliefs = [z for z in (0.0, 0.1, 0.26, 0.5, 0.71, 0.9, 1.0) if step_size <= z <= 1 - step_size]  # no clipping
     for opinion in (0.02, 0.17, 0.5, 0.64, 0.98):
         logit = torch.logit(torch.full((1, 1, 2, 2, 2), opinion))
-        reading = Reading(torch.zeros(1, network.decoder.out_channels, 2, 2, 2), logit)
+        variant = Reading(torch.zeros(1, network.decoder.out_channels, 2, 2, 2), logit)
         for belief in beliefs:
-            logits, _ = network.step(reading, torch.full((1, 1, 2, 2, 2), belief))
+            logits, _ = network.step(variant, torch.full((1, 1, 2, 2, 2), belief))
             after = {KEEP: belief, ENHANCE: belief + step_size, WEAKEN: belief - step_size}
             expected = {
                 action: opinion * (z - 1) ** 2 + (1 - opinion) * z**2 for action, z in after.items()

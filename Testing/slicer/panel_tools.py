@@ -66,7 +66,7 @@ def loadCase(datalist: Path, index: int = -1) -> tuple[Any, Any, Any]:
     """A case of the data list in the scene: volume, noisy segmentation, true segmentation."""
     import slicer
 
-    from SVLDRLCore.data.datalist import load_datalist
+    from SVLDRLCore.files.datalist import load_datalist
 
     case = load_datalist(datalist).cases[index]
     true = load_datalist(datalist.with_name("datalist_clean.json")).cases[index]

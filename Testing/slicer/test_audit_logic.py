@@ -14,7 +14,7 @@ from small_models import trainSmallModel
 from SVLDRLSegmentationLib.AuditLogic import AuditLogic, readAudit
 from SVLDRLSegmentationLib.JobError import JobError
 
-from SVLDRLCore.data.datalist import load_datalist
+from SVLDRLCore.files.datalist import load_datalist
 
 
 def digests(folder: Path) -> dict[str, str]:

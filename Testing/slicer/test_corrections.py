@@ -15,8 +15,8 @@ from SVLDRLSegmentationLib.JobError import JobError
 from SVLDRLSegmentationLib.LabelLayer import LabelLayer
 from SVLDRLSegmentationLib.SceneFiles import gridOf, readLabelmap, writeLayer, writeVolume
 
-from SVLDRLCore.data.case_checks import read_case
-from SVLDRLCore.data.datalist import load_datalist
+from SVLDRLCore.files.case_checks import read_case
+from SVLDRLCore.files.datalist import load_datalist
 
 CASES = ("case_1", "case_2")
 

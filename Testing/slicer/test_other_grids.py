@@ -22,7 +22,7 @@ from SVLDRLSegmentationLib.SegmentEdits import packed, segmentEdits
 from SVLDRLSegmentationLib.WriteBack import overwriteSegments, replaceSegments
 from test_write_back import linear
 
-from SVLDRLCore.data.volumes import read_label
+from SVLDRLCore.files.volumes import read_label
 
 OBLIQUE = np.array([[1.2, -1.2, 0.0, 5.0], [1.6, 0.9, 0.0, -7.0], [0.0, 0.0, -3.0, 11.0], [0, 0, 0, 1]])
 """Voxels of 2.0 x 1.5 x 3.0 mm."""

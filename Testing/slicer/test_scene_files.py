@@ -24,9 +24,9 @@ from SVLDRLSegmentationLib.SceneFiles import (
 )
 from test_write_back import GRIDS, HEART, LUNG, VESSEL, linear, segmentationOn, volumeOn
 
-from SVLDRLCore.data.case_checks import check_cases
-from SVLDRLCore.data.datalist import load_datalist
-from SVLDRLCore.data.volumes import read_image, read_label
+from SVLDRLCore.files.case_checks import check_cases
+from SVLDRLCore.files.datalist import load_datalist
+from SVLDRLCore.files.volumes import read_image, read_label
 
 
 def placeOf(path: Path) -> np.ndarray:

@@ -140,13 +140,23 @@ def make_sound_files(folder: Path) -> None:
     import numpy as np
     import torch
 
-    from SVLDRLCore.config import config_to_dict, load_config
-    from SVLDRLCore.data.mask_alignment import Calibration
-    from SVLDRLCore.data.structures import structures_of
-    from SVLDRLCore.data.volumes import Geometry, Segment, write_image, write_label
-    from SVLDRLCore.exchange.model_package import save_package
-    from SVLDRLCore.exchange.trained_model import build_mask_network, build_networks, package_config, package_tensors
+    from SVLDRLCore.config.settings import config_to_dict, load_config
+    from SVLDRLCore.files.volumes import (
+        Geometry,
+        Segment,
+        write_image,
+        write_label,
+    )
     from SVLDRLCore.learning.checkpoints import save_checkpoint
+    from SVLDRLCore.masks.alignment import Calibration
+    from SVLDRLCore.masks.structures import structures_of
+    from SVLDRLCore.models.package import save_package
+    from SVLDRLCore.models.trained_model import (
+        build_mask_network,
+        build_networks,
+        package_config,
+        package_tensors,
+    )
 
     for kind in KINDS:
         (folder / kind).mkdir(parents=True)
@@ -226,19 +236,19 @@ def _is_json(path: Path) -> bool:
 
 
 def read_volume(path: Path) -> None:
-    from SVLDRLCore.data.volumes import read_image, read_label
+    from SVLDRLCore.files.volumes import read_image, read_label
 
     (read_label if path.name.startswith("label") else read_image)(path)
 
 
 def read_datalist(path: Path) -> None:
-    from SVLDRLCore.data.datalist import load_datalist
+    from SVLDRLCore.files.datalist import load_datalist
 
     load_datalist(path)
 
 
 def read_config(path: Path) -> None:
-    from SVLDRLCore.config import load_config, read_overrides
+    from SVLDRLCore.config.settings import load_config, read_overrides
 
     load_config(overrides=read_overrides(path))
 
@@ -270,8 +280,8 @@ def read_package(path: Path) -> None:
     import numpy as np
 
     from SVLDRLCore.commands.info import format_info, info
-    from SVLDRLCore.exchange.trained_model import load_model
-    from SVLDRLCore.inference.refinement import predict
+    from SVLDRLCore.mask_refinement.refine import predict
+    from SVLDRLCore.models.trained_model import load_model
 
     format_info(info(path)).encode("utf-8")
     model = load_model(path)
@@ -395,7 +405,7 @@ def _pass_on(stream: Any, lines: queue.Queue[str | None]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10.0, help="of reading, in all")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of variant, in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--first", type=int, default=0, help="number of the first input of each kind")

@@ -23,10 +23,10 @@ from refine_rough_masks import refine_rows, write_rows
 from refinement_study import NOISES, STUDIES
 
 from SVLDRLCore.benchmarking.settings import datalist_path, read_settings
-from SVLDRLCore.commands.train import train
-from SVLDRLCore.data.datalist import load_datalist
-from SVLDRLCore.exchange.run_folder import RunFolder
-from SVLDRLCore.exchange.trained_model import load_model
+from SVLDRLCore.files.datalist import load_datalist
+from SVLDRLCore.learning.run import RunFolder
+from SVLDRLCore.models.trained_model import load_model
+from SVLDRLCore.training.train import train
 
 VARIANTS = {
     "opinion 550": (550, 0),

@@ -1,13 +1,13 @@
 """Which labels are believed where some lack a structure: forgotten by the reader, or really not in the image.
 
     python Testing/studies/missing_structures.py la_2mm empty --share 0.25
-    python Testing/studies/missing_structures.py hippocampus lacking --share 0.3 --verified 4
+    python Testing/studies/missing_structures.py hippocampus lacking --share 0.3 --trusted 4
     python Testing/studies/missing_structures.py la_2mm mixed
     python Testing/studies/missing_structures.py lgg2d genuine --share 0.5
 
 Faults: `empty` labels; `lacking` one of several structures; `mixed`: a fifth empty and a third eroded or dilated;
 `genuine`: the image is cut down to a part that does not have one of the structures, and the label is right;
-`both`: half of the lacking ones are genuine, half forgotten. Prints a JSON line: after each look the chance that a
+`both`: half of the lacking ones are genuine, half forgotten. Prints a JSON line: after each review the chance that a
 right label weighs more than a wrong one (AUC) and the mean weights, and in the end the Dice on clean cases.
 `SVLDRL_DATA` names the folder of the packs.
 """
@@ -26,19 +26,18 @@ import numpy as np
 import torch
 from scipy.stats import mannwhitneyu
 
-from SVLDRLCore.config import load_config
+from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.data.cases import TrainingCase, in_memory, load_training_case
-from SVLDRLCore.data.datalist import load_datalist
-from SVLDRLCore.data.noise import shift_border
-from SVLDRLCore.data.overlap import dice_of
-from SVLDRLCore.data.structures import Structures, structures_of
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.exchange.run_folder import RunFolder
-from SVLDRLCore.exchange.trained_model import build_networks
+from SVLDRLCore.files.datalist import load_datalist
+from SVLDRLCore.inference.case_predictions import predict_cases
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.case_predictions import predict_cases
-from SVLDRLCore.learning.run_input import RunInput
-from SVLDRLCore.learning.training_run import run_training
+from SVLDRLCore.learning.run import RunFolder, RunInput
+from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.dice import dice_of
+from SVLDRLCore.masks.structures import Structures, structures_of
+from SVLDRLCore.models.trained_model import build_networks
+from SVLDRLCore.training.run import run_training
 
 PATCHES = {"la_2mm": [24, 40, 48], "hippocampus": [24, 40, 32], "lgg2d": [8, 64, 64], "abdomen": [24, 48, 48]}
 LISTS = {"abdomen": "datalist_ct.json"}
@@ -52,7 +51,7 @@ def main() -> None:
     parser.add_argument("fault", choices=FAULTS)
     parser.add_argument("--share", type=float, default=0.25, help="of the training cases that lack something")
     parser.add_argument("--cases", type=int, default=60)
-    parser.add_argument("--verified", type=int, default=0, help="right labels that are marked as verified")
+    parser.add_argument("--trusted", type=int, default=0, help="right labels that are marked as trusted")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--method", choices=("supervised", "svl_drl"), default="supervised")
@@ -80,8 +79,8 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     if options.pack == "lgg2d":
         test = [half_of_brain(case, False, config.data.patch_size) for case in test]
     cases, wrong, absent = spoilt(clean, options, config.data.patch_size, rng)
-    right = [i for i in range(len(cases)) if not wrong[i] and not absent[i]][: options.verified]
-    cases = [replace(case, verified=i in right) for i, case in enumerate(cases)]
+    right = [i for i in range(len(cases)) if not wrong[i] and not absent[i]][: options.trusted]
+    cases = [replace(case, trusted=i in right) for i, case in enumerate(cases)]
     with tempfile.TemporaryDirectory() as place:
         looks: list[dict[str, Any]] = []
         folder = RunFolder(Path(place))

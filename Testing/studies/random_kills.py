@@ -26,9 +26,9 @@ import torch
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import read_events
-from SVLDRLCore.exchange.model_package import load_package
-from SVLDRLCore.exchange.run_folder import RunFolder
 from SVLDRLCore.learning.checkpoints import load_checkpoint
+from SVLDRLCore.learning.run import RunFolder
+from SVLDRLCore.models.package import load_package
 
 SETTINGS = {
     "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0], "held_out_fraction": 0.25},

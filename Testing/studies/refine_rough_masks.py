@@ -2,7 +2,7 @@
 
     python Testing/studies/refine_rough_masks.py runs/model data/datalist.json results.csv [--seed 0]
 
-The model is one with mask agents (`svldrl train` with the extended reading); its training never saw these cases.
+The model is one with mask agents (`svldrl train` with the extended variant); its training never saw these cases.
 """
 
 from __future__ import annotations
@@ -17,16 +17,21 @@ import numpy as np
 import torch
 from rough_masks import rough_masks
 
-from SVLDRLCore.data.bounding_box import bounding_box
+from SVLDRLCore.benchmarking.source_model import source_model_labels
 from SVLDRLCore.data.cases import TrainingCase, load_training_cases
-from SVLDRLCore.data.datalist import DataList, load_datalist
 from SVLDRLCore.evaluation.metrics import mask_metrics
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.exchange.trained_model import TrainedModel, load_model
-from SVLDRLCore.inference.islands import without_far_pieces
-from SVLDRLCore.inference.refinement import DEFAULT_TRUST, agent_inputs, edited, predict
+from SVLDRLCore.files.datalist import DataList, load_datalist
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.source_model import source_model_labels
+from SVLDRLCore.mask_refinement.refine import (
+    DEFAULT_TRUST,
+    agent_inputs,
+    edited,
+    predict,
+)
+from SVLDRLCore.masks.boxes import bounding_box
+from SVLDRLCore.masks.pieces import without_far_pieces
+from SVLDRLCore.models.trained_model import TrainedModel, load_model
 
 TRUSTS = (0.0, 0.5, 0.9)
 LARGEST_NUMBER_OF_CASES = 10

@@ -15,14 +15,14 @@ from typing import Any
 
 from refine_rough_masks import refine_rows, table, write_rows
 
+from SVLDRLCore.benchmarking.corrupt import corrupt
+from SVLDRLCore.benchmarking.jobs import on_one_grid
 from SVLDRLCore.benchmarking.plan import steps_of
 from SVLDRLCore.benchmarking.settings import datalist_path, read_settings, row_overrides
-from SVLDRLCore.commands.benchmark_jobs import on_one_grid
-from SVLDRLCore.commands.corrupt import corrupt
-from SVLDRLCore.commands.train import train
-from SVLDRLCore.config_building import merge
-from SVLDRLCore.data.datalist import load_datalist
-from SVLDRLCore.exchange.trained_model import load_model
+from SVLDRLCore.config.building import merge
+from SVLDRLCore.files.datalist import load_datalist
+from SVLDRLCore.models.trained_model import load_model
+from SVLDRLCore.training.train import train
 
 STUDIES = Path(__file__).parent
 DATA_SETS = ("left_atrium", "hippocampus", "pancreas_ct", "abdomen_ct")
@@ -46,7 +46,7 @@ def refined_rows(data: str, noise: str, output: Path) -> list[dict[str, Any]]:
         overrides = row_overrides(settings, row, seed, steps_of(settings, row))
         overrides = merge(overrides, {"mask_agents": {"enabled": True}})
         begun = (run / "run.json").is_file()
-        train(noisy, run, preset=settings.preset, reading=row.reading, overrides=overrides, resume=begun)
+        train(noisy, run, preset=settings.preset, variant=row.variant, overrides=overrides, resume=begun)
         (run / "finished").touch()
     return refine_rows(load_model(run), load_datalist(datalist), seed)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from SVLDRLCore.data.noise import roughen_border, shift_border, signed_distance
+from SVLDRLCore.masks.borders import roughen_border, shift_border, signed_distance
 
 LOCAL_SHARE = 0.15
 """Share of the structure that a missing part lacks, and that a leak adds."""

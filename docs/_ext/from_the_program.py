@@ -21,7 +21,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import SVLDRLCore
 from SVLDRLCore.cli import build_parser
-from SVLDRLCore.config import READINGS, Config, load_config, preset_names
+from SVLDRLCore.config.settings import READINGS, Config, load_config, preset_names
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -213,13 +213,13 @@ def _code(text: str) -> nodes.literal_block:
 
 def methods() -> dict[str, Any]:
     """The registry, looked up late because it imports torch."""
-    from SVLDRLCore.methods.registry import METHODS
+    from SVLDRLCore.training.registry import METHODS
 
     return METHODS
 
 
 def method_protocol() -> type:
-    from SVLDRLCore.methods.method import Method
+    from SVLDRLCore.learning.method import Method
 
     return Method
 

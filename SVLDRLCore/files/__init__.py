@@ -1,0 +1,1 @@
+"""Volumes, label maps and data lists: read, checked and written."""

@@ -1,0 +1,39 @@
+"""What the headers of NRRD, MetaImage and NIfTI files promise, read without touching a voxel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.file_places import require_readable
+from SVLDRLCore.files.metaimage_header import read_metaimage
+from SVLDRLCore.files.nifti_header import read_nifti
+from SVLDRLCore.files.nrrd_header import read_nrrd
+from SVLDRLCore.files.voxel_data import VoxelData
+
+SUFFIXES = (".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd", ".nii.gz", ".nii")
+
+
+def volume_suffix(path: Path) -> str:
+    """The volume suffix of a file name, such as ".nii.gz"; InputError when it is none of `SUFFIXES`."""
+    name = path.name.lower()
+    for suffix in SUFFIXES:
+        if name.endswith(suffix):
+            return suffix
+    why = f"the name ends in {path.suffix!r}, not in one of {', '.join(SUFFIXES)}"
+    raise InputError(str(path), why, "Save the volume as NRRD (.nrrd) or NIfTI (.nii.gz)")
+
+
+def read_header(path: Path) -> VoxelData:
+    """The promises of a volume file's header.
+
+    Raises InputError for what is no plain file, for data detached into another folder and for fields that hold the
+    impossible; ValueError, KeyError, struct.error, OSError or EOFError where the header cannot be understood.
+    """
+    suffix = volume_suffix(path)
+    require_readable(path)
+    if suffix in (".nii", ".nii.gz"):
+        return read_nifti(path, compressed=suffix == ".nii.gz")
+    if suffix in (".mha", ".mhd"):
+        return read_metaimage(path)
+    return read_nrrd(path)

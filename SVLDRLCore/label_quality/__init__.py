@@ -1,0 +1,1 @@
+"""Which labels to label_agent_weights, while training and in an audit."""

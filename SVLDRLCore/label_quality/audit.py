@@ -1,0 +1,253 @@
+"""How probably a label is wrong: what the model finds in each case, against what it usually finds in this data set.
+
+The border's shift, missing parts and leaks only mean something beside the other cases: a model that always stays
+1 mm inside is no reason to doubt a label. So deviations are counted from a reference group, in units of its spread:
+
+1. trusted cases, or those whose labels the model's own training came to believe (its weights), where there are any;
+2. else the half of the cases whose shifts lie closest together, the nearer to 0 the better;
+3. where labels look as if a network had made them, and the model fits these better than the rest, agreeing with the
+   model is no merit but the suspicion itself: the inversion guard of `methods.reliability` then has the word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from SVLDRLCore.config.settings import ReliabilityConfig
+from SVLDRLCore.label_quality.features import LabelFeatures, label_features, smallest_bias_mm
+from SVLDRLCore.label_quality.fragments import FRAGMENT_SHARE
+from SVLDRLCore.label_quality.weights import judge
+from SVLDRLCore.masks.alignment import measure_border
+from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.boxes import bounding_box
+from SVLDRLCore.masks.dice import dice_of
+from SVLDRLCore.masks.known_voxels import completed, where_known
+
+KINDS = ("border shift", "missing part", "leak", "empty")
+EVEN_ODDS = 2.5
+"""Deviation, in units of the reference group's spread, at which a label is as probably wrong as right."""
+FEWEST = 5
+"""Below this many cases there is no group to compare with; deviations then count from 0."""
+SHARE_FLOOR = 0.1
+"""Spread of missing and leaking shares (of the label's volume) that is always allowed for."""
+CROSS_ENTROPY_FLOOR = 0.15
+MARGIN_VOXELS = (8, 8, 8)
+NEARNESS_TO_ZERO = 0.5
+"""How much a reference group's distance from 0 counts against its tightness."""
+DOUBT_BESIDE_INVERSION = 0.3
+"""Weight of deviations where the inversion guard has the word: they mostly speak for a label then."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where label and prediction differ: centroid (d, h, w) in voxels, voxels in it."""
+
+    centroid_dhw: tuple[float, float, float]
+    voxels: int
+
+
+@dataclass(frozen=True)
+class Findings:
+    """One structure of one case: its label beside the prediction.
+
+    Attributes:
+        shift_mm: by which the predicted border lies outside the label's (whole border, robust).
+        missing, leak: the largest piece that the label lacks, or has too much, beyond the even shift; as a share of
+            the label's volume.
+        normalised_cross_entropy: log cross entropy per surface voxel.
+        fragments: share of the label off its largest piece.
+        dice: of label and prediction.
+        regions: kind -> the piece to look at.
+        empty: the label holds nothing; found_voxels: of the prediction.
+        partly: some voxels are nobody's: what the label does not hold may lie there.
+    """
+
+    shift_mm: float
+    missing: float
+    leak: float
+    normalised_cross_entropy: float
+    fragments: float
+    dice: float
+    regions: Mapping[str, Region]
+    empty: bool
+    found_voxels: int
+    label_voxels: int
+    partly: bool = False
+
+    @property
+    def lacks(self) -> bool:
+        """Whether the label is known to be without the structure."""
+        return self.empty and not self.partly
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """How probably a label is wrong (0 to 1), and in which way first of all."""
+
+    score: float
+    kind: str
+
+
+def compare(
+    label: np.ndarray, probability: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarray | None = None
+) -> Findings:
+    """What a label (D, H, W), boolean, looks like beside the prediction (D, H, W) in [0, 1].
+
+    `ignored`: boolean (D, H, W), voxels that nobody has labelled; nothing is found there.
+    """
+    label, found = where_known(label, ignored), where_known(probability > 0.5, ignored)
+    partly = ignored is not None and bool(ignored.any())
+    if not (label | found).any():
+        return Findings(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, {}, True, 0, 0, partly)
+    box = bounding_box(label | found, MARGIN_VOXELS)
+    label, found, probability = label[box], found[box], probability[box]
+    ignored = None if ignored is None else ignored[box]
+    offset = np.array([s.start for s in box])
+    n_label, n_found = int(label.sum()), int(found.sum())
+    if not n_label:
+        regions = {"empty": _largest(found, offset)}
+        return Findings(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, regions, True, n_found, 0, partly)
+    known_label, known_found = label, found
+    if ignored is not None:  # where nobody has labelled, the two agree and have no border
+        label = completed(label, ignored, spacing_dhw)
+        found = np.where(ignored, label, found)
+    measure = measure_border(label, probability > 0.5, np.empty((0, *label.shape)), spacing_dhw, ignored)
+    shift_mm = 0.0 if measure is None else measure.model_mm
+    features = label_features(probability[None], known_label[None], tuple(spacing_dhw), ignored=ignored)
+    moved = shift_border(label, tuple(spacing_dhw), shift_mm)
+    regions = {
+        "border shift": _largest(label ^ found, offset),
+        "missing part": _largest(_opened(found & ~(moved | label)), offset),
+        "leak": _largest(_opened(moved & label & ~found), offset),
+    }
+    share = {kind: region.voxels / n_label for kind, region in regions.items()}
+    dice = dice_of(known_label, known_found)
+    return Findings(
+        shift_mm, share["missing part"], share["leak"], features.normalised_cross_entropy, features.fragments,
+        dice, regions, False, n_found, n_label, partly,
+    )  # fmt: skip
+
+
+def suspect(
+    findings: Sequence[Findings],
+    trusted: Sequence[bool],
+    weights: Sequence[float | None],
+    spacing_mm: float,
+) -> tuple[list[Suspicion], list[str]]:
+    """Suspicions of all cases of one structure, and what the user should be warned of.
+
+    Args:
+        findings: one a case.
+        trusted: whether a user vouches for the label.
+        weights: how far the model's training believed each label; None for cases that it did not learn from.
+        spacing_mm: mean spacing of the grid that the findings were made on.
+    """
+    drawn = np.array([not f.empty for f in findings], bool)
+    typical_voxels = float(np.median([f.label_voxels for f in findings if not f.empty] or [1]))
+    lacking = sum(f.lacks for f in findings)
+    absence_happens = any(v and f.lacks for v, f in zip(trusted, findings))
+    share = 0.0 if absence_happens else float(drawn.sum() / max(drawn.sum() + lacking, 1))
+    suspicions = [
+        Suspicion(0.0, "empty") if trusted else _empty(finding, share, typical_voxels)
+        for finding, trusted in zip(findings, trusted)
+    ]
+    chosen = np.flatnonzero(drawn)
+    if not len(chosen):
+        return suspicions, []
+    made, warnings = _suspect_drawn(
+        [findings[i] for i in chosen],
+        np.array([trusted[i] for i in chosen], bool),
+        np.array([np.nan if weights[i] is None else weights[i] for i in chosen], float),
+        spacing_mm,
+    )
+    for i, suspicion in zip(chosen, made):
+        suspicions[i] = suspicion
+    return suspicions, warnings
+
+
+def _suspect_drawn(
+    findings: Sequence[Findings], trusted: np.ndarray, weights: np.ndarray, spacing_mm: float
+) -> tuple[list[Suspicion], list[str]]:
+    floor_mm = smallest_bias_mm(spacing_mm, ReliabilityConfig())
+    shift = np.array([f.shift_mm for f in findings])
+    believed = np.nan_to_num(weights) > 0.5
+    doubt, warnings = np.zeros(len(findings)), []
+    if trusted.sum() >= 2:
+        reference = trusted
+    elif believed.sum() >= 2:
+        reference = believed
+    elif len(findings) < FEWEST:
+        reference = np.zeros(len(findings), bool)
+    else:
+        features = [LabelFeatures(f.shift_mm, f.normalised_cross_entropy, f.fragments) for f in findings]
+        quality = judge(features, trusted, spacing_mm, ReliabilityConfig())
+        reference, warnings = _tight_half(shift), list(quality.warnings)
+        if quality.inverted:
+            reference, doubt = np.array(quality.weights) > 0.5, 1 - np.array(quality.weights)
+    deviations = {
+        "border shift": np.abs(_deviation(shift, reference, floor_mm)),
+        "missing part": _deviation(np.array([f.missing for f in findings]), reference, SHARE_FLOOR).clip(min=0),
+        "leak": _deviation(np.array([f.leak for f in findings]), reference, SHARE_FLOOR).clip(min=0),
+    }
+    fragments = np.array([f.fragments for f in findings])
+    total = sum(deviation**2 for deviation in deviations.values())
+    total += (fragments / max(FRAGMENT_SHARE, float(fragments[reference].max(initial=0.0)))) ** 2
+    if reference.any():
+        total += (
+            0.5
+            * _deviation(np.array([f.normalised_cross_entropy for f in findings]), reference, CROSS_ENTROPY_FLOOR) ** 2
+        )
+    score = total / (total + EVEN_ODDS**2)
+    if doubt.any():
+        score = 1 - (1 - doubt) * (1 - DOUBT_BESIDE_INVERSION * score)
+    names = list(deviations)
+    worst = np.stack(list(deviations.values())).argmax(0)
+    return [Suspicion(float(s), names[k]) for s, k in zip(score, worst)], warnings
+
+
+def _empty(finding: Findings, share_drawn: float, typical_voxels: float) -> Suspicion:
+    """An empty label: suspect where others have the structure, or where the model finds some of its size.
+
+    Of a label that is not known everywhere only the latter counts: the structure may lie where nobody has labelled.
+    `share_drawn`: of the labels that have it; 0 where a trusted one lacks it, which proves that absence happens.
+    """
+    size = min(1.0, 2 * finding.found_voxels / typical_voxels)
+    beside_others = 0.0 if finding.partly else 0.5 * share_drawn
+    return Suspicion(1 - (1 - beside_others) * (1 - size), "empty")
+
+
+def _deviation(values: np.ndarray, reference: np.ndarray, floor: float) -> np.ndarray:
+    """Distance from the reference group's median in units of its spread (median absolute deviation), signed."""
+    if not reference.any():
+        return values / floor
+    centre = np.median(values[reference])
+    return (values - centre) / max(1.4826 * float(np.median(np.abs(values[reference] - centre))), floor)
+
+
+def _tight_half(values: np.ndarray) -> np.ndarray:
+    """The half of the values that lies closest together, the nearer to 0 the better; boolean."""
+    order, size = np.argsort(values, kind="stable"), len(values) // 2 + 1
+    low, high = values[order[: len(order) - size + 1]], values[order[size - 1 :]]
+    start = int((high - low + NEARNESS_TO_ZERO * np.abs(high + low)).argmin())
+    chosen = np.zeros(len(values), bool)
+    chosen[order[start : start + size]] = True
+    return chosen
+
+
+def _opened(mask: np.ndarray) -> np.ndarray:
+    """Without what is one voxel thin: borders always differ a little."""
+    return ndimage.binary_opening(mask)
+
+
+def _largest(mask: np.ndarray, offset: np.ndarray) -> Region:
+    pieces, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    if not count:
+        return Region(tuple(float(x) for x in offset + (np.array(mask.shape) - 1) / 2), 0)
+    sizes = np.bincount(pieces.ravel())[1:]
+    index = int(sizes.argmax())
+    centroid = offset + np.array(ndimage.center_of_mass(pieces == index + 1))
+    return Region(tuple(float(x) for x in centroid), int(sizes[index]))

@@ -1,0 +1,139 @@
+"""The audit's rows: one a structure and case, with where to look and which file proposes what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from SVLDRLCore.files.datalist import Case
+from SVLDRLCore.files.volumes import Geometry
+from SVLDRLCore.label_quality.audit import Findings, Suspicion, suspect
+
+ABSENT = ("empty", "missing structure")
+"""Kinds of a structure that the label does not have."""
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """One structure of one case.
+
+    Attributes:
+        score: how probably its label is wrong, 0 to 1; None for a case that could not be audited (see `error`).
+        kind: "border shift", "missing part", "leak", "empty", "missing structure" (the label has others), or "error".
+        centroid_ras_mm: of the largest region of that kind; None where there is none.
+        volume_ml: of that region.
+        image, label, corrected: files; the first image channel; `corrected` is the proposal, "" if there is none.
+        border_shift_mm: by which the model draws the whole border further out.
+        dice, corrected_dice: of the label with the prediction, and with the proposal.
+        weight: how far the model's training believed this label; None if it did not learn from it.
+    """
+
+    case: str
+    structure: str
+    score: float | None
+    kind: str
+    centroid_ras_mm: tuple[float, float, float] | None
+    volume_ml: float
+    image: str
+    label: str
+    corrected: str
+    border_shift_mm: float | None = None
+    dice: float | None = None
+    corrected_dice: float | None = None
+    weight: float | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found in one case, by structure index, and where its grid lies."""
+
+    case: Case
+    findings: dict[int, Findings]
+    corrected_dice: dict[int, float]
+    geometry: Geometry
+
+
+def audit_rows(
+    looks: Sequence[Look], names: Sequence[str], weights: Mapping[str, float], corrected: Path
+) -> tuple[list[AuditRow], list[str]]:
+    """Rows of all cases that could be read, and warnings.
+
+    Of several structures, one that neither label nor model show is left out, unless most labels have it and this one
+    is known to lack it.
+    """
+    spacing_mm = float(np.median([np.mean(look.geometry.spacing_dhw) for look in looks]))
+    rows, warnings = [], []
+    for index in looks[0].findings:
+        suspicions, told = suspect(
+            [look.findings[index] for look in looks],
+            [look.case.trusted for look in looks],
+            [weights.get(look.case.name) for look in looks],
+            spacing_mm,
+        )
+        name = names[index]
+        warnings += [f"{name}: {text}" for text in told]
+        rows += [
+            _row(look, index, name, suspicion, weights.get(look.case.name), corrected)
+            for look, suspicion in zip(looks, suspicions)
+        ]
+    if len(looks[0].findings) > 1:
+        usual = {names[i] for i in looks[0].findings if _usually_drawn([look.findings[i] for look in looks])}
+        partly = {look.case.name for look in looks if any(finding.partly for finding in look.findings.values())}
+        rows = [
+            row
+            for row in rows
+            if row.kind not in ABSENT or row.volume_ml or (row.structure in usual and row.case not in partly)
+        ]
+    return rows, warnings
+
+
+def _usually_drawn(findings: Sequence[Findings]) -> bool:
+    """Whether more labels have a structure than are known to lack it."""
+    return sum(not finding.empty for finding in findings) > sum(finding.lacks for finding in findings)
+
+
+def _row(look: Look, index: int, name: str, suspicion: Suspicion, weight: float | None, corrected: Path) -> AuditRow:
+    finding, case = look.findings[index], look.case
+    region, kind = finding.regions.get(suspicion.kind), suspicion.kind
+    if kind == "empty" and not all(each.empty for each in look.findings.values()):
+        kind = "missing structure"
+    voxel_ml = float(np.prod(look.geometry.spacing_dhw)) / 1000.0
+    return AuditRow(
+        case.name,
+        name,
+        suspicion.score,
+        kind,
+        None if region is None else ras(look.geometry, region.centroid_dhw),
+        0.0 if region is None else region.voxels * voxel_ml,
+        str(case.images[0].resolve()),
+        str(case.label.resolve()),
+        str(corrected / f"{case.name}.seg.nrrd"),
+        None if finding.empty else finding.shift_mm,
+        finding.dice,
+        look.corrected_dice[index],
+        weight,
+    )
+
+
+def ras(geometry: Geometry, index_dhw: Sequence[float]) -> tuple[float, float, float]:
+    """World position in RAS mm, as Slicer shows it, of a voxel index; `Geometry` itself speaks LPS."""
+    left, posterior, superior = geometry.world(np.asarray(index_dhw)).tolist()
+    return -left, -posterior, superior
+
+
+def error_row(case: Case, reason: str) -> AuditRow:
+    label = "" if case.label is None else str(case.label.resolve())
+    return AuditRow(case.name, "", None, "error", None, 0.0, str(case.images[0].resolve()), label, "", error=reason)
+
+
+def flat(row: AuditRow) -> dict[str, Any]:
+    """A row for a table: the centroid as three numbers, None as nothing."""
+    values = asdict(row)
+    centroid = values["centroid_ras_mm"]
+    values["centroid_ras_mm"] = "" if centroid is None else " ".join(f"{x:.2f}" for x in centroid)
+    return values

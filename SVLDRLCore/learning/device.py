@@ -1,0 +1,26 @@
+"""Where to compute: the device that a name means."""
+
+from __future__ import annotations
+
+import torch
+
+from SVLDRLCore.errors import InputError, shown
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes CUDA where there is one, else the CPU.
+
+    Raises:
+        InputError: a device that this machine lacks.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+        known = device.type in ("cpu", "cuda", "mps")
+    except (RuntimeError, AssertionError, ValueError, TypeError):
+        known = False
+    if not known:
+        raise InputError(f"device {shown(name)}", "it is not here or not known", "Use auto, cpu or cuda")
+    return device

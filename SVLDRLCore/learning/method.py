@@ -1,0 +1,120 @@
+"""What the trainer asks of a method, and what it gives back. Methods know nothing of files or devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from SVLDRLCore.config.building import build
+from SVLDRLCore.config.settings import Config
+from SVLDRLCore.data.cases import TrainingCase
+from SVLDRLCore.data.sampler import Batch
+from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
+
+STUDENT = "student"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class MethodInput:
+    """What a run gives its method.
+
+    Attributes:
+        network: encoder and segmentation decoder, perhaps warmed up elsewhere.
+        nested: structures are nested regions (sigmoids), else exclusive classes (softmax).
+        generator: source of all random draws of the method, kept in checkpoints.
+        trusted: whether the user trusts the label, for each case that `Batch.cases` may name.
+    """
+
+    network: ActorCriticUNETR
+    config: Config
+    nested: bool
+    generator: torch.Generator = field(default_factory=torch.Generator)
+    trusted: Sequence[bool] = ()
+
+    def settings(self, kind: type[T]) -> T:
+        """The method's own settings.
+
+        Raises:
+            InputError: one that the method does not have.
+        """
+        return build(kind, dict(self.config.method_settings), "method_settings.")
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The loss to descend (a scalar) and plain numbers worth a curve.
+
+    `apart`: children of the network whose gradients are clipped apart from the others'.
+    """
+
+    loss: Tensor
+    logged: dict[str, float | list[float]] = field(default_factory=dict)
+    apart: tuple[str, ...] = ()
+
+
+class Method(Protocol):
+    """A way to learn from noisy labels.
+
+    Attributes:
+        over_the_variant: settings that the method alone means, laid over those of the variant: a variant is one of
+            SVL-DRL, and what it adds there (labels weighed by reliability, mask agents) is no part of other methods.
+        own_settings: the dataclass of `method_settings`; None: it has none.
+        network: all that is trained; stages name its parts. Where more than the network that predicts is trained,
+            it is `Companions`.
+        predictor: the moving average of `network` (itself where there is none), set by the trainer before the first
+            step: the network that is validated and kept, and the teacher of methods that want one.
+        reviews_cases: whether `review` is to be called before the first step after the warm-up.
+    """
+
+    over_the_variant: ClassVar[Mapping[str, Any]]
+    own_settings: ClassVar[type | None]
+    network: nn.Module
+    predictor: nn.Module
+    reviews_cases: bool
+
+    def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
+        """The loss of one batch; `progress` in [0, 1) is the share of the stage that lies behind."""
+        ...
+
+    def review(self, predicted: Iterable[tuple[TrainingCase, np.ndarray]]) -> None:
+        """See each training case with the probabilities (C, D, H, W) that `predictor` gives it."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What checkpoints must hold beside weights and random generators: plain types and tensors."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state()` was taken."""
+        ...
+
+
+class Companions(nn.Module):
+    """The network that predicts (`student`), and what a method trains beside it; `forward` is the former's."""
+
+    def __init__(self, student: nn.Module, **beside: nn.Module) -> None:
+        super().__init__()
+        self.student = student
+        for name, module in beside.items():
+            self.add_module(name, module)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.student(image)
+
+
+def weights_that_predict(network: nn.Module) -> Mapping[str, Tensor]:
+    """The state of the network that predicts, without its companions."""
+    return (getattr(network, STUDENT) if isinstance(network, Companions) else network).state_dict()
+
+
+def trained_parts(network: nn.Module, of_student: tuple[str, ...]) -> tuple[str, ...]:
+    """Names for `open_parts`: the parts of the network that predicts, or with companions the whole of each."""
+    if isinstance(network, Companions):
+        return tuple(name for name, _ in network.named_children())
+    return of_student

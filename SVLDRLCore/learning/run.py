@@ -1,0 +1,148 @@
+"""The files of a training run, and what it takes to resume one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from SVLDRLCore.atomic_files import write_json_atomically
+from SVLDRLCore.config.settings import Config
+from SVLDRLCore.config.versions import migrated_run
+from SVLDRLCore.data.cases import TrainingCase
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.masks.structures import Structures
+
+FORMAT = 2
+"""Of run.json. 1 (which told no number, version 0.1) did not tell what the run's data held."""
+_LOCKS = (".lock", ".training.lock", ".training.holder.json")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps what. `model` is the last model, `model_best` the best one on held-out noisy cases."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def best_model(self) -> Path:
+        return self.path / "model_best"
+
+    @property
+    def settings(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.pt"
+
+    @property
+    def mask_checkpoint(self) -> Path:
+        return self.path / "checkpoint_mask_agents.pt"
+
+    @property
+    def locks(self) -> tuple[Path, ...]:
+        """What tells that somebody trains here; they need not be there."""
+        return tuple(self.path / name for name in _LOCKS)
+
+    @property
+    def checkpoints(self) -> tuple[Path, ...]:
+        """Both, each with the generation before it; they need not be there."""
+        newest = (self.checkpoint, self.mask_checkpoint)
+        return tuple(path for each in newest for path in (each, previous_generation(each)))
+
+
+def previous_generation(checkpoint: Path) -> Path:
+    """Where the checkpoint before the newest one is kept."""
+    return checkpoint.with_name(f"{checkpoint.stem}_previous{checkpoint.suffix}")
+
+
+def require_free(folder: RunFolder) -> None:
+    """InputError unless a new training may be started there: an empty folder, or one that is not there yet."""
+    if folder.settings.is_file():
+        raise InputError(
+            str(folder.path), "a training has been started there", "Add --resume, or choose another folder"
+        )
+    if folder.path.exists() and (not folder.path.is_dir() or any(p.name not in _LOCKS for p in folder.path.iterdir())):
+        raise InputError(
+            str(folder.path), "the folder holds other files and no training", "Choose a new or empty folder"
+        )
+
+
+def read_run(folder: RunFolder) -> dict[str, Any]:
+    """The settings that the training there was started with: "method", "config", "datalist", ...
+
+    Raises:
+        InputError: there is none, its run.json is damaged, or a newer version wrote it.
+    """
+    if not folder.settings.is_file():
+        raise InputError(str(folder.path), "no training was started there", "Start it without resuming")
+    try:
+        settings = migrated_run(json.loads(folder.settings.read_text("utf-8")))
+        version = settings.get("format", 1)
+        complete = isinstance(settings["config"], dict) and isinstance(settings["method"], str)
+    except (OSError, ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
+        why = f"it is damaged ({type(error).__name__}: {error})"
+        raise InputError(str(folder.settings), why, "Start a new training in another folder") from error
+    if not complete:
+        raise InputError(str(folder.settings), "it is damaged", "Start a new training in another folder")
+    if version not in (1, FORMAT):
+        raise InputError(
+            str(folder.settings), f"it has format {version!r}, this program reads up to {FORMAT}",
+            "Resume with the version of the program that started it",
+        )  # fmt: skip
+    if version == 1 and settings["method"] != "svl_drl":  # 0.1 trained no mask agents there, whatever was set
+        settings["config"] = {**settings["config"], "mask_agents": {"enabled": False}}
+    return settings
+
+
+def write_run(folder: RunFolder, settings: dict[str, Any]) -> None:
+    """Replace run.json."""
+    write_json_atomically(folder.settings, {**settings, "format": FORMAT})
+
+
+def resolve_model(path: str | Path) -> Path:
+    """The model package that a path means: itself (folder or zip), or a run folder's last model.
+
+    Raises:
+        InputError: there is no model.
+    """
+    path = Path(path)
+    if path.is_file() or (path / "model.safetensors").is_file():
+        return path
+    run = RunFolder(path)
+    if (run.model / "model.safetensors").is_file():
+        return run.model
+    why = "the training there has not finished" if run.settings.is_file() else "there is no model there"
+    raise InputError(str(path), why, "Name a model folder or a finished training's folder")
+
+
+@dataclass(frozen=True)
+class RunInput:
+    """What a run works on.
+
+    Attributes:
+        training: cases that are learned from.
+        held_out: cases that choose the best model; noisy like the rest, or the clean list the user named.
+        bound: what the state of the run depends on (`run_binding.bound_run`); checkpoints are bound to it.
+    """
+
+    config: Config
+    method: str
+    structures: Structures
+    training: list[TrainingCase]
+    held_out: list[TrainingCase]
+    device: torch.device
+    initial_weights: dict[str, torch.Tensor] | None = None
+    bound: dict[str, Any] | None = None

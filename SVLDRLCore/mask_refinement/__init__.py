@@ -1,0 +1,1 @@
+"""A rough mask made better by agents in its voxels."""

@@ -1,0 +1,92 @@
+"""Agents that edit a mask: the same actions, returns and losses on another state.
+
+State: image, current belief z in [0, 1] that a voxel belongs to the structure, the mask it started from, the
+model's prediction. Actions: keep, enhance (z + step), weaken (z - step). Reward: the fall of the voxel's squared
+error against the given label, plus the volume's Delta Dice (SVL-DRL eq. 11 and 12 without the anatomical term).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from SVLDRLCore.config.settings import MaskAgentConfig
+from SVLDRLCore.networks.finite_outputs import finite
+from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork
+from SVLDRLCore.svl_drl import actions as act
+from SVLDRLCore.svl_drl.episode import Episode, Transition
+from SVLDRLCore.svl_drl.returns import discounted_returns
+from SVLDRLCore.svl_drl.rewards import delta_dice, error_fall
+
+
+def mask_episode(
+    network: MaskAgentNetwork,
+    image: Tensor,
+    rough: Tensor,
+    prediction: Tensor,
+    alignment: Tensor,
+    target: Tensor,
+    config: MaskAgentConfig,
+    generator: torch.Generator,
+    known: Tensor | None = None,
+) -> Episode:
+    """K steps of editing `rough`, rewarded for coming nearer to `target`; maps as in `MaskBatch`."""
+    episode = Episode()
+
+    def counted(mask: Tensor) -> Tensor:
+        return mask if known is None else mask * known
+
+    target = counted(target)
+    seen_once = network.read(image, rough, prediction, alignment)
+    episode.first_logits = seen_once.opinion
+    belief = rough
+    for _ in range(config.rollout_steps):
+        logits, value = network.step(seen_once, belief)
+        chosen = act.sample_actions(logits, 1.0, generator)
+        log_probs = act.log_policy(logits)
+        next_belief = act.act_on_mask(belief, chosen, config.step_size)
+        volume = delta_dice(counted(next_belief), counted(belief), target).view(-1, 1, 1, 1, 1)
+        paid = error_fall(counted(belief), counted(next_belief), target) + volume
+        episode.transitions.append(Transition(belief, chosen, paid, next_belief))
+        episode.values.append(value)
+        episode.log_probs.append(act.log_prob_of(log_probs, chosen))
+        episode.entropies.append(act.entropy_of(log_probs))
+        belief = next_belief
+    episode.returns = discounted_returns([t.reward for t in episode.transitions], config.gamma)
+    return episode
+
+
+@torch.no_grad()
+def edit_mask(
+    network: MaskAgentNetwork,
+    image: Tensor,
+    rough: Tensor,
+    prediction: Tensor,
+    alignment: Tensor,
+    config: MaskAgentConfig,
+    thresholds: Sequence[float],
+) -> Tensor:
+    """The belief after K steps of acting where the policy is sure, one channel a threshold (B, T, D, H, W).
+
+    Args:
+        thresholds: an agent acts only where pi(enhance) or pi(weaken) reaches this, else it keeps: high values
+            trust the mask, 1/2 follows the policy.
+
+    Raises:
+        FloatingPointError: opinion or policy are not finite numbers.
+    """
+    seen_once = network.read(image, rough, prediction, alignment)
+    finite(seen_once.opinion)
+    edited = []
+    for threshold in thresholds:
+        belief = rough
+        for _ in range(config.rollout_steps):
+            probabilities = finite(network.step(seen_once, belief)[0]).softmax(dim=2)
+            up, down = probabilities[:, :, act.ENHANCE], probabilities[:, :, act.WEAKEN]
+            wanted = torch.where(up >= down, act.ENHANCE, act.WEAKEN)
+            chosen = torch.where(torch.maximum(up, down) >= threshold, wanted, act.KEEP)
+            belief = act.act_on_mask(belief, chosen, config.step_size)
+        edited.append(belief)
+    return torch.cat(edited, dim=1)

@@ -1,0 +1,205 @@
+"""Patches for the mask agents: a label, a worse version of it to start from, a prediction, and how they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from SVLDRLCore.config.settings import DataConfig, MaskAgentConfig
+from SVLDRLCore.data.cases import TrainingCase
+from SVLDRLCore.data.sampler import (
+    CaseOrder,
+    draw_window,
+    flip_at_random,
+    foreground_voxels,
+    jitter_intensity,
+    known_in,
+    labelled_voxels,
+)
+from SVLDRLCore.mask_refinement.corruption import Ball, Corruption, draw_smooth_field
+from SVLDRLCore.mask_refinement.local_faults import fault_sizes
+from SVLDRLCore.masks.alignment import (
+    BorderMeasure,
+    Calibration,
+    alignment_maps,
+    calibrate,
+    measure_border,
+)
+from SVLDRLCore.masks.borders import signed_distance
+from SVLDRLCore.masks.boxes import bounding_box
+from SVLDRLCore.masks.known_voxels import completed
+
+
+@dataclass(frozen=True)
+class MaskBatch:
+    """One structure a sample: image (B, M, D, H, W), alignment (B, 4, D, H, W, see `alignment_maps`), the rest
+    (B, 1, D, H, W), float32 in [0, 1].
+
+    `known` is 0 at voxels that nobody has labelled (`valid` is, too); None where no case has any.
+    """
+
+    image: Tensor
+    target: Tensor
+    valid: Tensor
+    rough: Tensor
+    prediction: Tensor
+    alignment: Tensor
+    cases: tuple[int, ...]
+    known: Tensor | None = None
+
+    def to(self, device: torch.device) -> MaskBatch:
+        """The same batch on a device."""
+        tensors = (self.image, self.target, self.valid, self.rough, self.prediction, self.alignment)
+        known = None if self.known is None else self.known.to(device, non_blocking=True)
+        return MaskBatch(*(t.to(device, non_blocking=True) for t in tensors), self.cases, known)
+
+
+class MaskPatchSampler:
+    """Patches with rough masks: a shifted and roughened border, a local fault, a prediction, or the label itself.
+
+    Args:
+        cases: training cases with their (noisy) labels.
+        predictions: for each case, the predictions (C, D, H, W) of one or more models, the last one final.
+        data, config: patch size and augmentation; strength of the corruption.
+        batch_size: patches a batch.
+        seed: of everything random.
+        weights: how far each case's label is trusted, for the `calibrations` (one a structure).
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[TrainingCase],
+        predictions: Sequence[Sequence[np.ndarray]],
+        data: DataConfig,
+        config: MaskAgentConfig,
+        batch_size: int,
+        seed: int,
+        weights: Sequence[float],
+    ) -> None:
+        self.cases, self.data, self.config, self.batch_size = cases, data, config, batch_size
+        self.predictions = [[torch.as_tensor(p, dtype=torch.float16) for p in row] for row in predictions]
+        self.rng = np.random.default_rng([seed, 2])
+        self.order = CaseOrder(len(cases), self.rng)
+        self._foreground = [foreground_voxels(case) for case in cases]
+        self._labelled = [labelled_voxels(case) for case in cases]
+        self._distance = [
+            [
+                signed_distance(completed(m.numpy() > 0, case.ignored, case.spacing_dhw), case.spacing_dhw).astype(
+                    np.float16
+                )
+                for m in case.masks
+            ]
+            for case in cases
+        ]
+        reach = config.largest_shift_mm + 2 * config.roughness_mm
+        self._box = [
+            [bounding_box((d <= reach) | (p.numpy() > 0.5), (1, 1, 1)) for d, p in zip(maps, row[-1])]
+            for maps, row in zip(self._distance, self.predictions)
+        ]
+        self.calibrations = [self._calibration(c, weights) for c in range(cases[0].masks.shape[0])]
+
+    def next(self) -> MaskBatch:
+        """A batch of patches."""
+        patches = [self._patch(self.order.next()) for _ in range(self.batch_size)]
+        stacked = [torch.stack(tensors) for tensors in zip(*(tensors for _, tensors in patches))]
+        return MaskBatch(*stacked[:6], tuple(index for index, _ in patches), *stacked[6:])
+
+    def state(self) -> dict[str, Any]:
+        """Position in the epoch and random state, plain types."""
+        return self.order.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue where `state()` was taken."""
+        self.order.restore(state)
+
+    def _patch(self, index: int) -> tuple[int, list[Tensor]]:
+        case, rng = self.cases[index], self.rng
+        foreground = self._foreground[index]
+        present = [c for c, voxels in enumerate(foreground) if len(voxels)] or [0]
+        structure = present[int(rng.integers(len(present)))]
+        window = draw_window(case.image.shape[1:], self.data, foreground[structure], rng, self._labelled[index])
+        shown = self.predictions[index]
+        final = rng.random() < 0.7
+        prediction = shown[-1 if final else int(rng.integers(len(shown)))][structure]
+        start = self._start(index, structure)
+        rough, alignment = self._aligned(index, structure, start, prediction, window)
+        tensors = [case.image[:, *window].float(), case.masks[structure][window].float()[None]]
+        tensors += [case.valid[:, *window].float(), rough, prediction[window].float()[None], alignment]
+        if any(voxels is not None for voxels in self._labelled):
+            tensors.append(known_in(case, window))
+        tensors = flip_at_random(tensors, self.data.flip_axes, rng)
+        tensors[0] = jitter_intensity(tensors[0], self.data.intensity_jitter, rng)
+        return index, tensors
+
+    def _start(self, index: int, structure: int) -> Corruption | Tensor:
+        """What an episode starts from: a corruption of the label (none, too), or a model's prediction (D, H, W)."""
+        config, kind = self.config, self.rng.random()
+        if kind < config.clean_share:
+            return Corruption()
+        if kind < config.clean_share + config.prediction_share:
+            shown = self.predictions[index]
+            return shown[int(self.rng.integers(len(shown)))][structure]
+        kind -= config.clean_share + config.prediction_share
+        if kind < config.local_share:
+            return self._local_fault(index, structure)
+        shift = self.rng.uniform(-config.largest_shift_mm, config.largest_shift_mm)
+        if kind < config.local_share + config.shift_share:
+            return Corruption(shift)
+        field = draw_smooth_field(self.cases[index].spacing_dhw, self.rng.uniform(3.0, 12.0), self.rng)
+        return Corruption(shift, self.rng.uniform(0, config.roughness_mm), field)
+
+    def _local_fault(self, index: int, structure: int) -> Corruption:
+        """A missing part or a leak at a random place of the border, or empty slices."""
+        distance, spacing = self._distance[index][structure], self.cases[index].spacing_dhw
+        inside = np.argwhere(distance < 0)
+        border = inside[distance[tuple(inside.T)] > -max(spacing)]  # none where the label fills the image
+        if not len(border) or self.rng.random() < 1 / 3:
+            every = int(self.rng.integers(2, 7))
+            return Corruption(gaps=(every, int(self.rng.integers(every))))
+        centre = border[self.rng.integers(len(border))] * spacing
+        share = self.rng.uniform(0.02, self.config.largest_local_share)
+        radius = float(np.quantile(np.linalg.norm(inside * spacing - centre, axis=1), share))
+        return Corruption(ball=Ball(tuple(centre.tolist()), radius, tuple(spacing), bool(self.rng.integers(2))))
+
+    def _calibration(self, structure: int, weights: Sequence[float]) -> Calibration:
+        """How the labels themselves lie to the final predictions."""
+        measures, faults, label = [], [], Corruption()
+        for index, (case, row) in enumerate(zip(self.cases, self.predictions)):
+            measures.append(self._measure(index, structure, label, row[-1][structure]))
+            box = self._box[index][structure]
+            mask, found = self._mask(index, structure, label, box), row[-1][structure][box].numpy() > 0.5
+            if case.ignored is not None:
+                found = np.where(case.ignored[box], mask, found)
+            faults.append(fault_sizes(mask, found, measures[-1], case.spacing_dhw))
+        return calibrate(measures, weights, faults)
+
+    def _measure(
+        self, index: int, structure: int, start: Corruption | Tensor, prediction: Tensor
+    ) -> BorderMeasure | None:
+        """How the whole of the mask to start from lies to the prediction and in the image."""
+        box, case = self._box[index][structure], self.cases[index]
+        mask = self._mask(index, structure, start, box)
+        model, image = prediction[box].numpy() > 0.5, case.image[:, *box].numpy()
+        ignored = None if case.ignored is None else case.ignored[box]
+        return measure_border(mask, model, image, case.spacing_dhw, ignored)
+
+    def _mask(self, index: int, structure: int, start: Corruption | Tensor, region: tuple[slice, ...]) -> np.ndarray:
+        """The mask to start from in a region (D, H, W)."""
+        if isinstance(start, Tensor):
+            return start[region].numpy() > 0.5
+        return start.of(self._distance[index][structure], region)
+
+    def _aligned(
+        self, index: int, structure: int, start: Corruption | Tensor, prediction: Tensor, window: tuple[slice, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """The mask to start from in a window (1, D, H, W), and what is seen of how the whole of it lies."""
+        measure = self._measure(index, structure, start, prediction)
+        rough, model = self._mask(index, structure, start, window), prediction[window].numpy() > 0.5
+        spacing = self.cases[index].spacing_dhw
+        maps = alignment_maps(rough, model, measure, self.calibrations[structure], spacing)
+        return torch.from_numpy(rough[None].astype(np.float32)), torch.from_numpy(maps)

@@ -1,0 +1,162 @@
+"""Prediction from scratch and refinement of a rough mask, on a prepared image's grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from SVLDRLCore.inference.sliding_window import Tell, predict_maps, predict_probabilities
+from SVLDRLCore.mask_refinement.episode import edit_mask
+from SVLDRLCore.mask_refinement.local_faults import without_local_faults
+from SVLDRLCore.masks.alignment import alignment_maps, measure_border
+from SVLDRLCore.masks.pieces import without_far_pieces
+from SVLDRLCore.models.trained_model import TrainedModel
+
+DEFAULT_TRUST = 0.5
+"""How far the user's mask is believed: 1 returns it unchanged, 0 follows the agents' policy."""
+BATCH = 4
+"""Windows at a time, as long as the memory holds them."""
+LARGEST_FACTOR_OF_AGENTS = 4.0
+"""The generalisation factor beyond this does not raise the odds that an action needs: no policy is ever that sure."""
+
+
+def threshold_of(trust: float, generalisation_factor: float = 1.0) -> float:
+    """Probability that an action needs: 0.5 at trust 0 (follow the policy), 0.81 at 0.5, 0.98 at 0.9, none at 1.
+
+    Args:
+        generalisation_factor: factor on the log odds, see `Calibration`; 2 makes of trust 0.5 what 0.83 is without it.
+    """
+    factor = min(generalisation_factor, LARGEST_FACTOR_OF_AGENTS)
+    return 2.0 if trust >= 1 else 1.0 / (1.0 + math.exp(-factor * (2.9 * trust + 3.0 * trust**8)))
+
+
+def predict(
+    model: TrainedModel,
+    image: np.ndarray,
+    *,
+    overlap: float = 0.5,
+    batch_size: int = BATCH,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+    tell: Tell | None = None,
+) -> np.ndarray:
+    """Probabilities of the structures (C, D, H, W) without any mask; the segmentation branch alone."""
+    return predict_probabilities(
+        model.network,
+        image,
+        model.config.data.patch_size,
+        model.structures.nested,
+        overlap,
+        batch_size,
+        device,
+        progress,
+        name=model.name,
+        tell=tell,
+    )
+
+
+def refine(
+    model: TrainedModel,
+    image: np.ndarray,
+    rough: np.ndarray,
+    prediction: np.ndarray,
+    spacing_dhw: Sequence[float],
+    wanted: Sequence[int],
+    *,
+    trust: float = DEFAULT_TRUST,
+    overlap: float = 0.5,
+    batch_size: int = BATCH,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+    tell: Tell | None = None,
+) -> np.ndarray:
+    """Belief maps (C, D, H, W) in [0, 1] after the mask agents have edited a rough mask.
+
+    Args:
+        image: (M, D, H, W) in [0, 1]; rough: (C, D, H, W) in [0, 1]; prediction: (C, D, H, W) from `predict`.
+        spacing_dhw: mm.
+        wanted: indices of the structures to refine; the others keep their rough mask.
+        trust: 0 to 1, see DEFAULT_TRUST. Above 0, no piece appears that lies far from all of the rough mask.
+        tell: told what is done where memory runs out.
+
+    With a model that has no mask agents, mask and prediction are blended by `trust`.
+    """
+    refined = rough.astype(np.float32).copy()
+    if trust >= 1:
+        return refined
+    for index in wanted:
+        if model.mask_network is None:
+            belief = trust * rough[index] + (1 - trust) * prediction[index]
+        else:
+            inputs = agent_inputs(model, index, image, rough[index], prediction[index], spacing_dhw, trust)
+            options = {
+                "overlap": overlap,
+                "batch_size": batch_size,
+                "device": device,
+                "progress": progress,
+                "tell": tell,
+            }
+            belief = edited(model, index, inputs, [trust], **options)[0]
+        refined[index] = without_far_pieces(belief, rough[index], spacing_dhw) if trust > 0 else belief
+    return refined
+
+
+def agent_inputs(
+    model: TrainedModel,
+    structure: int,
+    image: np.ndarray,
+    rough: np.ndarray,
+    prediction: np.ndarray,
+    spacing_dhw: Sequence[float],
+    trust: float = DEFAULT_TRUST,
+) -> np.ndarray:
+    """What the mask agents see of one structure (M + 6, D, H, W): image, rough mask, prediction, alignment.
+
+    They start from the rough mask without its missing parts and leaks, if it has any that are beyond doubt; the higher
+    `trust` above one half, the thicker these must be. Below one half the model's generalisation factor
+    fades: who trusts no mask believes the model.
+    """
+    mask, found = rough > 0.5, prediction > 0.5
+    usual = model.mask_network.calibration_of(structure).for_new_cases(share=min(1.0, 2.0 * trust))
+    measure = measure_border(mask, found, image, spacing_dhw)
+    whole = without_local_faults(mask, found, measure, usual, spacing_dhw, generalisation_factor=max(1.0, 2.0 * trust))
+    start = np.where(whole == mask, rough, whole)
+    if not np.array_equal(whole, mask):
+        measure = measure_border(whole, found, image, spacing_dhw)
+    alignment = alignment_maps(whole, found, measure, usual, spacing_dhw)
+    return np.concatenate([image, start[None], prediction[None], alignment]).astype(np.float32)
+
+
+def edited(
+    model: TrainedModel,
+    structure: int,
+    inputs: np.ndarray,
+    trusts: Sequence[float],
+    *,
+    overlap: float = 0.5,
+    batch_size: int = BATCH,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+    tell: Tell | None = None,
+) -> np.ndarray:
+    """Beliefs (T, D, H, W) of the mask agents, one map a trust, from `agent_inputs`."""
+    m, factor = model.channels, model.mask_network.calibration_of(structure).generalisation_factor
+    thresholds = [threshold_of(trust, factor) for trust in trusts]
+
+    def agents(x: Tensor) -> Tensor:
+        maps = (x[:, :m], x[:, m : m + 1], x[:, m + 1 : m + 2], x[:, m + 2 :])
+        return edit_mask(model.mask_network, *maps, model.config.mask_agents, thresholds)
+
+    size = model.config.data.patch_size
+    return predict_maps(
+        agents, torch.from_numpy(inputs), size, overlap, batch_size, device, progress,
+        name=model.name, tell=tell, modules=[model.mask_network],
+    ).numpy()  # fmt: skip
+
+
+LARGEST_OVERLAP = 0.95
+"""Of two sliding windows; with more, a volume takes days."""

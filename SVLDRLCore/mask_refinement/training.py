@@ -1,0 +1,136 @@
+"""Training of the mask agents behind a trained network, on its predictions of the labels that are believed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from SVLDRLCore.config.settings import Config, MaskAgentConfig, OptimiserConfig
+from SVLDRLCore.data.cases import TrainingCase
+from SVLDRLCore.events import EventLog
+from SVLDRLCore.inference.case_predictions import predict_cases
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.label_quality.review import LabelReview
+from SVLDRLCore.learning.checkpoints import has_checkpoint
+from SVLDRLCore.learning.run import RunFolder, RunInput
+from SVLDRLCore.learning.stages import Stage
+from SVLDRLCore.learning.trainer import Hooks, Trainer
+from SVLDRLCore.mask_refinement.generalisation import generalisation_factors, overlap
+from SVLDRLCore.mask_refinement.method import OPINION, REINFORCEMENT, MaskAgents
+from SVLDRLCore.mask_refinement.patches import MaskPatchSampler
+from SVLDRLCore.models.trained_model import build_mask_network
+
+MOST_MASK_CASES = 200
+"""Cases that the mask agents learn from at most: their predictions are kept in memory."""
+
+
+def train_mask_agents(
+    given: RunInput,
+    predictor: nn.Module,
+    review: LabelReview,
+    folder: RunFolder | None,
+    events: EventLog,
+    control: JobControl,
+    resume: bool,
+) -> Trainer:
+    """Train them behind `predictor`; their weights are the trainer's.
+
+    Raises:
+        Cancelled: the user stopped it; a checkpoint is written.
+    """
+    config, agents = given.config, given.config.mask_agents
+    weights = review.weights
+    chosen = [i for i in np.argsort([-w for w in weights], kind="stable").tolist() if weights[i] >= 0.1]
+    chosen = sorted(chosen[:MOST_MASK_CASES]) or list(range(min(len(weights), MOST_MASK_CASES)))
+    cases = [given.training[i] for i in chosen]
+    predictions = _snapshots_predictions(given, predictor, review, cases, events, control)
+    torch.manual_seed(config.train.seed + 2)
+    network = build_mask_network(config, cases[0].image.shape[0], given.structures)
+    generator = torch.Generator().manual_seed(config.train.seed + 3)
+    method = MaskAgents(network, agents, generator)
+    trust = [weights[i] for i in chosen]
+    sampler = MaskPatchSampler(
+        cases, predictions, config.data, agents, config.train.batch_size, config.train.seed, trust
+    )
+    sampler.order.weigh(trust, config.reliability.floor)
+    generalisation_factors = _generalisation_factors(given, predictor, cases, predictions, trust, events, control)
+    network.calibrate(
+        [
+            replace(usual, generalisation_factor=each)
+            for usual, each in zip(sampler.calibrations, generalisation_factors)
+        ]
+    )
+    trainer = Trainer(
+        method, sampler, mask_stages(network, agents), mask_optimiser(config), config.train,
+        device=given.device, events=events, control=control,
+        checkpoint=folder and folder.mask_checkpoint, hooks=Hooks(generators={"agents": generator}),
+        bound=given.bound,
+    )  # fmt: skip
+    if resume and folder is not None and has_checkpoint(folder.mask_checkpoint):
+        trainer.resume()
+    trainer.run()
+    return trainer
+
+
+def _generalisation_factors(
+    given: RunInput,
+    predictor: nn.Module,
+    cases: list[TrainingCase],
+    predictions: list[list[np.ndarray]],
+    weights: list[float],
+    events: EventLog,
+    control: JobControl,
+) -> list[float]:
+    """How careful the agents must be on new cases, a structure at a time, from the final predictions."""
+    learned = [
+        overlap(case.masks.numpy(), shown[-1], case.ignored)
+        for case, shown, weight in zip(cases, predictions, weights)
+        if weight >= 0.5
+    ]
+    nested = given.structures.nested
+    new = predict_cases(predictor, given.held_out, given.config, nested, given.device, control.check, events.warn)
+    unseen = [overlap(case.masks.numpy(), maps, case.ignored) for case, maps in new]
+    count = len(given.structures.names)
+    return generalisation_factors(*(np.reshape(dice, (-1, count)) for dice in (learned, unseen)))
+
+
+def mask_optimiser(config: Config) -> OptimiserConfig:
+    """The run's optimiser settings, whatever the variant: AdamW with clipping and averaging."""
+    return replace(config.optimiser, name="adamw")
+
+
+def mask_stages(network: nn.Module, config: MaskAgentConfig) -> tuple[Stage, ...]:
+    """Opinion, then reinforcement; all parts of the network learn in both."""
+    parts = tuple(name for name, _ in network.named_children())
+    border, last = config.opinion_steps, config.opinion_steps + config.reinforcement_steps
+    stages = (Stage(OPINION, 0, border, parts), Stage(REINFORCEMENT, border, last, parts))
+    return tuple(stage for stage in stages if stage.last > stage.first)
+
+
+def _snapshots_predictions(
+    given: RunInput,
+    predictor: nn.Module,
+    review: LabelReview,
+    cases: list[TrainingCase],
+    events: EventLog,
+    control: JobControl,
+) -> list[list[np.ndarray]]:
+    """For each case the predictions of the models at the reviews and of the final one (last)."""
+    final = {k: v.detach().clone() for k, v in predictor.state_dict().items()}
+    networks = [*review.snapshots, final]
+    made: list[list[np.ndarray]] = [[] for _ in cases]
+    try:
+        for index, weights in enumerate(networks):
+            predictor.load_state_dict(weights)
+            predicted = predict_cases(
+                predictor, cases, given.config, given.structures.nested, given.device, control.check, events.warn
+            )
+            for n, (_, maps) in enumerate(predicted):
+                made[n].append(maps.astype(np.float16))
+                events.progress(index * len(cases) + n + 1, len(networks) * len(cases), "preparing mask agents")
+    finally:
+        predictor.load_state_dict(final)
+    return made

@@ -1,0 +1,1 @@
+"""Arrays of masks: borders, boxes, pieces, agreement."""

@@ -1,0 +1,151 @@
+"""The image's edge that runs along a mask's border: where it lies, how sharp it is there. No network takes part.
+
+Around a border that follows the anatomy the image changes within a voxel or two, everywhere along it at the same
+distance. A border that lies too far out as a whole has its edge inside, as sharp as any. A rough border crosses the
+edge in and out, and one that a weak network drew runs beside it: averaged along them, the edge is blurred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from SVLDRLCore.masks.borders import border_spacing, signed_distance
+from SVLDRLCore.masks.boxes import bounding_box
+from SVLDRLCore.masks.known_voxels import completed, far_where, where_known
+
+LARGEST_SHIFT_MM = 10.0
+"""The edge is looked for within so much of the border."""
+REACH_VOXELS = 4
+"""How sharp the edge is shows within so many voxels on either side."""
+FLAT_PER_MM = 1e-4
+"""Gradients (of intensities in [0, 1]) that tell nothing."""
+FEWEST_VOXELS = 20
+"""Shells of so few voxels say nothing."""
+
+
+def edge_positions(
+    mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarray | None = None
+) -> tuple[float, ...] | None:
+    """Where each image channel's mean intensity changes most across a mask's border (mm; outside is positive).
+
+    No network takes part. None where the mask is empty or fills the image.
+
+    Args:
+        mask: boolean (D, H, W); image: (M, D, H, W).
+        ignored: boolean (D, H, W), voxels that nobody has labelled.
+    """
+    mask = _bordered(mask, spacing_dhw, ignored)
+    if mask is None:
+        return None
+    box = bounding_box(mask, [LARGEST_SHIFT_MM / s for s in spacing_dhw])
+    spacing = border_spacing(mask[box], spacing_dhw)
+    distance = _distance(mask, box, spacing, ignored)
+    return tuple(edge_position(channel[box], distance, float(np.mean(spacing))) for channel in image)
+
+
+def edge_position(channel: np.ndarray, distance: np.ndarray, voxel_mm: float) -> float:
+    """Signed distance (mm) from a border at which an image channel's mean intensity changes most.
+
+    Shells of one voxel's thickness, half a voxel apart; the centre of the steepest stretch above half its height.
+    """
+    step = voxel_mm / 2
+    position, _, mean = shell_means(distance, step, int(np.ceil(LARGEST_SHIFT_MM / step)), channel)
+    if len(mean) < 3:
+        return 0.0
+    slope = np.abs(mean[2:] - mean[:-2])
+    weight = np.clip(slope - 0.5 * slope.max(), 0.0, None)
+    return float(np.average(position[1:-1], weights=weight)) if weight.any() else 0.0
+
+
+def edge_sharpness(
+    mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarray | None = None
+) -> tuple[float, ...] | None:
+    """Log sharpness of each image channel's edge along a mask's border; larger is sharper.
+
+    The steepest change of the mean intensity over shells around the border, relative to its range, times the mean
+    gradient on the edge relative to the mean gradient around it; NaN where too little of the edge lies in the image.
+    None where the mask is empty or fills the image.
+
+    Args:
+        mask: boolean (D, H, W); image: (M, D, H, W).
+        ignored: boolean (D, H, W), voxels that nobody has labelled.
+    """
+    mask = _bordered(mask, spacing_dhw, ignored)
+    if mask is None:
+        return None
+    spacing = border_spacing(mask, spacing_dhw)
+    voxel = float(np.mean(spacing))
+    box = bounding_box(mask, [(LARGEST_SHIFT_MM + REACH_VOXELS * voxel) / s for s in spacing_dhw])
+    distance = _distance(mask, box, spacing, ignored)
+    return tuple(_sharpness(channel[box].astype(np.float32), distance, voxel, spacing_dhw) for channel in image)
+
+
+def _bordered(mask: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarray | None) -> np.ndarray | None:
+    """The mask, completed where nobody has labelled; None where its labelled voxels show no border."""
+    inside = where_known(mask, ignored)
+    if not inside.any() or not where_known(~mask, ignored).any():
+        return None
+    return completed(mask, ignored, spacing_dhw)
+
+
+def _distance(
+    mask: np.ndarray, box: tuple[slice, ...], spacing_dhw: Sequence[float], ignored: np.ndarray | None
+) -> np.ndarray:
+    return far_where(signed_distance(mask[box], tuple(spacing_dhw)), None if ignored is None else ignored[box])
+
+
+def _sharpness(channel: np.ndarray, distance: np.ndarray, voxel: float, spacing_dhw: Sequence[float]) -> float:
+    from_edge = distance - edge_position(channel, distance, voxel)
+    gradient = gradient_size(channel, spacing_dhw)
+    where, voxels, mean, steepness = shell_means(from_edge, voxel / 2, 2 * REACH_VOXELS, channel, gradient)
+    near = np.abs(where) < 0.6 * voxel
+    if len(mean) < 5 or np.ptp(mean) < 1e-6 or not steepness.any() or not near.any():
+        return float("nan")
+    slope = np.abs(mean[2:] - mean[:-2]).max() / (2 * np.ptp(mean))
+    on_edge = steepness[near].mean() / np.average(steepness, weights=voxels)
+    return float(np.log(slope * on_edge + 1e-6))
+
+
+def shell_means(distance: np.ndarray, step: float, reach: int, *maps: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Position (mm), voxels and the mean of each map in shells two `step` (mm) thick, one `step` apart.
+
+    Shells of few voxels are left out.
+
+    Args:
+        distance: signed, mm (D, H, W); maps: (D, H, W) each.
+        reach: steps to either side.
+    """
+    index = np.floor(distance / step).astype(int).ravel() + reach
+    inside = (index >= 0) & (index < 2 * reach)
+
+    def summed(values: np.ndarray | None) -> np.ndarray:
+        weights = None if values is None else values.ravel()[inside]
+        counts = np.bincount(index[inside], weights=weights, minlength=2 * reach).astype(float)
+        return counts[:-1] + counts[1:]
+
+    voxels, position = summed(None), (np.arange(2 * reach - 1) + 1 - reach) * step
+    full = voxels > FEWEST_VOXELS
+    return position[full], voxels[full], *(summed(values)[full] / voxels[full] for values in maps)
+
+
+def gradient_size(channel: np.ndarray, spacing_dhw: Sequence[float]) -> np.ndarray:
+    """Size of an image channel's gradient (D, H, W), per mm; along an axis of one voxel there is none."""
+    axes = [axis for axis, n in enumerate(channel.shape) if n > 1]
+    slopes = [np.gradient(channel.astype(np.float32), spacing_dhw[axis], axis=axis) for axis in axes]
+    return np.sqrt(sum(slope**2 for slope in slopes))
+
+
+def relative_steepness(
+    channel: np.ndarray, border: np.ndarray, other: np.ndarray, spacing_dhw: Sequence[float]
+) -> float:
+    """Mean size of an image channel's gradient on a border over that on another; 1 in a flat image.
+
+    Args:
+        channel: (D, H, W); border, other: boolean (D, H, W).
+    """
+    if not border.any() or not other.any():
+        return 1.0
+    size = gradient_size(channel, spacing_dhw)
+    return float((size[border].mean() + FLAT_PER_MM) / (size[other].mean() + FLAT_PER_MM))

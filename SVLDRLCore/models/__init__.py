@@ -1,0 +1,1 @@
+"""Model packages: what is saved, loaded and told of a trained model."""

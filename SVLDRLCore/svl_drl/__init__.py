@@ -1,0 +1,1 @@
+"""SVL-DRL, equation by equation (actions, rewards, returns, losses, episode, method)."""

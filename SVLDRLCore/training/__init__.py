@@ -1,0 +1,1 @@
+"""Composes a run: from a data list to a model package."""

@@ -1,0 +1,219 @@
+"""One run from a data list to a model package: load, three stages, mask agents, package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from SVLDRLCore.config.settings import Config, StageConfig
+from SVLDRLCore.data.sampler import PatchSampler
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.events import EventLog
+from SVLDRLCore.inference.case_predictions import predict_cases
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.label_quality.label_agents import enough_trusted
+from SVLDRLCore.label_quality.missing_structures import told_of_missing
+from SVLDRLCore.label_quality.review import LabelReview
+from SVLDRLCore.learning.checkpoints import has_checkpoint
+from SVLDRLCore.learning.method import MethodInput, trained_parts
+from SVLDRLCore.learning.run import RunFolder, RunInput
+from SVLDRLCore.learning.run_binding import without_mask_agents
+from SVLDRLCore.learning.segmentation_loss import soft_dice
+from SVLDRLCore.learning.stages import TRAINED_PARTS, Stage, plan_stages
+from SVLDRLCore.learning.trainer import Hooks, Trainer
+from SVLDRLCore.mask_refinement.generalisation import what_to_tell
+from SVLDRLCore.mask_refinement.training import train_mask_agents
+from SVLDRLCore.masks.known_voxels import where_known
+from SVLDRLCore.models.trained_model import build_networks
+from SVLDRLCore.svl_drl.rewards import UNIFORM_ENTROPY
+from SVLDRLCore.training.registry import make_method
+
+ROBUST = "robust"
+"""The stage of a compared method after its supervised warm-up."""
+NOT_LEARNED = 0.98 * UNIFORM_ENTROPY
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run made: weights on the CPU, logged rows, reviews and what the user must be told."""
+
+    network: dict[str, torch.Tensor]
+    best_network: dict[str, torch.Tensor]
+    mask_network: dict[str, torch.Tensor] | None
+    rows: list[dict[str, Any]]
+    reliability: list[dict[str, Any]]
+    stage_seconds: dict[str, float]
+    warnings: list[str]
+    best_score: float
+
+
+def run_training(
+    given: RunInput, folder: RunFolder | None, events: EventLog, control: JobControl, resume: bool = False
+) -> RunResult:
+    """Train to the end, or from the checkpoints in `folder` when `resume` is set.
+
+    Raises:
+        Cancelled: the user stopped it; checkpoints are written.
+        InputError: the training cannot go on, with the reason.
+    """
+    trainer, review = _train_network(given, folder, events, control, resume)
+    last = trainer.predicting_weights()
+    rows, seconds = list(trainer.rows), dict(trainer.stage_seconds)
+    not_learned = _policy_warning(rows, given.config, given.method)
+    missing = told_of_missing(review.rows)
+    warnings = [*review.warnings, *missing, *not_learned]
+    mask_network = None
+    settings = given.config.mask_agents
+    if settings.enabled and settings.opinion_steps + settings.reinforcement_steps:
+        agents = train_mask_agents(given, trainer.predictor, review, folder, events, control, resume)
+        mask_network = agents.predicting_weights()
+        rows += [
+            {**row, "step": row["step"] + trainer.steps, "epoch": row["epoch"] + len(trainer.rows)}
+            for row in agents.rows
+        ]
+        seconds |= agents.stage_seconds
+        careful = what_to_tell(
+            given.structures.names,
+            agents.predictor.generalisation_factors,
+            [where_known(case.masks.numpy() > 0, case.ignored) for case in given.held_out],
+        )
+        for text in careful:
+            events.emit("message", text=text)
+        warnings += careful
+    # Told at the end: a run that is stopped in its mask agents and resumed tells it once.
+    for warning in [*missing, *not_learned]:
+        events.emit("warning", text=warning)
+    if trainer.skipped:
+        warnings.append(f"Non-finite losses were skipped (case: times): {trainer.skipped}")
+    return RunResult(
+        last,
+        trainer.best_weights or last,
+        mask_network,
+        rows,
+        review.rows,
+        seconds,
+        warnings,
+        trainer.best_score,
+    )
+
+
+def _train_network(
+    given: RunInput, folder: RunFolder | None, events: EventLog, control: JobControl, resume: bool
+) -> tuple[Trainer, LabelReview]:
+    config, device = given.config, given.device
+    torch.manual_seed(config.train.seed)
+    network = build_networks(config, given.training[0].image.shape[0], given.structures)
+    if given.initial_weights is not None:
+        start_from(network, given.initial_weights)
+    generator = torch.Generator().manual_seed(config.train.seed + 1)
+    nested = given.structures.nested
+    trusted = [case.trusted for case in given.training]
+    method = make_method(given.method, MethodInput(network, config, nested, generator, trusted))
+    stages, border = method_stages(given.method, method.network, config)
+    second = round(config.reliability.second_review * config.train.steps)
+    # At step 0 there is something to judge with only where the network comes from another run.
+    looks = {border, second} - (set() if given.initial_weights else {0})
+    sampler = PatchSampler(given.training, config.data, config.train.batch_size, config.train.seed)
+    place = folder and folder.path
+    review = LabelReview(
+        given.training, sampler.order, config, nested, device, events, place, control.check, sampler.relabel,
+        given.structures.names,
+    )  # fmt: skip
+
+    def look(predictor: nn.Module) -> None:
+        method.review(predict_cases(predictor, given.training, config, nested, device, control.check, events.warn))
+        review(predictor)
+
+    def restore(state: dict[str, Any]) -> None:
+        review.restore(state["labels"])
+        method.restore(state["method"])
+
+    unseen = {} if given.initial_weights else {0: lambda predictor: review.before_training()}
+    early = round(config.reliability.early_review * config.train.steps)
+    if config.reliability.enabled and enough_trusted(trusted) and 0 < early < border:
+        unseen[early] = review.review_early
+    hooks = Hooks(
+        reviews=unseen | dict.fromkeys(sorted(looks), review) | ({border: look} if method.reviews_cases else {}),
+        review_state=lambda: {"labels": review.state(), "method": method.state()},
+        restore_review=restore,
+        validate=_validation(given, events, control),
+        generators={"agents": generator},
+    )
+    trainer = Trainer(
+        method, sampler, stages, config.optimiser, config.train,
+        device=device, events=events, control=control, checkpoint=folder and folder.checkpoint, hooks=hooks,
+        bound=given.bound and without_mask_agents(given.bound),
+    )  # fmt: skip
+    if resume and folder is not None and has_checkpoint(folder.checkpoint):
+        trainer.resume()
+    trainer.run()
+    return trainer, review
+
+
+def method_stages(name: str, network: nn.Module, config: Config) -> tuple[tuple[Stage, ...], int]:
+    """Stages of a method, and the step before which the labels are first judged: the end of the warm-up.
+
+    Plain training has one stage, SVL-DRL its three; a compared method has a supervised warm-up and then its own.
+    """
+    steps = config.train.steps
+    border = round(config.stages.warm_up * steps)
+    if name == "supervised":
+        return plan_stages(steps, StageConfig(warm_up=1.0, transition=0.0, full_rl=0.0)), border
+    if name == "svl_drl":
+        stages = plan_stages(steps, config.stages)
+        return stages, stages[0].last if stages[0].name == "warm_up" and len(stages) > 1 else 0
+    parts = trained_parts(network, TRAINED_PARTS["warm_up"])
+    stages = (Stage("warm_up", 0, border, parts), Stage(ROBUST, border, steps, parts))
+    return tuple(stage for stage in stages if stage.last > stage.first), border
+
+
+def start_from(network: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Take encoder and segmentation decoder from another run (a shared warm-up); the heads start afresh.
+
+    Raises:
+        InputError: they belong to another network.
+    """
+    wanted = {k: v for k, v in weights.items() if k.startswith(("encoder.", "segmentation_decoder."))}
+    try:
+        _, unexpected = network.load_state_dict(wanted, strict=False)
+    except RuntimeError as error:
+        raise InputError("initial weights", "they belong to another network", "Use the same settings") from error
+    if unexpected or not wanted:
+        raise InputError("initial weights", "they belong to another network", "Use the same settings")
+
+
+def _validation(
+    given: RunInput, events: EventLog, control: JobControl
+) -> Callable[[nn.Module], dict[str, float]] | None:
+    if not given.held_out:
+        return None
+
+    def validate(network: nn.Module) -> dict[str, float]:
+        scores = []
+        nested = given.structures.nested
+        predicted = predict_cases(
+            network, given.held_out, given.config, nested, given.device, control.check, events.warn
+        )
+        for case, maps in predicted:
+            hard = torch.from_numpy(maps > 0.5).float()[None]
+            scores.append(float(soft_dice(hard * case.valid, (case.masks * case.valid).float()[None])))
+        return {"validation_dice": float(np.mean(scores))}
+
+    return validate
+
+
+def _policy_warning(rows: list[dict[str, Any]], config: Config, method: str) -> list[str]:
+    if method != "svl_drl" or not config.agents.learns_policy:
+        return []
+    entropies = [row["entropy"] for row in rows if row["stage"] == "full_rl" and "entropy" in row]
+    if not entropies or min(entropies) <= NOT_LEARNED:
+        return []
+    return [
+        f"The policy did not learn: its entropy stayed at {min(entropies):.3f} or more, "
+        f"uniform is {UNIFORM_ENTROPY:.3f} nats. What acted was random change of intensities."
+    ]

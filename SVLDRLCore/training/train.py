@@ -1,0 +1,266 @@
+"""`svldrl train`: from a data list with noisy labels to a model package."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from SVLDRLCore.atomic_files import made_folder
+from SVLDRLCore.config.settings import Config, config_from_dict, config_to_dict
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.evaluation.figures import reliability_figure
+from SVLDRLCore.evaluation.tables import csv_text
+from SVLDRLCore.events import EventLog, Listener, failures_told
+from SVLDRLCore.file_places import require_output_folder
+from SVLDRLCore.files.datalist import DataList, load_datalist
+from SVLDRLCore.files.label_tables import IGNORE
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning.checkpoints import FolderLock
+from SVLDRLCore.learning.device import choose_device
+from SVLDRLCore.learning.run import (
+    RunFolder,
+    RunInput,
+    read_run,
+    require_free,
+    resolve_model,
+    write_run,
+)
+from SVLDRLCore.learning.run_binding import (
+    Bound,
+    bound_content,
+    bound_list,
+    bound_run,
+    require_same,
+    require_same_names,
+    resumed_config,
+)
+from SVLDRLCore.learning.trainer import require_precision
+from SVLDRLCore.models.card import write_model_card
+from SVLDRLCore.models.package import save_package
+from SVLDRLCore.models.trained_model import (
+    build_networks,
+    load_model,
+    package_config,
+    package_tensors,
+)
+from SVLDRLCore.training.data import (
+    TrainingData,
+    clean_cases,
+    leaving_nothing_where_refused,
+    read_training_data,
+    require_trusted,
+    structures_of_list,
+)
+from SVLDRLCore.training.registry import load_method_config
+from SVLDRLCore.training.run import RunResult, run_training, start_from
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the caller asks for; None: the usual, or on resuming as it was."""
+
+    datalist: Path
+    preset: str | None
+    method: str | None
+    variant: str | None
+    overrides: dict[str, Any]
+    trusted: tuple[str, ...] | None
+    clean_list: Path | None
+    initial_model: Path | None
+    skip_bad_cases: bool
+
+
+def train(
+    datalist: str | Path,
+    output: str | Path,
+    *,
+    preset: str | None = None,
+    method: str | None = None,
+    variant: str | None = None,
+    overrides: dict[str, Any] | None = None,
+    trusted: Sequence[str] | None = None,
+    clean_list: str | Path | None = None,
+    initial_model: str | Path | None = None,
+    resume: bool = False,
+    skip_bad_cases: bool = False,
+    listeners: Sequence[Listener] = (),
+    control: JobControl | None = None,
+) -> Path:
+    """Train on noisy labels; returns the model package (`output`/model).
+
+    Args:
+        datalist: MONAI / Decathlon JSON or a folder; only its training list is learned from.
+        output: a new folder; with `resume` one where a training was started.
+        preset, variant, overrides: see `load_config`; "general" and "extended" if not given.
+        method: "svl_drl" (if not given), "supervised" or one of the compared methods (see `methods.registry.METHODS`).
+            Each is that method alone: what the variant adds to SVL-DRL counts in others only if `overrides` say so.
+        trusted: names of training cases whose labels can be trusted, beside those the datalist marks.
+        clean_list: a datalist whose `validation` cases choose the best model; else held-out noisy cases do.
+        initial_model: start encoder and segmentation decoder from this model (a shared warm-up).
+        resume: go on with the training in `output`. What is not given is as it was; what is given, and the data, must
+            be the same by content. Files may have moved, and `train.device` may change.
+        skip_bad_cases: leave out cases whose files cannot be used, and say which; else they are refused, all by name.
+        listeners: called with each event; also written to `output`/events.jsonl.
+        control: to pause or cancel from another thread.
+
+    Raises:
+        InputError: bad input, by name, before training starts; or a training that cannot go on.
+        Cancelled: stopped; `resume=True` goes on from there.
+    """
+    asked = _Asked(
+        Path(datalist), preset, method, variant, overrides or {}, None if trusted is None else tuple(trusted),
+        None if clean_list is None else Path(clean_list), None if initial_model is None else Path(initial_model),
+        skip_bad_cases,
+    )  # fmt: skip
+    folder = RunFolder(Path(output))
+    with ExitStack() as held:
+        with EventLog(None, listeners) as early, failures_told(early):
+            settings = _resumed_settings(folder, asked) if resume else _new_settings(folder, asked)
+            held.enter_context(made_folder(folder.path))
+            folder_is_own = held.enter_context(leaving_nothing_where_refused(folder))
+            held.enter_context(FolderLock(folder.path))
+            if not resume:
+                require_free(folder)  # another start may have been faster
+                folder_is_own()
+                write_run(folder, settings)
+        events = held.enter_context(EventLog(folder.events, listeners))
+        events.emit("started", job="train", output=str(folder.path), resumed=resume)
+        with failures_told(events, "; resume to go on"):
+            model = _train(settings, folder, events, control or JobControl(), resume)
+        events.emit("finished", model=str(model))
+    return model
+
+
+def _new_settings(folder: RunFolder, asked: _Asked) -> dict[str, Any]:
+    """The settings of a new training, once everything that can be wrong with them has been looked at.
+
+    Nothing is written: a wrong path must not leave a folder behind.
+    """
+    method = asked.method or "svl_drl"
+    config = load_method_config(method, asked.preset or "general", asked.variant or "extended", asked.overrides)
+    require_precision(config.train, choose_device(config.train.device))
+    listed = load_datalist(asked.datalist)
+    structures_of_list(listed, config.data)
+    require_trusted(asked.trusted or (), listed)
+    if asked.clean_list is not None and not load_datalist(asked.clean_list).validation:
+        raise InputError(str(asked.clean_list), "its validation list is empty", "List the clean cases there")
+    lists = [asked.datalist, *([asked.clean_list] if asked.clean_list else [])]
+    initial = [] if asked.initial_model is None else [resolve_model(asked.initial_model)]
+    require_output_folder(folder.path, lists, closed=initial)
+    require_free(folder)
+    return _told(method, config, asked)
+
+
+def _resumed_settings(folder: RunFolder, asked: _Asked) -> dict[str, Any]:
+    """The settings of a training that goes on: its own, which what is asked must not contradict."""
+    stored = read_run(folder)
+    require_same_names(stored, method=asked.method)
+    require_same_names(stored["config"], preset=asked.preset, variant=asked.variant)
+    config = resumed_config(stored["config"], asked.overrides)
+    require_precision(config.train, choose_device(config.train.device))
+    given = _told(stored["method"], config, asked)
+    kept = {key: stored.get(key) for key in ("trusted", "clean_list", "initial_model") if getattr(asked, key) is None}
+    skips = stored.get("skip_bad_cases", False) or asked.skip_bad_cases
+    return {**given, **kept, "skip_bad_cases": skips, "bound": stored.get("bound")}
+
+
+def _told(method: str, config: Config, asked: _Asked) -> dict[str, Any]:
+    """The content of run.json."""
+    return {
+        "datalist": str(asked.datalist.resolve()),
+        "method": method,
+        "config": config_to_dict(config),
+        "trusted": list(asked.trusted or ()),
+        "clean_list": None if asked.clean_list is None else str(asked.clean_list.resolve()),
+        "initial_model": None if asked.initial_model is None else str(asked.initial_model.resolve()),
+        "skip_bad_cases": asked.skip_bad_cases,
+    }
+
+
+def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, control: JobControl, resume: bool) -> Path:
+    config = config_from_dict(settings["config"])
+    listed = load_datalist(settings["datalist"])
+    clean = None if settings["clean_list"] is None else clean_cases(settings["clean_list"], listed)
+    device = choose_device(config.train.device)
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    data = read_training_data(
+        listed, clean, config, settings["trusted"] or (), device, events, control,
+        settings.get("skip_bad_cases", False),
+    )  # fmt: skip
+    initial = None
+    if settings["initial_model"] is not None:
+        initial = load_model(settings["initial_model"]).network.state_dict()
+        start_from(build_networks(data.config, data.training[0].image.shape[0], data.structures), initial)  # if it fits
+    bound = _bound(listed, clean, data, initial)
+    require_same(str(folder.path), settings.get("bound"), bound)
+    write_run(folder, settings | {"bound": bound})
+    given = RunInput(
+        data.config, settings["method"], data.structures, data.training, data.held_out, device, initial,
+        bound_run(settings["method"], data.config, bound),
+    )  # fmt: skip
+    result = run_training(given, folder, events, control, resume)
+    result = replace(result, warnings=[*data.warnings, *result.warnings])
+    return _write_models(given, result, listed.labels, folder)
+
+
+def _bound(
+    listed: DataList, clean: DataList | None, data: TrainingData, initial: dict[str, torch.Tensor] | None
+) -> Bound:
+    """What this run's state depends on: the cases that are used, by content."""
+    used = [case for case in listed.training if case.name not in data.left_out]
+    of_clean = None if clean is None else [case for case in clean.validation if case.name not in data.left_out]
+    labels = listed.labels if listed.ignore is None else listed.labels | {listed.ignore: IGNORE}
+    if clean is None:
+        of_list = bound_list(labels, used, data.training, data.held_out, None)
+        return bound_content(of_list, [*data.training, *data.held_out], [], initial)
+    return bound_content(bound_list(labels, used, data.training, [], of_clean), data.training, data.held_out, initial)
+
+
+def _reliability_files(result: RunResult) -> dict[str, bytes]:
+    """Weights and cues of all cases as a table, and as a plot where matplotlib is installed."""
+    if not result.reliability:
+        return {}
+    files = {"reliability.csv": csv_text(result.reliability).encode()}
+    try:
+        plot = reliability_figure(result.reliability)
+    except InputError:  # the report extra is not installed: the table must do
+        plot = None
+    return files | ({"reliability.svg": plot} if plot else {})
+
+
+def _write_models(given: RunInput, result: RunResult, labels: dict[int, str], folder: RunFolder) -> Path:
+    config = package_config(given.config, given.method, given.training[0].image.shape[0], given.structures)
+    table = {value: {"name": name} for value, name in labels.items()}
+    numbers = {"Dice on held-out cases (their labels are noisy, too)": round(result.best_score, 4)}
+    card = write_model_card(
+        config,
+        table,
+        {
+            "cases": len(given.training),
+            "trusted cases": sum(case.trusted for case in given.training),
+            "steps": given.config.train.steps,
+            "minutes": round(sum(result.stage_seconds.values()) / 60, 1),
+        },
+        numbers if given.held_out else {},
+        result.warnings,
+    )
+    extra = {"stage_seconds.json": json.dumps(result.stage_seconds).encode(), **_reliability_files(result)}
+    for path, weights in ((folder.best_model, result.best_network), (folder.model, result.network)):
+        save_package(
+            path,
+            tensors=package_tensors(weights, result.mask_network),
+            config=config,
+            labels=table,
+            training_rows=result.rows,
+            card=card,
+            extra=extra,
+            overwrite=True,
+        )
+    return folder.model
