@@ -96,15 +96,11 @@ def _organs(at: Place, inside: np.ndarray, rng: np.random.Generator) -> dict[str
     fissure = _capsule(at, (-24, -98, 30), (-36, -52, 30), 2.4, flat=True)
     liver = np.maximum(liver, 3.0 - clear)
     a["liver"] = np.maximum(np.maximum(liver, inside + 3), 1.0 - fissure)
-    a["stomach"] = np.maximum(
-        np.maximum(_ellipsoid(at, (52, -34, 26), (50, 39, 70), -24), inside + 5), 3 - a["liver"]
-    )
+    a["stomach"] = np.maximum(np.maximum(_ellipsoid(at, (52, -34, 26), (50, 39, 70), -24), inside + 5), 3 - a["liver"])
     crescent = np.maximum(
         _ellipsoid(at, (102, 24, 34), (42, 64, 66), 18), 4 - _ellipsoid(at, (40, -6, 34), (44, 60, 90), 18)
     )
-    a["spleen"] = np.maximum(
-        np.maximum(crescent, inside + 3), 3.0 - np.minimum(a["kidneys"], a["stomach"])
-    )
+    a["spleen"] = np.maximum(np.maximum(crescent, inside + 3), 3.0 - np.minimum(a["kidneys"], a["stomach"]))
     return a
 
 
@@ -158,8 +154,8 @@ def _liver(hu: np.ndarray, at: Place, liver: np.ndarray, texture: np.ndarray, rn
         ((-26, 22, 40), (-70, 8, 34), 4.6), ((-70, 8, 34), (-112, -8, 24), 3.4), ((-70, 8, 34), (-98, 38, 20), 3.0),
         ((-26, 20, 42), (-58, -36, 40), 4.2), ((-58, -36, 40), (-96, -50, 30), 3.0),
         ((-30, -6, 6), (-62, -14, 4), 5.2), ((-62, -14, 4), (-102, 4, -4), 3.8), ((-62, -14, 4), (-92, -44, 0), 3.4),
-        ((-24, -18, 20), (-8, -58, 30), 3.2), ((-8, -58, 30), (22, -66, 34), 2.4), ((-102, 4, -4), (-124, 26, -12), 2.6),
-        ((-92, -44, 0), (-118, -34, -14), 2.4),
+        ((-24, -18, 20), (-8, -58, 30), 3.2), ((-8, -58, 30), (22, -66, 34), 2.4),
+        ((-102, 4, -4), (-124, 26, -12), 2.6), ((-92, -44, 0), (-118, -34, -14), 2.4),
     ]  # fmt: skip
     for start, end, radius in veins:
         move = np.array([rng.uniform(-5, 5), rng.uniform(-5, 5), 0.0])

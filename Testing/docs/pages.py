@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|:{3,})\s*(?P<language>[^\n]*)\n(?P<text>.*?)^ *(?P=fence) *$", re.M | re.S)
+FENCE = re.compile(
+    r"^(?P<indent> *)(?P<fence>`{3,}|:{3,})\s*(?P<language>[^\n]*)\n(?P<text>.*?)^ *(?P=fence) *$", re.M | re.S
+)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ def test_no_sentence_is_long(page: Path) -> None:
 
 def test_sentences_are_counted_without_code_and_tables(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("# Head one\n\nOne [two](three) four. Five\nsix!\n\n| a | b |\n\n```text\nno\n```\n- `x.y` is 1.5.\n")
+    page.write_text(
+        "# Head one\n\nOne [two](three) four. Five\nsix!\n\n| a | b |\n\n```text\nno\n```\n- `x.y` is 1.5.\n"
+    )
     assert prose(page) == ["One two four.", "Five six!", "`x.y` is 1.5."]
 
 
@@ -55,7 +57,9 @@ def trained(study: str, noise: str, ratio: float) -> list[str]:
 
 
 def refined(kind: str) -> list[str]:
-    rows = [row for row in table("refinement") if (row["data"], row["noise"], row["kind"]) == ("left_atrium", "mt", kind)]
+    rows = [
+        row for row in table("refinement") if (row["data"], row["noise"], row["kind"]) == ("left_atrium", "mt", kind)
+    ]
     return [f"{100 * fmean(float(row[column]) for row in rows):.1f}" for column in ("before", "after 0.5")]
 
 

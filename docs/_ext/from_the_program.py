@@ -21,7 +21,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import SVLDRLCore
 from SVLDRLCore.cli import build_parser
-from SVLDRLCore.config.settings import READINGS, Config, load_config, preset_names
+from SVLDRLCore.config.settings import VARIANTS, Config, load_config, preset_names
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -66,7 +66,9 @@ def _command(name: str, sub: argparse.ArgumentParser) -> str:
             continue
         flag = ", ".join(f"`{text}`" for text in action.option_strings) or f"`{action.dest}`"
         default = action.default
-        told = "needed" if action.required else "" if default in (None, [], False, argparse.SUPPRESS) else f"`{default}`"
+        told = (
+            "needed" if action.required else "" if default in (None, [], False, argparse.SUPPRESS) else f"`{default}`"
+        )
         rows.append((flag, told, (action.help or "").replace("%(default)s", str(default))))
     usage = f"svldrl {name} " + " ".join(
         action.dest.upper() if action.required else f"[{action.dest.upper()}]"
@@ -157,8 +159,8 @@ class Methods(Generated):
 
 class Variants(Generated):
     def markdown(self) -> str:
-        names = list(READINGS)
-        keys = sorted({(group, key) for tree in READINGS.values() for group in tree for key in tree[group]})
+        names = list(VARIANTS)
+        keys = sorted({(group, key) for tree in VARIANTS.values() for group in tree for key in tree[group]})
         configs = {name: load_config("general", name) for name in names}
         rows = [
             (

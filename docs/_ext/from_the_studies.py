@@ -3,8 +3,8 @@
 ```{study} left_atrium
 :rows: supervised, SVL-DRL, clean labels
 ```
-shows Dice in points (ASD in mm), a column for each noise and share of wrong labels. `{refinement}` shows Dice before and
-after for each kind of error, a column for each data set.
+shows Dice in points (ASD in mm), a column for each noise and share of wrong labels. `{refinement}` shows Dice before
+and after for each kind of error, a column for each data set.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Study(Generated):
         names = wanted or list(dict.fromkeys(row for row, _, _ in found))
         columns = list(dict.fromkeys((noise, ratio) for _, noise, ratio in found))
         ratios = {ratio for _, ratio in columns}
-        head = [NOISES.get(noise, noise) + (f", {100 * ratio:g} %" if len(ratios) > 1 else "") for noise, ratio in columns]
+        head = [
+            NOISES.get(noise, noise) + (f", {100 * ratio:g} %" if len(ratios) > 1 else "") for noise, ratio in columns
+        ]
         lines = []
         for name in names:
             cells = [found.get((name, *column)) for column in columns]
@@ -103,6 +105,3 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("study", Study)
     app.add_directive("refinement", Refinement)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
-
-
-

@@ -147,7 +147,13 @@ def _box(x: float, y: float, width: float, height: float, name: str, size: str, 
 
 
 def _text(
-    x: float, y: float, text: str, size: float, colour: str = COLOURS["text"], weight: str = "400", anchor: str = "start"
+    x: float,
+    y: float,
+    text: str,
+    size: float,
+    colour: str = COLOURS["text"],
+    weight: str = "400",
+    anchor: str = "start",
 ) -> str:
     return (
         f'<text x="{x:.0f}" y="{y:.0f}" font-size="{size}" font-weight="{weight}" fill="{colour}" '
