@@ -7,6 +7,8 @@ such patients, of whom half have wrong labels, and `svldrl refine` corrected a r
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,12 @@ from typing import Any
 import numpy as np
 from abdomen_phantom import SIZE_DHW, SPACING_DHW, make_abdomen
 
-from SVLDRLCore import evaluate, refine, train
+from SVLDRLCore import evaluate
+from SVLDRLCore.cli import main as svldrl
 from SVLDRLCore.data.noise import morphological_noise
 from SVLDRLCore.files.datalist import Case, DataList, save_datalist
 from SVLDRLCore.files.volumes import Geometry, Segment, read_label, write_image, write_label
 from SVLDRLCore.masks.borders import roughen_border
-from SVLDRLCore.progress_bar import ProgressBar
 
 ROOT = Path(__file__).resolve().parents[1]
 LIVER = Segment(1, "liver", (0.87, 0.51, 0.40))
@@ -28,8 +30,8 @@ SETTINGS: dict[str, Any] = {
         "spacing_mm": [4.0, 4.0, 3.0], "patch_size": [16, 40, 40], "intensity": "window", "intensity_low": -100,
         "intensity_high": 220, "flip_axes": [],
     },
-    "train": {"steps": 400, "steps_per_epoch": 50, "validate_every": 400, "batch_size": 2},
-    "mask_agents": {"opinion_steps": 200, "reinforcement_steps": 40},
+    "train": {"steps": 260, "steps_per_epoch": 20, "validate_every": 260, "batch_size": 2},
+    "mask_agents": {"opinion_steps": 160, "reinforcement_steps": 40},
 }  # fmt: skip
 PATIENTS, HELD_OUT = 16, 1000
 """How many are learned from, and the seed of the one in the picture."""
@@ -42,12 +44,20 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         work = options.work or Path(scratch)
-        bar = ProgressBar()
-        model = train(write_patients(work / "data"), work / "run", overrides=SETTINGS, listeners=[bar])
+        datalist, settings = write_patients(work / "data"), work / "settings.json"
+        settings.write_text(json.dumps(SETTINGS), "utf-8")
+        do("train", datalist, "--output", work / "run", "--settings", settings)
         image, rough, truth = write_held_out(work / "held_out")
         refined = work / "held_out" / "refined.seg.nrrd"
-        refine(image, rough, model=model, output=refined, listeners=[bar])
+        do("refine", image, rough, "--model", work / "run", "--output", refined)
         draw(make_abdomen(HELD_OUT)[0], {"rough mask": rough, "refined": refined, "truth": truth}, options.output)
+
+
+def do(*words: str | Path) -> None:
+    """Run a command of `svldrl`."""
+    status = svldrl([str(word) for word in words])
+    if status:
+        sys.exit(status)
 
 
 def write_patients(folder: Path) -> Path:
