@@ -62,7 +62,7 @@ def _subcommands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argpars
 def _command(name: str, sub: argparse.ArgumentParser) -> str:
     rows = []
     for action in sub._actions:
-        if action.dest in ("help", "config") or action.help == argparse.SUPPRESS:
+        if action.dest in ("help", "config", "print_config") or action.help == argparse.SUPPRESS:
             continue
         flag = ", ".join(f"`{text}`" for text in action.option_strings) or f"`{action.dest}`"
         default = action.default

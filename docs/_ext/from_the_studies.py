@@ -27,6 +27,29 @@ NOISES = {
     "rough borders": "rough borders",
 }
 
+ROWS = {
+    "supervised": "plain training",
+    "supervised in one run": "plain training in one run",
+    "w/o WS (warm-up)": "without Warm-up",
+    "w/o TS (transition)": "without Transition",
+    "w/o WAT (warm-up, transition)": "without Warm-up and Transition",
+    "w/o FRL (full RL)": "without Full RL",
+    "as printed": "`as_printed`",
+    "SVL-DRL corrected": "`corrected`",
+    "random policy": "`corrected`, random policy",
+    "closed form instead of policy": "`corrected`, closed form instead of the policy",
+    "reliability without agents": "label weights without agents",
+    "the same from the shared warm-up": "label weights without agents, from the shared warm-up",
+    "agents without reliability": "agents without label weights",
+    "x^K learned from, too": "the agents' last state learned from, too",
+    "without them, as many looks": "without them, as many reviews",
+    "without them and the early look": "without them and the early review",
+}
+"""Rows of the studies in the words of these pages."""
+DATA = {"pancreas_ct": "pancreas CT", "abdomen_ct": "abdomen CT"}
+TOO_THIN, BELOW_A_VOXEL = 5.0, 99.9
+"""Dice below and above which making a mask wrong has left nothing, or has done nothing."""
+
 
 def rows_of(study: str) -> list[dict[str, str]]:
     """All rows of a study's results.csv."""
@@ -55,7 +78,8 @@ class Study(Generated):
         self.env.note_dependency(str(RESULTS / self.arguments[0] / "results.csv"))
         wanted = [name.strip() for name in self.options.get("rows", "").split(",") if name.strip()]
         names = wanted or list(dict.fromkeys(row for row, _, _ in found))
-        columns = list(dict.fromkeys((noise, ratio) for _, noise, ratio in found))
+        noises = list(dict.fromkeys(noise for _, noise, _ in found))
+        columns = sorted({(noise, ratio) for _, noise, ratio in found}, key=lambda c: (noises.index(c[0]), c[1]))
         ratios = {ratio for _, ratio in columns}
         head = [
             NOISES.get(noise, noise) + (f", {100 * ratio:g} %" if len(ratios) > 1 else "") for noise, ratio in columns
@@ -64,8 +88,8 @@ class Study(Generated):
         for name in names:
             cells = [found.get((name, *column)) for column in columns]
             told = [self._cell(cell) for cell in cells]
-            strong = name == "SVL-DRL"
-            lines.append([f"**{text}**" if strong and text else text for text in (name, *told)])
+            shown = ROWS.get(name, name).replace("verified", "trusted")
+            lines.append([f"**{text}**" if name == "SVL-DRL" and text else text for text in (shown, *told)])
         return table(("", *head), lines)
 
     def _cell(self, cell: tuple[float, float] | None) -> str:
@@ -96,9 +120,10 @@ class Refinement(Generated):
                     continue
                 before = 100 * fmean(b for b, _ in pairs[0])
                 after = " / ".join(f"{100 * fmean(a for _, a in pair):.1f}" for pair in pairs)
-                cells.append(f"{before:.1f}: {after}")
+                nothing = "too thin" if before < TOO_THIN else "below a voxel" if before > BELOW_A_VOXEL else ""
+                cells.append(nothing if nothing and kind != "clean" else f"{before:.1f}: {after}")
             lines.append((kind, *cells))
-        return table(("error", *(name.replace("_", " ") for name in data)), lines)
+        return table(("error", *(DATA.get(name, name.replace("_", " ")) for name in data)), lines)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
