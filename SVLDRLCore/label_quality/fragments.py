@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from SVLDRLCore.label_quality.features import EdgeOffsets, LabelFeatures
+from SVLDRLCore.label_quality.robust_statistics import shortest_half
 
 FRAGMENT_SHARE = 0.004
 """Share of a label off its largest piece from which on it counts as having fragments."""
@@ -48,13 +49,3 @@ def movable(features: Sequence[LabelFeatures], edges: EdgeOffsets) -> np.ndarray
     outside = np.nan_to_num(edges.off_mm / edges.usual_mm, nan=np.inf).min(axis=1, initial=np.inf) > 1
     eroded = pieces & outside
     return ~pieces | eroded if eroded.sum() > pieces.sum() / 2 else ~pieces
-
-
-def shortest_half(values: np.ndarray) -> tuple[float, float]:
-    """Centre and half length of the shortest interval that holds half of the values."""
-    ordered = np.sort(values)
-    size = max(2, len(ordered) // 2 + 1) if len(ordered) > 1 else 1
-    lengths = ordered[size - 1 :] - ordered[: len(ordered) - size + 1]
-    start = int(lengths.argmin())
-    low, high = ordered[start], ordered[start + size - 1]
-    return float((low + high) / 2), float((high - low) / 2)

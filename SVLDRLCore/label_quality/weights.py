@@ -34,7 +34,6 @@ from SVLDRLCore.label_quality.fragments import (
     FRAGMENT_SHARE,
     MANY_IN_PIECES,
     grossly_in_pieces,
-    shortest_half,
     unusual_fragments,
 )
 from SVLDRLCore.label_quality.missing_structures import (
@@ -45,6 +44,7 @@ from SVLDRLCore.label_quality.missing_structures import (
     missing_structures,
     some_lack_something,
 )
+from SVLDRLCore.label_quality.robust_statistics import shortest_half, two_means
 
 TOLERANCE = 1.1
 """Deviation, in units of its spread, up to which a case keeps its full weight."""
@@ -390,13 +390,3 @@ def reliability_rows(
             names, quality.weights, features, quality.edge, quality.blur, trusted, absence, why
         )
     ]
-
-
-def two_means(values: np.ndarray) -> tuple[float, float]:
-    """Centres of two clusters on a line, lower first (the split of least squared error, tried everywhere)."""
-    ordered = np.sort(values)
-    splits = range(1, len(ordered))
-    best = min(splits, key=lambda k: ordered[:k].var() * k + ordered[k:].var() * (len(ordered) - k), default=0)
-    if best == 0:
-        return float(ordered.mean()), float(ordered.mean())
-    return float(ordered[:best].mean()), float(ordered[best:].mean())

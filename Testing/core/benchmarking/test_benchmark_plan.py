@@ -42,7 +42,7 @@ from SVLDRLCore.benchmarking.settings import (
 from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.errors import InputError
 
-STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("benchmark_*.json"))
+STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("benchmark_*.json"))
 
 
 def tree(**changes: Any) -> dict[str, Any]:

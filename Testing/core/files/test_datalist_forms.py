@@ -146,7 +146,7 @@ def test_descriptive_keys_are_named_once(tmp_path: Path) -> None:
     ("case", "content", "names"),
     [
         ({"lable": "x"}, {}, "lable.*label"),
-        ({"verifed": True}, {}, "verifed.*trusted"),
+        ({"verifed": True}, {}, "verifed.*verified"),
         ({"images": ["a.nrrd"]}, {}, "images"),
         ({"t2": "b.nrrd"}, {}, "t2.*channel"),
         ({"mask": "b.nrrd"}, {}, "several raters"),
