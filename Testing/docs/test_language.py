@@ -38,6 +38,13 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
     assert not [link for link in links if ":" not in link and not (page.parent / link).exists()]
 
 
+def test_contributing_names_files_that_are_there() -> None:
+    named = re.findall(r"`([\w/.]+\.(?:py|json|md|txt)|[\w/]+/)`", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))
+    named = [name for name in named if "NAME" not in name]
+    assert len(named) > 10
+    assert not [name for name in named if not ((ROOT / name).exists() or [*ROOT.glob(f"[A-Z]*/**/{name}")])]
+
+
 def test_the_readmes_numbers_are_those_of_the_studies() -> None:
     table = [line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if line.startswith("| ")]
     told = {line.split("|")[1].strip(): re.findall(r"\d+\.\d", line.split("|", 3)[3]) for line in table}

@@ -26,8 +26,8 @@ def test_the_console_example(bench: Any, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("SVLDRLSegmentationLib.PhantomData.CASES", 6)
     page = (ROOT / "docs" / "tutorial_slicer.md").read_text("utf-8")
     example = re.search(r"```python slicer\n(.+?)```", page, re.DOTALL)[1]
-    quick = example.replace('"demo"', '"demo", "overrides": QUICK')
-    quick = quick.replace('"demo", "overrides": QUICK, verified', '"demo", overrides=QUICK, verified')
+    quick = re.sub(r'"demo"(?=, \w+=)', '"demo", overrides=QUICK', example)
+    quick = quick.replace('"preset": "demo"', '"preset": "demo", "overrides": QUICK')
     quick = quick.replace('"steps": 400', '"steps": 8')
     told: dict[str, Any] = {"QUICK": QUICK}
     exec(compile(quick, "tutorial_slicer.md", "exec"), told)
