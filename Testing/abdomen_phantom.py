@@ -79,12 +79,13 @@ def _place(rng: np.random.Generator) -> Place:
 def _organs(at: Place, inside: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Signed distances of what has a border of its own; each keeps clear of what was drawn before it."""
     a = {"aorta": _tube(at, (7, 33), 10.5), "cava": _superellipse(at, (-20, 29), (12.5, 9.5), 2)}
-    kidneys, sinus = [], []
+    kidneys, sinus, hila = [], [], []
     for side in (-1, 1):
         x, y, z = side * rng.uniform(56, 62), rng.uniform(45, 51), -14 + 14 * side
         bean = _ellipsoid(at, (x, y, z), (27, 31, 58), 28 * side)
         hilum = _ellipsoid(at, (x - side * 19, y - 13, z), (15, 9, 26), 35 * side)
         kidneys.append(np.maximum(bean, 1.5 - hilum))
+        hila.append(hilum)
         sinus.append(_ellipsoid(at, (x - side * 8, y - 5, z), (11, 10, 34), 35 * side))
     a["kidneys"], a["sinus"] = np.minimum(*kidneys), np.minimum(*sinus)
     a["gallbladder"] = _ellipsoid(at, (-46, -48, -18), (13, 19, 32), 25)
@@ -92,7 +93,7 @@ def _organs(at: Place, inside: np.ndarray, rng: np.random.Generator) -> dict[str
     left = _ellipsoid(at, (-12, -58, 36), (62, 29, 52), -8)
     liver = _join(right, left, 18)
     clear = np.minimum(a["kidneys"], a["gallbladder"] + 1)
-    clear = np.minimum(np.minimum(clear, a["cava"]), a["aorta"] - 10)
+    clear = np.minimum(np.minimum(clear, a["cava"]), np.minimum(a["aorta"] - 10, hila[0] - 14))
     fissure = _capsule(at, (-24, -98, 30), (-36, -52, 30), 2.4, flat=True)
     liver = np.maximum(liver, 3.0 - clear)
     a["liver"] = np.maximum(np.maximum(liver, inside + 3), 1.0 - fissure)

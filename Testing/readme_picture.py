@@ -27,10 +27,10 @@ ROOT = Path(__file__).resolve().parents[1]
 LIVER = Segment(1, "liver", (0.87, 0.51, 0.40))
 SETTINGS: dict[str, Any] = {
     "data": {
-        "spacing_mm": [4.0, 4.0, 3.0], "patch_size": [16, 40, 40], "intensity": "window", "intensity_low": -100,
+        "spacing_mm": [3.0, 3.0, 3.0], "patch_size": [16, 40, 40], "intensity": "window", "intensity_low": -100,
         "intensity_high": 220, "flip_axes": [],
     },
-    "train": {"steps": 260, "steps_per_epoch": 20, "validate_every": 260, "batch_size": 2},
+    "train": {"steps": 300, "steps_per_epoch": 20, "validate_every": 300, "batch_size": 2},
     "mask_agents": {"opinion_steps": 160, "reinforcement_steps": 40},
 }  # fmt: skip
 PATIENTS, HELD_OUT = 16, 1000
@@ -49,7 +49,7 @@ def main() -> None:
         do("train", datalist, "--output", work / "run", "--settings", settings)
         image, rough, truth = write_held_out(work / "held_out")
         refined = work / "held_out" / "refined.seg.nrrd"
-        do("refine", image, rough, "--model", work / "run", "--output", refined)
+        do("refine", image, rough, "--model", work / "run", "--output", refined, "--keep-largest")
         draw(make_abdomen(HELD_OUT)[0], {"rough mask": rough, "refined": refined, "truth": truth}, options.output)
 
 
