@@ -14,15 +14,15 @@ from typing import Any
 
 __version__ = "0.2.0"
 _ROOMS = {
-    "audit": "commands",
+    "audit": "jobs",
     "benchmark": "benchmarking",
-    "check": "commands",
+    "check": "jobs",
     "corrupt": "benchmarking",
-    "demo": "commands",
-    "evaluate": "commands",
-    "info": "commands",
-    "phantom": "commands",
-    "refine": "commands",
+    "demo": "jobs",
+    "evaluate": "jobs",
+    "info": "jobs",
+    "phantom": "jobs",
+    "refine": "jobs",
     "train": "training",
 }
 __all__ = ["InputError", "__version__", *_ROOMS]

@@ -31,7 +31,6 @@ from scipy.optimize import curve_fit
 from torch import Tensor
 from torch.nn import functional as F
 
-from SVLDRLCore.baselines.supervised import Supervised
 from SVLDRLCore.config.building import number
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.class_probabilities import (
@@ -41,6 +40,7 @@ from SVLDRLCore.learning.class_probabilities import (
     structure_maps,
 )
 from SVLDRLCore.learning.method import MethodInput, StepResult
+from SVLDRLCore.learning.segmentation_method import SegmentationMethod
 
 FEWEST_EPOCHS = 4
 """A curve with three parameters needs more points than that."""
@@ -64,7 +64,7 @@ class ADELESettings:
     """rho: views are held together where their mean is this sure (public code: 0.8)."""
 
 
-class ADELE(Supervised):
+class ADELE(SegmentationMethod):
     """Warm-up -> watch each class's learning curve -> correct the classes that have turned to memorising."""
 
     own_settings = ADELESettings

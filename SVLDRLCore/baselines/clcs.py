@@ -27,7 +27,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from SVLDRLCore.baselines.supervised import Supervised
 from SVLDRLCore.config.building import number
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.class_probabilities import (
@@ -38,6 +37,7 @@ from SVLDRLCore.learning.class_probabilities import (
 )
 from SVLDRLCore.learning.method import Companions, MethodInput, StepResult
 from SVLDRLCore.learning.segmentation_loss import segmentation_loss
+from SVLDRLCore.learning.segmentation_method import SegmentationMethod
 from SVLDRLCore.networks.actor_critic_unetr import Decoder
 from SVLDRLCore.networks.backbones import upsample_to
 
@@ -61,7 +61,7 @@ class CLCSSettings:
     """SD of the noise on the second decoder's first weights, in units of the SD of each weight tensor."""
 
 
-class CLCS(Supervised):
+class CLCS(SegmentationMethod):
     """Collaborative learning with curriculum selection."""
 
     own_settings = CLCSSettings

@@ -29,13 +29,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from SVLDRLCore.baselines.supervised import Supervised
 from SVLDRLCore.config.building import number
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.class_probabilities import class_log_probabilities, class_maps, structure_maps
 from SVLDRLCore.learning.method import Companions, MethodInput, StepResult
 from SVLDRLCore.learning.segmentation_loss import segmentation_loss
+from SVLDRLCore.learning.segmentation_method import SegmentationMethod
 
 UNKNOWN_RATE = 0.2
 """Forget rate where nothing tells the noise rate."""
@@ -55,7 +55,7 @@ class CoTeachingSettings:
     """Gain and offset of the peer's view, +- this share."""
 
 
-class CoTeaching(Supervised):
+class CoTeaching(SegmentationMethod):
     """Warm-up of both -> each learns what the other finds easy."""
 
     own_settings = CoTeachingSettings

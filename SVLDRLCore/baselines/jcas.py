@@ -31,7 +31,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from SVLDRLCore.baselines.supervised import Supervised
 from SVLDRLCore.config.building import number
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.class_probabilities import (
@@ -42,6 +41,7 @@ from SVLDRLCore.learning.class_probabilities import (
 )
 from SVLDRLCore.learning.method import Companions, MethodInput, StepResult
 from SVLDRLCore.learning.segmentation_loss import probabilities_of
+from SVLDRLCore.learning.segmentation_method import SegmentationMethod
 
 MOST_TOKENS = 12
 """Tokens along an axis at most; there is one for every four voxels."""
@@ -62,7 +62,7 @@ class JCASSettings:
     """Rate of the matrices relative to the network's."""
 
 
-class Transition(nn.Module):
+class TransitionMatrix(nn.Module):
     """R matrices T (R, K, K), T[i, j] = P(label j | truth i): rows of (I + sigmoid off the diagonal), scaled to 1.
 
     The diagonal is the largest entry of its row for good; it starts at 0.89 (K = 2).
@@ -78,7 +78,7 @@ class Transition(nn.Module):
         return F.normalize(identity + (1 - identity) * torch.sigmoid(self.speed * self.weight.float()), p=1, dim=-1)
 
 
-class JCAS(Supervised):
+class JCAS(SegmentationMethod):
     """Joint class-affinity loss correction."""
 
     own_settings = JCASSettings
@@ -90,8 +90,8 @@ class JCAS(Supervised):
         speed = self.settings.matrix_speed
         self.network: Companions = Companions(
             given.network,
-            class_transition=Transition(problems, classes, speed),
-            affinity_transition=Transition(problems, 2, speed),
+            class_transition=TransitionMatrix(problems, classes, speed),
+            affinity_transition=TransitionMatrix(problems, 2, speed),
         )
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:

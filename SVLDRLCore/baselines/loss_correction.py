@@ -28,12 +28,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from SVLDRLCore.baselines.supervised import Supervised
 from SVLDRLCore.config.building import number
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.class_probabilities import class_log_probabilities, class_maps, mean_where
 from SVLDRLCore.learning.method import MethodInput, StepResult
+from SVLDRLCore.learning.segmentation_method import SegmentationMethod
 
 _SMALLEST = 1e-12
 """Stands for a transition that never happens, where its logarithm is taken."""
@@ -49,7 +49,7 @@ class LossCorrectionSettings:
     """No class keeps its label less often than this (ours: below it the correction would invert labels)."""
 
 
-class LossCorrection(Supervised):
+class LossCorrection(SegmentationMethod):
     """Warm-up -> T from anchors -> cross entropy of T^T p."""
 
     own_settings = LossCorrectionSettings

@@ -29,7 +29,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from SVLDRLCore.baselines.supervised import Supervised
 from SVLDRLCore.config.building import number
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.class_probabilities import (
@@ -39,6 +38,7 @@ from SVLDRLCore.learning.class_probabilities import (
     structure_maps,
 )
 from SVLDRLCore.learning.method import MethodInput, StepResult
+from SVLDRLCore.learning.segmentation_method import SegmentationMethod
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class MTCLSettings:
     """The noise is clipped at +- this."""
 
 
-class MTCL(Supervised):
+class MTCL(SegmentationMethod):
     """Warm-up -> clean labels as they are, the others corrected with the teacher's help."""
 
     own_settings = MTCLSettings

@@ -28,13 +28,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from SVLDRLCore.baselines.region_scalable_fitting import fits_inside, sigmas
-from SVLDRLCore.baselines.supervised import Supervised
 from SVLDRLCore.config.building import number
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.class_probabilities import class_maps, mean_where, structure_maps
 from SVLDRLCore.learning.method import MethodInput, StepResult
 from SVLDRLCore.learning.segmentation_loss import probabilities_of, segmentation_loss
+from SVLDRLCore.learning.segmentation_method import SegmentationMethod
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class RSFSettings:
     """SD of the noise on the teacher's image, clipped at twice this (MTCL)."""
 
 
-class RSFAssisted(Supervised):
+class RSFAssisted(SegmentationMethod):
     """Confident learning with a mean teacher whose corrections the region-scalable fitting energy confirms."""
 
     own_settings = RSFSettings

@@ -19,9 +19,10 @@ import torch
 
 from SVLDRLCore import __version__
 from SVLDRLCore.atomic_files import write_json_atomically
+from SVLDRLCore.benchmarking.benchmark_jobs import on_one_grid
+from SVLDRLCore.benchmarking.benchmark_settings import BenchmarkSettings, datalist_path, read_settings
 from SVLDRLCore.benchmarking.corrupt import NOISES, corrupt, require_noise
 from SVLDRLCore.benchmarking.folder import BenchmarkFolder, result_rows
-from SVLDRLCore.benchmarking.jobs import on_one_grid
 from SVLDRLCore.benchmarking.known_runs import (
     TAKEN_OVER,
     give_up_needed,
@@ -37,7 +38,6 @@ from SVLDRLCore.benchmarking.plan import (
 )
 from SVLDRLCore.benchmarking.processes import JobQueue
 from SVLDRLCore.benchmarking.results import write_results
-from SVLDRLCore.benchmarking.settings import BenchmarkSettings, datalist_path, read_settings
 from SVLDRLCore.config.building import require_number
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog, Listener, failures_told
@@ -214,9 +214,11 @@ def _run(plan: _Plan, workers: int, events: EventLog, control: JobControl) -> tu
     if not keep(failed):
         first, told = next(iter(failed.items()))
         raise InputError(f"{first.name}: {told['what']}", told["why"], f"Not one run succeeded; see {told['log']}")
-    from SVLDRLCore.benchmarking.report import write_report  # late: it needs what `pip install svldrl[report]` brings
+    from SVLDRLCore.benchmarking.benchmark_report import (
+        write_benchmark_report,  # late: it needs what `pip install svldrl[report]` brings
+    )
 
-    return write_report(folder.path), list(failed)
+    return write_benchmark_report(folder.path), list(failed)
 
 
 def _earlier(folder: BenchmarkFolder) -> dict[str, Any]:

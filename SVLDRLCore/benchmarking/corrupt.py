@@ -39,7 +39,7 @@ from SVLDRLCore.learning.device import choose_device
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.known_voxels import completed
 from SVLDRLCore.masks.structures import Structures, structures_of
-from SVLDRLCore.training.data import structures_of_list
+from SVLDRLCore.training.training_data import structures_of_list
 
 NOISES = ("mt", "sloppy", "sfda")
 

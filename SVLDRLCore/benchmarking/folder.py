@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from SVLDRLCore.benchmarking.benchmark_settings import BenchmarkSettings
 from SVLDRLCore.benchmarking.plan import Job, Place, Run
 from SVLDRLCore.benchmarking.results import ResultRow
-from SVLDRLCore.benchmarking.settings import BenchmarkSettings
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.learning.run import RunFolder
+from SVLDRLCore.learning.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from SVLDRLCore.atomic_files import write_json_atomically
+from SVLDRLCore.benchmarking.benchmark_jobs import on_one_grid
+from SVLDRLCore.benchmarking.benchmark_settings import BenchmarkSettings, settings_from_dict
 from SVLDRLCore.benchmarking.folder import BenchmarkFolder
-from SVLDRLCore.benchmarking.jobs import on_one_grid
 from SVLDRLCore.benchmarking.plan import (
     Job,
     Run,
@@ -19,7 +20,6 @@ from SVLDRLCore.benchmarking.plan import (
     recipe,
 )
 from SVLDRLCore.benchmarking.results import ResultRow, read_results
-from SVLDRLCore.benchmarking.settings import BenchmarkSettings, settings_from_dict
 from SVLDRLCore.errors import InputError
 
 TAKEN_OVER = "taken_over"

@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from SVLDRLCore.benchmarking.settings import (
+from SVLDRLCore.benchmarking.benchmark_settings import (
     CLEAN,
     BenchmarkSettings,
     Row,

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import SVLDRLCore
+from SVLDRLCore.benchmarking.benchmark_settings import BenchmarkSettings
 from SVLDRLCore.benchmarking.folder import BenchmarkFolder
 from SVLDRLCore.benchmarking.plan import Job, cost, needs
-from SVLDRLCore.benchmarking.settings import BenchmarkSettings
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
 
@@ -86,7 +86,7 @@ class JobQueue:
         return next((job for job in waiting if done.issuperset(needs(self.settings, job))), None)
 
     def _start(self, job: Job) -> None:
-        module = "SVLDRLCore.benchmarking.jobs"
+        module = "SVLDRLCore.benchmarking.benchmark_jobs"
         command = [sys.executable, "-P", "-m", module, str(self.folder.path), job.name, str(self.datalist), self.data]
         threads = ONE_THREAD if self.workers > 1 else {}
         with self.folder.log(job).open("ab") as log:

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from SVLDRLCore.benchmarking.benchmark_settings import BenchmarkSettings, Row, settings_from_dict
 from SVLDRLCore.benchmarking.results import ResultRow, read_results
-from SVLDRLCore.benchmarking.settings import BenchmarkSettings, Row, settings_from_dict
 from SVLDRLCore.benchmarking.statistics import Values, mean_sd
 from SVLDRLCore.errors import InputError
 

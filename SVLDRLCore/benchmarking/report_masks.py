@@ -9,10 +9,10 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from SVLDRLCore.benchmarking.benchmark_settings import BenchmarkSettings
 from SVLDRLCore.benchmarking.plan import plan_runs
 from SVLDRLCore.benchmarking.report_data import Condition
 from SVLDRLCore.benchmarking.results import unpack_masks
-from SVLDRLCore.benchmarking.settings import BenchmarkSettings
 from SVLDRLCore.errors import InputError
 
 _REFERENCE = "reference.npz"

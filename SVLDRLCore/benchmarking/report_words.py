@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from SVLDRLCore.benchmarking.benchmark_settings import BenchmarkSettings
 from SVLDRLCore.benchmarking.number_format import (
     counted,
     p_text,
@@ -14,7 +15,6 @@ from SVLDRLCore.benchmarking.number_format import (
     signed,
 )
 from SVLDRLCore.benchmarking.report_data import STEPS, TIME, Study
-from SVLDRLCore.benchmarking.settings import BenchmarkSettings
 from SVLDRLCore.benchmarking.statistics import FEWEST_FOR_INTERVAL, compare, mean_sd
 from SVLDRLCore.benchmarking.table_columns import LEAST_GAP
 from SVLDRLCore.evaluation.metrics import definition_text

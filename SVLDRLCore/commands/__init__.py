@@ -1,1 +1,1 @@
-"""One command a file; the command line and the Python API call the same functions."""
+"""One command a file: its arguments, the job that it starts, and what is printed. Light, without torch."""

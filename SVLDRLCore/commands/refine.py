@@ -1,349 +1,57 @@
-"""`svldrl refine`: a corrected segmentation of one image, from a rough one or from scratch."""
+"""Refine a rough mask, or segment from scratch without one."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
+from jsonargparse import ArgumentParser
 
-from SVLDRLCore.atomic_files import files_together
-from SVLDRLCore.config.building import require_number
-from SVLDRLCore.data.cases import intensity_of
-from SVLDRLCore.data.resampling import prepare_image, prepare_label, to_native
-from SVLDRLCore.errors import InputError
-from SVLDRLCore.events import EventLog, Listener, failures_told
-from SVLDRLCore.file_places import require_output_files, require_output_folder
-from SVLDRLCore.files.cropped_segmentations import on_image_grid
-from SVLDRLCore.files.volumes import (
-    files_of,
-    read_image,
-    read_label,
-    require_same_geometry,
-    require_writable_format,
-    write_image,
-    write_label,
-)
+from SVLDRLCore.commands.console import job_options, listeners_of, tell
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.device import choose_device
-from SVLDRLCore.learning.run import resolve_model
-from SVLDRLCore.mask_refinement.generalisation import WORTH_TELLING
-from SVLDRLCore.mask_refinement.native_grid import box_around, edit_label, window_count
-from SVLDRLCore.mask_refinement.refine import (
-    BATCH,
-    DEFAULT_TRUST,
-    LARGEST_OVERLAP,
-    predict,
-)
-from SVLDRLCore.mask_refinement.segments import (
-    draw_structures,
-    match_structures,
-    members_of,
-    segments_of,
-    structure_masks,
-)
-from SVLDRLCore.masks.dice import dice_of
-from SVLDRLCore.masks.pieces import without_islands
-from SVLDRLCore.memory import require_memory
-from SVLDRLCore.models.memory_needs import prediction_bytes
-from SVLDRLCore.models.trained_model import TrainedModel, load_model
-from SVLDRLCore.scratch_folders import scratch_folder
-from SVLDRLCore.training.single_case import keep_package, learn_from_case
 
 
-@dataclass(frozen=True)
-class Refinement:
-    """What `refine` made.
-
-    Attributes:
-        output: the file written.
-        changes: for each structure volume before and after (mL), Dice between the two, added and removed (mL).
-        confidence: how far the result is from a coin's toss at each voxel, [0, 1] (D, H, W) on the image's grid.
-    """
-
-    output: Path
-    changes: list[dict[str, Any]]
-    confidence: np.ndarray
-    warnings: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Options:
-    """How to refine, see `refine`."""
-
-    trust: float
-    structures: tuple[str, ...]
-    mapping: Mapping[str, str]
-    margin_mm: float
-    overlap: float
-    device: torch.device
-    policy_steps: int
-    smallest_island_ml: float
-    keep_largest: bool
-
-
-def refine(
-    image: str | Path | Sequence[str | Path],
-    rough: str | Path | None = None,
-    *,
-    model: str | Path | None = None,
-    output: str | Path,
-    trust: float = DEFAULT_TRUST,
-    structures: Sequence[str] = (),
-    mapping: Mapping[str, str] | None = None,
-    margin_mm: float = 20.0,
-    overlap: float = 0.5,
-    device: str = "auto",
-    policy_steps: int = 0,
-    smallest_island_ml: float = 0.0,
-    keep_largest: bool = False,
-    learn_from_this_case: bool = False,
-    keep_model: str | Path | None = None,
-    confidence: str | Path | None = None,
-    overwrite: bool = False,
-    listeners: Sequence[Listener] = (),
-    control: JobControl | None = None,
-) -> Refinement:
-    """Refine `rough`, or segment from scratch where it is None; writes a label map on the image's own grid.
-
-    Args:
-        image: one file, or one a channel.
-        model: model folder, zip, or a finished training's folder.
-        output: .seg.nrrd keeps names and colours; .nii.gz, .nrrd and .mha are label maps.
-        trust: 1 leaves the rough mask as it is, 0 believes the model wherever it leans to another answer.
-        structures: names to refine; all that both model and rough mask know when empty.
-        mapping: segment name (or label value) of the rough mask -> structure of the model, or "" to leave the segment
-            alone. Without it names decide, and values only where the rough mask has no names, with a warning.
-        margin_mm: the model looks at the rough mask's box and this much around it.
-        policy_steps: edits that each voxel may make; 0: as many as in the training.
-        smallest_island_ml: pieces of the refined structures below this volume are removed.
-        keep_largest: of each refined structure only the largest piece is kept.
-        learn_from_this_case: instead of `model`, train a small one on this image and its rough mask, in about a
-            minute. It evens out what the mask does differently at like places of the image; it cannot know of an
-            error that is everywhere.
-        keep_model: where to keep that model (a new folder); else it is removed.
-        confidence: where to write the voxel-wise confidence as an image (None: only in the result).
-
-    Segments that the model does not know, or that are not asked for, come out untouched. Several segments of one name
-    are refined as one structure and share the result: see `draw_structures`.
-
-    Raises:
-        InputError: unusable files, a rough mask on another grid or without a structure the model knows.
-    """
-    control, output = control or JobControl(), Path(output)
-    images = [image] if isinstance(image, (str, Path)) else list(image)
-    with EventLog(None, listeners) as events:
-        events.emit("started", job="refine", output=str(output))
-        with failures_told(events), ExitStack() as temporary:
-            _check_numbers(trust, margin_mm, overlap, policy_steps, smallest_island_ml)
-            _check_source(model, rough, learn_from_this_case, keep_model, mapping)
-            _check_places(images, rough, model, output, confidence, keep_model, overwrite)
-            options = _Options(
-                trust, tuple(structures), dict(mapping or {}), margin_mm, overlap, choose_device(device),
-                policy_steps, smallest_island_ml, keep_largest,
-            )  # fmt: skip
-            if learn_from_this_case:
-                scratch = temporary.enter_context(scratch_folder(Path(tempfile.gettempdir())))
-                model = learn_from_case(
-                    images, rough, scratch, structures=structures, device=device, events=events, control=control
-                )
-            with files_together():
-                done = _refine(images, rough, model, output, confidence, options, overwrite, events, control)
-            if keep_model is not None:
-                keep_package(Path(model), keep_model, overwrite)
-        for warning in done.warnings:
-            events.emit("warning", text=warning)
-        events.emit("finished", output=str(done.output), changes=done.changes)
-    return done
-
-
-def _check_places(
-    images: Sequence[str | Path],
-    rough: str | Path | None,
-    model: str | Path | None,
-    output: Path,
-    confidence: str | Path | None,
-    keep_model: str | Path | None,
-    overwrite: bool,
-) -> None:
-    """InputError where a result would take the place of an input or of another result, or cannot be written."""
-    files = [output, *([Path(confidence)] if confidence is not None else [])]
-    for file in files:
-        require_writable_format(file)
-    package = [] if model is None else [resolve_model(model)]
-    inputs = [file for given in (*images, *([rough] if rough else [])) for file in files_of(given)]
-    require_output_files(files, inputs, closed=package, overwrite=overwrite)
-    if keep_model is None:
-        return
-    require_output_folder(keep_model, inputs)
-    if any(Path(keep_model).resolve() in (file.resolve(), *file.resolve().parents) for file in files):
-        why = f"{output} would lie in it, and a model may hold nothing else"
-        raise InputError(str(keep_model), why, "Choose another folder for one of them")
-    if os.path.lexists(keep_model) and not overwrite:
-        raise InputError(str(keep_model), "the folder exists", "Choose another name, or allow overwriting")
-
-
-def _check_numbers(
-    trust: float, margin_mm: float, overlap: float, policy_steps: int, smallest_island_ml: float
-) -> None:
-    require_number("trust", trust, 0, 1)
-    require_number("margin_mm", margin_mm, 0, 10_000)
-    require_number("overlap", overlap, 0, LARGEST_OVERLAP)
-    require_number("policy_steps", policy_steps, 0, 100, whole=True)
-    require_number("smallest_island_ml", smallest_island_ml, 0, 1e6)
-
-
-def _check_source(
-    model: str | Path | None,
-    rough: str | Path | None,
-    learn_from_this_case: bool,
-    keep_model: str | Path | None,
-    mapping: Mapping[str, str] | None,
-) -> None:
-    """InputError unless there is exactly one source of knowledge: a model, or the rough mask itself."""
-    if (model is None) != learn_from_this_case:
-        why = "both were given" if model is not None else "none was given"
-        raise InputError("model or learn_from_this_case", why, "Give a model, or let it learn from this case")
-    if learn_from_this_case and rough is None:
-        raise InputError("learn_from_this_case", "there is no rough mask to learn from", "Give one, or give a model")
-    if keep_model is not None and not learn_from_this_case:
-        raise InputError("keep_model", "no model is trained here", "Add learn_from_this_case, or leave it out")
-    if mapping and (rough is None or learn_from_this_case):
-        why = (
-            "there is no rough mask" if rough is None else "a model of this case knows its segments by their own names"
-        )
-        raise InputError("map", why, "Leave it out, or give a rough mask and a model")
-
-
-def _refine(
-    files: Sequence[str | Path],
-    rough: str | Path | None,
-    model_path: str | Path,
-    output: Path,
-    confidence: str | Path | None,
-    options: _Options,
-    overwrite: bool,
-    events: EventLog,
-    control: JobControl,
-) -> Refinement:
-    trained = load_model(model_path, options.device)
-    if len(files) != trained.channels:
-        raise InputError(
-            f"model {model_path}", f"it needs {trained.channels} image channels, {len(files)} were given",
-            "Give one file a channel, in the order of the training",
-        )  # fmt: skip
-    if options.policy_steps:
-        agents = replace(trained.config.mask_agents, rollout_steps=options.policy_steps)
-        trained = replace(trained, config=replace(trained.config, mask_agents=agents))
-    needed = prediction_bytes(trained, files[0], BATCH, options.device)
-    events.emit("message", text=require_memory(str(files[0]), needed))
-    images = [read_image(path) for path in files]
-    config, structures = trained.config.data, trained.structures
-    told = [require_same_geometry(images[0], other) for other in images[1:]]
-    prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
-    label = None if rough is None else read_label(rough)
-    rough_maps, match, members = None, None, {}
-    matched = {i: (value,) for i, value in enumerate(structures.output_values)}
-    if label is not None:
-        label = on_image_grid(label, images[0].geometry)
-        require_same_geometry(images[0], label)
-        match = match_structures(structures, label, options.structures, options.mapping)
-        matched, members = match.values, members_of(structures, match.all_values)
-        for text in match.messages:
-            events.emit("message", text=text)
-        rough_maps = structure_masks(prepare_label(label, prepared), members, len(structures.names))
-        if not rough_maps[sorted(matched)].any():
-            raise InputError(
-                str(label.path), "the structures to refine hold no voxel there, or vanish on the model's grid",
-                "Draw something, or segment without it",
-            )  # fmt: skip
-    drawn = None if rough_maps is None else rough_maps[sorted(matched)]
-    box = box_around(drawn, prepared, options.margin_mm, config.patch_size)
-
-    def progress(stage: str, share: float) -> None:
-        control.check()
-        events.progress(int(100 * share), 100, stage)
-
-    progress("predicting", 0.0)
-    region = (slice(None), *box)
-    windows = window_count([s.stop - s.start for s in box], config.patch_size, options.overlap)
-    found = predict(
-        trained, np.ascontiguousarray(prepared.array[region]), overlap=options.overlap, batch_size=BATCH,
-        device=options.device, progress=lambda done, _: progress("predicting", 0.7 * min(1.0, done / windows)),
-        tell=events.warn,
+def define(sub: ArgumentParser) -> None:
+    """Its arguments."""
+    sub.add_argument("image", type=str, help="image file; several channels separated by commas")
+    sub.add_argument("rough", type=str, nargs="?", default=None, help="rough segmentation on the image's grid")
+    sub.add_argument("--model", type=str, default=None, help="model folder or zip, or a finished training's folder")
+    sub.add_argument(
+        "--learn-from-this-case", action="store_true", help="no model: train a small one on this mask, about a minute"
+    )
+    sub.add_argument("--keep-model", type=str, default=None, help="new folder for the model learned from this case")
+    sub.add_argument("--output", type=str, required=True, help=".seg.nrrd, .nii.gz, .nrrd or .mha")
+    sub.add_argument("--trust", type=float, default=0.5, help="1 keeps the mask, 0 believes the model")
+    sub.add_argument(
+        "--structures", type=str, nargs="+", action="extend", default=[], help="names to refine; all if not given"
+    )
+    sub.add_argument(
+        "--map", type=str, nargs="+", action="extend", default=[], metavar="SEGMENT=STRUCTURE",
+        help="what the model calls a segment of the rough mask (name or label value); SEGMENT= leaves it alone",
     )  # fmt: skip
-    if label is None:
-        maps = np.zeros((len(found), *prepared.array.shape[1:]), np.float32)
-        maps[region] = found
-        native = to_native(maps, prepared)
-        before, result = np.zeros(images[0].geometry.size_dhw, np.uint8), structures.label_map(native)
-        members = members_of(structures, matched)
-    else:
-        native = edit_label(
-            trained, prepared, label, rough_maps, found, box, members, sorted(matched),
-            trust=options.trust, overlap=options.overlap, device=options.device,
-            progress=lambda done, _: progress("refining", 0.7 + 0.25 * min(1.0, done / windows / len(matched))),
-            tell=events.warn,
-        )  # fmt: skip
-        before = label.array
-        result = draw_structures(structures, before, native, matched, images[0].geometry.spacing_dhw)
-    progress("writing", 0.97)
-    voxel_ml = float(np.prod(images[0].geometry.spacing_dhw)) / 1000.0
-    if options.smallest_island_ml or options.keep_largest:
-        smallest_voxels = options.smallest_island_ml / voxel_ml
-        result = without_islands(result, members, list(matched), smallest_voxels, options.keep_largest)
-    segments = segments_of(trained, label, matched)
-    write_label(output, result, images[0].geometry, segments, overwrite=overwrite)
-    sureness = 2 * np.abs(native - 0.5).min(0)
-    if confidence is not None:
-        write_image(confidence, sureness, images[0].geometry, overwrite=overwrite)
-    rows = {structures.names[i]: members[i] for i in sorted(matched)}
-    changes = _changes(rows, before, result, voxel_ml)
-    told += [text for volume in (*images, *([label] if label else [])) for text in volume.warnings]
-    warnings = [text for text in told if text]
-    if match is not None:
-        warnings += [*match.warnings, *_warnings(changes, trained, sorted(matched), options.trust)]
-    return Refinement(output, changes, sureness, warnings)
+    sub.add_argument("--margin-mm", type=float, default=20.0, help="how far around the rough mask to look")
+    sub.add_argument("--overlap", type=float, default=0.5, help="of the sliding windows")
+    sub.add_argument("--policy-steps", type=int, default=0, help="edits a voxel may make; 0: as in the training")
+    sub.add_argument("--smallest-island-ml", type=float, default=0.0, help="remove smaller pieces of what was refined")
+    sub.add_argument("--keep-largest", action="store_true", help="keep only the largest piece of each structure")
+    sub.add_argument("--device", type=str, default="auto")
+    sub.add_argument("--confidence", type=str, default=None, help="image file for the voxel-wise confidence")
+    sub.add_argument("--overwrite", action="store_true")
+    job_options(sub)
 
 
-def _warnings(
-    changes: Sequence[Mapping[str, Any]], trained: TrainedModel, indices: Sequence[int], trust: float
-) -> list[str]:
-    """What a user would wonder about: nothing left, or nothing changed by agents that are careful."""
-    told = []
-    for row, index in zip(changes, indices):
-        factor = trained.mask_network.calibration_of(index).generalisation_factor if trained.mask_network else 1.0
-        if not row["after_ml"]:
-            told.append(f"{row['structure']}: nothing is left after refinement; look at the image.")
-        elif factor > WORTH_TELLING and trust < 1 and not row["added_ml"] and not row["removed_ml"]:
-            told.append(
-                f"{row['structure']}: nothing was changed. The model errs more on new cases than on those that it has "
-                f"learned from, or nobody knows, so it is {factor:.1f} times as careful; less trust in the "
-                "mask lets it change more."
-            )
-    return told
+def run(values: dict[str, Any], control: JobControl) -> int:
+    """Do it; returns the exit status."""
+    from SVLDRLCore.evaluation.tables import text_table
+    from SVLDRLCore.jobs.refine import refine
+    from SVLDRLCore.mask_refinement.segments import read_mapping
 
-
-def _changes(
-    rows: dict[str, list[int]], before: np.ndarray, after: np.ndarray, voxel_ml: float
-) -> list[dict[str, Any]]:
-    changes = []
-    for name, values in rows.items():
-        old, new = np.isin(before, values), np.isin(after, values)
-        changes.append(
-            {
-                "structure": name,
-                "before_ml": float(old.sum() * voxel_ml),
-                "after_ml": float(new.sum() * voxel_ml),
-                "dice": dice_of(old, new),
-                "added_ml": float((new & ~old).sum() * voxel_ml),
-                "removed_ml": float((old & ~new).sum() * voxel_ml),
-            }
-        )
-    return changes
+    listeners = listeners_of(values, control)
+    values["image"] = values["image"] if os.path.exists(values["image"]) else values["image"].split(",")
+    values["mapping"] = read_mapping(values.pop("map"))
+    done = refine(**values, listeners=listeners, control=control)
+    head = ["structure", "before mL", "after mL", "added mL", "removed mL", "Dice before/after"]
+    keys = ("before_ml", "after_ml", "added_ml", "removed_ml")
+    cells = [[r["structure"], *(f"{r[k]:.2f}" for k in keys), f"{r['dice']:.3f}"] for r in done.changes]
+    tell(f"{text_table(head, cells)}\nWritten: {done.output}", listeners)
+    return 0

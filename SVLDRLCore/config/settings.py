@@ -75,7 +75,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AgentConfig:
-    """vA3C on image intensities (SVL-DRL section 3.3)."""
+    """Voxel agents on image intensities (SVL-DRL section 3.3): the paper's vA3C, run synchronously, which is A2C."""
 
     rollout_steps: int = number(2, 1, 50)
     """K (not stated in the paper; PixelRL uses 5)."""
@@ -87,10 +87,12 @@ class AgentConfig:
     """epsilon ~ U(0, 1) drawn for each voxel (printed) or for each volume and step."""
     bound_to_image: bool = True
     """Keep the state within +- action_strength of the image that the episode started from."""
+    temperature_transition: float = number(1.0, 0, 100)
+    """Policy temperature tau in the Transition (Algorithm 1, line 9; its value is not printed)."""
     temperature_start: float = number(1.0, 0, 100)
-    """Policy temperature tau when the RL stage begins."""
+    """tau when the RL stage begins."""
     temperature_end: float = number(0.3, 0, 100)
-    """tau when it ends; 0 means argmax (Algorithm 1, line 19)."""
+    """tau when it ends; 0 means argmax (Algorithm 1, line 19), and log pi at 1 (see `svl_drl.actions.log_policy`)."""
     entropy_bonus: float = number(0.01, 0, 10)
     """Weight of the policy's entropy in its loss."""
     reward: Literal["scalar", "voxel"] = "voxel"
@@ -165,6 +167,9 @@ class StageConfig:
     warm_up: float = number(0.35, 0, 1)
     transition: float = number(0.1, 0, 1)
     full_rl: float = number(0.55, 0, 1)
+    overlap: bool = False
+    """Algorithm 1 line by line: its second `if` has the Full RL as `else`, so that this runs in the warm-up, too, and
+    alone at t = t_warm. Section 3.1 says the opposite (in the warm-up the segmentation alone), which is the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,11 +279,13 @@ class Config:
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "as_printed": {
+        "data": {"flip_axes": [], "intensity_jitter": 0.0},
         "network": {"light_heads": False, "detach_agents": False},
         "agents": {
             "rollout_steps": 5,
             "epsilon": "voxel",
             "bound_to_image": False,
+            "temperature_transition": 1.0,
             "temperature_start": 0.0,
             "temperature_end": 0.0,
             "entropy_bonus": 0.0,
@@ -304,7 +311,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "ema_decay": 0.0,
             "cross_entropy_weight": 0.0,
         },
-        "train": {"batch_size": 1},
+        "train": {"batch_size": 1, "precision": "float32"},
         "reliability": {"enabled": False},
         "mask_agents": {"enabled": False},
     },
@@ -315,7 +322,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "mask_agents": {"enabled": True},
     },
 }
-"""A variant is a table of values laid over a preset (see docs/method.md for each row's reason)."""
+"""A variant is a table of values laid over a preset (see docs/paper.md for each row's reason)."""
 
 
 def preset_names() -> list[str]:
@@ -332,7 +339,7 @@ def load_config(
 ) -> Config:
     """A preset in a variant, with overrides such as {"train": {"steps": 100}} laid over both.
 
-    This is SVL-DRL's; for another method see `methods.registry.load_method_config`, which tells what it lays over the
+    This is SVL-DRL's; for another method see `training.registry.load_method_config`, which tells what it lays over the
     variant (`of_method`).
 
     Raises:

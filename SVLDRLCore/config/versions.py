@@ -11,6 +11,8 @@ from typing import Any
 SETTINGS = {"reading": "variant"}
 IN_SECTION = {"reliability": {"second_look": "second_review", "early_look": "early_review"}}
 CASES = {"verified": "trusted"}
+FIRST_METHOD = "svl_drl"
+"""What trained a model that tells no method; in 0.1 the only one with mask agents, whatever was set."""
 LABEL_ROWS = {"fit": "normalised_cross_entropy", "islands": "fragments", "verified": "trusted"}
 
 
@@ -30,4 +32,7 @@ def migrated_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def migrated_run(content: Mapping[str, Any]) -> dict[str, Any]:
     """A run.json of any version with today's names; `config` is migrated where it is read."""
-    return renamed(content, CASES)
+    found = renamed(content, CASES)
+    if found.get("format", 1) == 1 and found["method"] != FIRST_METHOD:  # 0.1 trained no mask agents there
+        found["config"] = {**found["config"], "mask_agents": {"enabled": False}}
+    return found

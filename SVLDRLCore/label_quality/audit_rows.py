@@ -11,7 +11,7 @@ import numpy as np
 
 from SVLDRLCore.files.datalist import Case
 from SVLDRLCore.files.volumes import Geometry
-from SVLDRLCore.label_quality.audit import Findings, Suspicion, suspect
+from SVLDRLCore.label_quality.comparison import Findings, Suspicion, suspect
 
 ABSENT = ("empty", "missing structure")
 """Kinds of a structure that the label does not have."""

@@ -27,7 +27,7 @@ from SVLDRLCore.atomic_files import (
     write_json_atomically,
 )
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.learning.run import previous_generation
+from SVLDRLCore.learning.run_folder import previous_generation
 
 FORMAT, VERSION = "svldrl-checkpoint", 1
 

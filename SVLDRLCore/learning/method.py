@@ -14,6 +14,8 @@ from SVLDRLCore.config.building import build
 from SVLDRLCore.config.settings import Config
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.sampler import Batch
+from SVLDRLCore.learning.method_words import MethodWords
+from SVLDRLCore.learning.stages import Plan
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
 
 STUDENT = "student"
@@ -59,7 +61,7 @@ class StepResult:
 
 
 class Method(Protocol):
-    """A way to learn from noisy labels.
+    """A way to learn from noisy labels. `segmentation_method.SegmentationMethod` is a start for a new one.
 
     Attributes:
         over_the_variant: settings that the method alone means, laid over those of the variant: a variant is one of
@@ -78,6 +80,12 @@ class Method(Protocol):
     predictor: nn.Module
     reviews_cases: bool
 
+    def __init__(self, given: MethodInput) -> None: ...
+
+    def plan(self) -> Plan:
+        """Its stages over `train.steps`."""
+        ...
+
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """The loss of one batch; `progress` in [0, 1) is the share of the stage that lies behind."""
         ...
@@ -92,6 +100,15 @@ class Method(Protocol):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state()` was taken."""
+        ...
+
+    def warnings(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """What a user must be told once it is trained; `rows` are the logged ones."""
+        ...
+
+    @classmethod
+    def card_words(cls, words: MethodWords, config: Config) -> MethodWords:
+        """What the model card says of it with these settings; `words` are those of the registry."""
         ...
 
 

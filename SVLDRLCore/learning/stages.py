@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 
 from torch import nn
 
@@ -30,10 +31,18 @@ class Stage:
         return (step - self.first) / max(1, self.last - self.first)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A method's stages, and the step before which the labels are first judged."""
+
+    stages: tuple[Stage, ...]
+    first_review: int
+
+
 def plan_stages(steps: int, shares: StageConfig) -> tuple[Stage, ...]:
     """Half-open stages of a run; a share of 0 leaves a stage out, the last one takes what rounding leaves.
 
-    (Algorithm 1 prints two separate `if`s, by which the full RL stage would run during warm-up.)
+    `shares.overlap`: those of Algorithm 1 as it is printed (`printed_stages`).
     """
     wanted = [(name, getattr(shares, name)) for name in TRAINED_PARTS if getattr(shares, name) > 0]
     stages: list[Stage] = []
@@ -44,7 +53,34 @@ def plan_stages(steps: int, shares: StageConfig) -> tuple[Stage, ...]:
         last = steps if index == len(wanted) - 1 else min(steps, round(total * steps))
         if last > first:
             stages.append(Stage(name, first, last, TRAINED_PARTS[name]))
-    return tuple(stages)
+    return printed_stages(tuple(stages)) if shares.overlap else tuple(stages)
+
+
+def printed_stages(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """Algorithm 1, lines 3, 7 and 18, with the borders of these half-open stages and t = step + 1.
+
+    Its second `if` has the Full RL as `else`. So in the warm-up every part learns (what Full RL adds there is the
+    method's), and at t = t_warm and t = t_transition, which no `<` takes, Full RL runs. Without a Full RL (the
+    ablation) there is no `else`.
+    """
+    ends = {stage.name: stage.last for stage in stages}
+    if "full_rl" not in ends:
+        return stages
+    t_warm = ends.get("warm_up", 0)
+    t_transition = ends.get("transition", t_warm)
+
+    def name_at(step: int) -> str:
+        t = step + 1
+        if t < t_warm:
+            return "warm_up"
+        return "transition" if t_warm < t < t_transition else "full_rl"
+
+    found: list[Stage] = []
+    for name, steps in groupby(range(stages[-1].last), name_at):
+        first, *rest = steps
+        trains = TRAINED_PARTS["transition" if name == "transition" else "full_rl"]
+        found.append(Stage(name, first, rest[-1] + 1 if rest else first + 1, trains))
+    return tuple(found)
 
 
 def stage_at(stages: tuple[Stage, ...], step: int) -> Stage:

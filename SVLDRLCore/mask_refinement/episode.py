@@ -16,7 +16,7 @@ from SVLDRLCore.config.settings import MaskAgentConfig
 from SVLDRLCore.networks.finite_outputs import finite
 from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork
 from SVLDRLCore.svl_drl import actions as act
-from SVLDRLCore.svl_drl.episode import Episode, Transition
+from SVLDRLCore.svl_drl.episode import Episode
 from SVLDRLCore.svl_drl.returns import discounted_returns
 from SVLDRLCore.svl_drl.rewards import delta_dice, error_fall
 
@@ -49,12 +49,13 @@ def mask_episode(
         next_belief = act.act_on_mask(belief, chosen, config.step_size)
         volume = delta_dice(counted(next_belief), counted(belief), target).view(-1, 1, 1, 1, 1)
         paid = error_fall(counted(belief), counted(next_belief), target) + volume
-        episode.transitions.append(Transition(belief, chosen, paid, next_belief))
+        episode.actions.append(chosen)
+        episode.rewards.append(paid)
         episode.values.append(value)
         episode.log_probs.append(act.log_prob_of(log_probs, chosen))
         episode.entropies.append(act.entropy_of(log_probs))
         belief = next_belief
-    episode.returns = discounted_returns([t.reward for t in episode.transitions], config.gamma)
+    episode.returns = discounted_returns(episode.rewards, config.gamma)
     return episode
 
 

@@ -5,43 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-METHOD_NAMES = {
-    "svl_drl": "staged voxel-level deep reinforcement learning (SVL-DRL)",
-    "pixel_drl_mg": "pixel-level deep reinforcement learning with mask generation (PixelDRL-MG)",
-    "supervised": "plain supervised training",
-    "loss_correction": "forward loss correction (Patrini 2017)",
-    "co_teaching": "Co-Teaching (Han 2018)",
-    "mtcl": "mean-teacher-assisted confident learning (MTCL, Xu 2022)",
-    "adele": "adaptive early-learning correction (ADELE, Liu 2022)",
-    "jcas": "joint class-affinity segmentation (JCAS, Guo & Yuan 2022)",
-    "rsf_assisted": "label correction assisted by region-scalable fitting (RSF, Liu 2024)",
-    "clcs": "collaborative learning with curriculum selection (CLCS, Guo 2025)",
-}
-
-VARIANT_NAMES = {
-    "as_printed": "the method exactly as printed in the paper",
-    "corrected": "the paper's method with its inconsistencies put right",
-    "extended": "the corrected method",
-}
+from SVLDRLCore.learning.method_words import MethodWords
 
 ADDED = {"reliability": "label reliability", "mask_agents": "mask agents"}
 """What settings add to a method, whichever it is -> how the card calls it."""
-
-NOISE_HANDLING = {
-    "svl_drl": (
-        "A warm-up on the given labels, a transition in which value and policy learn to judge the "
-        "prediction, then full reinforcement learning, in which each voxel is an agent that is rewarded for "
-        "agreement with the labels and for plausible masks."
-    ),
-    "supervised": "None: every label is taken as true.",
-    "loss_correction": "The loss is corrected by an estimated matrix of how classes are mislabelled.",
-    "co_teaching": "Two networks; each leaves out the voxels that the other finds hardest to fit.",
-    "mtcl": "Labels that contradict a confident teacher are softened.",
-    "adele": "Once a class is being memorised, its labels are replaced by the teacher where that is confident.",
-    "jcas": "Learned matrices of how classes, and pairs of places, are mislabelled correct the loss.",
-    "rsf_assisted": "Labels that contradict a confident teacher are corrected where the intensities agree.",
-    "clcs": "Voxels whose label two decoders outvote are learned from with a noise-balanced loss.",
-}
 
 INTENDED_USE = """\
 Research: segmentation of the structures below in images like the training images, and refinement of rough
@@ -63,6 +30,7 @@ CITATIONS = """\
 def write_model_card(
     config: Mapping[str, Any],
     labels: Mapping[int, Mapping[str, Any]],
+    words: MethodWords,
     training: Mapping[str, Any],
     numbers: Mapping[str, Any],
     warnings: Sequence[str] = (),
@@ -70,24 +38,20 @@ def write_model_card(
     """A model card in markdown.
 
     Args:
-        config: the package's `config.json`; `method`, `preset`, `variant` and `data` are read if there.
+        config: the package's `config.json`; `preset`, `data` and what was added are read if there.
         labels: the package's labels.
+        words: those of the method that made it.
         training: what it was trained on and how long, e.g. {"cases": 80, "steps": 600, "minutes": 12.5}.
         numbers: results, e.g. {"Dice on 10 held-out cases": 0.91}; they are printed as they are.
         warnings: what a user should know before trusting the model.
     """
-    method = str(config.get("method", "svl_drl"))
     names = ", ".join(str(label.get("name", value)) for value, label in labels.items())
-    made_by = METHOD_NAMES.get(method, method.replace("_", " "))
-    variant = config.get("variant")
-    if method == "svl_drl" and variant is not None:
-        made_by += f", {VARIANT_NAMES.get(str(variant), variant)}"
+    made_by = words.named
     added = [name for section, name in ADDED.items() if _section(config, section).get("enabled")]
     if added:
         made_by += f", with {' and '.join(added)} added"
-    noise = NOISE_HANDLING.get(method, f"See the method: {made_by}.")
+    noise = words.handling
     if _section(config, "reliability").get("enabled"):
-        noise = "Every label is learned from as it is." if method == "supervised" else noise
         noise += " Cases whose labels look unreliable weigh less."
     sections = {
         "Intended use": INTENDED_USE,

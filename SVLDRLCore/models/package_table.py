@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from SVLDRLCore.config.settings import Config, config_from_dict
+from SVLDRLCore.config.versions import FIRST_METHOD
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.masks.structures import Structures
 from SVLDRLCore.models.package_contents import Labels, is_plain_name
@@ -34,7 +35,7 @@ def parse_table(content: Mapping[str, Any], labels: Labels) -> PackageTable:
     A structure's voxels get a value of its own, and one that lies in it and in no structure inside it. So no package
     can label everything (the background's value) or nothing (a value that no label map holds).
     """
-    method, channels = content.get("method") or "svl_drl", content.get("channels")
+    method, channels = content.get("method") or FIRST_METHOD, content.get("channels")
     if not is_plain_name(method):
         raise ValueError(f"its method is {method!r:.60}")
     if type(channels) is not int or not 1 <= channels <= MAX_CHANNELS:

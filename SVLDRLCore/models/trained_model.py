@@ -11,7 +11,7 @@ import torch
 
 from SVLDRLCore.config.settings import Config, NetworkConfig, config_to_dict
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.learning.run import resolve_model
+from SVLDRLCore.learning.run_folder import resolve_model
 from SVLDRLCore.masks.alignment import calibration_fault
 from SVLDRLCore.masks.structures import Structures
 from SVLDRLCore.models.package import load_package

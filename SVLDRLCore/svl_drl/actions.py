@@ -40,8 +40,13 @@ def draw_epsilon(image: Tensor, per: str, generator: torch.Generator) -> Tensor:
 
 
 def log_policy(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """log pi(a|s) at a temperature, (B, S, A, D, H, W)."""
-    return torch.log_softmax(logits / max(temperature, 1e-6), dim=2)
+    """log pi(a|s) at a temperature, (B, S, A, D, H, W).
+
+    At temperature 0 (Algorithm 1, line 19) the policy is a point mass on the most probable action: its log is 0 there
+    and minus infinity elsewhere, and its gradient is 0, so that eq. 6 would teach nothing. There the log is taken at
+    temperature 1 in its place: d(log pi(a)) / d(logits) = onehot(a) - softmax(logits), with a the most probable action.
+    """
+    return torch.log_softmax(logits / (max(temperature, 1e-6) if temperature > 0 else 1.0), dim=2)
 
 
 def sample_actions(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:

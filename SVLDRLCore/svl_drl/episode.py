@@ -15,21 +15,15 @@ from SVLDRLCore.svl_drl.returns import discounted_returns
 from SVLDRLCore.svl_drl.rewards import implausibility, reward
 
 
-@dataclass(frozen=True)
-class Transition:
-    """One row of the transition buffer B of Algorithm 1: (s, a, r, s')."""
-
-    state: Tensor
-    actions: Tensor
-    reward: Tensor
-    next_state: Tensor
-
-
 @dataclass
 class Episode:
-    """What one rollout leaves behind, lists over its K steps."""
+    """What one rollout leaves behind, lists over its K steps.
 
-    transitions: list[Transition] = field(default_factory=list)
+    Of the rows (s, a, r, s') of Algorithm 1's buffer it holds what is read: nothing looks at a state again.
+    """
+
+    actions: list[Tensor] = field(default_factory=list)
+    rewards: list[Tensor] = field(default_factory=list)
     values: list[Tensor] = field(default_factory=list)
     log_probs: list[Tensor] = field(default_factory=list)
     entropies: list[Tensor] = field(default_factory=list)
@@ -82,7 +76,7 @@ def image_episode(
             chosen = act.steepest_actions(_slope(network, state, target, nested, valid))
         else:
             chosen = act.sample_actions(policy_logits, temperature, generator)
-        log_probs = act.log_policy(policy_logits, temperature if temperature > 0 else 1.0)
+        log_probs = act.log_policy(policy_logits, temperature)
         episode.values.append(network.value(features, state))
         episode.log_probs.append(act.log_prob_of(log_probs, chosen))
         episode.entropies.append(act.entropy_of(log_probs))
@@ -98,11 +92,11 @@ def image_episode(
         now = probabilities_of(logits.detach(), nested) * valid
         new_burden = implausibility(now, config)
         paid = reward(seen, now, target, config, burden, new_burden)
-        episode.transitions.append(Transition(state, chosen, paid, next_state))
+        episode.actions.append(chosen)
+        episode.rewards.append(paid)
         state, seen, burden = next_state, now, new_burden
     episode.last_logits = logits
-    rewards = [t.reward for t in episode.transitions]
-    episode.returns = discounted_returns(rewards, config.gamma, config.smooth_returns)
+    episode.returns = discounted_returns(episode.rewards, config.gamma, config.smooth_returns)
     return episode
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from SVLDRLCore.baselines.supervised import Supervised
+from SVLDRLCore.config.settings import Config
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.class_probabilities import mean_where
 from SVLDRLCore.learning.method import StepResult
+from SVLDRLCore.learning.method_words import MethodWords
+from SVLDRLCore.learning.segmentation_method import SegmentationMethod
+from SVLDRLCore.learning.stages import Plan, plan_stages
 from SVLDRLCore.svl_drl.episode import Episode, image_episode
 from SVLDRLCore.svl_drl.losses import (
     full_rl_loss,
@@ -20,18 +23,52 @@ from SVLDRLCore.svl_drl.losses import (
     value_loss,
 )
 from SVLDRLCore.svl_drl.returns import advantage, explained_variance
+from SVLDRLCore.svl_drl.rewards import UNIFORM_ENTROPY
+
+NOT_LEARNED = 0.98 * UNIFORM_ENTROPY
+"""Entropy (nats) that a policy which has learned something falls below."""
+
+HANDLING = (
+    "A warm-up on the given labels, a transition in which value and policy learn to judge the prediction, then full "
+    "reinforcement learning, in which each voxel is an agent that is rewarded for agreement with the labels and for "
+    "plausible masks."
+)
+VARIANT_NAMES = {
+    "as_printed": "the method exactly as printed in the paper",
+    "corrected": "the paper's method with its inconsistencies put right",
+    "extended": "the corrected method",
+}
 
 
-class SVLDRL(Supervised):
+class SVLDRL(SegmentationMethod):
     """Warm-up (eq. 1) -> Transition (eq. 4) -> Full RL (eq. 7)."""
 
     over_the_variant: ClassVar[Mapping[str, Any]] = {}  # the variants are its own
 
+    def plan(self) -> Plan:
+        """The three stages of `stages`; labels are first judged at the end of the warm-up."""
+        stages = plan_stages(self.config.train.steps, self.config.stages)
+        warms_up = stages[0].name == "warm_up" and len(stages) > 1
+        return Plan(stages, stages[0].last if warms_up else 0)
+
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
-        """The stage's loss on one batch."""
-        agents = self.config.agents
-        if stage == "warm_up" or not self._agents_act():
+        """The stage's loss on one batch.
+
+        With `stages.overlap` a step of the warm-up descends the sum of eq. 1 and eq. 7 (Algorithm 1 prints one update
+        after the other; of the learning rate's size both gradients are the same).
+        """
+        if stage == "warm_up":
+            alone = super().training_step(batch, stage, progress)
+            if not self.config.stages.overlap:
+                return alone
+            beside = self._step_with_agents(batch, "full_rl", 0.0)
+            return StepResult(alone.loss + beside.loss, {**beside.logged, **alone.logged}, beside.apart)
+        if not self._agents_act():
             return super().training_step(batch, stage, progress)
+        return self._step_with_agents(batch, stage, progress)
+
+    def _step_with_agents(self, batch: Batch, stage: str, progress: float) -> StepResult:
+        agents = self.config.agents
         episode = image_episode(
             self.network,
             batch.image,
@@ -69,11 +106,26 @@ class SVLDRL(Supervised):
         return share >= 1 or float(torch.rand((), generator=self.generator)) < share
 
     def temperature(self, stage: str, progress: float) -> float:
-        """tau: 1 while the policy is untrained, then from start to end over the RL stage."""
-        if stage == "transition":
-            return 1.0
+        """tau: one value while the policy is untrained, then from start to end over the RL stage."""
         agents = self.config.agents
+        if stage == "transition":
+            return agents.temperature_transition
         return agents.temperature_start + (agents.temperature_end - agents.temperature_start) * progress
+
+    def warnings(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Whether the policy stayed as uniform as it began."""
+        entropies = [row["entropy"] for row in rows if row["stage"] == "full_rl" and "entropy" in row]
+        if not self.config.agents.learns_policy or not entropies or min(entropies) <= NOT_LEARNED:
+            return []
+        return [
+            f"The policy did not learn: its entropy stayed at {min(entropies):.3f} or more, "
+            f"uniform is {UNIFORM_ENTROPY:.3f} nats. What acted was random change of intensities."
+        ]
+
+    @classmethod
+    def card_words(cls, words: MethodWords, config: Config) -> MethodWords:
+        """With the variant, and what the stages do."""
+        return MethodWords(f"{words.title}, {VARIANT_NAMES[config.variant]}", HANDLING)
 
     def _segmentation_of(self, episode: Episode, batch: Batch) -> Tensor:
         seen = self.config.agents.segmentation_state
@@ -94,8 +146,7 @@ def mean_over_steps(terms: list[Tensor]) -> Tensor:
 def describe(episode: Episode) -> dict[str, float | list[float]]:
     """What shows whether the policy learns: entropy, actions taken, reward, explained variance of V."""
     with torch.no_grad():
-        rewards = torch.stack([t.reward for t in episode.transitions])
-        actions = torch.stack([t.actions for t in episode.transitions])
+        rewards, actions = torch.stack(episode.rewards), torch.stack(episode.actions)
         counts = torch.bincount(actions.flatten(), minlength=3).double()
         values, returns = torch.stack(episode.values), torch.stack(episode.returns)
         return {

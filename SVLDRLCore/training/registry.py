@@ -1,38 +1,133 @@
-"""All training methods by the names that `svldrl train --method` takes."""
+"""All training methods by the names that `svldrl train --method` takes. A new method is one file and one line here.
+
+What tells of them (help, docs, the Train panel's list) reads this table, without torch: a method's own file is
+imported when it is used.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
 
-from SVLDRLCore.baselines.adele import ADELE
-from SVLDRLCore.baselines.clcs import CLCS
-from SVLDRLCore.baselines.co_teaching import CoTeaching
-from SVLDRLCore.baselines.jcas import JCAS
-from SVLDRLCore.baselines.loss_correction import LossCorrection
-from SVLDRLCore.baselines.mtcl import MTCL
-from SVLDRLCore.baselines.rsf_assisted import RSFAssisted
-from SVLDRLCore.baselines.supervised import Supervised
 from SVLDRLCore.config.building import build
 from SVLDRLCore.config.settings import Config, load_config
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.learning.method import Method, MethodInput
-from SVLDRLCore.svl_drl.method import SVLDRL
+from SVLDRLCore.learning.method_words import MethodWords
 
-METHODS: dict[str, type[Method]] = {
-    "svl_drl": SVLDRL,
-    "supervised": Supervised,
-    "loss_correction": LossCorrection,
-    "co_teaching": CoTeaching,
-    "mtcl": MTCL,
-    "adele": ADELE,
-    "jcas": JCAS,
-    "rsf_assisted": RSFAssisted,
-    "clcs": CLCS,
+if TYPE_CHECKING:
+    from SVLDRLCore.learning.method import Method, MethodInput
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A method in the table.
+
+    Attributes:
+        place: its class, as "module:class".
+        has_variants: `--variant` chooses between forms of it.
+    """
+
+    words: MethodWords
+    place: str
+    has_variants: bool = False
+
+    def load(self) -> type[Method]:
+        """Its class."""
+        module, _, name = self.place.partition(":")
+        return cast("type[Method]", getattr(import_module(module), name))
+
+
+def _compared(title: str, reference: str, handling: str, place: str) -> Listed:
+    return Listed(MethodWords(title, handling, reference), f"SVLDRLCore.baselines.{place}")
+
+
+DEFAULT = "svl_drl"
+METHODS: dict[str, Listed] = {
+    "svl_drl": Listed(
+        MethodWords(
+            "staged voxel-level deep reinforcement learning (SVL-DRL)",
+            "Agents in every voxel are rewarded for agreement with the labels and for plausible masks.",
+            "Fu 2026",
+        ),
+        "SVLDRLCore.svl_drl.method:SVLDRL",
+        has_variants=True,
+    ),
+    "supervised": _compared(
+        "plain supervised training", "", "Every label is learned from as it is.", "supervised:Supervised"
+    ),
+    "loss_correction": _compared(
+        "forward loss correction",
+        "Patrini 2017",
+        "The loss is corrected by an estimated matrix of how classes are mislabelled.",
+        "loss_correction:LossCorrection",
+    ),
+    "co_teaching": _compared(
+        "Co-Teaching",
+        "Han 2018",
+        "Two networks; each leaves out the voxels that the other finds hardest to fit.",
+        "co_teaching:CoTeaching",
+    ),
+    "mtcl": _compared(
+        "mean-teacher-assisted confident learning",
+        "MTCL, Xu 2022",
+        "Labels that contradict a confident teacher are softened.",
+        "mtcl:MTCL",
+    ),
+    "adele": _compared(
+        "adaptive early-learning correction",
+        "ADELE, Liu 2022",
+        "Once a class is being memorised, its labels are replaced by the teacher where that is confident.",
+        "adele:ADELE",
+    ),
+    "jcas": _compared(
+        "joint class-affinity segmentation",
+        "JCAS, Guo & Yuan 2022",
+        "Learned matrices of how classes, and pairs of places, are mislabelled correct the loss.",
+        "jcas:JCAS",
+    ),
+    "rsf_assisted": _compared(
+        "label correction assisted by region-scalable fitting",
+        "RSF, Liu 2024",
+        "Labels that contradict a confident teacher are corrected where the intensities agree.",
+        "rsf_assisted:RSFAssisted",
+    ),
+    "clcs": _compared(
+        "collaborative learning with curriculum selection",
+        "CLCS, Guo 2025",
+        "Voxels whose label two decoders outvote are learned from with a noise-balanced loss.",
+        "clcs:CLCS",
+    ),
 }
 
 
+def listed_method(name: str) -> Listed:
+    """The table's line of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in METHODS:
+        raise InputError(f"method {name!r}", "there is none of that name", f"Use one of {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def method_named(name: str) -> type[Method]:
+    """The method of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    return listed_method(name).load()
+
+
+def methods_as_text() -> str:
+    """Names and titles of all methods, for help texts."""
+    return "; ".join(f"{name}: {listed.words.named}" for name, listed in METHODS.items())
+
+
 def load_method_config(
-    method: str = "svl_drl",
+    method: str = DEFAULT,
     preset: str = "general",
     variant: str = "extended",
     overrides: dict[str, Any] | None = None,
@@ -48,17 +143,6 @@ def load_method_config(
     config = load_config(preset, variant, overrides, method_named(method).over_the_variant)
     require_own_settings(method, config)
     return config
-
-
-def method_named(name: str) -> type[Method]:
-    """The method of that name.
-
-    Raises:
-        InputError: there is none.
-    """
-    if name not in METHODS:
-        raise InputError(f"method {name!r}", "there is none of that name", f"Use one of {', '.join(METHODS)}")
-    return METHODS[name]
 
 
 def require_own_settings(name: str, config: Config) -> None:
@@ -80,4 +164,9 @@ def make_method(name: str, given: MethodInput) -> Method:
         InputError: an unknown name, or settings that the method does not have.
     """
     require_own_settings(name, given.config)
-    return METHODS[name](given)
+    return method_named(name)(given)
+
+
+def card_words(name: str, config: Config) -> MethodWords:
+    """What a model card says of a method with these settings."""
+    return method_named(name).card_words(listed_method(name).words, config)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from SVLDRLCore.config.settings import Config, StageConfig
 from SVLDRLCore.data.sampler import PatchSampler
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog
@@ -20,22 +19,16 @@ from SVLDRLCore.label_quality.label_agents import enough_trusted
 from SVLDRLCore.label_quality.missing_structures import told_of_missing
 from SVLDRLCore.label_quality.review import LabelReview
 from SVLDRLCore.learning.checkpoints import has_checkpoint
-from SVLDRLCore.learning.method import MethodInput, trained_parts
-from SVLDRLCore.learning.run import RunFolder, RunInput
+from SVLDRLCore.learning.method import MethodInput
 from SVLDRLCore.learning.run_binding import without_mask_agents
+from SVLDRLCore.learning.run_folder import RunFolder, RunInput
 from SVLDRLCore.learning.segmentation_loss import soft_dice
-from SVLDRLCore.learning.stages import TRAINED_PARTS, Stage, plan_stages
 from SVLDRLCore.learning.trainer import Hooks, Trainer
 from SVLDRLCore.mask_refinement.generalisation import what_to_tell
 from SVLDRLCore.mask_refinement.training import train_mask_agents
 from SVLDRLCore.masks.known_voxels import where_known
 from SVLDRLCore.models.trained_model import build_networks
-from SVLDRLCore.svl_drl.rewards import UNIFORM_ENTROPY
 from SVLDRLCore.training.registry import make_method
-
-ROBUST = "robust"
-"""The stage of a compared method after its supervised warm-up."""
-NOT_LEARNED = 0.98 * UNIFORM_ENTROPY
 
 
 @dataclass(frozen=True)
@@ -64,9 +57,9 @@ def run_training(
     trainer, review = _train_network(given, folder, events, control, resume)
     last = trainer.predicting_weights()
     rows, seconds = list(trainer.rows), dict(trainer.stage_seconds)
-    not_learned = _policy_warning(rows, given.config, given.method)
+    of_method = trainer.method.warnings(rows)
     missing = told_of_missing(review.rows)
-    warnings = [*review.warnings, *missing, *not_learned]
+    warnings = [*review.warnings, *missing, *of_method]
     mask_network = None
     settings = given.config.mask_agents
     if settings.enabled and settings.opinion_steps + settings.reinforcement_steps:
@@ -86,7 +79,7 @@ def run_training(
             events.emit("message", text=text)
         warnings += careful
     # Told at the end: a run that is stopped in its mask agents and resumed tells it once.
-    for warning in [*missing, *not_learned]:
+    for warning in [*missing, *of_method]:
         events.emit("warning", text=warning)
     if trainer.skipped:
         warnings.append(f"Non-finite losses were skipped (case: times): {trainer.skipped}")
@@ -114,7 +107,8 @@ def _train_network(
     nested = given.structures.nested
     trusted = [case.trusted for case in given.training]
     method = make_method(given.method, MethodInput(network, config, nested, generator, trusted))
-    stages, border = method_stages(given.method, method.network, config)
+    plan = method.plan()
+    border = plan.first_review
     second = round(config.reliability.second_review * config.train.steps)
     # At step 0 there is something to judge with only where the network comes from another run.
     looks = {border, second} - (set() if given.initial_weights else {0})
@@ -145,7 +139,7 @@ def _train_network(
         generators={"agents": generator},
     )
     trainer = Trainer(
-        method, sampler, stages, config.optimiser, config.train,
+        method, sampler, plan.stages, config.optimiser, config.train,
         device=device, events=events, control=control, checkpoint=folder and folder.checkpoint, hooks=hooks,
         bound=given.bound and without_mask_agents(given.bound),
     )  # fmt: skip
@@ -153,23 +147,6 @@ def _train_network(
         trainer.resume()
     trainer.run()
     return trainer, review
-
-
-def method_stages(name: str, network: nn.Module, config: Config) -> tuple[tuple[Stage, ...], int]:
-    """Stages of a method, and the step before which the labels are first judged: the end of the warm-up.
-
-    Plain training has one stage, SVL-DRL its three; a compared method has a supervised warm-up and then its own.
-    """
-    steps = config.train.steps
-    border = round(config.stages.warm_up * steps)
-    if name == "supervised":
-        return plan_stages(steps, StageConfig(warm_up=1.0, transition=0.0, full_rl=0.0)), border
-    if name == "svl_drl":
-        stages = plan_stages(steps, config.stages)
-        return stages, stages[0].last if stages[0].name == "warm_up" and len(stages) > 1 else 0
-    parts = trained_parts(network, TRAINED_PARTS["warm_up"])
-    stages = (Stage("warm_up", 0, border, parts), Stage(ROBUST, border, steps, parts))
-    return tuple(stage for stage in stages if stage.last > stage.first), border
 
 
 def start_from(network: nn.Module, weights: dict[str, torch.Tensor]) -> None:
@@ -205,15 +182,3 @@ def _validation(
         return {"validation_dice": float(np.mean(scores))}
 
     return validate
-
-
-def _policy_warning(rows: list[dict[str, Any]], config: Config, method: str) -> list[str]:
-    if method != "svl_drl" or not config.agents.learns_policy:
-        return []
-    entropies = [row["entropy"] for row in rows if row["stage"] == "full_rl" and "entropy" in row]
-    if not entropies or min(entropies) <= NOT_LEARNED:
-        return []
-    return [
-        f"The policy did not learn: its entropy stayed at {min(entropies):.3f} or more, "
-        f"uniform is {UNIFORM_ENTROPY:.3f} nats. What acted was random change of intensities."
-    ]

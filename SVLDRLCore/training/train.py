@@ -23,14 +23,6 @@ from SVLDRLCore.files.label_tables import IGNORE
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.checkpoints import FolderLock
 from SVLDRLCore.learning.device import choose_device
-from SVLDRLCore.learning.run import (
-    RunFolder,
-    RunInput,
-    read_run,
-    require_free,
-    resolve_model,
-    write_run,
-)
 from SVLDRLCore.learning.run_binding import (
     Bound,
     bound_content,
@@ -39,6 +31,14 @@ from SVLDRLCore.learning.run_binding import (
     require_same,
     require_same_names,
     resumed_config,
+)
+from SVLDRLCore.learning.run_folder import (
+    RunFolder,
+    RunInput,
+    read_run,
+    require_free,
+    resolve_model,
+    write_run,
 )
 from SVLDRLCore.learning.trainer import require_precision
 from SVLDRLCore.models.card import write_model_card
@@ -49,7 +49,9 @@ from SVLDRLCore.models.trained_model import (
     package_config,
     package_tensors,
 )
-from SVLDRLCore.training.data import (
+from SVLDRLCore.training.registry import DEFAULT, card_words, load_method_config
+from SVLDRLCore.training.run import RunResult, run_training, start_from
+from SVLDRLCore.training.training_data import (
     TrainingData,
     clean_cases,
     leaving_nothing_where_refused,
@@ -57,8 +59,6 @@ from SVLDRLCore.training.data import (
     require_trusted,
     structures_of_list,
 )
-from SVLDRLCore.training.registry import load_method_config
-from SVLDRLCore.training.run import RunResult, run_training, start_from
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def train(
         datalist: MONAI / Decathlon JSON or a folder; only its training list is learned from.
         output: a new folder; with `resume` one where a training was started.
         preset, variant, overrides: see `load_config`; "general" and "extended" if not given.
-        method: "svl_drl" (if not given), "supervised" or one of the compared methods (see `methods.registry.METHODS`).
+        method: "svl_drl" (if not given) or another of `training.registry.METHODS`.
             Each is that method alone: what the variant adds to SVL-DRL counts in others only if `overrides` say so.
         trusted: names of training cases whose labels can be trusted, beside those the datalist marks.
         clean_list: a datalist whose `validation` cases choose the best model; else held-out noisy cases do.
@@ -142,7 +142,7 @@ def _new_settings(folder: RunFolder, asked: _Asked) -> dict[str, Any]:
 
     Nothing is written: a wrong path must not leave a folder behind.
     """
-    method = asked.method or "svl_drl"
+    method = asked.method or DEFAULT
     config = load_method_config(method, asked.preset or "general", asked.variant or "extended", asked.overrides)
     require_precision(config.train, choose_device(config.train.device))
     listed = load_datalist(asked.datalist)
@@ -242,6 +242,7 @@ def _write_models(given: RunInput, result: RunResult, labels: dict[int, str], fo
     card = write_model_card(
         config,
         table,
+        card_words(given.method, given.config),
         {
             "cases": len(given.training),
             "trusted cases": sum(case.trusted for case in given.training),

@@ -166,7 +166,7 @@ class TrainLogic:
         coreFolder()
         from SVLDRLCore.config.settings import config_to_dict, load_config
         from SVLDRLCore.errors import InputError
-        from SVLDRLCore.learning.run import RunFolder, require_free
+        from SVLDRLCore.learning.run_folder import RunFolder, require_free
 
         fromScene = not isinstance(cases, (str, Path))
         try:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from SVLDRLCore.benchmarking.benchmark_settings import settings_from_dict
 from SVLDRLCore.benchmarking.plan import plan_runs
 from SVLDRLCore.benchmarking.report_data import Study, read_study
 from SVLDRLCore.benchmarking.results import (
@@ -19,7 +20,6 @@ from SVLDRLCore.benchmarking.results import (
     write_arrays,
     write_results,
 )
-from SVLDRLCore.benchmarking.settings import settings_from_dict
 
 ROWS = {
     "supervised": {"method": "supervised", "group": "compared"},

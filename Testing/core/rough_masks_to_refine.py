@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from SVLDRLCore.commands.refine import Refinement, refine
 from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.files.volumes import (
     Geometry,
@@ -18,6 +17,7 @@ from SVLDRLCore.files.volumes import (
     write_image,
     write_label,
 )
+from SVLDRLCore.jobs.refine import Refinement, refine
 from SVLDRLCore.masks.alignment import Calibration
 from SVLDRLCore.masks.structures import Structures, structures_of
 from SVLDRLCore.models.package import save_package

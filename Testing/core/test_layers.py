@@ -22,13 +22,14 @@ ROOMS = (
     "learning",
     "inference",
     "models",
-    "baselines",
     "svl_drl",
+    "baselines",
     "label_quality",
     "mask_refinement",
     "evaluation",
     "training",
     "benchmarking",
+    "jobs",
     "commands",
     "cli",
     "__main__",
@@ -110,6 +111,55 @@ def test_no_two_modules_import_each_other() -> None:
     assert edges == {}, "these import each other in a circle"
 
 
+NAMES_OF_MANY = {"main", "define", "run"}
+"""A program's start; what each command has."""
+MODULES_OF_MANY = {"settings", "method", "episode", "training"}
+"""Printed by a command, kept by its room; a method, or its agents' episode, in the room of each."""
+
+
+def test_no_two_public_things_have_one_name() -> None:
+    """But a command, the job that it starts and that job's function."""
+    commands = {path.stem for path in sources(CORE / "commands")}
+    functions: dict[str, list[str]] = {}
+    modules: dict[str, list[str]] = {}
+    for path in sources(CORE):
+        modules.setdefault(path.stem, []).append(module_name(path))
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                functions.setdefault(node.name, []).append(module_name(path))
+    named_twice = {name: where for name, where in functions.items() if len(where) > 1 and name not in NAMES_OF_MANY}
+    assert named_twice == {}
+    allowed = commands | MODULES_OF_MANY | {"__init__", "__main__"}
+    assert {name: where for name, where in modules.items() if len(where) > 1 and name not in allowed} == {}
+
+
+WAY_OF_A_MASK = (
+    "commands/refine", "jobs/refine", "files/volumes", "data/resampling", "mask_refinement/segments",
+    "mask_refinement/editing", "masks/alignment", "inference/sliding_window", "mask_refinement/episode",
+    "networks/mask_agent_network",
+)  # fmt: skip
+WAY_OF_A_LABEL = (
+    "files/datalist", "training/training_data", "data/cases", "label_quality/features", "label_quality/weights",
+    "label_quality/review",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("way", "most"), [(WAY_OF_A_MASK, 10), (WAY_OF_A_LABEL, 6)], ids=["mask", "label"])
+def test_the_ways_that_the_guide_draws_are_there(way: tuple[str, ...], most: int) -> None:
+    """Each file of the way is used by another of it, and the guide lists them in this order."""
+    modules = core_modules()
+    names = {f"SVLDRLCore.{place.replace('/', '.')}" for place in way}
+    assert len(way) <= most
+    assert names <= modules.keys()
+    used = {name for each in names for name in our_imports(modules[each], set(modules)) & (names - {each})}
+    users = {each for each in names if our_imports(modules[each], set(modules)) & (names - {each})}
+    assert used | users == names
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    places = [guide.find(f"`{place}.py`") for place in way]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
 def top_names(path: Path, root: Path = ROOT, only_at_import: bool = False) -> set[str]:
     return {name.split(".")[0] for name in imports(path, root, only_at_import)}
 
@@ -122,9 +172,14 @@ def test_the_core_never_imports_slicer_or_qt() -> None:
 
 def test_what_runs_before_torch_is_there_does_not_import_it() -> None:
     modules = core_modules()
-    early = [module for module in modules if room(module) in ("top", "__init__")]
-    wrong = [m for m in early if top_names(modules[m], only_at_import=True) & {"torch", "monai"}]
-    assert wrong == []
+    early = [module for module in modules if room(module) in ("top", "__init__", "commands", "cli")]
+    seen = set(early)
+    while early:
+        module = early.pop()
+        assert not top_names(modules[module], only_at_import=True) & {"torch", "monai"}, f"{module} imports torch"
+        needs = our_imports(modules[module], set(modules), True) - seen
+        seen |= needs
+        early += needs
 
 
 def test_the_slicer_side_never_imports_torch_or_monai() -> None:

@@ -18,14 +18,14 @@ from tiny_trainings import given_run, run, same_weights
 
 from SVLDRLCore import cli, memory
 from SVLDRLCore.baselines.supervised import Supervised
-from SVLDRLCore.commands import audit as audit_module
-from SVLDRLCore.commands.audit import audit
-from SVLDRLCore.commands.refine import refine
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import InputError, is_out_of_memory
 from SVLDRLCore.files.datalist import Case, DataList, save_datalist
 from SVLDRLCore.files.volumes import Geometry, write_image
 from SVLDRLCore.inference.sliding_window import predict_maps
+from SVLDRLCore.jobs import audit as audit_module
+from SVLDRLCore.jobs.audit import audit
+from SVLDRLCore.jobs.refine import refine
 from SVLDRLCore.learning.checkpoints import load_checkpoint
 from SVLDRLCore.memory import free_memory_bytes, require_memory
 from SVLDRLCore.models.trained_model import load_model
@@ -273,12 +273,12 @@ def test_no_traceback_where_memory_runs_out_anywhere(
     def command(*given: Any) -> int:
         raise error
 
-    monkeypatch.setitem(cli.COMMANDS, "info", (cli.COMMANDS["info"][0], command))
+    monkeypatch.setattr(cli.COMMANDS["info"], "run", command)
     assert cli.main(["info", "model"]) == 2
     told = capsys.readouterr().err
     assert "memory" in told
     assert "do:" in told
-    monkeypatch.setitem(cli.COMMANDS, "info", (cli.COMMANDS["info"][0], lambda *_: (_ for _ in ()).throw(NOT_OURS)))
+    monkeypatch.setattr(cli.COMMANDS["info"], "run", lambda *_: (_ for _ in ()).throw(NOT_OURS))
     with pytest.raises(RuntimeError, match="5D input"):
         cli.main(["info", "model"])
 
@@ -290,7 +290,7 @@ def test_the_event_of_a_failure_says_it_too(tmp_path: Path, monkeypatch: pytest.
     def prepare(*given: Any) -> None:
         raise ERRORS[3]
 
-    monkeypatch.setattr("SVLDRLCore.commands.refine.prepare_image", prepare)
+    monkeypatch.setattr("SVLDRLCore.jobs.refine.prepare_image", prepare)
     model = model_that(tmp_path, ENHANCE)
     with pytest.raises(MemoryError):
         refine(image, rough, model=model, output=tmp_path / "o.seg.nrrd", listeners=[seen.append])
@@ -306,7 +306,7 @@ def test_a_large_image_in_a_small_address_space(tmp_path: Path) -> None:
     image = write_image(tmp_path / "i.nrrd", np.zeros(geometry.size_dhw, np.uint8), geometry)
     model = model_that(tmp_path, ENHANCE)
     code = (
-        "import sys, resource; from SVLDRLCore import cli; import SVLDRLCore.commands.refine\n"
+        "import sys, resource; from SVLDRLCore import cli; import SVLDRLCore.jobs.refine\n"
         "taken = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (taken + int(sys.argv[1]), resource.RLIM_INFINITY))\n"
         "sys.exit(cli.main(sys.argv[2:]))\n"

@@ -29,7 +29,7 @@ def defined_in(room: Path) -> set[str]:
 
 
 def test_each_equation_is_where_the_map_says() -> None:
-    found = rows("method.md", "| paper | function | room |")
+    found = rows("paper.md", "| paper | function | room |")
     assert len(found) >= 15
     for _, functions, room in found:
         for name in re.findall(r"`(\w+)`", functions):
@@ -38,7 +38,7 @@ def test_each_equation_is_where_the_map_says() -> None:
 
 def test_the_answers_to_the_papers_questions_are_settings() -> None:
     names = {name for tree in VARIANTS.values() for group in tree for name in tree[group]}
-    told = " ".join(cells[-1] for cells in rows("method.md", "| question | `as_printed` |"))
+    told = " ".join(cells[-1] for cells in rows("paper.md", "| question | `as_printed` |"))
     config = load_config()
     for group, name in re.findall(r"`(\w+)\.(\w+)`", told):
         assert hasattr(getattr(config, group), name)
@@ -55,5 +55,12 @@ def test_all_files_of_a_model_are_told() -> None:
 
 
 def test_all_methods_are_told() -> None:
-    told = {cells[0].strip("` ") for cells in rows("method.md", "| `--method` | what it lacks")}
+    told = {cells[0].strip("` ") for cells in rows("paper.md", "| `--method` | what it lacks")}
     assert told == METHODS.keys() - {"supervised"}
+
+
+def test_the_ways_through_the_house_are_there() -> None:
+    for way in ("## A rough mask's way", "## A training label's way"):
+        files = [cells[0].strip("` ") for cells in rows("house.md", way)]
+        assert 6 <= len(files) <= 10
+        assert not [file for file in files if not (ROOT / "SVLDRLCore" / file).is_file()]

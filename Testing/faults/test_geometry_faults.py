@@ -13,8 +13,6 @@ import pytest
 import SimpleITK as sitk
 
 from SVLDRLCore.benchmarking.corrupt import corrupt
-from SVLDRLCore.commands.check import check
-from SVLDRLCore.commands.evaluate import evaluate
 from SVLDRLCore.data.resampling import median_spacing
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.case_checks import read_case
@@ -30,6 +28,8 @@ from SVLDRLCore.files.volumes import (
     write_image,
     write_label,
 )
+from SVLDRLCore.jobs.check import check
+from SVLDRLCore.jobs.evaluate import evaluate
 
 SIZE = (6, 20, 24)
 IMAGE = np.random.default_rng(0).normal(100, 40, SIZE).astype(np.float32)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from SVLDRLCore.commands.phantom import phantom
 from SVLDRLCore.errors import NotWritten
+from SVLDRLCore.jobs.phantom import phantom
 from SVLDRLCore.learning.checkpoints import FolderLock
 from SVLDRLCore.models.package import save_package
 from SVLDRLCore.scratch_folders import REPLACED, put_folder, scratch_folder

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from SVLDRLCore.benchmarking.benchmark import data_checksum, data_checksums
+from SVLDRLCore.benchmarking.benchmark_settings import read_settings
 from SVLDRLCore.benchmarking.folder import BenchmarkFolder
 from SVLDRLCore.benchmarking.plan import plan_jobs
 from SVLDRLCore.benchmarking.processes import JobQueue
-from SVLDRLCore.benchmarking.settings import read_settings
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl

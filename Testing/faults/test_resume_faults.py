@@ -23,7 +23,7 @@ from SVLDRLCore.files.volumes import (
 )
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.checkpoints import FolderLock, load_checkpoint, save_checkpoint
-from SVLDRLCore.learning.run import RunFolder, previous_generation
+from SVLDRLCore.learning.run_folder import RunFolder, previous_generation
 from SVLDRLCore.models.package import load_package
 from SVLDRLCore.training.train import train
 

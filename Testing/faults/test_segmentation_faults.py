@@ -9,9 +9,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from SVLDRLCore.commands.check import check
-from SVLDRLCore.commands.evaluate import evaluate
-from SVLDRLCore.commands.refine import refine
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.case_checks import read_case
@@ -24,6 +21,9 @@ from SVLDRLCore.files.volumes import (
     write_image,
     write_label,
 )
+from SVLDRLCore.jobs.check import check
+from SVLDRLCore.jobs.evaluate import evaluate
+from SVLDRLCore.jobs.refine import refine
 from SVLDRLCore.training.train import train
 
 SIZE = (8, 10, 12)

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from SVLDRLCore.benchmarking.benchmark import benchmark, check_noises
+from SVLDRLCore.benchmarking.benchmark_settings import settings_from_dict
 from SVLDRLCore.benchmarking.corrupt import corrupt
-from SVLDRLCore.benchmarking.settings import settings_from_dict
 from SVLDRLCore.cli import main
-from SVLDRLCore.commands.audit import audit
-from SVLDRLCore.commands.phantom import phantom
-from SVLDRLCore.commands.refine import refine
 from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog, read_events
 from SVLDRLCore.job_control import LONGEST_LINE, JobControl, listen_to_stdin
+from SVLDRLCore.jobs.audit import audit
+from SVLDRLCore.jobs.phantom import phantom
+from SVLDRLCore.jobs.refine import refine
 
 NAN, INFINITE, HALF = float("nan"), float("inf"), "\ud800"
 DEEP = "[" * 100_000 + "]" * 100_000

@@ -21,7 +21,7 @@ from SVLDRLCore.mask_refinement.patches import MaskBatch
 from SVLDRLCore.masks.structures import structures_of
 from SVLDRLCore.models.trained_model import build_mask_network
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
-from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork, Reading
+from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork, TrunkOutput
 from SVLDRLCore.svl_drl.actions import (
     ENHANCE,
     KEEP,
@@ -92,10 +92,10 @@ class Threshold(nn.Module):
         self.config = NetworkConfig()
         self.where = torch.cat([label, 1 - label], dim=1)
         self.actor, self.critic = nn.Conv3d(2, 3, 1), nn.Conv3d(2, 1, 1)
-        self.encoded = 0
+        self.states: list[Tensor] = []
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        self.encoded += 1
+        self.states.append(image)
         return [image]
 
     def segment(self, features: list[Tensor], image: Tensor) -> Tensor:
@@ -147,20 +147,19 @@ def test_an_episode_is_a_chain_of_states_and_its_returns_are_discounted() -> Non
         nested=True,
         valid=valid,
     )
-    assert world.encoded == 4  # once a state, x^0 to x^3
-    assert torch.equal(episode.transitions[0].state, image)
-    for before, after in zip(episode.transitions, episode.transitions[1:]):
-        assert torch.equal(before.next_state, after.state)
-    for t in episode.transitions:
-        kept = t.actions == KEEP
-        assert torch.equal(t.next_state[kept], t.state[kept])
-        assert (t.next_state[t.actions == ENHANCE] >= t.state[t.actions == ENHANCE]).all()
-        assert (t.next_state[t.actions == WEAKEN] <= t.state[t.actions == WEAKEN]).all()
-        assert (t.reward[1] == 0).all()  # nothing is earned in padding
-        assert t.reward[0].abs().sum() > 0
-    r = [t.reward for t in episode.transitions]
+    assert len(world.states) == 4  # once a state, x^0 to x^3
+    assert torch.equal(world.states[0], image)
+    assert len(episode.actions) == len(episode.rewards) == 3
+    for before, actions, after, reward in zip(world.states, episode.actions, world.states[1:], episode.rewards):
+        kept = actions == KEEP
+        assert torch.equal(after[kept], before[kept])
+        assert (after[actions == ENHANCE] >= before[actions == ENHANCE]).all()
+        assert (after[actions == WEAKEN] <= before[actions == WEAKEN]).all()
+        assert (reward[1] == 0).all()  # nothing is earned in padding
+        assert reward[0].abs().sum() > 0
+    r = episode.rewards
     torch.testing.assert_close(episode.returns[0], r[0] + 0.5 * r[1] + 0.25 * r[2])
-    torch.testing.assert_close(episode.last_logits, 10 * (episode.transitions[-1].next_state - 0.5))
+    torch.testing.assert_close(episode.last_logits, 10 * (world.states[-1] - 0.5))
 
 
 @pytest.mark.parametrize("variant", ["corrected", "as_printed"])
@@ -262,11 +261,11 @@ def test_policy_gradient_alone_teaches_mask_agents_where_the_reward_lies() -> No
             super().__init__()
             self.hidden, self.actor, self.critic = nn.Conv3d(2, 8, 1), nn.Conv3d(8, 3, 1), nn.Conv3d(8, 1, 1)
 
-        def read(self, image: Tensor, rough: Tensor, prediction: Tensor, alignment: Tensor) -> Reading:
-            return Reading(image, torch.zeros_like(rough))
+        def read(self, image: Tensor, rough: Tensor, prediction: Tensor, alignment: Tensor) -> TrunkOutput:
+            return TrunkOutput(image, torch.zeros_like(rough))
 
-        def step(self, variant: Reading, belief: Tensor) -> tuple[Tensor, Tensor]:
-            seen = torch.cat([5 * (variant.features - 0.5), 2 * belief - 1], dim=1)
+        def step(self, seen_once: TrunkOutput, belief: Tensor) -> tuple[Tensor, Tensor]:
+            seen = torch.cat([5 * (seen_once.features - 0.5), 2 * belief - 1], dim=1)
             hidden = torch.tanh(self.hidden(seen))
             return self.actor(hidden).unsqueeze(1), self.critic(hidden.detach())
 
@@ -282,21 +281,24 @@ def test_policy_gradient_alone_teaches_mask_agents_where_the_reward_lies() -> No
     assert soft_dice(edited, target).mean() > soft_dice(rough, target).mean() + 0.1
 
 
-def test_a_mask_episode_is_paid_for_the_fall_of_the_error() -> None:
+def test_a_mask_episode_is_paid_for_the_fall_of_the_error(monkeypatch) -> None:
     network, agents = mask_agents()
     agents = replace(agents, gamma=0.5)
     image, target, rough = shifted_boxes(2, torch.Generator().manual_seed(5))
     seen = (image, rough, rough, no_alignment(rough), target)
+    beliefs: list[Tensor] = []
+    step = network.step
+    monkeypatch.setattr(network, "step", lambda read, belief: (beliefs.append(belief), step(read, belief))[1])
     episode = mask_episode(network, *seen, agents, torch.Generator().manual_seed(6))
-    assert len(episode.transitions) == agents.rollout_steps
-    assert torch.equal(episode.transitions[0].state, rough)
-    for t in episode.transitions:
-        assert torch.equal(t.next_state, act_on_mask(t.state, t.actions, agents.step_size))
-    r = [t.reward for t in episode.transitions]
+    assert len(beliefs) == len(episode.actions) == len(episode.rewards) == agents.rollout_steps
+    assert torch.equal(beliefs[0], rough)
+    for belief, actions, after in zip(beliefs, episode.actions, beliefs[1:]):
+        assert torch.equal(after, act_on_mask(belief, actions, agents.step_size))
+    r = episode.rewards
     expected = sum(0.5**k * item for k, item in enumerate(r))
     torch.testing.assert_close(episode.returns[0], expected)
-    better = (episode.transitions[0].next_state - target).abs() < (rough - target).abs()
-    worse = (episode.transitions[0].next_state - target).abs() > (rough - target).abs()
+    better = (beliefs[1] - target).abs() < (rough - target).abs()
+    worse = (beliefs[1] - target).abs() > (rough - target).abs()
     for sample in range(2):
         assert r[0][sample][better[sample]].min() > r[0][sample][worse[sample]].max()
 
@@ -308,9 +310,9 @@ def test_the_rule_that_the_policy_starts_from_is_the_best_of_all_three_actions(s
     beliefs = [z for z in (0.0, 0.1, 0.26, 0.5, 0.71, 0.9, 1.0) if step_size <= z <= 1 - step_size]  # no clipping
     for opinion in (0.02, 0.17, 0.5, 0.64, 0.98):
         logit = torch.logit(torch.full((1, 1, 2, 2, 2), opinion))
-        variant = Reading(torch.zeros(1, network.decoder.out_channels, 2, 2, 2), logit)
+        seen_once = TrunkOutput(torch.zeros(1, network.decoder.out_channels, 2, 2, 2), logit)
         for belief in beliefs:
-            logits, _ = network.step(variant, torch.full((1, 1, 2, 2, 2), belief))
+            logits, _ = network.step(seen_once, torch.full((1, 1, 2, 2, 2), belief))
             after = {KEEP: belief, ENHANCE: belief + step_size, WEAKEN: belief - step_size}
             expected = {
                 action: opinion * (z - 1) ** 2 + (1 - opinion) * z**2 for action, z in after.items()
@@ -334,7 +336,7 @@ def test_a_scripted_random_policy_stays_a_control() -> None:
         generator=torch.Generator().manual_seed(0),
         nested=True,
     )
-    actions = torch.stack([t.actions for t in episode.transitions]).flatten()
+    actions = torch.stack(episode.actions).flatten()
     shares = torch.bincount(actions, minlength=3) / len(actions)
     assert shares.tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
 
@@ -356,8 +358,8 @@ def test_the_closed_form_helps_the_label_and_learns_nothing() -> None:
         episode = image_episode(
             world, image, label, agents, temperature=1.0, generator=torch.Generator().manual_seed(0), nested=True
         )
-        rewards[control] = float(torch.stack([t.reward for t in episode.transitions]).mean())
-        assert all(t.next_state.requires_grad is False for t in episode.transitions)
+        rewards[control] = float(torch.stack(episode.rewards).mean())
+        assert not episode.last_logits.requires_grad  # nor does any state before it
     assert rewards["closed_form"] > abs(rewards["random_policy"]) + 0.05
     assert world.actor.weight.grad is None
     assert world.critic.weight.grad is None

@@ -12,7 +12,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from SVLDRLCore.commands.audit import audit
+from SVLDRLCore.jobs.audit import audit
 
 
 def main() -> None:

@@ -270,8 +270,8 @@ def read_commands(path: Path) -> None:
 
 
 def read_benchmark(path: Path) -> None:
+    from SVLDRLCore.benchmarking.benchmark_settings import read_settings
     from SVLDRLCore.benchmarking.plan import plan_jobs
-    from SVLDRLCore.benchmarking.settings import read_settings
 
     plan_jobs(read_settings(path))
 
@@ -279,8 +279,8 @@ def read_benchmark(path: Path) -> None:
 def read_package(path: Path) -> None:
     import numpy as np
 
-    from SVLDRLCore.commands.info import format_info, info
-    from SVLDRLCore.mask_refinement.refine import predict
+    from SVLDRLCore.jobs.info import format_info, info
+    from SVLDRLCore.mask_refinement.editing import predict
     from SVLDRLCore.models.trained_model import load_model
 
     format_info(info(path)).encode("utf-8")

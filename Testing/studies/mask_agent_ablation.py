@@ -22,9 +22,9 @@ import numpy as np
 from refine_rough_masks import refine_rows, write_rows
 from refinement_study import NOISES, STUDIES
 
-from SVLDRLCore.benchmarking.settings import datalist_path, read_settings
+from SVLDRLCore.benchmarking.benchmark_settings import datalist_path, read_settings
 from SVLDRLCore.files.datalist import load_datalist
-from SVLDRLCore.learning.run import RunFolder
+from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.models.trained_model import load_model
 from SVLDRLCore.training.train import train
 

@@ -32,7 +32,7 @@ from SVLDRLCore.events import EventLog
 from SVLDRLCore.files.datalist import load_datalist
 from SVLDRLCore.inference.case_predictions import predict_cases
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.run import RunFolder, RunInput
+from SVLDRLCore.learning.run_folder import RunFolder, RunInput
 from SVLDRLCore.masks.borders import shift_border
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.structures import Structures, structures_of

@@ -27,7 +27,7 @@ from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import read_events
 from SVLDRLCore.learning.checkpoints import load_checkpoint
-from SVLDRLCore.learning.run import RunFolder
+from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.models.package import load_package
 
 SETTINGS = {

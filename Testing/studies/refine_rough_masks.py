@@ -23,7 +23,7 @@ from SVLDRLCore.evaluation.metrics import mask_metrics
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.files.datalist import DataList, load_datalist
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.mask_refinement.refine import (
+from SVLDRLCore.mask_refinement.editing import (
     DEFAULT_TRUST,
     agent_inputs,
     edited,

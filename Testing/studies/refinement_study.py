@@ -15,10 +15,10 @@ from typing import Any
 
 from refine_rough_masks import refine_rows, table, write_rows
 
+from SVLDRLCore.benchmarking.benchmark_jobs import on_one_grid
+from SVLDRLCore.benchmarking.benchmark_settings import datalist_path, read_settings, row_overrides
 from SVLDRLCore.benchmarking.corrupt import corrupt
-from SVLDRLCore.benchmarking.jobs import on_one_grid
 from SVLDRLCore.benchmarking.plan import steps_of
-from SVLDRLCore.benchmarking.settings import datalist_path, read_settings, row_overrides
 from SVLDRLCore.config.building import merge
 from SVLDRLCore.files.datalist import load_datalist
 from SVLDRLCore.models.trained_model import load_model

@@ -2,7 +2,7 @@
 
 `{commands}` all commands with their options; `{settings}` the settings with default, range and meaning; `{presets}`,
 `{methods}`, `{variants}` what they hold; `{functions}` the public Python functions and what they return;
-`{method-source}`, `{method-protocol}`, `{errors}` the code itself.
+`{method-base}`, `{method-protocol}`, `{errors}` the code itself.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sphinx.util.docutils import SphinxDirective
 import SVLDRLCore
 from SVLDRLCore.cli import build_parser
 from SVLDRLCore.config.settings import VARIANTS, Config, load_config, preset_names
+from SVLDRLCore.training.registry import METHODS
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -150,11 +151,8 @@ class Presets(Generated):
 
 class Methods(Generated):
     def markdown(self) -> str:
-        rows = []
-        for name, kind in methods().items():
-            source = inspect.getdoc(inspect.getmodule(kind)) or ""
-            rows.append((f"`{name}`", source.split("\n\n")[0]))
-        return table(("`--method`", "what it does"), rows)
+        rows = [(f"`{name}`", listed.words.named, listed.words.handling) for name, listed in METHODS.items()]
+        return table(("`--method`", "method", "what it does about wrong labels"), rows)
 
 
 class Variants(Generated):
@@ -187,20 +185,20 @@ class Functions(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
 
 
-class MethodSource(SphinxDirective):
-    """The file of a method."""
-
-    required_arguments = 1
+class MethodBase(SphinxDirective):
+    """The class where a new method begins."""
 
     def run(self) -> list[nodes.Node]:
-        return [_code(inspect.getsource(inspect.getmodule(methods()[self.arguments[0]])))]
+        return [_code(inspect.getsource(METHODS["supervised"].load().__mro__[1]))]
 
 
 class MethodProtocol(SphinxDirective):
     """What the trainer asks of a method."""
 
     def run(self) -> list[nodes.Node]:
-        return [_code(inspect.getsource(method_protocol()))]
+        from SVLDRLCore.learning.method import Method  # imports torch
+
+        return [_code(inspect.getsource(Method))]
 
 
 class Errors(SphinxDirective):
@@ -211,19 +209,6 @@ class Errors(SphinxDirective):
 
 def _code(text: str) -> nodes.literal_block:
     return nodes.literal_block(text, text, language="python")
-
-
-def methods() -> dict[str, Any]:
-    """The registry, looked up late because it imports torch."""
-    from SVLDRLCore.training.registry import METHODS
-
-    return METHODS
-
-
-def method_protocol() -> type:
-    from SVLDRLCore.learning.method import Method
-
-    return Method
 
 
 def _returned(function: Any) -> list[type]:
@@ -240,7 +225,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
         ("methods", Methods),
         ("variants", Variants),
         ("functions", Functions),
-        ("method-source", MethodSource),
+        ("method-base", MethodBase),
         ("method-protocol", MethodProtocol),
         ("errors", Errors),
     ):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from SVLDRLCore.baselines.jcas import (
     JCAS,
-    Transition,
+    TransitionMatrix,
     corrected_affinity_loss,
     corrected_cross_entropy,
     implied_affinity_matrix,
@@ -63,10 +63,10 @@ def test_the_learned_matrix_undoes_class_conditional_flips(seed: int) -> None:
 
 def test_matrices_start_near_the_identity_at_any_speed() -> None:
     for speed in (1.0, 10.0):
-        found = Transition(2, 2, speed)().detach()
+        found = TransitionMatrix(2, 2, speed)().detach()
         wanted = torch.tensor([[1.0, 0.1192], [0.1192, 1.0]]) / 1.1192
         torch.testing.assert_close(found, wanted.expand(2, 2, 2), atol=1e-4, rtol=0)
-    assert Transition(1, 4)().sum(2).flatten().tolist() == pytest.approx([1.0] * 4)
+    assert TransitionMatrix(1, 4)().sum(2).flatten().tolist() == pytest.approx([1.0] * 4)
 
 
 def test_cross_entropy_through_the_matrix() -> None:

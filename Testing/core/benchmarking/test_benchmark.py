@@ -24,9 +24,10 @@ from SVLDRLCore.benchmarking.benchmark import (
     data_checksums,
     failed_jobs,
 )
-from SVLDRLCore.benchmarking.evaluation import largest_components, weight_auc
+from SVLDRLCore.benchmarking.benchmark_evaluation import largest_components, weight_auc
+from SVLDRLCore.benchmarking.benchmark_jobs import do_job, on_one_grid
+from SVLDRLCore.benchmarking.benchmark_settings import read_settings
 from SVLDRLCore.benchmarking.folder import BenchmarkFolder, result_rows
-from SVLDRLCore.benchmarking.jobs import do_job, on_one_grid
 from SVLDRLCore.benchmarking.plan import (
     Job,
     Place,
@@ -40,7 +41,6 @@ from SVLDRLCore.benchmarking.results import (
     unpack_masks,
     write_results,
 )
-from SVLDRLCore.benchmarking.settings import read_settings
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.files.datalist import load_datalist
@@ -106,7 +106,9 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         asked.append(folder)
         return folder / "report.html"
 
-    monkeypatch.setitem(sys.modules, "SVLDRLCore.benchmarking.report", SimpleNamespace(write_report=write_report))
+    monkeypatch.setitem(
+        sys.modules, "SVLDRLCore.benchmarking.benchmark_report", SimpleNamespace(write_benchmark_report=write_report)
+    )
     return asked
 
 

@@ -12,7 +12,16 @@ import pytest
 
 import SVLDRLCore
 from SVLDRLCore.benchmarking.benchmark import check_noises
-from SVLDRLCore.benchmarking.jobs import TrainingClock
+from SVLDRLCore.benchmarking.benchmark_jobs import TrainingClock
+from SVLDRLCore.benchmarking.benchmark_settings import (
+    BenchmarkSettings,
+    datalist_path,
+    read_settings,
+    row_overrides,
+    settings_from_dict,
+    slug,
+    warm_up_overrides,
+)
 from SVLDRLCore.benchmarking.plan import (
     Job,
     Place,
@@ -29,15 +38,6 @@ from SVLDRLCore.benchmarking.results import (
     read_results,
     unpack_masks,
     write_results,
-)
-from SVLDRLCore.benchmarking.settings import (
-    BenchmarkSettings,
-    datalist_path,
-    read_settings,
-    row_overrides,
-    settings_from_dict,
-    slug,
-    warm_up_overrides,
 )
 from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.errors import InputError

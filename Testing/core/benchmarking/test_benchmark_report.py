@@ -18,12 +18,12 @@ pytest.importorskip("matplotlib")
 
 from finished_benchmark import ROWS, ball, changed, config, result, results, study, write_study
 
+from SVLDRLCore.benchmarking.benchmark_report import write_benchmark_report
+from SVLDRLCore.benchmarking.benchmark_tables import ResultTable, group_tables, structure_tables
 from SVLDRLCore.benchmarking.plots import box_condition, box_figure, ratio_figure
-from SVLDRLCore.benchmarking.report import write_report
 from SVLDRLCore.benchmarking.report_data import Condition
 from SVLDRLCore.benchmarking.report_panels import largest_slice, telling_cases
 from SVLDRLCore.benchmarking.results import ResultRow
-from SVLDRLCore.benchmarking.tables import ResultTable, group_tables, structure_tables
 from SVLDRLCore.errors import InputError
 
 AT = Condition("mt strong", 0.5)
@@ -56,7 +56,7 @@ class Page(HTMLParser):
 
 def page_of(folder: Path) -> Page:
     """The report of a folder; what no report may contain is checked here for all of them."""
-    path = write_report(folder)
+    path = write_benchmark_report(folder)
     html = path.read_text(encoding="utf-8")
     page = Page(html)
     assert path == folder / "report.html"
@@ -262,7 +262,7 @@ def test_everything_is_there(tmp_path: Path) -> None:
             assert f"## {noise}, {ratio}" in tables
     assert "**" in tables
     first = (tmp_path / "report.html").read_bytes()
-    assert write_report(tmp_path).read_bytes() == first  # the same folder gives the same bytes
+    assert write_benchmark_report(tmp_path).read_bytes() == first  # the same folder gives the same bytes
 
 
 def test_rows_without_the_shared_warm_up_are_named(tmp_path: Path) -> None:
@@ -316,22 +316,22 @@ def test_boxes_are_of_the_most_complete_ratio_and_curves_of_rows_with_several(tm
 
 def test_what_cannot_be_read_is_told_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"benchmark\.json"):
-        write_report(tmp_path)
+        write_benchmark_report(tmp_path)
     write_study(tmp_path, None, [])
     with pytest.raises(InputError, match=r"results\.csv.*no results"):
-        write_report(tmp_path)
+        write_benchmark_report(tmp_path)
     write_study(tmp_path, config(seeds=[0]))
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / "reference.npz").write_bytes(b"half a fi")
     with pytest.raises(InputError, match=r"reference\.npz"):
-        write_report(tmp_path)
+        write_benchmark_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium")
 def test_opens_in_a_browser_without_complaints(tmp_path: Path) -> None:
     of = config(seeds=[0])
-    report = write_report(write_study(tmp_path, of, results(of, cases=2), masks=True))
+    report = write_benchmark_report(write_study(tmp_path, of, results(of, cases=2), masks=True))
     shown = subprocess.run(
         ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom",
          f"--user-data-dir={tmp_path / 'profile'}", report.as_uri()],

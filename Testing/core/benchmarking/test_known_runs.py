@@ -17,12 +17,12 @@ from SVLDRLCore.benchmarking.benchmark import (
     data_checksums,
     installed_versions,
 )
+from SVLDRLCore.benchmarking.benchmark_jobs import on_one_grid
+from SVLDRLCore.benchmarking.benchmark_settings import settings_from_dict
 from SVLDRLCore.benchmarking.folder import BenchmarkFolder
-from SVLDRLCore.benchmarking.jobs import on_one_grid
 from SVLDRLCore.benchmarking.known_runs import give_up_needed, read_known, take_over
 from SVLDRLCore.benchmarking.plan import plan_jobs, plan_runs
 from SVLDRLCore.benchmarking.results import ResultRow, read_results, write_results
-from SVLDRLCore.benchmarking.settings import settings_from_dict
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import InputError
 
@@ -176,7 +176,7 @@ def test_a_folder_without_a_benchmark_is_refused(study: Path, tmp_path: Path) ->
 
 def test_a_benchmark_ends_with_the_known_numbers(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = SimpleNamespace(write_report=lambda folder: folder / "report.html")
-    monkeypatch.setitem(sys.modules, "SVLDRLCore.benchmarking.report", report)
+    monkeypatch.setitem(sys.modules, "SVLDRLCore.benchmarking.benchmark_report", report)
     expected = write_known(study, tmp_path / "known")
     events: list[dict[str, Any]] = []
     output = tmp_path / "output"

@@ -18,11 +18,11 @@ from SVLDRLCore.cli import (
     SPINS,
     main,
 )
-from SVLDRLCore.commands import refine as refine_module
 from SVLDRLCore.config.settings import config_from_dict, load_config
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import Cancelled
-from SVLDRLCore.learning.run import RunFolder
+from SVLDRLCore.jobs import refine as refine_module
+from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.training import train as train_module
 from SVLDRLCore.training.registry import METHODS
 
@@ -68,7 +68,7 @@ def test_help_names_every_command(capsys) -> None:
 def test_every_command_has_help(capsys, command: str) -> None:
     assert exit_of([command, "--help"]) == 0
     text = capsys.readouterr().out
-    assert COMMANDS[command][0].__doc__.split(".")[0].split(",")[0] in " ".join(text.split())
+    assert COMMANDS[command].__doc__.split(".")[0].split(",")[0] in " ".join(text.split())
 
 
 def test_help_of_train_names_every_method(capsys) -> None:

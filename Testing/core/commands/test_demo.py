@@ -10,14 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import SVLDRLCore.commands.demo as demo_command
-from SVLDRLCore.commands.demo import MARKER, demo
-from SVLDRLCore.commands.demo_cases import SPACING_DHW, rough_mask
+import SVLDRLCore.jobs.demo as demo_command
 from SVLDRLCore.data.phantoms import make_phantom
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.evaluation.metrics import mask_metrics
 from SVLDRLCore.files.volumes import read_image, read_label, require_same_geometry
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.jobs.demo import MARKER, demo
+from SVLDRLCore.jobs.demo_cases import SPACING_DHW, rough_mask
 from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.models.trained_model import load_model
 

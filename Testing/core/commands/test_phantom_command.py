@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from SVLDRLCore.commands.check import check
-from SVLDRLCore.commands.phantom import PhantomData, phantom
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.files.datalist import load_datalist
 from SVLDRLCore.files.volumes import read_image, read_label, require_same_geometry
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.jobs.check import check
+from SVLDRLCore.jobs.phantom import PhantomData, phantom
 
 CASES = 4
 

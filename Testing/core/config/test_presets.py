@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from SVLDRLCore.commands.refine import refine
 from SVLDRLCore.config.settings import (
     VARIANTS,
     config_from_dict,
@@ -19,6 +18,7 @@ from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.datalist import load_datalist, save_datalist
 from SVLDRLCore.files.volumes import read_label, write_label
+from SVLDRLCore.jobs.refine import refine
 from SVLDRLCore.learning.stages import plan_stages
 from SVLDRLCore.models.trained_model import build_networks
 from SVLDRLCore.training.train import train

@@ -151,5 +151,5 @@ def test_a_data_set_is_not_overwritten(tmp_path):
 
 def test_the_data_room_needs_no_torch():
     rooms = "volumes, file_integrity, datalist, prepare, phantoms, case_checks, noise"
-    program = f"import sys; from SVLDRLCore.data import {rooms}; from SVLDRLCore.commands import check; "
+    program = f"import sys; from SVLDRLCore.data import {rooms}; from SVLDRLCore.jobs import check; "
     subprocess.run([sys.executable, "-c", program + "assert 'torch' not in sys.modules"], check=True, timeout=60)

@@ -9,7 +9,6 @@ import math
 import numpy as np
 import pytest
 
-from SVLDRLCore.commands.evaluate import case_name, evaluate
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.evaluation.metrics import ALL_STRUCTURES
 from SVLDRLCore.evaluation.tables import markdown_table, summary_table, text_table
@@ -20,6 +19,7 @@ from SVLDRLCore.files.volumes import (
     write_label,
 )
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.jobs.evaluate import case_name, evaluate
 
 SIZE = (8, 10, 12)
 GEOMETRY = Geometry(SIZE, (2.0, 1.0, 1.0), (5.0, -3.0, 1.0))

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from SVLDRLCore.commands.check import check, format_problems
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.data.resampling import (
     Intensity,
@@ -32,6 +31,7 @@ from SVLDRLCore.files.volumes import (
     write_image,
     write_label,
 )
+from SVLDRLCore.jobs.check import check, format_problems
 
 SIZE = (4, 6, 6)
 

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from tiny_trainings import TINY
 
-from SVLDRLCore.commands.check import check
-from SVLDRLCore.commands.evaluate import evaluate
 from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.data.phantoms import make_phantom
 from SVLDRLCore.errors import InputError
@@ -22,6 +20,8 @@ from SVLDRLCore.files.volumes import (
     write_image,
     write_label,
 )
+from SVLDRLCore.jobs.check import check
+from SVLDRLCore.jobs.evaluate import evaluate
 from SVLDRLCore.models.trained_model import load_model
 from SVLDRLCore.training.train import train
 

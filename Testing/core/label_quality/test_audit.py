@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from SVLDRLCore.commands import audit as audit_module
-from SVLDRLCore.commands.audit import Audit, audit
 from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.files.datalist import (
@@ -31,13 +29,15 @@ from SVLDRLCore.files.volumes import (
     write_label,
 )
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.label_quality.audit import (
+from SVLDRLCore.jobs import audit as audit_module
+from SVLDRLCore.jobs.audit import Audit, audit
+from SVLDRLCore.label_quality.audit_rows import Look, audit_rows, ras
+from SVLDRLCore.label_quality.comparison import (
     Findings,
     Region,
-    compare,
+    compare_label,
     suspect,
 )
-from SVLDRLCore.label_quality.audit_rows import Look, audit_rows, ras
 from SVLDRLCore.masks.borders import shift_border
 from SVLDRLCore.masks.structures import structures_of
 from SVLDRLCore.models.package import save_package
@@ -61,17 +61,17 @@ ORGAN = ball((10, 14, 15), 30.0)
 
 @pytest.mark.parametrize("shift_mm", [-8.0, -4.0, 0.0, 4.0, 8.0])
 def test_an_even_shift_is_measured_and_is_no_missing_part(shift_mm: float) -> None:
-    found = compare(shift_border(ORGAN, SPACING, -shift_mm), ORGAN.astype(float), SPACING)
+    found = compare_label(shift_border(ORGAN, SPACING, -shift_mm), ORGAN.astype(float), SPACING)
     assert found.shift_mm == pytest.approx(shift_mm, abs=1.0)
     assert max(found.missing, found.leak) < 0.05
 
 
 def test_missing_parts_and_leaks_are_found_where_they_are() -> None:
     bite, blob = ball((10, 14, 8), 20.0) & ORGAN, ball((10, 4, 15), 14.0) & ~ORGAN
-    found = compare(ORGAN & ~bite, ORGAN.astype(float), SPACING)
+    found = compare_label(ORGAN & ~bite, ORGAN.astype(float), SPACING)
     assert found.missing > 0.1 > found.leak
     assert found.regions["missing part"].centroid_dhw == pytest.approx(np.argwhere(bite).mean(0), abs=1.5)
-    found = compare(ORGAN | blob, ORGAN.astype(float), SPACING)
+    found = compare_label(ORGAN | blob, ORGAN.astype(float), SPACING)
     assert found.leak > 0.02 > found.missing
     assert found.regions["leak"].centroid_dhw == pytest.approx(np.argwhere(blob).mean(0), abs=1.5)
     assert found.regions["leak"].voxels == pytest.approx(blob.sum(), rel=0.5)
@@ -79,12 +79,12 @@ def test_missing_parts_and_leaks_are_found_where_they_are() -> None:
 
 def test_empty_labels_and_empty_predictions() -> None:
     nothing = np.zeros(GRID.size_dhw, bool)
-    found = compare(nothing, ORGAN.astype(float), SPACING)
+    found = compare_label(nothing, ORGAN.astype(float), SPACING)
     assert found.empty
     assert found.regions["empty"].voxels == found.found_voxels == ORGAN.sum()
-    found = compare(ORGAN, nothing.astype(float), SPACING)
+    found = compare_label(ORGAN, nothing.astype(float), SPACING)
     assert (found.empty, found.dice, found.leak) == (False, 0.0, pytest.approx(1.0))
-    found = compare(nothing, nothing.astype(float), SPACING)
+    found = compare_label(nothing, nothing.astype(float), SPACING)
     assert (found.empty, found.found_voxels, found.dice) == (True, 0, 1.0)
 
 

@@ -27,7 +27,8 @@ from SVLDRLCore.label_quality.weights import (
     judge_unseen,
     reliability_rows,
 )
-from SVLDRLCore.learning.run import RunInput
+from SVLDRLCore.learning.method_words import MethodWords
+from SVLDRLCore.learning.run_folder import RunInput
 from SVLDRLCore.masks.borders import shift_border
 from SVLDRLCore.masks.structures import structures_of
 from SVLDRLCore.models.card import write_model_card
@@ -264,7 +265,9 @@ def test_forgotten_labels_are_left_out_of_a_training_and_named(trusted: tuple[in
         "Hardly learned from: case_5, case_13, case_21, case_26. The label lacks ball, which 24 of 28"
     )
     assert warning in [event["text"] for event in events if event["event"] == "warning"]
-    assert warning in write_model_card({}, {1: {"name": "ball"}}, {}, {}, result.warnings)
+    assert warning in write_model_card(
+        {}, {1: {"name": "ball"}}, MethodWords("a method", "None."), {}, {}, result.warnings
+    )
 
 
 def test_what_is_not_in_the_image_is_told_from_what_was_forgotten() -> None:

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from tiny_trainings import all_finite, given_run, run
 
 from SVLDRLCore.config.settings import StageConfig, load_config, with_values
 from SVLDRLCore.data.cases import TrainingCase, in_memory
@@ -229,3 +230,13 @@ def test_gradients_are_clipped_apart() -> None:
     assert [network[name].weight.grad.item() for name in "ab"] == pytest.approx([2.0, 2.0], abs=1e-4)
     clip_gradients(network, 1.0)
     assert [network[name].weight.grad.item() for name in "ab"] == pytest.approx([0.5**0.5] * 2, abs=1e-4)
+
+
+def test_the_overlap_of_the_printed_algorithm_can_be_run() -> None:
+    shares = {"warm_up": 0.5, "transition": 0.3, "full_rl": 0.2}
+    given = given_run("as_printed", "svl_drl", agents={"rollout_steps": 1}, stages={**shares, "overlap": True})
+    result, seen = run(given)
+    told = [event["stage"] for event in seen if event["event"] == "stage"]
+    assert told == ["warm_up", "full_rl", "transition", "full_rl"]
+    assert all_finite(result)
+    assert "policy_loss" in result.rows[0]  # Full RL from the first step on

@@ -7,6 +7,7 @@ import pytest
 from tiny_trainings import given_run, phantom_cases, run
 
 from SVLDRLCore.data.cases import in_memory
+from SVLDRLCore.mask_refinement.editing import LARGEST_FACTOR_OF_AGENTS, threshold_of
 from SVLDRLCore.mask_refinement.generalisation import (
     UNKNOWN,
     WORTH_TELLING,
@@ -14,7 +15,6 @@ from SVLDRLCore.mask_refinement.generalisation import (
     overlap,
     what_to_tell,
 )
-from SVLDRLCore.mask_refinement.refine import LARGEST_FACTOR_OF_AGENTS, threshold_of
 from SVLDRLCore.masks.alignment import Calibration
 
 

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from SVLDRLCore.mask_refinement.editing import agent_inputs
 from SVLDRLCore.mask_refinement.local_faults import (
     differences,
     fault_sizes,
     thickness,
     without_local_faults,
 )
-from SVLDRLCore.mask_refinement.refine import agent_inputs
 from SVLDRLCore.masks.alignment import (
     BorderMeasure,
     Calibration,

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from rough_masks_to_refine import GRIDS, NESTED, TINY, block, files, model_that, refined, with_islands
 
-from SVLDRLCore.commands.refine import refine
 from SVLDRLCore.data.phantoms import make_phantom, write_phantom_dataset
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.volumes import (
@@ -19,7 +18,8 @@ from SVLDRLCore.files.volumes import (
     same_geometry,
     write_image,
 )
-from SVLDRLCore.mask_refinement.refine import threshold_of
+from SVLDRLCore.jobs.refine import refine
+from SVLDRLCore.mask_refinement.editing import threshold_of
 from SVLDRLCore.masks.pieces import without_far_pieces, without_islands
 from SVLDRLCore.svl_drl.actions import ENHANCE, KEEP, WEAKEN
 from SVLDRLCore.training.train import train

@@ -10,10 +10,10 @@ import pytest
 import SimpleITK as sitk
 from rough_masks_to_refine import GRIDS, block, files, model_that
 
-from SVLDRLCore.commands.refine import refine
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.files.volumes import Segment, read_label, write_label
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.jobs.refine import refine
 from SVLDRLCore.svl_drl.actions import ENHANCE
 
 

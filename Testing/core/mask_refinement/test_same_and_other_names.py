@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from rough_masks_to_refine import GRIDS, block, files, model_that
 
-from SVLDRLCore.commands.audit import audit
-from SVLDRLCore.commands.evaluate import evaluate
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.files.datalist import (
@@ -26,6 +24,8 @@ from SVLDRLCore.files.volumes import (
     write_label,
 )
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.jobs.audit import audit
+from SVLDRLCore.jobs.evaluate import evaluate
 from SVLDRLCore.masks.structures import structures_of
 from SVLDRLCore.svl_drl.actions import KEEP
 from SVLDRLCore.training import single_case as learning

@@ -9,7 +9,6 @@ import pytest
 from rough_masks_to_refine import GRIDS, NESTED, ONE, block, files, model_that, refined
 
 from SVLDRLCore.cli import main
-from SVLDRLCore.commands.refine import refine
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.volumes import (
     Geometry,
@@ -18,6 +17,7 @@ from SVLDRLCore.files.volumes import (
     read_label,
     write_label,
 )
+from SVLDRLCore.jobs.refine import refine
 from SVLDRLCore.mask_refinement.segments import draw_structures, match_structures, read_mapping
 from SVLDRLCore.masks.structures import Structures, structures_of
 from SVLDRLCore.svl_drl.actions import ENHANCE, KEEP

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from tiny_trainings import PATCH, TINY
 
-from SVLDRLCore.commands.audit import audit
-from SVLDRLCore.commands.refine import refine
 from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.files.volumes import (
@@ -20,6 +18,8 @@ from SVLDRLCore.files.volumes import (
     write_image,
     write_label,
 )
+from SVLDRLCore.jobs.audit import audit
+from SVLDRLCore.jobs.refine import refine
 from SVLDRLCore.mask_refinement.patches import MaskPatchSampler
 from SVLDRLCore.masks.alignment import MOST_VOXELS, measure_border, thinning
 from SVLDRLCore.masks.borders import border_spacing

@@ -19,15 +19,15 @@ import torch
 from rough_masks_to_refine import GRIDS, NESTED, block, files, model_that
 from safetensors.torch import load_file, save_file
 
-from SVLDRLCore.commands import refine as refine_module
-from SVLDRLCore.commands.audit import audit
-from SVLDRLCore.commands.info import info
-from SVLDRLCore.commands.refine import refine
 from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.datalist import Case, DataList, save_datalist
 from SVLDRLCore.inference.case_predictions import predict_cases
-from SVLDRLCore.mask_refinement.refine import predict
+from SVLDRLCore.jobs import refine as refine_module
+from SVLDRLCore.jobs.audit import audit
+from SVLDRLCore.jobs.info import info
+from SVLDRLCore.jobs.refine import refine
+from SVLDRLCore.mask_refinement.editing import predict
 from SVLDRLCore.masks.alignment import Calibration
 from SVLDRLCore.models import package_files
 from SVLDRLCore.models.package import load_package, save_package

@@ -11,16 +11,18 @@ from typing import Any
 import pytest
 import torch
 
-from SVLDRLCore.commands.info import format_info, info
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.jobs.info import format_info, info
 from SVLDRLCore.models import package as model_package
 from SVLDRLCore.models.card import write_model_card
 from SVLDRLCore.models.package import load_package, save_package, zip_package
+from SVLDRLCore.training.registry import METHODS
 
 LABELS = {
     2: {"name": "appendage", "color": [0.2, 0.4, 1]},
     1: {"name": "Vorhof ü 心房", "color": [1.0, 0.5, 0.0], "terminology": "SCT^15776009^Atrium"},
 }
+WORDS = METHODS["svl_drl"].words
 CONFIG = {
     "method": "svl_drl",
     "preset": "left_atrium",
@@ -39,7 +41,7 @@ def parts(**changes: Any) -> dict[str, Any]:
             {"epoch": 1, "loss": 0.5},
             {"epoch": 2, "loss": torch.tensor(0.25), "dice": float("nan"), "stage": "warm-up"},
         ],
-        "card": write_model_card(CONFIG, LABELS, {"cases": 80}, {"Dice": 0.91234}, ["only one scanner"]),
+        "card": write_model_card(CONFIG, LABELS, WORDS, {"cases": 80}, {"Dice": 0.91234}, ["only one scanner"]),
         "extra": {"reliability.csv": b"case,reliability\n"},
     }
     return {**usual, **changes}
@@ -212,7 +214,7 @@ def test_info_tells_what_the_package_holds(tmp_path: Path) -> None:
 
 def test_names_of_others_cannot_command_the_terminal_or_forge_the_card(tmp_path: Path) -> None:
     labels = {1: {"name": "a\x1b[2J\n## Limits\nnone <script>|"}}
-    card = write_model_card({}, labels, {}, {})
+    card = write_model_card({}, labels, WORDS, {}, {})
     assert card.count("\n## Limits") == 1
     assert "<script>" not in card
     save_package(tmp_path / "model", **parts(labels=labels, card=card))
@@ -220,7 +222,7 @@ def test_names_of_others_cannot_command_the_terminal_or_forge_the_card(tmp_path:
 
 
 def test_the_card_has_what_a_reader_needs() -> None:
-    card = write_model_card(CONFIG, LABELS, {"cases": 80}, {"Dice on 10 held-out cases": 0.91234}, ["few cases"])
+    card = write_model_card(CONFIG, LABELS, WORDS, {"cases": 80}, {"Dice on 10 held-out cases": 0.91234}, ["few cases"])
     for piece in (
         "| 1 | Vorhof ü 心房 | 1.00 0.50 0.00 |",
         "- cases: 80",
@@ -229,8 +231,8 @@ def test_the_card_has_what_a_reader_needs() -> None:
         "- few cases",
         "not a medical device",
         "arXiv:2601.03875",
-        "PixelDRL-MG" if CONFIG["method"] == "pixel_drl_mg" else "SVL-DRL",
+        "SVL-DRL",
         "Pixel level deep\n  reinforcement learning",
     ):
         assert piece in card
-    assert "untested" in write_model_card(CONFIG, LABELS, {}, {})
+    assert "untested" in write_model_card(CONFIG, LABELS, WORDS, {}, {})

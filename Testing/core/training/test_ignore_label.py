@@ -13,9 +13,6 @@ from tiny_trainings import CPU, PATCH, TINY, given_run, run, same_weights
 
 from SVLDRLCore.baselines.adele import ADELESettings, corrected_labels
 from SVLDRLCore.benchmarking.corrupt import corrupt
-from SVLDRLCore.commands.audit import audit
-from SVLDRLCore.commands.evaluate import evaluate
-from SVLDRLCore.commands.refine import refine
 from SVLDRLCore.config.settings import DataConfig, load_config, with_values
 from SVLDRLCore.data.cases import TrainingCase, in_memory, load_training_case
 from SVLDRLCore.data.phantoms import make_phantom
@@ -30,9 +27,12 @@ from SVLDRLCore.files.volumes import (
     write_image,
     write_label,
 )
+from SVLDRLCore.jobs.audit import audit
+from SVLDRLCore.jobs.evaluate import evaluate
+from SVLDRLCore.jobs.refine import refine
 from SVLDRLCore.label_quality.agent_features import label_voxels
-from SVLDRLCore.label_quality.audit import compare
 from SVLDRLCore.label_quality.border_correction import moved_masks
+from SVLDRLCore.label_quality.comparison import compare_label
 from SVLDRLCore.label_quality.features import label_features
 from SVLDRLCore.masks.alignment import measure_border
 from SVLDRLCore.masks.borders import shift_border
@@ -151,12 +151,12 @@ def test_the_audit_sees_no_fault_there() -> None:
     true, spacing = ball(10.0), (1.0, 1.0, 1.0)
     ignored = np.indices(true.shape)[0] < 14
     probability = true * 0.98 + 0.01
-    found = compare(true & ~ignored, probability, spacing, ignored)
+    found = compare_label(true & ~ignored, probability, spacing, ignored)
     assert (found.dice, found.missing, found.leak) == (1.0, 0.0, 0.0)
     assert found.label_voxels == (true & ~ignored).sum()
-    other = compare(np.where(ignored, ~true, true), probability, spacing, ignored)
+    other = compare_label(np.where(ignored, ~true, true), probability, spacing, ignored)
     assert other == found
-    nothing = compare(np.zeros_like(true), probability, spacing, ignored)
+    nothing = compare_label(np.zeros_like(true), probability, spacing, ignored)
     assert nothing.found_voxels == (true & ~ignored).sum()
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from SVLDRLCore.benchmarking.benchmark_jobs import do_job
+from SVLDRLCore.benchmarking.benchmark_settings import read_settings, row_overrides
 from SVLDRLCore.benchmarking.folder import BenchmarkFolder
-from SVLDRLCore.benchmarking.jobs import do_job
 from SVLDRLCore.benchmarking.plan import plan_jobs
-from SVLDRLCore.benchmarking.settings import read_settings, row_overrides
 from SVLDRLCore.cli import main
 from SVLDRLCore.config.settings import config_from_dict
 from SVLDRLCore.data.phantoms import write_phantom_dataset

@@ -15,7 +15,7 @@ from tiny_trainings import ONE, all_finite, given_run, phantom_cases, run, same_
 from SVLDRLCore.config.settings import with_values
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.learning.run import RunFolder
+from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.masks.structures import Structures, structures_of
 from SVLDRLCore.models.trained_model import build_networks
 

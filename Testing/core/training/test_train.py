@@ -15,8 +15,8 @@ from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.datalist import Case
 from SVLDRLCore.learning.device import choose_device
 from SVLDRLCore.models.trained_model import load_model
-from SVLDRLCore.training.data import split_cases
 from SVLDRLCore.training.train import train
+from SVLDRLCore.training.training_data import split_cases
 
 
 def listed(count: int, trusted: tuple[int, ...] = ()) -> list[Case]:

@@ -13,7 +13,6 @@ import pytest
 from tiny_trainings import TINY
 
 from SVLDRLCore.cli import main
-from SVLDRLCore.commands.check import check
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.files import case_checks
@@ -24,6 +23,7 @@ from SVLDRLCore.files.volumes import (
     write_label,
 )
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.jobs.check import check
 from SVLDRLCore.training.train import train
 
 SETTINGS = TINY | {"data": TINY["data"] | {"spacing_mm": None, "held_out_fraction": 0.2}}

@@ -13,7 +13,7 @@ from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.checkpoints import load_checkpoint
-from SVLDRLCore.learning.run import RunFolder
+from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.training import run as training_run
 from SVLDRLCore.training.run import RunResult, run_training
 

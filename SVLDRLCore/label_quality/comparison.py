@@ -92,7 +92,7 @@ class Suspicion:
     kind: str
 
 
-def compare(
+def compare_label(
     label: np.ndarray, probability: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarray | None = None
 ) -> Findings:
     """What a label (D, H, W), boolean, looks like beside the prediction (D, H, W) in [0, 1].

@@ -7,6 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from SVLDRLCore.benchmarking.benchmark_tables import (
+    ResultTable,
+    group_tables,
+    label_table,
+    markdown,
+    structure_tables,
+)
 from SVLDRLCore.benchmarking.number_format import percent
 from SVLDRLCore.benchmarking.plots import box_condition, box_figure, ratio_figure
 from SVLDRLCore.benchmarking.report_data import (
@@ -26,13 +33,6 @@ from SVLDRLCore.benchmarking.report_words import (
     provenance,
     unknowns,
 )
-from SVLDRLCore.benchmarking.tables import (
-    ResultTable,
-    group_tables,
-    label_table,
-    markdown,
-    structure_tables,
-)
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.evaluation.tables import markdown_table, write_text
 
@@ -49,7 +49,7 @@ class _Section:
     structures: list[ResultTable]
 
 
-def write_report(folder: Path) -> Path:
+def write_benchmark_report(folder: Path) -> Path:
     """Write report.html and tables.md of a benchmark's folder, replacing earlier ones.
 
     Args:

@@ -1,4 +1,4 @@
-"""Prediction from scratch and refinement of a rough mask, on a prepared image's grid."""
+"""A rough mask made better: the mask agents edit it on the model's grid, the edits are carried to the image's own."""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from SVLDRLCore.data.resampling import PreparedImage, to_native
+from SVLDRLCore.files.volumes import Volume
 from SVLDRLCore.inference.sliding_window import Tell, predict_maps, predict_probabilities
 from SVLDRLCore.mask_refinement.episode import edit_mask
 from SVLDRLCore.mask_refinement.local_faults import without_local_faults
+from SVLDRLCore.mask_refinement.segments import structure_masks
 from SVLDRLCore.masks.alignment import alignment_maps, measure_border
 from SVLDRLCore.masks.pieces import without_far_pieces
 from SVLDRLCore.models.trained_model import TrainedModel
 
+Box = tuple[slice, slice, slice]
+
 DEFAULT_TRUST = 0.5
 """How far the user's mask is believed: 1 returns it unchanged, 0 follows the agents' policy."""
+LARGEST_OVERLAP = 0.95
+"""Of two sliding windows; with more, a volume takes days."""
 BATCH = 4
 """Windows at a time, as long as the memory holds them."""
 LARGEST_FACTOR_OF_AGENTS = 4.0
@@ -59,7 +66,7 @@ def predict(
     )
 
 
-def refine(
+def refined_belief(
     model: TrainedModel,
     image: np.ndarray,
     rough: np.ndarray,
@@ -158,5 +165,65 @@ def edited(
     ).numpy()  # fmt: skip
 
 
-LARGEST_OVERLAP = 0.95
-"""Of two sliding windows; with more, a volume takes days."""
+def edit_label(
+    trained: TrainedModel,
+    prepared: PreparedImage,
+    label: Volume,
+    rough_maps: np.ndarray,
+    found: np.ndarray,
+    box: Box,
+    members: dict[int, list[int]],
+    wanted: Sequence[int],
+    *,
+    trust: float,
+    overlap: float,
+    device: torch.device,
+    progress: Callable[[int, int], None] | None = None,
+    tell: Tell | None = None,
+) -> np.ndarray:
+    """Belief maps (C, D, H, W) on the image's grid after the mask agents have edited a label map in a box.
+
+    Args:
+        label: on the image's grid; rough_maps: its structures on the prepared grid (C, D, H, W).
+        found: the prediction in the box; box: on the prepared grid.
+        members: structure -> its values in the label map; wanted: the structures to edit.
+
+    A model without mask agents has only its prediction, which is blended with the mask: with half of the trust,
+    because a blend of more than half of the mask is the mask.
+
+    Edits, not masks, come back from the model's grid: what was kept is kept to the bit.
+    """
+    if trained.mask_network is None and trust < 1:
+        trust = trust / 2
+    region = (slice(None), *box)
+    rough = rough_maps[region]
+    edits = np.zeros((len(found), *prepared.array.shape[1:]), np.float32)
+    edits[region] = refined_belief(
+        trained, np.ascontiguousarray(prepared.array[region]), rough, found, prepared.geometry.spacing_dhw, wanted,
+        trust=trust, overlap=overlap, device=device, progress=progress, tell=tell,
+    ) - rough  # fmt: skip
+    return (to_native(edits, prepared) + structure_masks(label.array, members, len(edits))).clip(0.0, 1.0)
+
+
+def box_around(drawn: np.ndarray | None, prepared: PreparedImage, margin_mm: float, patch_size: Sequence[int]) -> Box:
+    """Where masks (C, D, H, W) lie on the prepared grid, with a margin and at least a patch; None: everywhere."""
+    size = prepared.array.shape[1:]
+    if drawn is None:
+        return tuple(slice(0, n) for n in size)
+    inside = np.argwhere(drawn.any(0))
+    box = []
+    for axis, (n, spacing, patch) in enumerate(zip(size, prepared.geometry.spacing_dhw, patch_size)):
+        pad = int(np.ceil(margin_mm / spacing))
+        low, high = int(inside[:, axis].min()) - pad, int(inside[:, axis].max()) + 1 + pad
+        more = max(0, patch - (high - low))
+        low, high = low - more // 2, high + more - more // 2
+        box.append(slice(max(0, low), min(n, high)))
+    return tuple(box)
+
+
+def window_count(size: Sequence[int], patch: Sequence[int], overlap: float) -> int:
+    """How many sliding windows a volume (d, h, w) takes, for the progress."""
+    counts = [
+        max(1, int(np.ceil((s - p) / max(1, int(p * (1 - overlap))))) + 1) if s > p else 1 for s, p in zip(size, patch)
+    ]
+    return int(np.prod(counts))

@@ -1,4 +1,4 @@
-"""What one job of a benchmark does, in a process of its own: `python -m SVLDRLCore.benchmarking.jobs`."""
+"""What one job of a benchmark does, in a process of its own: `python -m SVLDRLCore.benchmarking.benchmark_jobs`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ from typing import Any
 import filelock
 
 from SVLDRLCore.atomic_files import not_written, write_json_atomically
+from SVLDRLCore.benchmarking.benchmark_evaluation import evaluate_job, process_clock, weight_auc
+from SVLDRLCore.benchmarking.benchmark_settings import (
+    BenchmarkSettings,
+    read_settings,
+    row_overrides,
+    warm_up_overrides,
+)
 from SVLDRLCore.benchmarking.corrupt import corrupt
-from SVLDRLCore.benchmarking.evaluation import evaluate_job, process_clock, weight_auc
 from SVLDRLCore.benchmarking.folder import BenchmarkFolder
 from SVLDRLCore.benchmarking.plan import (
     Job,
@@ -28,12 +34,6 @@ from SVLDRLCore.benchmarking.plan import (
     same_training,
     steps_of,
 )
-from SVLDRLCore.benchmarking.settings import (
-    BenchmarkSettings,
-    read_settings,
-    row_overrides,
-    warm_up_overrides,
-)
 from SVLDRLCore.config.building import merge
 from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.data.resampling import median_spacing
@@ -41,7 +41,7 @@ from SVLDRLCore.errors import Cancelled, InputError, NotWritten
 from SVLDRLCore.files.datalist import load_datalist, save_datalist
 from SVLDRLCore.job_control import JobControl, cancel_on_signals, listen_to_stdin
 from SVLDRLCore.learning.device import choose_device
-from SVLDRLCore.learning.run import RunFolder
+from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.training.train import train
 
 EXIT_FAILED, EXIT_CANCELLED = 2, 130

@@ -24,7 +24,7 @@ from SVLDRLCore.files.dataset_checks import (
     structures_sought,
 )
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.run import RunFolder, read_run
+from SVLDRLCore.learning.run_folder import RunFolder, read_run
 from SVLDRLCore.masks.structures import Structures, structures_of
 from SVLDRLCore.models.memory_needs import require_memory_to_train
 

@@ -102,8 +102,6 @@ def read_run(folder: RunFolder) -> dict[str, Any]:
             str(folder.settings), f"it has format {version!r}, this program reads up to {FORMAT}",
             "Resume with the version of the program that started it",
         )  # fmt: skip
-    if version == 1 and settings["method"] != "svl_drl":  # 0.1 trained no mask agents there, whatever was set
-        settings["config"] = {**settings["config"], "mask_agents": {"enabled": False}}
     return settings
 
 

@@ -1,0 +1,34 @@
+"""What the commands share: options of jobs, who listens to events, and what is said to people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from SVLDRLCore.events import Listener, stdout_listener
+from SVLDRLCore.job_control import JobControl, listen_to_stdin
+from SVLDRLCore.progress_bar import ProgressBar
+from SVLDRLCore.standard_streams import say
+
+EXIT_INPUT_ERROR = 2
+
+
+def job_options(sub: ArgumentParser) -> None:
+    """Options of every command that takes a while."""
+    sub.add_argument("--events", action="store_true", help="print JSON lines and obey commands on standard input")
+
+
+def listeners_of(values: dict[str, Any], control: JobControl) -> list[Listener]:
+    """Who is told the events: with --events standard output, else a progress bar. Takes `events` out of `values`."""
+    if values.pop("events"):
+        listen_to_stdin(control)
+        return [stdout_listener]
+    bar = ProgressBar()
+    return [lambda record: None if record["event"] == "failed" else bar(record)]  # main() tells failures
+
+
+def tell(text: str, listeners: list[Listener]) -> None:
+    """For people only: with --events standard output holds JSON lines and nothing else."""
+    if stdout_listener not in listeners:
+        say(text)

@@ -1,0 +1,337 @@
+"""`svldrl evaluate`: predictions against references, with every missing structure and case counted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from SVLDRLCore.atomic_files import files_together, made_folder
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.evaluation.metrics import (
+    Hd95,
+    MaskMetrics,
+    MetricRow,
+    Summary,
+    definition_text,
+    mask_metrics,
+    summarise,
+)
+from SVLDRLCore.evaluation.tables import (
+    csv_text,
+    json_text,
+    records,
+    summary_table,
+    text_table,
+    write_text,
+)
+from SVLDRLCore.events import EventLog, Listener, failures_told
+from SVLDRLCore.file_places import require_output_files, require_output_folder
+from SVLDRLCore.files.cropped_segmentations import on_image_grid
+from SVLDRLCore.files.datalist import load_datalist
+from SVLDRLCore.files.dataset_folders import ignored_value_beside
+from SVLDRLCore.files.label_tables import is_ignore, is_placeholder
+from SVLDRLCore.files.volume_headers import SUFFIXES, volume_suffix
+from SVLDRLCore.files.volumes import Volume, read_label, require_same_geometry
+from SVLDRLCore.job_control import JobControl
+
+_ROLE = re.compile(r"[_.\-](labels?|seg|segmentation|pred|prediction)$", re.IGNORECASE)
+_ABSENT = MaskMetrics(1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured: a row for each case and structure, their means, and what could not be compared."""
+
+    rows: tuple[MetricRow, ...]
+    summaries: Mapping[str, Summary]
+    definition: str
+    missing_predictions: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The table of means with what is missing and the definitions, for a terminal."""
+        missing = self.missing_predictions
+        lines = [f"No prediction, counted as missed ({len(missing)}): {', '.join(missing)}"] if missing else []
+        lines += [f"Warning: {warning}" for warning in self.warnings]
+        return "\n".join([text_table(*summary_table(self.summaries)), "", *lines, self.definition])
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A reference, the names a datalist gives its label values (else none), its prediction, if any, and the value of
+    voxels that do not count.
+    """
+
+    name: str
+    reference: Path
+    names: Mapping[int, str]
+    prediction: Path | None = None
+    ignore: int | None = None
+
+
+def evaluate(
+    predictions: str | Path,
+    references: str | Path,
+    output: str | Path | None = None,
+    hd95: Hd95 = "max",
+    overwrite: bool = False,
+    listeners: Sequence[Listener] = (),
+    control: JobControl | None = None,
+) -> Evaluation:
+    """Compare predicted with reference label maps.
+
+    Structures match by segment name where both files name theirs (a datalist's labels name the references'),
+    else by label value. Cases match by file name without its suffix and without "_label", "_seg", "_pred" and
+    the like. A reference without a prediction counts as missed in all its structures. What only predictions
+    have is left out with a warning where the references name their structures, else it counts as spurious.
+
+    Args:
+        predictions: a label map, or a folder of them.
+        references: a label map, a folder of them, or a datalist or data set folder (its validation cases, or without
+            those its training cases). Voxels of its value or segment called "ignore" do not count.
+        output: the folder for evaluation.csv (a row a case and structure) and evaluation.json.
+        hd95: "max" or "pooled", see ``SVLDRLCore.evaluation.metrics``.
+        overwrite: whether existing results are replaced.
+        listeners: told the progress, the warnings and, at the end, the rows.
+
+    Raises:
+        InputError: a file is unreadable, geometries differ, names are ambiguous, nothing can be compared, or
+            results exist already.
+        Cancelled: stopped; nothing was written.
+    """
+    control = control or JobControl()
+    with EventLog(None, listeners) as events:
+        events.emit("started", job="evaluate", output=None if output is None else str(output))
+        with failures_told(events):
+            done = _evaluate(Path(predictions), Path(references), output, hd95, overwrite, events, control)
+        for warning in done.warnings:
+            events.emit("warning", text=warning)
+        summary = {name: asdict(summary) for name, summary in done.summaries.items()}
+        events.emit("finished", rows=records(done.rows), summary=summary, definition=done.definition)
+    return done
+
+
+def _evaluate(
+    predictions: Path,
+    references: Path,
+    output: str | Path | None,
+    hd95: Hd95,
+    overwrite: bool,
+    events: EventLog,
+    control: JobControl,
+) -> Evaluation:
+    definition = definition_text(hd95)
+    files = [Path(output) / f"evaluation.{kind}" for kind in ("csv", "json")] if output is not None else []
+    if files:
+        require_output_folder(files[0].parent)
+    require_output_files(files, [predictions, references], overwrite=overwrite)
+    cases, warnings = _cases(predictions, references)
+
+    metrics_of: dict[str, dict[str, MaskMetrics]] = {}
+    in_references: dict[str, None] = {}  # an ordered set
+    spelling: dict[str, str] = {}
+    for done, case in enumerate(cases, 1):
+        metrics_of[case.name], structures, told = _compare(case, hd95, spelling)
+        in_references |= dict.fromkeys(structures)
+        warnings += told
+        control.check()
+        events.progress(done, len(cases), "evaluate")
+    foreign = {name for metrics in metrics_of.values() for name in metrics} - in_references.keys()
+    if foreign:
+        warnings.append(f"no reference has these structures, they are left out: {_some(foreign)}")
+    rows = tuple(
+        MetricRow(case, structure, metrics.get(structure, _ABSENT))
+        for case, metrics in metrics_of.items()
+        for structure in in_references
+    )
+    missing = tuple(case.name for case in cases if case.prediction is None)
+    evaluation = Evaluation(rows, summarise(rows), definition, missing, tuple(warnings))
+
+    if files:
+        with made_folder(files[0].parent), files_together():
+            write_text(files[0], csv_text(records(rows)), overwrite)
+            write_text(files[1], json_text(_content(evaluation)), overwrite)
+    return evaluation
+
+
+def case_name(path: Path) -> str:
+    """The case of a file: its name without volume suffix and without "_label", "_seg", "_pred" at the end."""
+    name = path.name[: -len(volume_suffix(path))]
+    while (shorter := _ROLE.sub("", name)) not in ("", name):
+        name = shorter
+    return name
+
+
+def _cases(predictions: Path, references: Path) -> tuple[list[_Case], list[str]]:
+    """References with their predictions, and what there is to warn of."""
+    for path in (predictions, references):
+        if not path.exists():
+            raise InputError(path, "there is no such file or folder", "Check the path")
+    is_datalist = references.suffix.lower() == ".json" or (references / "labelsTr").is_dir()
+    if references.is_file() and not is_datalist:
+        if predictions.is_dir():
+            raise InputError(predictions, "it is a folder, but the reference is one file", "Give two of a kind")
+        ignore = ignored_value_beside(references.absolute().parent)
+        return [_Case(case_name(references), references, {}, predictions, ignore)], []
+    if predictions.is_file():
+        do = "Give a folder of predictions, or one label map as reference"
+        raise InputError(predictions, "it is one file, but there are many references", do)
+
+    found = _by_case(predictions)
+    cases = _datalist_cases(references) if is_datalist else _folder_cases(references)
+    cases = [replace(case, prediction=_prediction_for(case, found)) for case in cases]
+    used = [case.prediction for case in cases if case.prediction is not None]
+    if not used:
+        why = f"no file is named as one of the references ({_some(case.name for case in cases)})"
+        raise InputError(predictions, why, "Give prediction and reference of a case the same name")
+    if len(set(used)) < len(used):
+        twice = max(used, key=used.count)
+        raise InputError(twice, "several references would be compared with it", "Name predictions as the cases")
+    unused = [path.name for path in found.values() if path not in used]
+    warnings = [f"predictions without a reference are left out: {_some(unused)}"] if unused else []
+    return cases, warnings
+
+
+def _by_case(folder: Path) -> dict[str, Path]:
+    """The label maps of a folder by case name."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or not path.name.lower().endswith(SUFFIXES):
+            continue
+        name = case_name(path)
+        if name in found:
+            why = f"{found[name].name} and {path.name} are both the case {name!r}"
+            raise InputError(folder, why, "Keep one of them")
+        found[name] = path
+    if not found:
+        raise InputError(folder, "it holds no label maps", f"Give a folder of {', '.join(SUFFIXES)} files")
+    return found
+
+
+def _folder_cases(folder: Path) -> list[_Case]:
+    ignore = ignored_value_beside(folder)
+    return [_Case(name, path, {}, ignore=ignore) for name, path in _by_case(folder).items()]
+
+
+def _datalist_cases(path: Path) -> list[_Case]:
+    datalist = load_datalist(path)
+    cases = [case for case in datalist.validation or datalist.training if case.label is not None]
+    if not cases:
+        raise InputError(path, "none of its cases has a label", "List the reference labels")
+    return [_Case(case.name, case.label, datalist.labels, ignore=case.ignore) for case in cases]
+
+
+def _prediction_for(case: _Case, found: Mapping[str, Path]) -> Path | None:
+    return found.get(case.name) or found.get(case_name(case.reference))
+
+
+def _compare(case: _Case, hd95: Hd95, spelling: dict[str, str]) -> tuple[dict[str, MaskMetrics], list[str], list[str]]:
+    """(metrics by structure, the structures that count even if no other case has them, warnings).
+
+    `spelling` holds each name in lower case as it was spelled first, and learns the names of this case.
+    """
+    reference = read_label(case.reference)
+    volume = None if case.prediction is None else read_label(case.prediction)
+    if volume is not None:  # either may have been saved cropped to its content
+        volume = on_image_grid(volume, reference.geometry)
+        reference = on_image_grid(reference, volume.geometry)
+        require_same_geometry(reference, volume)
+    reference_names = case.names or _segment_names(reference)
+    ignored = _ignored(reference, case.ignore)
+    if ignored is not None:
+        reference_names = {value: name for value, name in reference_names.items() if not is_ignore(name)}
+        reference = replace(reference, array=np.where(ignored, 0, reference.array))
+    in_reference = _structures(reference, reference_names, spelling)
+    if volume is None:
+        prediction, in_prediction, prediction_names = np.zeros_like(reference.array), {}, {}
+    else:
+        volume = _without_ignored(volume)
+        prediction_names = _segment_names(volume) if reference_names else {}
+        prediction = volume.array
+        counted = volume if ignored is None else replace(volume, array=np.where(ignored, 0, volume.array))
+        in_prediction = _structures(counted, prediction_names or reference_names, spelling)
+
+    metrics = {
+        name: mask_metrics(
+            _mask(prediction, in_prediction.get(name, ())),
+            _mask(reference.array, in_reference.get(name, ())),
+            reference.geometry.spacing_dhw,
+            hd95,
+            ignored,
+        )
+        for name in [*in_reference, *(name for name in in_prediction if name not in in_reference)]
+    }
+    warnings = [f"{case.name}: {text}" for v in (reference, volume) if v is not None for text in v.warnings]
+    if in_prediction and prediction_names and not in_prediction.keys() & in_reference.keys():
+        both = f"{_some(in_prediction)} against {_some(in_reference)}"
+        warnings.append(f"{case.name}: no segment has the same name in both files ({both})")
+    elif volume is not None and not prediction_names:
+        warnings += _no_value_in_both(case.name, volume, reference, reference_names)
+    return metrics, list(in_reference if reference_names else metrics), warnings
+
+
+def _no_value_in_both(case: str, prediction: Volume, reference: Volume, names: Mapping[int, str]) -> list[str]:
+    """A warning where a prediction without names uses other values than the reference, such as 255 for 1."""
+    predicted, wanted = (set(np.unique(volume.array[volume.array > 0]).tolist()) for volume in (prediction, reference))
+    if not predicted or not wanted or predicted & {*wanted, *names}:
+        return []
+    found, given = (", ".join(map(str, sorted(values)[:5])) for values in (predicted, wanted | set(names)))
+    return [f"{case}: no value is in both files, the prediction has {found} and the reference {given}; all is missed"]
+
+
+def _segment_names(volume: Volume) -> dict[int, str]:
+    """The names that a file gives its label values; "Segment_1" is Slicer's word for none."""
+    return {segment.value: segment.name for segment in volume.segments if not is_placeholder(segment.name)}
+
+
+def _ignored(reference: Volume, ignore: int | None) -> np.ndarray | None:
+    """The voxels that nobody has labelled: of the data list's value, else of the segment called "ignore"."""
+    if ignore is None:
+        ignore = next((segment.value for segment in reference.segments if is_ignore(segment.name)), None)
+    return None if ignore is None else reference.array == ignore
+
+
+def _without_ignored(prediction: Volume) -> Volume:
+    """A prediction that shows nothing where it has the segment called "ignore", as refined labels have."""
+    ignored = _ignored(prediction, None)
+    if ignored is None:
+        return prediction
+    named = tuple(segment for segment in prediction.segments if not is_ignore(segment.name))
+    return replace(prediction, array=np.where(ignored, 0, prediction.array), segments=named)
+
+
+def _structures(volume: Volume, names: Mapping[int, str], spelling: dict[str, str]) -> dict[str, list[int]]:
+    """The label values of each structure: the named ones, then values in the voxels that have no name.
+
+    Segments of one name are one structure; upper and lower case do not tell structures apart.
+    """
+    values = np.flatnonzero(np.bincount(volume.array.ravel()))
+    structures: dict[str, list[int]] = {}
+    for value in [*names, *(int(value) for value in values if value and value not in names)]:
+        name = names.get(value, "").strip() or f"label {value}"
+        structures.setdefault(spelling.setdefault(name.casefold(), name), []).append(value)
+    return structures
+
+
+def _mask(labels: np.ndarray, values: Sequence[int]) -> np.ndarray:
+    return labels == values[0] if len(values) == 1 else np.isin(labels, values)
+
+
+def _content(evaluation: Evaluation) -> dict[str, object]:
+    return {
+        "definition": evaluation.definition,
+        "summary": {name: asdict(summary) for name, summary in evaluation.summaries.items()},
+        "missing_predictions": evaluation.missing_predictions,
+        "warnings": evaluation.warnings,
+        "rows": records(evaluation.rows),
+    }
+
+
+def _some(names: Iterable[str], count: int = 5) -> str:
+    names = sorted(names)
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
