@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from SVLDRLCore.atomic_files import made_folder
-from SVLDRLCore.config.settings import Config, config_from_dict, config_to_dict
+from SVLDRLCore.config.settings import Config, config_from_dict, config_to_dict, name_of_preset
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.evaluation.figures import reliability_figure
 from SVLDRLCore.evaluation.tables import csv_text
@@ -162,7 +162,8 @@ def _resumed_settings(folder: RunFolder, asked: _Asked) -> dict[str, Any]:
     """The settings of a training that goes on: its own, which what is asked must not contradict."""
     stored = read_run(folder)
     require_same_names(stored, method=asked.method)
-    require_same_names(stored["config"], preset=asked.preset, variant=asked.variant)
+    preset = asked.preset and name_of_preset(asked.preset)
+    require_same_names(stored["config"], preset=preset, variant=asked.variant)
     config = resumed_config(stored["config"], asked.overrides)
     require_precision(config.train, choose_device(config.train.device))
     given = _told(stored["method"], config, asked)
