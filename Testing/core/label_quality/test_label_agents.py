@@ -5,12 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from SVLDRLCore.label_quality.label_agents import (
-    RIDGE,
-    Heads,
-    LabelVoxels,
-    label_agent_weights,
-)
+from SVLDRLCore.label_quality.label_agents import Heads, LabelVoxels, label_agent_weights
+from SVLDRLCore.label_quality.thresholds import RIDGE
 
 RIGHT, WRONG = 16, 24
 """Most labels are wrong, and all in the same way."""
