@@ -24,8 +24,8 @@ def labels(seed: int = 0) -> tuple[np.ndarray, list[LabelVoxels]]:
     voxels = []
     for too_wide in wrong:
         depth = rng.uniform(-5, 5, 400)
-        features = np.c_[depth, np.tanh(depth), np.tanh(depth + 2), rng.normal(size=400)]
-        voxels.append(LabelVoxels(features, (depth > (-2.0 if too_wide else 0.0))[:, None]))
+        seen = np.c_[depth, np.tanh(depth), np.tanh(depth + 2), rng.normal(size=400)]
+        voxels.append(LabelVoxels(seen, (depth > (-2.0 if too_wide else 0.0))[:, None]))
     return features, voxels
 
 
