@@ -14,18 +14,18 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 from SVLDRLSegmentationLib.About import acknowledgementText, helpText
-from SVLDRLSegmentationLib.AuditLogic import AuditLogic
-from SVLDRLSegmentationLib.AuditPanel import AuditPanel
-from SVLDRLSegmentationLib.DependenciesBar import DependenciesBar
-from SVLDRLSegmentationLib.Parameters import moduleParameters
-from SVLDRLSegmentationLib.PhantomData import registerSampleData
-from SVLDRLSegmentationLib.RefineLogic import RefineLogic
-from SVLDRLSegmentationLib.RefinePanel import RefinePanel
+from SVLDRLSegmentationLib.audit.AuditLogic import AuditLogic
+from SVLDRLSegmentationLib.audit.AuditPanel import AuditPanel
+from SVLDRLSegmentationLib.refine.RefineLogic import RefineLogic
+from SVLDRLSegmentationLib.refine.RefinePanel import RefinePanel
 from SVLDRLSegmentationLib.Reload import forgetLibrary
-from SVLDRLSegmentationLib.TrainBatchLogic import TrainBatchLogic
-from SVLDRLSegmentationLib.TrainLogic import TrainLogic
-from SVLDRLSegmentationLib.TrainPanel import TrainPanel
-from SVLDRLSegmentationLib.UserInterface import loadUi
+from SVLDRLSegmentationLib.scene.Parameters import moduleParameters
+from SVLDRLSegmentationLib.scene.PhantomData import registerSampleData
+from SVLDRLSegmentationLib.train.TrainBatchLogic import TrainBatchLogic
+from SVLDRLSegmentationLib.train.TrainLogic import TrainLogic
+from SVLDRLSegmentationLib.train.TrainPanel import TrainPanel
+from SVLDRLSegmentationLib.widgets.DependenciesBar import DependenciesBar
+from SVLDRLSegmentationLib.widgets.UserInterface import loadUi
 
 
 class SVLDRLSegmentation(ScriptedLoadableModule):

@@ -166,7 +166,7 @@ def test_nothing_is_said_when_nothing_is_missing(panel: Any) -> None:  # noqa: F
 
 
 def test_one_line_and_one_button_when_packages_are_missing(bench: Any, panel: Any) -> None:  # noqa: F811
-    from SVLDRLSegmentationLib.DependenciesBar import DependenciesBar
+    from SVLDRLSegmentationLib.widgets.DependenciesBar import DependenciesBar
 
     packages = FakePackages()
     panel.ui.installButton.disconnect("clicked()")
@@ -188,8 +188,8 @@ def test_one_line_and_one_button_when_packages_are_missing(bench: Any, panel: An
 
 
 def test_a_failed_installation_says_what_why_and_what_to_do(bench: Any, panel: Any) -> None:  # noqa: F811
-    from SVLDRLSegmentationLib.DependenciesBar import DependenciesBar
-    from SVLDRLSegmentationLib.JobError import JobError
+    from SVLDRLSegmentationLib.jobs.JobError import JobError
+    from SVLDRLSegmentationLib.widgets.DependenciesBar import DependenciesBar
 
     packages = FakePackages(JobError("PyTorch", "the network is gone", "Connect and try again"))
     panel.ui.installButton.disconnect("clicked()")

@@ -23,7 +23,7 @@ QUICK = {
 def test_the_console_example(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.load(MODULE)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    monkeypatch.setattr("SVLDRLSegmentationLib.PhantomData.CASES", 6)
+    monkeypatch.setattr("SVLDRLSegmentationLib.scene.PhantomData.CASES", 6)
     section = (ROOT / "README.md").read_text("utf-8").split("### From the Python console")[1]
     example = re.search(r"```python\n(.+?)```", section, re.DOTALL)[1]
     quick = example.replace('"demo"', '"demo", "overrides": QUICK')

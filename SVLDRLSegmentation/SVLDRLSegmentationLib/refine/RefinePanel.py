@@ -1,0 +1,272 @@
+"""The Refine tab: a rough segmentation becomes a better one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from ..jobs.JobError import JobError
+from ..jobs.Model import Model
+from ..jobs.ModelList import ModelList
+from ..scene.Parameters import OutputChoice, Parameters
+from ..scene.SceneFiles import firstVolume
+from ..widgets.DeviceSelector import DeviceSelector
+from ..widgets.JobBar import JobBar
+from ..widgets.ModelSelector import THIS_CASE, ModelSelector
+from ..widgets.StageBar import stageText
+from ..widgets.UserInterface import loadUi, setReady
+from .ChannelSelectors import ChannelSelectors
+from .ModelCardBox import ModelCardBox
+from .RefineLogic import RefineLogic, RefineResult
+from .RefineResultBox import RefineResultBox
+from .RoughOutline import RoughOutline
+from .SegmentChecklist import SegmentChecklist
+from .SegmentMapping import SegmentMapping
+
+
+class RefinePanel(VTKObservationMixin):
+    """Reads the parameters, starts and cancels a refinement, hands over its result."""
+
+    def __init__(self, logic: RefineLogic) -> None:
+        VTKObservationMixin.__init__(self)
+        self.logic = logic
+        self.widget, self.ui = loadUi("RefinePanel")
+        self.widget.setMRMLScene(slicer.mrmlScene)
+        self.parameters: Parameters | None = None
+        self.task: Any = None
+        self._guiTag: Any = None
+        self.segments = SegmentChecklist(self.ui.segmentsList)
+        self.segments.onTicked, self.segments.onSegments = self._onTicked, self._showReady
+        self.modelSelector = ModelSelector(
+            self.ui.modelComboBox, self.ui.browseModelButton, self.ui.modelLabel, offerThisCase=True
+        )
+        self.modelSelector.onChanged = self._onModel
+        self.modelCard = ModelCardBox(self.ui)
+        self._model: Model | None = None
+        self._rough: Any = None
+        self.channels = ChannelSelectors(self.ui.inputsButton.layout(), self.ui.volumeSelectorLabel)
+        self.channels.onChanged = self._showReady
+        self.mapping = SegmentMapping(self.ui.mappingTable, self.ui.mappingLabel)
+        self.mapping.onChosen = self._onMapping
+        self.outline = RoughOutline()
+        self._failedWith: Any = None
+        self.deviceSelector = DeviceSelector(self.ui.deviceComboBox)
+        self.jobBar = JobBar(self.ui.jobPlace)
+        self.resultBox = RefineResultBox(self.ui, logic, self.jobBar)
+        self.ui.volumeSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onVolume)
+        self.ui.segmentationSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onSegmentation)
+        self.ui.applyButton.connect("clicked()", self._onApply)
+        self._showReady()
+
+    def setParameters(self, parameters: Parameters | None) -> None:
+        """Show and change these parameters from now on; None while there is no scene."""
+        self.removeObservers(self._onParameters)
+        self.channels.setParameterNode(None)
+        if self.parameters is not None:
+            self.parameters.disconnectGui(self._guiTag)
+        self.parameters = parameters
+        if parameters is not None:
+            if parameters.inputVolume is None:
+                parameters.inputVolume = firstVolume()
+            self._guiTag = parameters.connectGui(self.ui)
+            self.channels.setParameterNode(parameters.parameterNode)
+            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+        self._onParameters()
+
+    def enter(self) -> None:
+        """The module is shown: models and device may have changed since."""
+        self.modelSelector.refresh()
+        self._readModel()
+        self.deviceSelector.refresh()
+        self._showReady()
+
+    def sceneClosed(self) -> None:
+        """The result goes with the scene."""
+        self.segments.setNode(None)
+        self.resultBox.show(None)
+
+    def cleanup(self) -> None:
+        """The module goes away, and a refinement with it."""
+        if self.task is not None:
+            task = self.task
+            task.onProgress = task.onMessage = task.onDone = task.onFailed = task.onCancelled = None
+            task.cancel()
+        self.setParameters(None)
+        self.segments.setNode(None)
+        self.outline.removeObservers()
+
+    def useModel(self, path: str) -> None:
+        """Choose this model."""
+        self.modelSelector.path = path
+        self._onModel(path)
+
+    def _onParameters(self, caller: Any = None, event: Any = None) -> None:
+        if self.parameters is not None:
+            if self.parameters.model != self.modelSelector.path:
+                self.modelSelector.path = self.parameters.model
+                self._readModel()
+            self.segments.setSkipped(self.parameters.skippedSegments)
+        self._onSegmentation()
+
+    def _onModel(self, path: str) -> None:
+        if self.parameters is not None:
+            self.parameters.model = path
+        self._readModel()
+        self._showReady()
+
+    def _onVolume(self, node: Any = None) -> None:
+        self._showReady()
+
+    def _onSegmentation(self, node: Any = None) -> None:
+        self.segments.setNode(self.ui.segmentationSelector.currentNode())
+        self._showReady()
+
+    def _onTicked(self, skipped: list[str]) -> None:
+        if self.parameters is not None:
+            self.parameters.skippedSegments = skipped
+        self._showReady()
+
+    def _onMapping(self, chosen: dict[str, str]) -> None:
+        """The choice is remembered for this segmentation: other ones have segments of the same IDs."""
+        node = self.ui.segmentationSelector.currentNode()
+        if self.parameters is not None and node is not None:
+            self.parameters.segmentStructures = json.dumps({node.GetID(): chosen})
+        self._showReady()
+
+    def _chosenStructures(self) -> dict[str, str]:
+        node = self.ui.segmentationSelector.currentNode()
+        if self.parameters is None or node is None:
+            return {}
+        try:
+            return {
+                str(i): str(name) for i, name in json.loads(self.parameters.segmentStructures)[node.GetID()].items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError):  # another segmentation's, or none
+            return {}
+
+    def _readModel(self) -> None:
+        """The chosen model: its channels, its structures and its card."""
+        self._model = None
+        if self.modelSelector.path and self.modelSelector.path != THIS_CASE:
+            with contextlib.suppress(JobError):  # the selector says that it is not there
+                self._model = ModelList().read(self.modelSelector.path)
+        self.modelCard.show(self._model)
+        self.channels.show(self._model)
+
+    def _missing(self) -> str:
+        """What is missing before a refinement can start; empty when nothing is."""
+        if self.parameters is None or self.ui.volumeSelector.currentNode() is None:
+            return _("Choose a source volume.")
+        if None in self.channels.volumeNodes:
+            return _("Choose a volume for each of the {count} images that the model needs.").format(
+                count=1 + len(self.channels.volumeNodes)
+            )
+        if not self.modelSelector.path:
+            return _("Choose a model; the Train tab makes one. Without one, choose to train on this case.")
+        if self.ui.segmentationSelector.currentNode() is None:
+            return _("Choose a rough segmentation to train on.") if self.modelSelector.path == THIS_CASE else ""
+        if not self.segments.segments:
+            return _("The rough segmentation has no segment. Draw one, or choose none to segment from scratch.")
+        if not self.segments.ticked:
+            return _("Tick a segment to refine.")
+        if self._model is not None and not self.mapping.known:
+            return _("The model knows {structures}. Say above which of them a segment is.").format(
+                structures=", ".join(self._model.structures)
+            )
+        return ""
+
+    def _inputs(self) -> tuple[Any, ...]:
+        """All that an error can speak of."""
+        p, segmentation = self.parameters, self.ui.segmentationSelector.currentNode()
+        nodes = (p.inputVolume, *self.channels.volumeNodes, segmentation)
+        return (
+            *(None if node is None else node.GetID() for node in nodes),
+            self.segments.drawnAt,
+            self.modelSelector.path, tuple(self.segments.ticked), tuple(self.mapping.chosen.items()),
+            self.deviceSelector.device, p.output, p.trust, p.overlap, p.marginMm, p.policySteps, p.smallestIslandMl,
+            p.keepLargest,
+        )  # fmt: skip
+
+    def _showReady(self) -> None:
+        ticked = dict(zip(self.segments.ticked, self.segments.tickedNames))
+        self.mapping.show(self._model, ticked, self._chosenStructures())
+        if self._failedWith is not None and self.parameters is not None and self._inputs() != self._failedWith:
+            self._failedWith = None
+            self.jobBar.forgetFailure()
+        self.ui.outputComboBox.enabled = self.ui.segmentationSelector.currentNode() is not None
+        if self.task is not None:
+            stopping = _("It stops after the step that it is at.") if self.task.cancelling else ""
+            self.ui.applyButton.text = _("Cancelling...") if stopping else _("Cancel")
+            setReady(self.ui.applyButton, stopping, _("Stop the refinement. The scene stays as it is."))
+        else:
+            self.ui.applyButton.text = _("Refine segmentation")
+            setReady(self.ui.applyButton, self._missing(), _("Refine the ticked segments with the chosen model."))
+        self.ui.missingLabel.text = "" if self.task is not None else self._missing()
+        self.ui.missingLabel.visible = bool(self.ui.missingLabel.text)
+
+    def _onApply(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            self.jobBar.cancelling()
+            self._showReady()
+            return
+        self.resultBox.setBusy(True)
+        self.jobBar.begin(_("Starting"))
+        p, learn = self.parameters, self.modelSelector.path == THIS_CASE
+        self._rough, self._failedWith = p.roughSegmentation, None
+        try:
+            self.task = self.logic.start(
+                [p.inputVolume, *self.channels.volumeNodes],
+                p.roughSegmentation,
+                model=None if learn else self.modelSelector.path,
+                segmentIDs=None if p.roughSegmentation is None else self.segments.ticked,
+                structures=self.mapping.chosen,
+                overwrite=p.output == OutputChoice.OVERWRITE and p.roughSegmentation is not None,
+                trust=p.trust,
+                device=self.deviceSelector.device,
+                overlap=p.overlap,
+                marginMm=p.marginMm,
+                policySteps=p.policySteps,
+                smallestIslandMl=p.smallestIslandMl,
+                keepLargest=p.keepLargest,
+                learnFromThisCase=learn,
+            )
+        except JobError as error:
+            self._onFailed(error)
+            return
+        self.task.onProgress = self._onProgress
+        self.task.onMessage = self.jobBar.addLog
+        self.task.onDone, self.task.onFailed = self._onDone, self._onFailed
+        self.task.onCancelled = self._onCancelled
+        self._showReady()
+
+    def _onProgress(self, fraction: float, stage: str, secondsLeft: float | None) -> None:
+        self.jobBar.progress(fraction, stageText(stage), secondsLeft)
+
+    def _onDone(self, result: RefineResult) -> None:
+        self.task = None
+        self.jobBar.end("")
+        rough = self._rough
+        if rough is not None and rough is not result.segmentationNode and rough.GetScene() is slicer.mrmlScene:
+            self.outline.show(rough, result.segmentationNode, [row["segmentID"] for row in result.rows])
+        self.resultBox.show(result, self.modelCard.card)
+        self._showReady()
+
+    def _onFailed(self, error: JobError) -> None:
+        self.task = None
+        self.resultBox.setBusy(False)
+        self.jobBar.fail(error)
+        self._failedWith = None if self.parameters is None else self._inputs()
+        self._showReady()
+
+    def _onCancelled(self) -> None:
+        self.task = None
+        self.resultBox.setBusy(False)
+        self.jobBar.end(_("Cancelled. The scene is as it was."))
+        self._showReady()
