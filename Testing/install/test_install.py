@@ -108,7 +108,7 @@ def test_everything_of_the_core_is_installed(installed: Path) -> None:
 
 
 def test_everything_of_the_module_is_installed(installed: Path) -> None:
-    source = tree(ROOT / "SVLDRLSegmentation", "**/*") - {"CMakeLists.txt"}
+    source = tree(ROOT / "SVLDRLSegmentation", "**/*") - {"CMakeLists.txt", "README.md"}
     wanted = {"SVLDRLSegmentation.py", "SVLDRLSegmentationLib/**/*", "Resources/**/*"}
     assert tree(installed, *wanted) == source
     assert "Resources/Icons/SVLDRLSegmentation.png" in source

@@ -9,13 +9,14 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+NOT_INSTALLED = ("CMakeLists.txt", "README.md")
 CORE, MODULE = ROOT / "SVLDRLCore", ROOT / "SVLDRLSegmentation"
 
 
 def files_of(folder: Path) -> tuple[list[str], list[str]]:
     """Python files and all others of a folder, sorted, relative to it."""
     found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    files = [path for path in found if path.name != "CMakeLists.txt"]
+    files = [path for path in found if path.name not in NOT_INSTALLED]
     names = sorted(path.relative_to(folder).as_posix() for path in files)
     return [n for n in names if n.endswith(".py")], [n for n in names if not n.endswith(".py")]
 

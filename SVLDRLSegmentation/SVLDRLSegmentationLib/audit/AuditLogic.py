@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import slicer
 from slicer.i18n import tr as _
 
 from ..jobs.JobError import JobError
-from ..jobs.ModelList import ModelList
-from .AuditRow import AuditRow
-from .AuditTask import AuditTask, readAudit
+from ..jobs.Models import ModelList
+from ..scene.Cases import Cases
+from .AuditTask import AuditRow, AuditTask, readAudit
 from .AuditView import AuditView, remove, tellApart
 from .Corrections import Corrections
 
 __all__ = ["AuditLogic", "AuditRow", "readAudit"]
+
+
+Nodes: TypeAlias = (
+    "tuple[slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLSegmentationNode]"
+)
+"""Volume, annotation and proposed annotation."""
+Fingerprint: TypeAlias = list[tuple[str, str, int]]
 
 
 class AuditLogic:
@@ -31,12 +38,12 @@ class AuditLogic:
 
     def __init__(self) -> None:
         self._row: AuditRow | None = None
-        self._nodes: tuple[Any, ...] = ()
-        self._loaded: list[Any] = []
+        self._nodes: tuple[slicer.vtkMRMLNode, ...] = ()
+        self._loaded: list[Fingerprint] = []
         self._all: dict[Path, Corrections] = {}
         self._view = AuditView()
 
-    def start(self, cases: Any, model: str | Path, outputFolder: str | Path, *, device: str = "auto") -> AuditTask:
+    def start(self, cases: Cases, model: str | Path, outputFolder: str | Path, *, device: str = "auto") -> AuditTask:
         """Start an audit and return at once.
 
         Args:
@@ -51,11 +58,11 @@ class AuditLogic:
         task.start()
         return task
 
-    def audit(self, cases: Any, model: str | Path, outputFolder: str | Path, **options: Any) -> list[AuditRow]:
+    def audit(self, cases: Cases, model: str | Path, outputFolder: str | Path, **options: Any) -> list[AuditRow]:
         """Audit and wait for it; the rows, worst first. Arguments and errors as for `start`."""
         return self.start(cases, model, outputFolder, **options).wait()
 
-    def load(self, row: AuditRow) -> tuple[Any, Any, Any]:
+    def load(self, row: AuditRow) -> Nodes:
         """Load a row's case, show it and jump the slices to the place.
 
         The case that was shown before leaves the scene (see `close`). The user's own segmentations are hidden until
@@ -153,7 +160,7 @@ class AuditLogic:
     def _corrections(self, row: AuditRow) -> Corrections:
         return self._all.setdefault(row.folder, Corrections(row.folder))
 
-    def _isEdited(self, node: Any) -> bool:
+    def _isEdited(self, node: slicer.vtkMRMLNode) -> bool:
         """Since it was loaded, whether it was saved or not."""
         index = self._nodes.index(node)
         return _inScene(node) and _fingerprint(node) != self._loaded[index - 1]
@@ -176,8 +183,8 @@ def _filesOf(row: AuditRow, corrections: Corrections) -> tuple[Path, Path, Path]
     return files
 
 
-def _loadCase(row: AuditRow, files: tuple[Path, Path, Path]) -> tuple[Any, Any, Any]:
-    loaded: list[Any] = []
+def _loadCase(row: AuditRow, files: tuple[Path, Path, Path]) -> Nodes:
+    loaded: list[slicer.vtkMRMLNode] = []
     try:
         loaded.append(slicer.util.loadVolume(str(files[0]), {"name": row.case, "show": False}))
         names = (_("{} proposed"), _("{} annotation"))  # what comes last is drawn on top: the outlines
@@ -193,7 +200,7 @@ def _loadCase(row: AuditRow, files: tuple[Path, Path, Path]) -> tuple[Any, Any, 
     return volume, annotation, proposal
 
 
-def _fingerprint(node: Any) -> list[tuple[str, str, int]]:
+def _fingerprint(node: slicer.vtkMRMLNode) -> Fingerprint:
     """Changes with segments, names and voxels; not with how they are shown, nor whether they were saved."""
     segmentation = node.GetSegmentation()
     source, found = segmentation.GetSourceRepresentationName(), []
@@ -204,5 +211,5 @@ def _fingerprint(node: Any) -> list[tuple[str, str, int]]:
     return found
 
 
-def _inScene(node: Any) -> bool:
+def _inScene(node: slicer.vtkMRMLNode) -> bool:
     return node.GetScene() is slicer.mrmlScene

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import qt
 from slicer.i18n import tr as _
 
 from ..jobs.JobError import JobError
 from ..widgets.JobBar import JobBar
-from ..widgets.UserInterface import fillTable, selectedRows, setReady
-from .AuditRow import AuditRow
+from ..widgets.UserInterface import Ui, fillTable, selectedRows, setReady
+from .AuditLogic import AuditLogic
+from .AuditTask import AuditRow
 
 DOUBTFUL = 0.5
 """The score is how probably a label is wrong: from here on more probably wrong than right."""
@@ -24,7 +24,7 @@ STATE = 5
 class AuditResultBox:
     """Works on the lower part of AuditPanel.ui; what is selected is what is shown and accepted."""
 
-    def __init__(self, ui: Any, logic: Any, jobBar: JobBar) -> None:
+    def __init__(self, ui: Ui, logic: AuditLogic, jobBar: JobBar) -> None:
         self.ui, self.logic, self.jobBar = ui, logic, jobBar
         self.onTrainAgain: Callable[[str], None] = lambda datalist: None
         self.rows: list[AuditRow] = []
@@ -88,11 +88,11 @@ class AuditResultBox:
         doubtful = [row for row in self.rows if row.score >= DOUBTFUL]
         self._listed = self.rows if self.ui.allCheckBox.checked else doubtful
         text = _(
-            "{count} of {all} annotations are doubtful: more probably wrong than right (score 0.50 or more). "
+            "{count} of {all} annotations are doubtful: more probably wrong than right. "
             "Select a row to see the annotation as an orange outline and the proposal as a blue area."
         )
         self.ui.resultLabel.text = text.format(count=len(doubtful), all=len(self.rows))
-        head = [_("Score"), _("Case"), _("Structure"), _("Reason"), _("Size (mL)"), _("State")]
+        head = [_("Wrong?"), _("Case"), _("Structure"), _("Reason"), _("Size (mL)"), _("State")]
         wasBlocked = self.ui.resultTable.blockSignals(True)
         fillTable(self.ui.resultTable, head, [_texts(row, self.logic.state(row)) for row in self._listed])
         self.ui.resultTable.clearSelection()
@@ -140,6 +140,8 @@ class AuditResultBox:
         self.showReady()
 
     def _onAccept(self) -> None:
+        if self.shown is None:
+            return
         try:
             path = self.logic.accept(self.shown)
         except JobError as error:
@@ -170,8 +172,8 @@ def _texts(row: AuditRow, state: str) -> list[str]:
 
 
 def scoreText(score: float | None) -> str:
-    """A score with two digits; a dash for a case that could not be looked at."""
-    return "\u2013" if score is None else f"{score:.2f}"
+    """How probably a label is wrong, in percent; a dash for a case that could not be looked at."""
+    return "\u2013" if score is None else f"{100 * score:.0f} %"
 
 
 def kindText(kind: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import slicer
 
 ANNOTATION_COLOR = (0.90, 0.38, 0.0)
@@ -50,7 +48,7 @@ class AuditView:
         self._hidden, self._backgrounds, self._shows = [], {}, False
 
 
-def tellApart(label: Any, proposal: Any, structure: str) -> None:
+def tellApart(label: slicer.vtkMRMLSegmentationNode, proposal: slicer.vtkMRMLSegmentationNode, structure: str) -> None:
     """The annotation as outlines, the proposal filled; the structure in question in orange and blue."""
     outlined, filled = label.GetDisplayNode(), proposal.GetDisplayNode()
     outlined.SetAllSegmentsVisibility2DFill(False)
@@ -68,7 +66,7 @@ def tellApart(label: Any, proposal: Any, structure: str) -> None:
                 display.SetSegmentOpacity2DFill(segmentID, OTHERS_OPACITY)
 
 
-def remove(node: Any) -> None:
+def remove(node: slicer.vtkMRMLNode) -> None:
     """Take a node out of the scene with its display and storage nodes."""
     own = [node.GetNthDisplayNode(index) for index in range(node.GetNumberOfDisplayNodes())]
     for left in (node, *own, node.GetStorageNode()):

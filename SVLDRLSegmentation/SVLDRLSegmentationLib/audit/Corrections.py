@@ -14,17 +14,20 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from ..jobs.CoreLocation import coreFolder
+from ..jobs.Core import coreFolder
 from ..jobs.JobError import JobError
-from ..scene.LabelLayer import LabelLayer
-from ..scene.SceneFiles import gridOf, labelLayers, readLabelmap, segmentationInVolumeFrame, writeLayer
-from .AuditRow import AuditRow
+from ..scene.SceneFiles import LabelLayer, gridOf, labelLayers, readLabelmap, segmentationInVolumeFrame, writeLayer
+from .AuditTask import AuditRow
+
+if TYPE_CHECKING:
+    from SVLDRLCore.data.datalist import Case as ListedCase
+    from SVLDRLCore.data.datalist import DataList
 
 DATA_LIST = "datalist_corrected.json"
 
@@ -72,7 +75,7 @@ class Corrections:
 
         return self._accept(row, write, lambda path: path.read_bytes() == content)
 
-    def acceptNode(self, row: AuditRow, node: Any, volumeNode: Any) -> Path:
+    def acceptNode(self, row: AuditRow, node: slicer.vtkMRMLNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> Path:
         """Accept a segmentation of the scene, on the image file's own grid, with the data list's label values.
 
         Raises:
@@ -89,7 +92,7 @@ class Corrections:
 
         return self._accept(row, write, lambda path: np.array_equal(readLabelmap(path, grid), layer.array))
 
-    def keepEdits(self, node: Any, path: Path) -> None:
+    def keepEdits(self, node: slicer.vtkMRMLNode, path: Path) -> None:
         """Write a segmentation node as it is, to go on with it later.
 
         Raises:
@@ -104,7 +107,7 @@ class Corrections:
 
         _written(path, write, _isWhole)
 
-    def nameSegments(self, node: Any) -> None:
+    def nameSegments(self, node: slicer.vtkMRMLNode) -> None:
         """Call the segments of a proposal as the data list does: the audit takes over the label file's own names."""
         labels, segmentation = self._labels, node.GetSegmentation()
         for segmentID in segmentation.GetSegmentIDs():
@@ -129,7 +132,7 @@ class Corrections:
         return self._audited.labels | ({} if ignore is None else {ignore: "ignore"})
 
     @functools.cached_property
-    def _audited(self) -> Any:
+    def _audited(self) -> DataList:
         """The data list; read once, since a folder's labels are opened for it."""
         coreFolder()
         from SVLDRLCore.data.datalist import load_datalist
@@ -144,11 +147,11 @@ class Corrections:
                 str(self.folder), _("it holds no audit ({})").format(error), _("Run the audit again")
             ) from error
 
-    def _writeDataList(self, audited: Any) -> None:
+    def _writeDataList(self, audited: DataList) -> None:
         from SVLDRLCore.data.datalist import save_datalist
         from SVLDRLCore.errors import InputError
 
-        def corrected(cases: Any) -> tuple[Any, ...]:
+        def corrected(cases: tuple[ListedCase, ...]) -> tuple[ListedCase, ...]:
             files = ((case, self.accepted(case.name)) for case in cases)
             return tuple(replace(case, label=file) if file.is_file() else case for case, file in files)
 
@@ -191,7 +194,7 @@ def _isWhole(path: Path) -> bool:
     return True
 
 
-def _gridOfFile(path: Path) -> Any:
+def _gridOfFile(path: Path) -> slicer.vtkOrientedImageData:
     """The voxel grid of a label map that the audit wrote."""
     node, storage = slicer.vtkMRMLLabelMapVolumeNode(), slicer.vtkMRMLNRRDStorageNode()
     storage.SetFileName(str(path))
@@ -200,7 +203,9 @@ def _gridOfFile(path: Path) -> Any:
     return gridOf(node)
 
 
-def _oneLayer(segmentation: Any, grid: Any, labels: dict[int, str]) -> tuple[LabelLayer, dict[str, str]]:
+def _oneLayer(
+    segmentation: slicer.vtkSegmentation, grid: slicer.vtkOrientedImageData, labels: dict[int, str]
+) -> tuple[LabelLayer, dict[str, str]]:
     """All segments in one label map with the data list's values, and its names."""
     values = {i: _valueOf(segmentation.GetSegment(i), labels) for i in segmentation.GetSegmentIDs()}
     whole = np.zeros(grid.GetDimensions()[::-1], np.uint8)
@@ -225,7 +230,7 @@ def _oneLayer(segmentation: Any, grid: Any, labels: dict[int, str]) -> tuple[Lab
     return LabelLayer(whole, {name: value for value, name in labels.items()}), {name: name for name in labels.values()}
 
 
-def _valueOf(segment: Any, labels: dict[int, str]) -> int | None:
+def _valueOf(segment: slicer.vtkSegment, labels: dict[int, str]) -> int | None:
     """The label value of a segment by its name; its own value decides between two of one name."""
     name = segment.GetName().strip().casefold()
     fitting = [value for value, other in labels.items() if other.strip().casefold() == name]

@@ -14,13 +14,16 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import slicer
 from slicer.i18n import tr as _
 
-from .Job import childEnvironment, pythonExecutable
+from .Core import RESOURCES, Json, childEnvironment, pythonExecutable
 from .JobError import JobError
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 TORCH_VERSION = ">=2.10"
 TORCH_SIZE_MB = {"darwin": 100}
@@ -64,7 +67,7 @@ class Dependencies:
     """
 
     def __init__(self, requirements: Path | None = None) -> None:
-        self.requirementsFile = requirements or Path(__file__).resolve().parents[2] / "Resources" / "requirements.txt"
+        self.requirementsFile = requirements or RESOURCES / "requirements.txt"
 
     def missing(self) -> list[str]:
         """Names of packages that are not installed, too old or only half there; fast, nothing is imported."""
@@ -119,7 +122,7 @@ class Dependencies:
                 _("Restart Slicer and look again; if that does not help, look at the Python console"),
             )
 
-    def verify(self) -> dict[str, Any]:
+    def verify(self) -> Json:
         """Import everything in a worker process; waits while the application stays alive.
 
         Returns:
@@ -134,14 +137,14 @@ class Dependencies:
         name, why = told["broken"], told["why"]
         folder = _folder(name)
         if name == "torch" and ("CUDA" in why or "kernel image" in why):
-            do = _("Choose the device cpu, or reinstall PyTorch for your graphics card in the module PyTorch Utils")
+            do = _("Choose the device Processor (CPU), or reinstall PyTorch with the module PyTorch Utils")
         elif folder is not None:
             do = _("Close Slicer, remove the folder {}, start Slicer and install again").format(folder)
         else:
             do = _("Install the missing packages with the button at the top of the module")
         raise JobError(_("Python package {}").format(name), why, do, log)
 
-    def _requirements(self) -> list[Any]:
+    def _requirements(self) -> list[Requirement]:
         """Slicer's own reader exists since 5.12; the file is plain enough to be read here."""
         from packaging.requirements import Requirement
 
@@ -209,7 +212,7 @@ def _folder(name: str) -> str | None:
     return next(iter(spec.submodule_search_locations or ()), spec.origin)
 
 
-def _isInstalled(requirement: Any) -> bool:
+def _isInstalled(requirement: Requirement) -> bool:
     version = _version(requirement.name)
     return version is not None and requirement.specifier.contains(version, prereleases=True)
 
@@ -235,7 +238,7 @@ def _failed(what: str, error: Exception) -> JobError:
     )
 
 
-def _tryImports() -> tuple[dict[str, Any], str]:
+def _tryImports() -> tuple[Json, str]:
     """What the worker's Python says of the packages, and its log."""
     process = subprocess.Popen(
         [pythonExecutable(), "-P", "-c", _TRY_IMPORTS], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -255,4 +258,4 @@ def _tryImports() -> tuple[dict[str, Any], str]:
             continue
         if isinstance(told, dict):
             return told, log
-    return {"broken": "torch", "why": _("the worker's Python ended with code {}").format(process.returncode)}, log
+    return {"broken": "torch", "why": _("Python ended with code {} when it tried them").format(process.returncode)}, log

@@ -7,29 +7,56 @@ import json
 import os
 import queue
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, ClassVar
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 
-from .CoreLocation import coreFolder
-from .JobEnd import JobEnd
+from .Core import Json, childEnvironment, coreFolder, pythonExecutable
 from .JobError import JobError
+
+
+@dataclass(frozen=True)
+class JobEnd:
+    """How a job ended.
+
+    Attributes:
+        status: "finished", "failed" or "cancelled".
+        values: the fields of the last event.
+        what, why, do: of a failure; of a cancelled job what and why.
+        log: the last lines that were no events.
+    """
+
+    status: str
+    values: Json = field(default_factory=dict)
+    what: str = ""
+    why: str = ""
+    do: str = ""
+    log: str = ""
+
+    def error(self) -> JobError:
+        """The same as an exception."""
+        return JobError(self.what, self.why, self.do, self.log)
+
 
 POLL_MILLISECONDS = 100
 EXIT_GRACE_SECONDS = 5.0
 """On exit of the application a training gets this long to write its checkpoint."""
 LOG_LINES = 400
+_OWN_GROUP = 0
+if sys.platform == "win32":
+    _OWN_GROUP = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+"""The launcher PythonSlicer has the real Python as its child: only a group of processes can be killed as a whole."""
 _PIPE_SECONDS = 2.0
 """How long the pipes of an ended process are read on, should someone else hold them open."""
 
@@ -50,27 +77,27 @@ class Job:
     """
 
     _running: ClassVar[list[Job]] = []
-    _watchedScene: ClassVar[Any] = None
+    _watchedScene: ClassVar[slicer.vtkMRMLScene | None] = None
     _watchesExit: ClassVar[bool] = False
 
-    def __init__(self, command: str, options: dict[str, Any], folder: Path, endsWithScene: bool = True) -> None:
-        self.command, self.options, self.folder = command, options, Path(folder)
+    def __init__(self, command: str, options: Mapping[str, object], folder: Path, endsWithScene: bool = True) -> None:
+        self.command, self.options, self.folder = command, dict(options), Path(folder)
         self.endsWithScene = endsWithScene
-        self.onEvent: Callable[[dict], None] | None = None
+        self.onEvent: Callable[[Json], None] | None = None
         self.onLog: Callable[[str], None] | None = None
         self.onEnd: Callable[[JobEnd], None] | None = None
         self.end: JobEnd | None = None
         self.paused = False
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._lines: queue.Queue[tuple[str, bytes | None]] = queue.Queue()
         self._openPipes = 0
         self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._logFile: IO[str] | None = None
-        self._last: dict[str, Any] = {}
-        self._failure: dict[str, Any] = {}
+        self._last: Json = {}
+        self._failure: Json = {}
         self._stopReason = ""
         self._killAt = self._exitedAt = float("inf")
-        self._timer: Any = None
+        self._timer: qt.QTimer | None = None
 
     @staticmethod
     def all() -> list[Job]:
@@ -89,6 +116,11 @@ class Job:
         return self._process is not None and self.end is None
 
     @property
+    def _child(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "the job was not started"
+        return self._process
+
+    @property
     def processId(self) -> int | None:
         return self._process.pid if self._process is not None else None
 
@@ -101,20 +133,21 @@ class Job:
         core = coreFolder()
         (self.folder / "job.json").write_text(json.dumps(self.options, ensure_ascii=False, indent=1), "utf-8")
         environment = dict(childEnvironment(core), PYTHONUTF8="1", PYTHONIOENCODING="utf-8", PYTHONUNBUFFERED="1")
-        arguments = [pythonExecutable(), "-P", "-m", "SVLDRLCore", self.command, "--config", "job.json", "--events"]
+        command = [pythonExecutable(), "-P", "-m", "SVLDRLCore", self.command, "--config", "job.json", "--events"]
         try:
-            self._process = subprocess.Popen(
-                arguments, cwd=self.folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, **_ownGroup(),
+            process = subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, start_new_session=sys.platform != "win32", creationflags=_OWN_GROUP,
             )  # fmt: skip
         except OSError as error:
             raise JobError(
-                _("The worker process"), str(error), _("Check that the program can be run: {}").format(arguments[0])
+                _("The background process"), str(error), _("Check that the program can be run: {}").format(command[0])
             ) from error
+        self._process = process
         self._logFile = (self.folder / "log.txt").open("a", encoding="utf-8")
         for name in ("stdout", "stderr"):
             self._openPipes += 1
-            arguments = (name, getattr(self._process, name), self._lines)
+            arguments = (name, getattr(process, name), self._lines)
             threading.Thread(target=_read, args=arguments, name=f"{self.command} {name}", daemon=True).start()
         Job._running.append(self)
         Job._watchApplication()
@@ -145,8 +178,8 @@ class Job:
         if not self.running:
             return
         self._stopReason = self._stopReason or reason or _("stopped")
-        if self._process.poll() is None:
-            _killTree(self._process)
+        if self._child.poll() is None:
+            _killTree(self._child)
 
     def wait(self) -> JobEnd:
         """For scripts: how the job ended, while the application stays alive."""
@@ -166,9 +199,9 @@ class Job:
         if not self.running:
             return
         now = time.monotonic()
-        if self._process.poll() is None:
+        if self._child.poll() is None:
             if now > self._killAt:
-                _killTree(self._process)
+                _killTree(self._child)
             return
         self._exitedAt = min(self._exitedAt, now)
         if (self._openPipes == 0 and self._lines.empty()) or now > self._exitedAt + _PIPE_SECONDS:
@@ -182,7 +215,8 @@ class Job:
         event = _eventOf(text) if source == "stdout" else None
         if event is None:
             self._log.append(text)
-            self._logFile.write(text + "\n")
+            if self._logFile is not None:
+                self._logFile.write(text + "\n")
             if self.onLog:
                 self.onLog(text)
             return
@@ -195,21 +229,26 @@ class Job:
     def _send(self, command: str) -> bool:
         if not self.running:
             return False
+        pipe = self._child.stdin
+        assert pipe is not None, "it is started with one"
         try:
-            self._process.stdin.write(json.dumps({"command": command}).encode() + b"\n")
-            self._process.stdin.flush()
+            pipe.write(json.dumps({"command": command}).encode() + b"\n")
+            pipe.flush()
         except (OSError, ValueError):  # it has just ended
             return False
         return True
 
     def _finish(self) -> None:
-        self._timer.stop()
+        if self._timer is not None:
+            self._timer.stop()
         if self._openPipes:  # children that outlived it hold them
-            _killGroup(self._process)
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            _killGroup(self._child)
+        for pipe in (self._child.stdin, self._child.stdout, self._child.stderr):
             with contextlib.suppress(OSError):  # what was to be written to a dead process
-                pipe.close()
-        self._logFile.close()
+                if pipe is not None:
+                    pipe.close()
+        if self._logFile is not None:
+            self._logFile.close()
         Job._running.remove(self)
         self.end = self._howItEnded()
         if self.onEnd:
@@ -217,7 +256,7 @@ class Job:
 
     def _howItEnded(self) -> JobEnd:
         log, event = "\n".join(self._log), self._last.get("event")
-        if event == "finished" or (self._process.returncode == 0 and not self._failure and event != "cancelled"):
+        if event == "finished" or (self._child.returncode == 0 and not self._failure and event != "cancelled"):
             return JobEnd("finished", self._last, log=log)
         if self._stopReason or event == "cancelled":
             why = self._stopReason or self._last.get("text", "")
@@ -227,7 +266,7 @@ class Job:
         else:
             what, why, do = self._explanation(log)
         if "out of memory" in why.lower():
-            do = _("Choose the device cpu, or free memory of the graphics card, and try again")
+            do = _("Choose the device Processor (CPU), or free memory of the graphics card, and try again")
         return JobEnd("failed", self._failure or self._last, what, why, do, log)
 
     def _explanation(self, log: str) -> tuple[str, str, str]:
@@ -238,19 +277,19 @@ class Job:
         missing = re.search(r"No module named '([\w.]+)'", log)
         if missing:
             return (
-                _("The worker could not start"),
+                _("The background process could not start"),
                 _("the Python package {} is not installed").format(missing[1].split(".")[0]),
                 _("Install the missing packages with the button at the top of the module"),
             )
-        code = self._process.returncode
+        code = self._child.returncode
         last = next((line.strip() for line in reversed(self._log) if line.strip()), _("it said nothing"))
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-            why = _("it was ended from outside by {}; a system that runs out of memory does that").format(name)
+            why = _("the system ended it ({}), as it does when memory runs out").format(name)
         else:
             why = _("it stopped with exit code {}: {}").format(code, last)
         do = _("Look at the log; close other programs if memory was short, then start again")
-        return _("The worker process of '{}' ended unexpectedly").format(self.command), why, do
+        return _("The background process '{}' ended unexpectedly").format(self.command), why, do
 
     @classmethod
     def _watchApplication(cls) -> None:
@@ -263,7 +302,7 @@ class Job:
             slicer.app.connect("aboutToQuit()", cls._onExit)
 
     @staticmethod
-    def _onSceneClose(caller: Any, event: str) -> None:
+    def _onSceneClose(caller: slicer.vtkMRMLScene, event: object) -> None:
         if caller is slicer.mrmlScene:
             Job.stopAll(_("the scene was closed"), sceneJobsOnly=True)
 
@@ -273,31 +312,12 @@ class Job:
         for job in jobs:
             job.cancel(EXIT_GRACE_SECONDS)
         latest = time.monotonic() + EXIT_GRACE_SECONDS
-        while time.monotonic() < latest and any(job._process.poll() is None for job in jobs):
+        while time.monotonic() < latest and any(job._child.poll() is None for job in jobs):
             time.sleep(0.02)
         Job.stopAll()
 
 
-def pythonExecutable() -> str:
-    """Slicer's own Python; outside of Slicer the one that runs this. Never one that lies in the current folder."""
-    folders = [folder for folder in os.get_exec_path() if os.path.isabs(folder)]
-    found = (shutil.which(os.path.join(folder, "PythonSlicer")) for folder in folders)
-    return next(filter(None, found), sys.executable)
-
-
-def childEnvironment(*folders: Path) -> dict[str, str]:
-    """The environment for a Python that imports nothing from the folder it runs in; to be started with `-P`.
-
-    Args:
-        folders: where it shall look for packages first.
-    """
-    # an empty place in the list stands for the current folder, a relative one is another in another folder
-    given = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(path)]
-    paths = os.pathsep.join([*map(str, folders), *given])
-    return dict(os.environ, PYTHONSAFEPATH="1", PYTHONPATH=paths)
-
-
-def _eventOf(text: str) -> dict[str, Any] | None:
+def _eventOf(text: str) -> Json | None:
     try:
         event = json.loads(text)
     except (ValueError, RecursionError):
@@ -305,7 +325,7 @@ def _eventOf(text: str) -> dict[str, Any] | None:
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 
 
-def _read(name: str, pipe: IO[bytes], lines: queue.Queue) -> None:
+def _read(name: str, pipe: IO[bytes], lines: queue.Queue[tuple[str, bytes | None]]) -> None:
     """Runs in a thread of its own: nothing of Qt or MRML here."""
     try:
         for line in pipe:
@@ -315,23 +335,16 @@ def _read(name: str, pipe: IO[bytes], lines: queue.Queue) -> None:
     lines.put((name, None))
 
 
-def _ownGroup() -> dict[str, Any]:
-    """The launcher PythonSlicer has the real Python as its child: only a group can be killed as a whole."""
-    if os.name == "nt":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
-    return {"start_new_session": True}
-
-
-def _killTree(process: subprocess.Popen) -> None:
-    if os.name == "nt":
+def _killTree(process: subprocess.Popen[bytes]) -> None:
+    if sys.platform == "win32":
         taskkill = os.path.join(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "taskkill.exe")
         command = [taskkill, "/T", "/F", "/PID", str(process.pid)]
         subprocess.run(command, capture_output=True, creationflags=subprocess.CREATE_NO_WINDOW, check=False)
     _killGroup(process)
 
 
-def _killGroup(process: subprocess.Popen) -> None:
-    if os.name == "nt":
+def _killGroup(process: subprocess.Popen[bytes]) -> None:
+    if sys.platform == "win32":
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left; macOS calls it a permission
         os.killpg(process.pid, signal.SIGKILL)

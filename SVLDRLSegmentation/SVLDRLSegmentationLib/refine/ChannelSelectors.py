@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..jobs.Model import Model
+from ..jobs.Models import Model
 
 ROLE = "channelVolume{}"
 """Node references of the parameter node: channelVolume2 is the second channel's volume."""
@@ -19,15 +18,15 @@ ROLE = "channelVolume{}"
 class ChannelSelectors:
     """Rows of a form below its first one; `onChanged` is called when the user chooses a volume."""
 
-    def __init__(self, form: Any, firstLabel: Any) -> None:
+    def __init__(self, form: qt.QFormLayout, firstLabel: qt.QLabel) -> None:
         self._form, self._firstLabel = form, firstLabel
         self._firstText = firstLabel.text
-        self._rows: list[tuple[Any, Any]] = []
+        self._rows: list[tuple[qt.QLabel, slicer.qMRMLNodeComboBox]] = []
         self._count = 0
-        self._parameterNode: Any = None
+        self._parameterNode: slicer.vtkMRMLScriptedModuleNode | None = None
         self.onChanged: Callable[[], None] = lambda: None
 
-    def setParameterNode(self, parameterNode: Any) -> None:
+    def setParameterNode(self, parameterNode: slicer.vtkMRMLScriptedModuleNode | None) -> None:
         """Read and write the choices there from now on; None for nowhere."""
         self._parameterNode = None
         for number, (_label, selector) in enumerate(self._rows):
@@ -50,7 +49,7 @@ class ChannelSelectors:
                 label.text = texts[1 + number]
 
     @property
-    def volumeNodes(self) -> list[Any]:
+    def volumeNodes(self) -> list[slicer.vtkMRMLScalarVolumeNode | None]:
         """Of the channels beyond the first; None where nothing is chosen."""
         return [selector.currentNode() for _label, selector in self._rows[: self._count]]
 
@@ -68,10 +67,12 @@ class ChannelSelectors:
         selector.connect("currentNodeChanged(vtkMRMLNode*)", partial(self._choose, number))
         self._rows.append((label, selector))
 
-    def _showChoice(self, selector: Any, number: int, node: Any) -> None:
+    def _showChoice(
+        self, selector: slicer.qMRMLNodeComboBox, number: int, node: slicer.vtkMRMLScriptedModuleNode | None
+    ) -> None:
         selector.setCurrentNode(None if node is None else node.GetNodeReference(ROLE.format(number + 2)))
 
-    def _choose(self, number: int, node: Any) -> None:
+    def _choose(self, number: int, node: slicer.vtkMRMLNode) -> None:
         if self._parameterNode is not None:
             self._parameterNode.SetNodeReferenceID(ROLE.format(number + 2), None if node is None else node.GetID())
             self.onChanged()

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
+import slicer
 from slicer.i18n import tr as _
 
-from ..jobs.Job import Job
-from ..jobs.JobEnd import JobEnd
+from ..jobs.Job import Job, JobEnd
 from ..jobs.JobError import JobError
 from ..jobs.Task import Task
-from ..scene.LabelLayer import LabelLayer
-from ..scene.Lattice import boxOf, contentOf, gridOn, indexMatrix, maskOn, moved, union, voxelMl
-from ..scene.SceneFiles import matrixOf, requireInScene, segmentationInVolumeFrame, writeLayer
-from ..scene.Tables import addTable
-from .RefineResult import RefineResult
-from .SegmentChange import SegmentChange
+from ..scene.Lattice import Placed, boxOf, contentOf, gridOn, indexMatrix, maskOn, moved, union, voxelMl
+from ..scene.SceneFiles import LabelLayer, matrixOf, requireInScene, segmentationInVolumeFrame, writeLayer
+from ..scene.WriteBack import addTable
+from .SegmentEdits import RefineResult, SegmentChange
 
 _NAME = "structure"
 _ONE_VOXEL = gridOn(np.eye(4), (np.zeros(3), np.zeros(3)))
 MEASURES = (("dice", "Dice"), ("iou", "IoU"), ("hd95_mm", "HD95 (mm)"), ("asd_mm", "ASD (mm)"))
 
 
-class EvaluateTask(Task):
+class EvaluateTask(Task[slicer.vtkMRMLTableNode]):
     """Compares segments before and after with a reference; its result is a vtkMRMLTableNode.
 
     Every pair of masks is a case of its own for `svldrl evaluate`, so that overlaps do not matter.
     """
 
-    def __init__(self, result: Any, referenceNode: Any) -> None:
+    def __init__(
+        self, result: RefineResult | slicer.vtkMRMLSegmentationNode, referenceNode: slicer.vtkMRMLSegmentationNode
+    ) -> None:
         super().__init__()
         self._given, self._referenceNode = result, referenceNode
         self._names: list[str] = []
@@ -74,9 +74,9 @@ class EvaluateTask(Task):
         options = {"predictions": "predictions", "references": "references"}
         self._startJob(Job("evaluate", options, folder))
 
-    def _finish(self, end: JobEnd) -> Any:
+    def _finish(self, end: JobEnd) -> slicer.vtkMRMLTableNode:
         rows = {str(row["case"]): row for row in end.values["rows"]}
-        columns: dict[str, list[Any]] = {_("Segment"): self._names}
+        columns: dict[str, list[str] | list[float]] = {_("Segment"): self._names}
         for key, title in MEASURES:
             for kind in self._kinds:
                 head = {"before": _("{} before"), "after": _("{} after")}[kind].format(title)
@@ -86,7 +86,7 @@ class EvaluateTask(Task):
         return addTable(_("{} against {}").format(name, self._referenceNode.GetName()), columns)
 
 
-def _segments(node: Any, volumeNode: Any) -> list[SegmentChange]:
+def _segments(node: slicer.vtkMRMLSegmentationNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> list[SegmentChange]:
     """What is drawn of each segment, in the volume's frame on the segment's own voxels."""
     segmentation, found = segmentationInVolumeFrame(node, volumeNode), []
     for segmentID in segmentation.GetSegmentIDs():
@@ -96,13 +96,13 @@ def _segments(node: Any, volumeNode: Any) -> list[SegmentChange]:
 
 
 def _pairs(
-    changes: Sequence[SegmentChange], references: Sequence[SegmentChange], referenceNode: Any
+    changes: Sequence[SegmentChange], references: Sequence[SegmentChange], referenceNode: slicer.vtkMRMLSegmentationNode
 ) -> list[tuple[list[SegmentChange], list[SegmentChange]]]:
     """Segments and references of one name; several of one name are one structure."""
     own, named = _byName(changes), _byName(references)
     pairs = [(own[name], named[name]) for name in own if name in named]
     if not pairs and len(own) == len(named) == 1:
-        pairs = [(*own.values(), *named.values())]
+        pairs = [(next(iter(own.values())), next(iter(named.values())))]
     if not pairs:
         raise JobError(
             referenceNode.GetName(),
@@ -119,7 +119,7 @@ def _byName(changes: Sequence[SegmentChange]) -> dict[str, list[SegmentChange]]:
     return found
 
 
-def _gridAround(own: Sequence[SegmentChange], references: Sequence[SegmentChange]) -> Any:
+def _gridAround(own: Sequence[SegmentChange], references: Sequence[SegmentChange]) -> slicer.vtkOrientedImageData:
     """A grid around all of them with a voxel of margin, of the lattice with the smallest voxels."""
     everything = [change for change in (*own, *references) if change.before.any() or change.after.any()] or own
     lattice = min(everything, key=lambda change: voxelMl(change.grid)).grid
@@ -129,10 +129,10 @@ def _gridAround(own: Sequence[SegmentChange], references: Sequence[SegmentChange
     return gridOn(matrixOf(lattice), (box[0] - 1, box[1] + 1))
 
 
-def _joined(parts: Sequence[tuple[Any, np.ndarray]], grid: Any) -> np.ndarray:
+def _joined(parts: Sequence[Placed], grid: slicer.vtkOrientedImageData) -> np.ndarray:
     """Masks on grids of their own as one (uint8) on this grid."""
     return np.any([maskOn(grid, mask, place) for place, mask in parts], 0).astype(np.uint8)
 
 
-def _write(mask: np.ndarray, place: Any, path: Any) -> None:
+def _write(mask: np.ndarray, place: slicer.vtkOrientedImageData, path: Path) -> None:
     writeLayer(LabelLayer(mask, {_NAME: 1}), {_NAME: _NAME}, place, path)

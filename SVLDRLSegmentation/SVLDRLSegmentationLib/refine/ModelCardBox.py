@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from slicer.i18n import tr as _
 
 from ..jobs.JobError import JobError
-from ..jobs.Model import Model
-from ..jobs.ModelCard import ModelCard
-from ..jobs.ModelList import ModelList
+from ..jobs.Models import Model, ModelCard, ModelList
+from ..widgets.UserInterface import Ui
 
 
 class ModelCardBox:
     """Works on the lines below the model in RefinePanel.ui."""
 
-    def __init__(self, ui: Any) -> None:
+    def __init__(self, ui: Ui) -> None:
         self._button, self._label, self._text = ui.modelCardButton, ui.modelQualityLabel, ui.modelCardText
         self.card: ModelCard | None = None
         self._button.connect("toggled(bool)", self._onToggled)
@@ -46,5 +43,5 @@ def qualityText(card: ModelCard) -> str:
     lines = [f"{number}." for number in card.numbers if "dice" in number.casefold()]
     lines = lines or [_("How good it is on new cases was not measured.")]
     if card.warnings:
-        lines.append(_("Warnings of its card: {count}.").format(count=len(card.warnings)))
+        lines.append(_("Warnings: {count}. Details shows them.").format(count=len(card.warnings)))
     return " ".join(lines)

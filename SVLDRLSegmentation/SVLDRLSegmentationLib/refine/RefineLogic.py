@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,54 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
+from ..jobs.Core import Json
 from ..jobs.JobError import JobError
-from ..jobs.ModelList import ModelList
+from ..jobs.Models import ModelList
 from ..scene.SceneFiles import orientedImage, requireInScene
 from ..scene.WriteBack import fillSegmentationNode, newSegmentationNode
 from .EvaluateTask import EvaluateTask
-from .RefineOptions import RefineOptions
-from .RefineResult import RefineResult
 from .RefineTask import RefineTask
+from .SegmentEdits import RefineResult
 from .UndoHistory import UndoHistory
+
+
+@dataclass(frozen=True)
+class RefineOptions:
+    """How to refine.
+
+    Attributes:
+        trust: 1 keeps the rough mask, 0 believes the model.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        overlap: of the sliding windows, 0 to below 1.
+        marginMm: how far around the rough mask the model looks.
+        policySteps: edits that each voxel may make; 0: as many as in the training.
+        smallestIslandMl: fragments of a refined segment below this volume are removed.
+        keepLargest: only the largest piece of each refined segment is kept.
+        learnFromThisCase: without a model, train a small one on this image and its rough mask.
+    """
+
+    trust: float = 0.5
+    device: str = "auto"
+    overlap: float = 0.5
+    marginMm: float = 20.0
+    policySteps: int = 0
+    smallestIslandMl: float = 0.0
+    keepLargest: bool = False
+    learnFromThisCase: bool = False
+
+    def coreOptions(self) -> Json:
+        """The same as options of `svldrl refine`."""
+        return {
+            "trust": float(self.trust),
+            "device": self.device,
+            "overlap": float(self.overlap),
+            "margin_mm": float(self.marginMm),
+            "policy_steps": int(self.policySteps),
+            "smallest_island_ml": float(self.smallestIslandMl),
+            "keep_largest": bool(self.keepLargest),
+            "learn_from_this_case": bool(self.learnFromThisCase),
+        }
+
 
 __all__ = ["RefineLogic", "RefineResult"]
 
@@ -39,13 +79,13 @@ class RefineLogic:
 
     def start(
         self,
-        volumeNode: Any,
-        segmentationNode: Any = None,
+        volumeNode: slicer.vtkMRMLScalarVolumeNode | Sequence[slicer.vtkMRMLScalarVolumeNode],
+        segmentationNode: slicer.vtkMRMLSegmentationNode | None = None,
         *,
         model: str | Path | None = None,
         segmentIDs: Sequence[str] | None = None,
         structures: Mapping[str, str] | None = None,
-        outputSegmentationNode: Any = None,
+        outputSegmentationNode: slicer.vtkMRMLSegmentationNode | None = None,
         overwrite: bool = False,
         **options: Any,
     ) -> RefineTask:
@@ -69,7 +109,7 @@ class RefineLogic:
         asked = RefineOptions(**options)
         volumeNodes = list(volumeNode) if isinstance(volumeNode, (list, tuple)) else [volumeNode]
         if model is None and not asked.learnFromThisCase:
-            raise JobError(_("Model"), _("none is chosen"), _("Choose a model, or let it learn from this case"))
+            raise JobError(_("Model"), _("none is chosen"), _("Choose a model, or train on this case"))
         if overwrite and segmentationNode is not None:
             outputSegmentationNode = outputSegmentationNode or segmentationNode
         if outputSegmentationNode is not None and outputSegmentationNode is segmentationNode and not overwrite:
@@ -78,18 +118,30 @@ class RefineLogic:
                 _("it is the input, too"),
                 _("Choose another output, or allow overwriting (overwrite=True)"),
             )
-        found = None if asked.learnFromThisCase else ModelList().read(model)
+        found = None if asked.learnFromThisCase or model is None else ModelList().read(model)
         task = RefineTask(
-            volumeNodes, segmentationNode, segmentIDs, structures, found, asked, outputSegmentationNode, self.history
+            volumeNodes,
+            segmentationNode,
+            segmentIDs,
+            structures,
+            found,
+            asked.coreOptions(),
+            outputSegmentationNode,
+            self.history,
         )
         task.start()
         return task
 
-    def refine(self, volumeNode: Any, segmentationNode: Any = None, **options: Any) -> Any:
+    def refine(
+        self,
+        volumeNode: slicer.vtkMRMLScalarVolumeNode | Sequence[slicer.vtkMRMLScalarVolumeNode],
+        segmentationNode: slicer.vtkMRMLSegmentationNode | None = None,
+        **options: Any,
+    ) -> slicer.vtkMRMLSegmentationNode:
         """Refine and wait for it; returns the segmentation node. Arguments and errors as for `start`."""
         return self.start(volumeNode, segmentationNode, **options).wait().segmentationNode
 
-    def undo(self, resultOrNode: Any, discardEdits: bool = False) -> bool:
+    def undo(self, resultOrNode: RefineResult | slicer.vtkMRMLSegmentationNode, discardEdits: bool = False) -> bool:
         """Bring a segmentation back as it was before it was overwritten; False when nothing is remembered.
 
         Args:
@@ -107,7 +159,9 @@ class RefineLogic:
             )
         return self.history.undo(node)
 
-    def showChanges(self, result: RefineResult, added: bool = True, removed: bool = True) -> Any:
+    def showChanges(
+        self, result: RefineResult, added: bool = True, removed: bool = True
+    ) -> slicer.vtkMRMLSegmentationNode | None:
         """Show what was added and removed as segments of a node of its own; without both the node goes.
 
         Raises:
@@ -129,7 +183,11 @@ class RefineLogic:
             fillSegmentationNode(node, segmentation, result.volumeNode)
         return node
 
-    def compare(self, result: Any, referenceSegmentationNode: Any) -> Any:
+    def compare(
+        self,
+        result: RefineResult | slicer.vtkMRMLSegmentationNode,
+        referenceSegmentationNode: slicer.vtkMRMLSegmentationNode,
+    ) -> slicer.vtkMRMLTableNode:
         """Compare before and after with a reference: a vtkMRMLTableNode with Dice, IoU, HD95 and ASD.
 
         Segments match the reference's by name; a single one matches a single one.
@@ -142,21 +200,25 @@ class RefineLogic:
         """
         return self.startCompare(result, referenceSegmentationNode).wait()
 
-    def startCompare(self, result: Any, referenceSegmentationNode: Any) -> EvaluateTask:
+    def startCompare(
+        self,
+        result: RefineResult | slicer.vtkMRMLSegmentationNode,
+        referenceSegmentationNode: slicer.vtkMRMLSegmentationNode,
+    ) -> EvaluateTask:
         """As `compare`, but returns at once."""
         task = EvaluateTask(result, referenceSegmentationNode)
         task.start()
         return task
 
 
-def _changesNode(result: RefineResult) -> Any:
+def _changesNode(result: RefineResult) -> slicer.vtkMRMLSegmentationNode | None:
     for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         if node.GetAttribute(_CHANGES_OF) == result.segmentationNode.GetID():
             return node
     return None
 
 
-def _changes(result: RefineResult, added: bool, removed: bool) -> Any:
+def _changes(result: RefineResult, added: bool, removed: bool) -> slicer.vtkSegmentation:
     segmentation = slicer.vtkSegmentation()
     labelmap = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
     segmentation.SetSourceRepresentationName(labelmap)

@@ -4,43 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import Any
 
 import slicer
-import vtk
 from slicer.i18n import tr as _
-from slicer.util import VTKObservationMixin
 
 from ..jobs.JobError import JobError
-from ..jobs.Model import Model
-from ..jobs.ModelList import ModelList
+from ..jobs.Models import Model, ModelList
 from ..scene.Parameters import OutputChoice, Parameters
 from ..scene.SceneFiles import firstVolume
-from ..widgets.DeviceSelector import DeviceSelector
-from ..widgets.JobBar import JobBar
-from ..widgets.ModelSelector import THIS_CASE, ModelSelector
-from ..widgets.StageBar import stageText
-from ..widgets.UserInterface import loadUi, setReady
+from ..widgets.Panel import Panel
+from ..widgets.Selectors import THIS_CASE, ModelSelector
 from .ChannelSelectors import ChannelSelectors
 from .ModelCardBox import ModelCardBox
-from .RefineLogic import RefineLogic, RefineResult
+from .RefineLogic import RefineLogic
 from .RefineResultBox import RefineResultBox
+from .RefineTask import RefineTask
 from .RoughOutline import RoughOutline
 from .SegmentChecklist import SegmentChecklist
+from .SegmentEdits import RefineResult
 from .SegmentMapping import SegmentMapping
 
 
-class RefinePanel(VTKObservationMixin):
+class RefinePanel(Panel):
     """Reads the parameters, starts and cancels a refinement, hands over its result."""
 
+    task: RefineTask | None = None
+
     def __init__(self, logic: RefineLogic) -> None:
-        VTKObservationMixin.__init__(self)
+        super().__init__("RefinePanel")
         self.logic = logic
-        self.widget, self.ui = loadUi("RefinePanel")
-        self.widget.setMRMLScene(slicer.mrmlScene)
-        self.parameters: Parameters | None = None
-        self.task: Any = None
-        self._guiTag: Any = None
         self.segments = SegmentChecklist(self.ui.segmentsList)
         self.segments.onTicked, self.segments.onSegments = self._onTicked, self._showReady
         self.modelSelector = ModelSelector(
@@ -49,15 +41,13 @@ class RefinePanel(VTKObservationMixin):
         self.modelSelector.onChanged = self._onModel
         self.modelCard = ModelCardBox(self.ui)
         self._model: Model | None = None
-        self._rough: Any = None
+        self._rough: slicer.vtkMRMLSegmentationNode | None = None
         self.channels = ChannelSelectors(self.ui.inputsButton.layout(), self.ui.volumeSelectorLabel)
         self.channels.onChanged = self._showReady
         self.mapping = SegmentMapping(self.ui.mappingTable, self.ui.mappingLabel)
         self.mapping.onChosen = self._onMapping
         self.outline = RoughOutline()
-        self._failedWith: Any = None
-        self.deviceSelector = DeviceSelector(self.ui.deviceComboBox)
-        self.jobBar = JobBar(self.ui.jobPlace)
+        self._failedWith: tuple[object, ...] | None = None
         self.resultBox = RefineResultBox(self.ui, logic, self.jobBar)
         self.ui.volumeSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onVolume)
         self.ui.segmentationSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onSegmentation)
@@ -66,24 +56,19 @@ class RefinePanel(VTKObservationMixin):
 
     def setParameters(self, parameters: Parameters | None) -> None:
         """Show and change these parameters from now on; None while there is no scene."""
-        self.removeObservers(self._onParameters)
         self.channels.setParameterNode(None)
-        if self.parameters is not None:
-            self.parameters.disconnectGui(self._guiTag)
-        self.parameters = parameters
-        if parameters is not None:
-            if parameters.inputVolume is None:
-                parameters.inputVolume = firstVolume()
-            self._guiTag = parameters.connectGui(self.ui)
-            self.channels.setParameterNode(parameters.parameterNode)
-            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
-        self._onParameters()
+        super().setParameters(parameters)
+
+    def _prepare(self, parameters: Parameters) -> None:
+        if parameters.inputVolume is None:
+            parameters.inputVolume = firstVolume()
+        self.channels.setParameterNode(parameters.parameterNode)
 
     def enter(self) -> None:
         """The module is shown: models and device may have changed since."""
+        super().enter()
         self.modelSelector.refresh()
         self._readModel()
-        self.deviceSelector.refresh()
         self._showReady()
 
     def sceneClosed(self) -> None:
@@ -93,11 +78,7 @@ class RefinePanel(VTKObservationMixin):
 
     def cleanup(self) -> None:
         """The module goes away, and a refinement with it."""
-        if self.task is not None:
-            task = self.task
-            task.onProgress = task.onMessage = task.onDone = task.onFailed = task.onCancelled = None
-            task.cancel()
-        self.setParameters(None)
+        super().cleanup()
         self.segments.setNode(None)
         self.outline.removeObservers()
 
@@ -106,7 +87,7 @@ class RefinePanel(VTKObservationMixin):
         self.modelSelector.path = path
         self._onModel(path)
 
-    def _onParameters(self, caller: Any = None, event: Any = None) -> None:
+    def _onParameters(self, caller: object | None = None, event: object | None = None) -> None:
         if self.parameters is not None:
             if self.parameters.model != self.modelSelector.path:
                 self.modelSelector.path = self.parameters.model
@@ -120,10 +101,10 @@ class RefinePanel(VTKObservationMixin):
         self._readModel()
         self._showReady()
 
-    def _onVolume(self, node: Any = None) -> None:
+    def _onVolume(self, node: slicer.vtkMRMLNode | None = None) -> None:
         self._showReady()
 
-    def _onSegmentation(self, node: Any = None) -> None:
+    def _onSegmentation(self, node: slicer.vtkMRMLNode | None = None) -> None:
         self.segments.setNode(self.ui.segmentationSelector.currentNode())
         self._showReady()
 
@@ -181,9 +162,9 @@ class RefinePanel(VTKObservationMixin):
             )
         return ""
 
-    def _inputs(self) -> tuple[Any, ...]:
+    def _inputs(self) -> tuple[object, ...]:
         """All that an error can speak of."""
-        p, segmentation = self.parameters, self.ui.segmentationSelector.currentNode()
+        p, segmentation = self.given, self.ui.segmentationSelector.currentNode()
         nodes = (p.inputVolume, *self.channels.volumeNodes, segmentation)
         return (
             *(None if node is None else node.GetID() for node in nodes),
@@ -200,28 +181,21 @@ class RefinePanel(VTKObservationMixin):
             self._failedWith = None
             self.jobBar.forgetFailure()
         self.ui.outputComboBox.enabled = self.ui.segmentationSelector.currentNode() is not None
-        if self.task is not None:
-            stopping = _("It stops after the step that it is at.") if self.task.cancelling else ""
-            self.ui.applyButton.text = _("Cancelling...") if stopping else _("Cancel")
-            setReady(self.ui.applyButton, stopping, _("Stop the refinement. The scene stays as it is."))
-        else:
-            self.ui.applyButton.text = _("Refine segmentation")
-            setReady(self.ui.applyButton, self._missing(), _("Refine the ticked segments with the chosen model."))
+        tip = _("Refine the ticked segments with the chosen model.")
+        self._showApply(_("Refine segmentation"), tip, _("Stop the refinement. The scene stays as it is."))
         self.ui.missingLabel.text = "" if self.task is not None else self._missing()
         self.ui.missingLabel.visible = bool(self.ui.missingLabel.text)
 
     def _onApply(self) -> None:
         if self.task is not None:
-            self.task.cancel()
-            self.jobBar.cancelling()
-            self._showReady()
+            self._cancel()
             return
         self.resultBox.setBusy(True)
         self.jobBar.begin(_("Starting"))
-        p, learn = self.parameters, self.modelSelector.path == THIS_CASE
+        p, learn = self.given, self.modelSelector.path == THIS_CASE
         self._rough, self._failedWith = p.roughSegmentation, None
         try:
-            self.task = self.logic.start(
+            task = self.logic.start(
                 [p.inputVolume, *self.channels.volumeNodes],
                 p.roughSegmentation,
                 model=None if learn else self.modelSelector.path,
@@ -240,17 +214,12 @@ class RefinePanel(VTKObservationMixin):
         except JobError as error:
             self._onFailed(error)
             return
-        self.task.onProgress = self._onProgress
-        self.task.onMessage = self.jobBar.addLog
-        self.task.onDone, self.task.onFailed = self._onDone, self._onFailed
-        self.task.onCancelled = self._onCancelled
+        self._follow(task)
+        task.onDone = self._onDone
         self._showReady()
 
-    def _onProgress(self, fraction: float, stage: str, secondsLeft: float | None) -> None:
-        self.jobBar.progress(fraction, stageText(stage), secondsLeft)
-
     def _onDone(self, result: RefineResult) -> None:
-        self.task = None
+        self._release()
         self.jobBar.end("")
         rough = self._rough
         if rough is not None and rough is not result.segmentationNode and rough.GetScene() is slicer.mrmlScene:
@@ -259,14 +228,11 @@ class RefinePanel(VTKObservationMixin):
         self._showReady()
 
     def _onFailed(self, error: JobError) -> None:
-        self.task = None
         self.resultBox.setBusy(False)
-        self.jobBar.fail(error)
         self._failedWith = None if self.parameters is None else self._inputs()
-        self._showReady()
+        super()._onFailed(error)
 
     def _onCancelled(self) -> None:
-        self.task = None
         self.resultBox.setBusy(False)
+        super()._onCancelled()
         self.jobBar.end(_("Cancelled. The scene is as it was."))
-        self._showReady()

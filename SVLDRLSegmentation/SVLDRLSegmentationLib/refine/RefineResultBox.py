@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import slicer
 from slicer.i18n import tr as _
 
 from ..jobs.JobError import JobError
-from ..jobs.ModelCard import ModelCard
+from ..jobs.Models import ModelCard
 from ..widgets.JobBar import JobBar
-from ..widgets.UserInterface import cellText, fillTable, fitHeight, showTableNode
+from ..widgets.UserInterface import Ui, cellText, fillTable, fitHeight, showTableNode
+from .EvaluateTask import EvaluateTask
 from .ModelCardBox import qualityText
 from .RefineLogic import RefineLogic, RefineResult
+
+Returned = TypeVar("Returned")
 
 
 class RefineResultBox:
     """Works on the lower part of RefinePanel.ui."""
 
-    def __init__(self, ui: Any, logic: RefineLogic, jobBar: JobBar) -> None:
+    def __init__(self, ui: Ui, logic: RefineLogic, jobBar: JobBar) -> None:
         self.ui, self.logic, self.jobBar = ui, logic, jobBar
         self.result: RefineResult | None = None
-        self.comparison: Any = None
-        self._comparisonTable: Any = None
+        self.comparison: EvaluateTask | None = None
+        self._comparisonTable: slicer.vtkMRMLTableNode | None = None
         ui.addedCheckBox.connect("toggled(bool)", self._onShowChanges)
         ui.removedCheckBox.connect("toggled(bool)", self._onShowChanges)
         ui.undoButton.connect("clicked()", self._onUndo)
@@ -61,22 +64,26 @@ class RefineResultBox:
         self._onReference()
 
     def _onShowChanges(self, shown: bool = False) -> None:
-        added, removed = self.ui.addedCheckBox.checked, self.ui.removedCheckBox.checked
-        self._try(lambda: self.logic.showChanges(self.result, added=added, removed=removed))
+        result, added, removed = self.result, self.ui.addedCheckBox.checked, self.ui.removedCheckBox.checked
+        if result is not None:
+            self._try(lambda: self.logic.showChanges(result, added=added, removed=removed))
 
     def _onUndo(self) -> None:
-        node = self.result.segmentationNode
+        result = self.result
+        if result is None:
+            return
+        node = result.segmentationNode
         if self.logic.history.isEdited(node):
             question = _(
                 "{name} was edited after the refinement. Undo brings back how it was before, and these edits are lost."
             )
             if not slicer.util.confirmOkCancelDisplay(question.format(name=node.GetName()), _("Undo the refinement")):
                 return
-        self._try(lambda: self.logic.showChanges(self.result, added=False, removed=False))
-        self._try(lambda: self.logic.undo(self.result, discardEdits=True))
+        self._try(lambda: self.logic.showChanges(result, added=False, removed=False))
+        self._try(lambda: self.logic.undo(result, discardEdits=True))
         self.show(None)
 
-    def _onReference(self, node: Any = None) -> None:
+    def _onReference(self, node: slicer.vtkMRMLNode | None = None) -> None:
         """Measure against the reference, in the background."""
         self._stopComparison()
         self.ui.metricsTable.visible = False
@@ -93,11 +100,11 @@ class RefineResultBox:
 
     def _stopComparison(self) -> None:
         if self.comparison is not None:
-            self.comparison.onDone = self.comparison.onFailed = self.comparison.onCancelled = None
+            self.comparison.detach()
             self.comparison.cancel()
             self._onComparisonCancelled()
 
-    def _onCompared(self, tableNode: Any) -> None:
+    def _onCompared(self, tableNode: slicer.vtkMRMLTableNode) -> None:
         self._onComparisonCancelled()
         old, self._comparisonTable = self._comparisonTable, tableNode
         if old is not None and old.GetScene() is slicer.mrmlScene:  # one table a result, not one a look
@@ -114,7 +121,7 @@ class RefineResultBox:
         self.comparison = None
         self.jobBar.end("")
 
-    def _try(self, action: Callable[[], Any]) -> Any:
+    def _try(self, action: Callable[[], Returned]) -> Returned | None:
         """What the action returns; a failure is shown, not raised."""
         try:
             return action()
@@ -123,7 +130,7 @@ class RefineResultBox:
             return None
 
 
-def beforeAfter(tableNode: Any) -> tuple[list[str], list[list[str]]]:
+def beforeAfter(tableNode: slicer.vtkMRMLTableNode) -> tuple[list[str], list[list[str]]]:
     """Head and rows of a comparison, the columns before and after a refinement in one: "0.81 \u2192 0.93"."""
     columns = [tableNode.GetTable().GetColumn(index) for index in range(tableNode.GetNumberOfColumns())]
     pairs = list(zip(columns[1::2], columns[2::2], strict=True))

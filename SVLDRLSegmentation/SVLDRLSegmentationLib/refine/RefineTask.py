@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
+import numpy as np
 import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from ..jobs.Job import Job
-from ..jobs.JobEnd import JobEnd
+from ..jobs.Core import Json
+from ..jobs.Job import Job, JobEnd
 from ..jobs.JobError import JobError
-from ..jobs.Model import Model
+from ..jobs.Models import Model
 from ..jobs.Task import Task
-from ..scene.LabelLayer import LabelLayer
 from ..scene.Lattice import contentOf, labelmapOf, reachesBeyond, voxelMl, voxelsOutside
 from ..scene.SceneFiles import (
+    LabelLayer,
     gone,
     gridOf,
     labelLayers,
@@ -28,7 +29,6 @@ from ..scene.SceneFiles import (
     writeLayer,
     writeVolume,
 )
-from ..scene.Tables import addTable
 from ..scene.WriteBack import (
     fillSegmentationNode,
     keepExclusive,
@@ -38,15 +38,84 @@ from ..scene.WriteBack import (
     requireOverwritable,
     segmentationOfLabels,
 )
-from .RefineOptions import RefineOptions
-from .RefineResult import RefineResult
-from .RefineRun import planRuns
-from .SegmentChange import SegmentChange
-from .SegmentEdits import packed, segmentEdits
+from .SegmentEdits import RefineResult, SegmentChange, addChangeTable, packed, segmentEdits
 from .UndoHistory import UndoHistory
 
 
-class RefineTask(Task):
+@dataclass(frozen=True)
+class RefineRun:
+    """One call of the core's refinement.
+
+    Attributes:
+        layer: the segments, with the values that the core gets.
+        names: segment ID -> the name under which the core knows it.
+    """
+
+    layer: LabelLayer
+    names: dict[str, str]
+
+
+def planRuns(
+    before: Sequence[LabelLayer],
+    wanted: Sequence[str],
+    names: dict[str, str],
+    model: Model | None,
+    structureOf: Mapping[str, str] | None = None,
+) -> tuple[list[RefineRun], list[str]]:
+    """How to refine the wanted segments so that no overlap is lost: a run for each layer that holds some of them.
+
+    Segments of one name that do not overlap are one structure: they are refined together and share the result.
+
+    Args:
+        before: all segments.
+        names: of all segments.
+        model: None where one is to be trained on the case.
+        structureOf: segment ID -> the model's name for it, or "" to leave it alone; by name where it is not told.
+
+    Returns:
+        The runs, and sentences on the segments that are left as they are.
+
+    Raises:
+        JobError: nothing is left to refine.
+    """
+    drawn = {i for layer in before for i, value in layer.values.items() if np.any(layer.array == value)}
+    empty = [names[i] for i in wanted if i not in drawn]
+    wanted = [i for i in wanted if i in drawn]
+    if not wanted:
+        raise JobError(
+            ", ".join(empty) or _("Segments"),
+            _("nothing is drawn there inside of the volume") if empty else _("none is ticked"),
+            _("Draw something, tick another segment, or choose no segmentation to segment from scratch"),
+        )
+    warnings = [_("{}: nothing is drawn there inside of the volume, it stays as it is.").format(name) for name in empty]
+    known = {i: names[i].strip() or i for i in wanted} if model is None else model.knownAs(wanted, names, structureOf)
+    if model is not None and not known:
+        raise JobError(
+            ", ".join(names[i] for i in wanted),
+            _("the model {} knows other structures: {}").format(model.name, ", ".join(model.structures)),
+            _("Say which structure it is, rename the segment as the model calls it, or choose another model"),
+        )
+    for segmentID in wanted:
+        if segmentID not in known:
+            warnings.append(_("{}: the model does not know it, it stays as it is.").format(names[segmentID]))
+    together = ([i for i in layer.values if i in known] for layer in before)
+    return [_run(layer, ids, known, model) for layer, ids in zip(before, together) if ids], warnings
+
+
+def _run(layer: LabelLayer, segmentIDs: list[str], known: dict[str, str], model: Model | None) -> RefineRun:
+    """Each segment under the model's name for it; the first of a name gets its value in the model, others a new one."""
+    labels = {label.name: label.value for label in model.labels} if model is not None else {}
+    free = max(labels.values(), default=0)
+    values: dict[str, int] = {}
+    for segmentID in segmentIDs:
+        value = labels.pop(known[segmentID], None)
+        if value is None:
+            free += 1
+        values[segmentID] = free if value is None else value
+    return RefineRun(layer.renumbered(values), {i: known[i] for i in values})
+
+
+class RefineTask(Task[RefineResult]):
     """A refinement in the background; see `Task` for its callbacks, `RefineLogic.start` for the arguments.
 
     The scene is read before the first worker starts and written after the last one has finished, not in between.
@@ -54,23 +123,25 @@ class RefineTask(Task):
 
     def __init__(
         self,
-        volumeNodes: Sequence[Any],
-        segmentationNode: Any,
+        volumeNodes: Sequence[slicer.vtkMRMLScalarVolumeNode],
+        segmentationNode: slicer.vtkMRMLSegmentationNode | None,
         segmentIDs: Sequence[str] | None,
         structureOf: Mapping[str, str] | None,
         model: Model | None,
-        options: RefineOptions,
-        outputNode: Any,
+        options: Json,
+        outputNode: slicer.vtkMRMLSegmentationNode | None,
         history: UndoHistory,
     ) -> None:
         super().__init__()
         self._volumeNodes, self._volumeNode = list(volumeNodes), volumeNodes[0]
-        self._segmentationNode, self._outputNode = segmentationNode, outputNode
+        self._segmentationNode: slicer.vtkMRMLSegmentationNode = segmentationNode
+        self._outputNode: slicer.vtkMRMLSegmentationNode = outputNode
         self._segmentIDs, self._structureOf = segmentIDs, structureOf
         self._model, self._options, self._history = model, options, history
+        self._labels = () if model is None else model.labels
         self._before: list[LabelLayer] = []
         self._after: list[LabelLayer] = []
-        self._runs: list[Any] = []
+        self._runs: list[RefineRun] = []
         self._done = 0
         self._warnings: list[str] = []
         self._lost: JobError | None = None
@@ -94,8 +165,7 @@ class RefineTask(Task):
             self._startRun()
         except JobError:
             self._stopWatching()
-            if self._folder is not None:
-                self._folder.cleanup()
+            self._removeTemporaryFolder()
             raise
 
     def _check(self) -> None:
@@ -114,8 +184,8 @@ class RefineTask(Task):
         if self._model is not None and self._model.channels != len(self._volumeNodes):
             raise JobError(
                 self._model.name,
-                _("it needs {} volumes, {} given").format(self._model.channels, len(self._volumeNodes)),
-                _("Give one volume a channel, in the order of the training"),
+                _("it needs {} volumes, and {} were given").format(self._model.channels, len(self._volumeNodes)),
+                _("Give a volume for each channel, in the order of the training"),
             )
         for node in (self._segmentationNode, self._outputNode):
             if node is not None:
@@ -145,7 +215,7 @@ class RefineTask(Task):
         self._runs, self._warnings = planRuns(self._before, wanted, self._names, self._model, self._structureOf)
         self._warnings += outside
 
-    def _outside(self, segmentation: Any, segmentIDs: Sequence[str]) -> list[str]:
+    def _outside(self, segmentation: slicer.vtkSegmentation, segmentIDs: Sequence[str]) -> list[str]:
         """Sentences on the parts of segments that the volume does not show."""
         told = []
         for segmentID in segmentIDs:
@@ -162,7 +232,7 @@ class RefineTask(Task):
     def _startRun(self) -> None:
         folder, number = self._temporaryFolder(), self._done
         images = ",".join(f"image_{i}.nrrd" for i in range(len(self._volumeNodes)))
-        options = {"image": images, "output": f"refined_{number}.nrrd", **self._options.coreOptions()}
+        options = {"image": images, "output": f"refined_{number}.nrrd", **self._options}
         if self._model is not None:
             options["model"] = str(self._model.path.absolute())
         if self._runs:
@@ -177,13 +247,13 @@ class RefineTask(Task):
             secondsLeft = None
         super()._progress(-1.0 if share < 0 else (self._done + share) / count, stage, secondsLeft)
 
-    def _event(self, event: dict[str, Any]) -> None:
+    def _event(self, event: Json) -> None:
         if event["event"] == "warning":
             self._warnings.append(self._inUsersWords(str(event.get("text", ""))))
         super()._event(event)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
-    def _onNodeRemoved(self, caller: Any, event: str, node: Any) -> None:
+    def _onNodeRemoved(self, caller: slicer.vtkMRMLScene, event: str, node: slicer.vtkMRMLNode) -> None:
         """Without its nodes the work is for nothing: it ends at once, and says why."""
         nodes = (*self._volumeNodes, self._segmentationNode, self._outputNode)
         if self.job is not None and not caller.IsClosing() and any(node is one for one in nodes):
@@ -194,7 +264,7 @@ class RefineTask(Task):
         scene, tag = self._observer
         scene.RemoveObserver(tag)
 
-    def _end(self, result: Any = None, error: JobError | None = None) -> None:
+    def _end(self, result: RefineResult | None = None, error: JobError | None = None) -> None:
         self._stopWatching()
         if error is not None and self._lost is not None:
             error, self.wasCancelled = self._lost, False
@@ -217,7 +287,7 @@ class RefineTask(Task):
         if self._runs:
             self._after.append(LabelLayer(array.copy(), self._runs[self._done].layer.values))
         else:
-            self._after.append(LabelLayer(array.copy(), {label.id: label.value for label in self._model.labels}))
+            self._after.append(LabelLayer(array.copy(), {label.id: label.value for label in self._labels}))
         self._done += 1
         self._requireNodes()
         if self._done < len(self._runs):
@@ -257,16 +327,20 @@ class RefineTask(Task):
                 fillSegmentationNode(node, segmentation, self._volumeNode, self._segmentationNode)
                 self._history.written(node)
         rows = [change.row() for change in changes]
-        table = _tableNode(_("{} volumes").format(node.GetName()), rows)
-        return RefineResult(node, table, rows, self._warnings, changes, self._volumeNode, self._history.canUndo(node))
+        table = addChangeTable(_("{} volumes").format(node.GetName()), rows)
+        return RefineResult(
+            node, table, rows, self._warnings, tuple(changes), self._volumeNode, self._history.canUndo(node)
+        )
 
-    def _edited(self) -> tuple[Any, list[SegmentChange], list[tuple[LabelLayer, Any]]]:
+    def _edited(
+        self,
+    ) -> tuple[slicer.vtkSegmentation, list[SegmentChange], list[tuple[LabelLayer, slicer.vtkOrientedImageData]]]:
         """The segmentation as it is now, what happens to it, and the label maps that do it."""
         if not self._runs:
             (layer,) = self._after
-            masks = {label: layer.array == label.value for label in self._model.labels}
+            masks = {label: layer.array == label.value for label in self._labels}
             changes = [SegmentChange.of(i.id, i.name, self._grid, mask & False, mask) for i, mask in masks.items()]
-            return segmentationOfLabels(layer, self._model.labels, self._grid), changes, []
+            return segmentationOfLabels(layer, self._labels, self._grid), changes, []
         keepExclusive(self._before, self._after)
         segmentation = segmentationInVolumeFrame(self._segmentationNode, self._volumeNode)
         there = set(segmentation.GetSegmentIDs())
@@ -274,18 +348,3 @@ class RefineTask(Task):
         self._warnings += [_("{}: it was removed while it was worked on.").format(self._names[i]) for i in missing]
         changes = segmentEdits(segmentation, self._before, self._after, self._names, self._grid)
         return segmentation, changes, packed(changes, self._after)
-
-
-def _tableNode(name: str, rows: Sequence[dict[str, Any]]) -> Any:
-    """A vtkMRMLTableNode of the scene with a row a segment."""
-    return addTable(
-        name,
-        {
-            _("Segment"): [row["name"] for row in rows],
-            _("Before (mL)"): [row["beforeMl"] for row in rows],
-            _("After (mL)"): [row["afterMl"] for row in rows],
-            _("Added (mL)"): [row["addedMl"] for row in rows],
-            _("Removed (mL)"): [row["removedMl"] for row in rows],
-            _("Dice before/after"): [row["dice"] for row in rows],
-        },
-    )

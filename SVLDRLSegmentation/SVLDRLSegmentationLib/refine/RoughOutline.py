@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import slicer
 import vtk
@@ -23,7 +22,9 @@ class RoughOutline(VTKObservationMixin):
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onRemoved)
 
-    def show(self, rough: Any, refined: Any, segmentIDs: Sequence[str]) -> None:
+    def show(
+        self, rough: slicer.vtkMRMLSegmentationNode, refined: slicer.vtkMRMLSegmentationNode, segmentIDs: Sequence[str]
+    ) -> None:
         """The rough one as outline; in the refined one, these segments filled in another shade of their color.
 
         The shade is the display's: the colors of the segments stay, also in files.
@@ -44,7 +45,7 @@ class RoughOutline(VTKObservationMixin):
         display.EndModify(wasModifying)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
-    def _onRemoved(self, caller: Any, event: str, node: Any) -> None:
+    def _onRemoved(self, caller: slicer.vtkMRMLScene, event: str, node: slicer.vtkMRMLNode) -> None:
         """With the last refined one, the rough one looks as before, unless the user has changed that meanwhile."""
         if caller.IsClosing() or not node.IsA("vtkMRMLSegmentationNode"):
             return
@@ -66,6 +67,6 @@ def shade(color: Sequence[float]) -> tuple[float, ...]:
     return tuple(0.55 * part if brightness > 0.5 else 0.5 + 0.5 * part for part in color)
 
 
-def _set(display: Any, fill: bool, outline: bool) -> None:
+def _set(display: slicer.vtkMRMLSegmentationDisplayNode, fill: bool, outline: bool) -> None:
     display.SetVisibility2DFill(fill)
     display.SetVisibility2DOutline(outline)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import qt
 import slicer
@@ -13,17 +12,17 @@ from slicer.util import VTKObservationMixin
 class SegmentChecklist(VTKObservationMixin):
     """A QListWidget that follows a segmentation node; `onTicked` is called with the IDs that have no tick."""
 
-    def __init__(self, listWidget: Any) -> None:
+    def __init__(self, listWidget: qt.QListWidget) -> None:
         VTKObservationMixin.__init__(self)
         self._list = listWidget
-        self._node: Any = None
+        self._node: slicer.vtkMRMLSegmentationNode = None
         self._skipped: set[str] = set()
         self._shown: list[tuple[str, str, bool]] = []
         self.onTicked: Callable[[list[str]], None] = lambda skipped: None
         self.onSegments: Callable[[], None] = lambda: None
         listWidget.connect("itemChanged(QListWidgetItem*)", self._onItem)
 
-    def setNode(self, node: Any) -> None:
+    def setNode(self, node: slicer.vtkMRMLSegmentationNode | None) -> None:
         """Show this segmentation's segments; None shows nothing."""
         if node is self._node:
             return
@@ -64,13 +63,13 @@ class SegmentChecklist(VTKObservationMixin):
         """Names of the ticked segments."""
         return [name for _segmentID, name, ticked in self._shown if ticked]
 
-    def _onSegments(self, caller: Any, event: Any) -> None:
+    def _onSegments(self, caller: object, event: object) -> None:
         self._refresh()
         self.onSegments()
 
     def _refresh(self) -> None:
         """Fill the list anew, but only when something changed: ticking must not rebuild it."""
-        segmentation = None if self._node is None else self._node.GetSegmentation()
+        segmentation: slicer.vtkSegmentation = None if self._node is None else self._node.GetSegmentation()
         ids = [] if segmentation is None else list(segmentation.GetSegmentIDs())
         shown = [(i, segmentation.GetSegment(i).GetName(), i not in self._skipped) for i in ids]
         if shown == self._shown:
@@ -86,7 +85,7 @@ class SegmentChecklist(VTKObservationMixin):
         self._list.blockSignals(wasBlocked)
         self._list.enabled = bool(shown)
 
-    def _onItem(self, changed: Any) -> None:
+    def _onItem(self, changed: qt.QListWidgetItem) -> None:
         items = [self._list.item(row) for row in range(len(self._shown))]
         ticks = {item.data(qt.Qt.UserRole): item.checkState() == qt.Qt.Checked for item in items}
         self._shown = [(i, name, ticks[i]) for i, name, _ticked in self._shown]

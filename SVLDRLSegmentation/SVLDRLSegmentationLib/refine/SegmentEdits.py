@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TypeAlias, TypedDict
 
 import numpy as np
+import slicer
+from slicer.i18n import tr as _
 
-from ..scene.LabelLayer import LabelLayer
 from ..scene.Lattice import (
     Box,
+    Placed,
+    boundingBox,
     boxOf,
     contentOf,
     gridOn,
@@ -21,14 +25,113 @@ from ..scene.Lattice import (
     nearest,
     sample,
     union,
+    voxelMl,
     within,
 )
-from ..scene.SceneFiles import matrixOf
-from .SegmentChange import SegmentChange
+from ..scene.SceneFiles import LabelLayer, matrixOf
+from ..scene.WriteBack import addTable
+
+Edit: TypeAlias = "tuple[slicer.vtkOrientedImageData, np.ndarray, np.ndarray]"
+"""A segment's grid, its mask there, and the mask as it becomes."""
+
+
+class ChangeRow(TypedDict):
+    """What happened to one segment, in numbers: volumes in mL, Dice between before and after."""
+
+    segmentID: str
+    name: str
+    beforeMl: float
+    afterMl: float
+    addedMl: float
+    removedMl: float
+    dice: float
+
+
+@dataclass(frozen=True)
+class SegmentChange:
+    """What happened to one segment.
+
+    Attributes:
+        grid: where the masks lie, in the volume's frame: the segment's own voxels, which need not be the volume's.
+        before, after: masks (slices, rows, columns) around all that either holds.
+    """
+
+    segmentID: str
+    name: str
+    grid: slicer.vtkOrientedImageData
+    before: np.ndarray
+    after: np.ndarray
+
+    @classmethod
+    def of(
+        cls, segmentID: str, name: str, grid: slicer.vtkOrientedImageData, before: np.ndarray, after: np.ndarray
+    ) -> SegmentChange:
+        """From two masks over all voxels of a grid, which are cut to what they hold."""
+        cut = boundingBox(before | after)
+        low = boxOf(grid)[0] + [part.start for part in cut[::-1]]
+        high = boxOf(grid)[0] + [part.stop - 1 for part in cut[::-1]]
+        place = gridOn(matrixOf(grid), (low, high))
+        return cls(segmentID, name, place, before[cut].copy(), after[cut].copy())
+
+    def row(self) -> ChangeRow:
+        """Volumes in mL and the Dice coefficient between before and after (1 when both are empty)."""
+        before, after, ml = int(self.before.sum()), int(self.after.sum()), voxelMl(self.grid)
+        both = int((self.before & self.after).sum())
+        return {
+            "segmentID": self.segmentID,
+            "name": self.name,
+            "beforeMl": before * ml,
+            "afterMl": after * ml,
+            "addedMl": (after - both) * ml,
+            "removedMl": (before - both) * ml,
+            "dice": 2 * both / (before + after) if before + after else 1.0,
+        }
+
+
+@dataclass(frozen=True)
+class RefineResult:
+    """What a refinement made.
+
+    Attributes:
+        segmentationNode: with the refined segments.
+        tableNode: a vtkMRMLTableNode with a row for each refined segment.
+        rows: the same as dictionaries.
+        warnings: sentences for the user.
+        changes: masks of the refined segments before and after.
+        volumeNode: the volume, in whose frame the masks are.
+        canUndo: whether an existing segmentation was overwritten, and `RefineLogic.undo` brings it back.
+    """
+
+    segmentationNode: slicer.vtkMRMLSegmentationNode
+    tableNode: slicer.vtkMRMLTableNode
+    rows: list[ChangeRow]
+    warnings: list[str]
+    changes: tuple[SegmentChange, ...]
+    volumeNode: slicer.vtkMRMLScalarVolumeNode
+    canUndo: bool
+
+
+def addChangeTable(name: str, rows: Sequence[ChangeRow]) -> slicer.vtkMRMLTableNode:
+    """Add a table to the scene with a row for each segment."""
+    return addTable(
+        name,
+        {
+            _("Segment"): [row["name"] for row in rows],
+            _("Before (mL)"): [row["beforeMl"] for row in rows],
+            _("After (mL)"): [row["afterMl"] for row in rows],
+            _("Added (mL)"): [row["addedMl"] for row in rows],
+            _("Removed (mL)"): [row["removedMl"] for row in rows],
+            _("Dice before/after"): [row["dice"] for row in rows],
+        },
+    )
 
 
 def segmentEdits(
-    segmentation: Any, before: Sequence[LabelLayer], after: Sequence[LabelLayer], names: Mapping[str, str], grid: Any
+    segmentation: slicer.vtkSegmentation,
+    before: Sequence[LabelLayer],
+    after: Sequence[LabelLayer],
+    names: Mapping[str, str],
+    grid: slicer.vtkOrientedImageData,
 ) -> list[SegmentChange]:
     """What becomes of each refined segment, in the segmentation's order.
 
@@ -59,7 +162,9 @@ def segmentEdits(
     return [SegmentChange.of(i, names[i], *edit) for i, edit in edits.items()]
 
 
-def packed(changes: Sequence[SegmentChange], layers: Sequence[LabelLayer]) -> list[tuple[LabelLayer, Any]]:
+def packed(
+    changes: Sequence[SegmentChange], layers: Sequence[LabelLayer]
+) -> list[tuple[LabelLayer, slicer.vtkOrientedImageData]]:
     """Label maps with their grids for the segments that have changed; those of one layer and lattice share one."""
     changed = {c.segmentID: c for c in changes if (c.before != c.after).any()}
     groups: list[list[SegmentChange]] = []
@@ -76,7 +181,7 @@ def packed(changes: Sequence[SegmentChange], layers: Sequence[LabelLayer]) -> li
     return [_label(group) for group in groups]
 
 
-def _label(changes: Sequence[SegmentChange]) -> tuple[LabelLayer, Any]:
+def _label(changes: Sequence[SegmentChange]) -> tuple[LabelLayer, slicer.vtkOrientedImageData]:
     matrix, box = matrixOf(changes[0].grid), boxOf(changes[0].grid)
     boxes = [_on(change.grid, changes[0].grid) for change in changes]
     for other in boxes:
@@ -87,14 +192,14 @@ def _label(changes: Sequence[SegmentChange]) -> tuple[LabelLayer, Any]:
     return LabelLayer(array, {change.segmentID: value for value, change in enumerate(changes, 1)}), gridOn(matrix, box)
 
 
-def _on(grid: Any, lattice: Any) -> Box:
+def _on(grid: slicer.vtkOrientedImageData, lattice: slicer.vtkOrientedImageData) -> Box:
     """A grid's box in the indices of another grid of the same lattice."""
     shift = indexMatrix(grid, lattice)[:3, 3].astype(int)
     low, high = boxOf(grid)
     return low + shift, high + shift
 
 
-def _sameLattice(a: Any, b: Any) -> bool:
+def _sameLattice(a: slicer.vtkOrientedImageData, b: slicer.vtkOrientedImageData) -> bool:
     return isShift(indexMatrix(a, b))
 
 
@@ -102,9 +207,7 @@ def _overlap(a: SegmentChange, b: SegmentChange) -> bool:
     return bool((maskOn(a.grid, b.after, b.grid) & a.after).any())
 
 
-def _edit(
-    content: tuple[Any, np.ndarray] | None, was: np.ndarray, now: np.ndarray, grid: Any
-) -> tuple[Any, np.ndarray, np.ndarray]:
+def _edit(content: Placed | None, was: np.ndarray, now: np.ndarray, grid: slicer.vtkOrientedImageData) -> Edit:
     """A segment's grid, its mask there, and the mask with the changes from `was` to `now` on the volume's grid."""
     place, drawn = content or (gridOn(matrixOf(grid), (boxOf(grid)[0],) * 2), np.zeros((1, 1, 1), bool))
     changed = was != now
@@ -128,7 +231,7 @@ def _edit(
     return gridOn(matrixOf(place), box), old, new
 
 
-def _divided(place: Any, mask: np.ndarray, parts: np.ndarray) -> tuple[Any, np.ndarray]:
+def _divided(place: slicer.vtkOrientedImageData, mask: np.ndarray, parts: np.ndarray) -> Placed:
     """The same mask on voxels divided into parts along (column, row, slice)."""
     divide = np.diag([*(1 / parts), 1.0])
     divide[:3, 3] = 0.5 / parts - 0.5
@@ -141,8 +244,8 @@ def _divided(place: Any, mask: np.ndarray, parts: np.ndarray) -> tuple[Any, np.n
 def _keepApart(
     segmentID: str,
     rivals: Sequence[str],
-    edits: dict[str, tuple[Any, np.ndarray, np.ndarray]],
-    segmentation: Any,
+    edits: dict[str, Edit],
+    segmentation: slicer.vtkSegmentation,
     before: Sequence[LabelLayer],
 ) -> None:
     """Take back what a segment added inside of others that it did not overlap, where either has voxels of its own.
@@ -168,5 +271,5 @@ def _keepApart(
     new[tuple(added[taken].T)] = False
 
 
-def _isOn(grid: Any, image: Any) -> bool:
+def _isOn(grid: slicer.vtkOrientedImageData, image: slicer.vtkOrientedImageData | None) -> bool:
     return image is None or isShift(indexMatrix(image, grid))

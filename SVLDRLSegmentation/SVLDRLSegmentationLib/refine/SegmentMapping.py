@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import qt
 from slicer.i18n import tr as _
 
-from ..jobs.Model import Model
+from ..jobs.Models import Model
 from ..widgets.UserInterface import fitHeight
-from .RefineRun import knownAs
 
 
 class SegmentMapping:
     """A QTableWidget of segments with a choice of structures; `onChosen` is called with what the user has said."""
 
-    def __init__(self, table: Any, label: Any) -> None:
+    def __init__(self, table: qt.QTableWidget, label: qt.QLabel) -> None:
         self._table, self._label = table, label
-        self._shown: tuple[Any, ...] = ()
+        self._shown: tuple[tuple[str, ...], tuple[tuple[str, str], ...]] = ((), ())
         self.onChosen: Callable[[dict[str, str]], None] = lambda chosen: None
         self.chosen: dict[str, str] = {}
         self.known: dict[str, str] = {}
@@ -33,8 +31,8 @@ class SegmentMapping:
         """
         structures = () if model is None else model.structures
         self.chosen = {i: name for i, name in chosen.items() if i in names and (not name or name in structures)}
-        byName = {} if model is None else knownAs(list(names), dict(names), model)
-        self.known = {} if model is None else knownAs(list(names), dict(names), model, self.chosen)
+        byName = {} if model is None else model.knownAs(list(names), names)
+        self.known = {} if model is None else model.knownAs(list(names), names, self.chosen)
         isNeeded = bool(structures and names) and (bool(self.chosen) or len(byName) < len(names))
         self._table.visible = self._label.visible = isNeeded
         if self._shown != (structures, tuple(names.items())):
@@ -68,5 +66,5 @@ class SegmentMapping:
         table.resizeColumnToContents(0)
         fitHeight(table)
 
-    def _choose(self, segmentID: str, choice: Any, index: int) -> None:
+    def _choose(self, segmentID: str, choice: qt.QComboBox, index: int) -> None:
         self.onChosen({**self.chosen, segmentID: choice.itemData(index) or ""})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import slicer
@@ -15,6 +15,9 @@ _LABELMAP = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName(
 _PRIMES = np.array([73856093, 19349663, 83492791])
 """Of a usual spatial hash (Teschner 2003), a prime an axis."""
 
+Drawn: TypeAlias = tuple[str, str, tuple[int, int] | None, list[list[float]] | None]
+"""A segment as it was drawn: its ID, its name, checksums of its voxels, and how these lie."""
+
 
 class UndoHistory:
     """States of segmentation nodes from before they were overwritten.
@@ -24,10 +27,12 @@ class UndoHistory:
     """
 
     def __init__(self) -> None:
-        self._states: dict[str, tuple[Any, Any, list[str | None]]] = {}
-        self._written: dict[str, Any] = {}
+        self._states: dict[
+            str, tuple[slicer.vtkMRMLSegmentationNode, slicer.vtkSegmentationHistory, list[str | None]]
+        ] = {}
+        self._written: dict[str, list[Drawn]] = {}
 
-    def save(self, node: Any) -> None:
+    def save(self, node: slicer.vtkMRMLSegmentationNode) -> None:
         """Remember a node as it is now, before it is overwritten."""
         known = self._states.get(node.GetID())
         if known is None or known[0] is not node:
@@ -40,19 +45,19 @@ class UndoHistory:
         parents.append(node.GetTransformNodeID())
         del parents[:-STATES]
 
-    def written(self, node: Any) -> None:
+    def written(self, node: slicer.vtkMRMLSegmentationNode) -> None:
         """The node has been overwritten: what changes from now on is the user's work."""
         self._written[node.GetID()] = _fingerprint(node.GetSegmentation())
 
-    def isEdited(self, node: Any) -> bool:
+    def isEdited(self, node: slicer.vtkMRMLSegmentationNode) -> bool:
         """Whether undoing would throw away what was drawn, added, removed or renamed after the overwriting."""
         return self.canUndo(node) and self._written.get(node.GetID()) != _fingerprint(node.GetSegmentation())
 
-    def canUndo(self, node: Any) -> bool:
+    def canUndo(self, node: slicer.vtkMRMLSegmentationNode) -> bool:
         known = self._states.get(node.GetID() or "")
         return known is not None and known[0] is node and bool(known[2]) and node.GetScene() is slicer.mrmlScene
 
-    def undo(self, node: Any) -> bool:
+    def undo(self, node: slicer.vtkMRMLSegmentationNode) -> bool:
         """Bring the last remembered state back; False when there is none."""
         if not self.canUndo(node):
             return False
@@ -65,15 +70,15 @@ class UndoHistory:
         return done
 
 
-def _fingerprint(segmentation: Any) -> list[tuple]:
+def _fingerprint(segmentation: slicer.vtkSegmentation) -> list[Drawn]:
     """What is drawn, by names and voxels; how Slicer stores it (cropped, several in one label map) does not matter."""
     sums: dict[int, dict[int, tuple[int, int]]] = {}
-    told = []
+    told: list[Drawn] = []
     for segmentID in segmentation.GetSegmentIDs():
         segment = segmentation.GetSegment(segmentID)
         image = segment.GetRepresentation(_LABELMAP)
         if image is None or image.IsEmpty():
-            told.append((segmentID, segment.GetName()))
+            told.append((segmentID, segment.GetName(), None, None))
             continue
         key = id(image)
         if key not in sums:
@@ -84,7 +89,7 @@ def _fingerprint(segmentation: Any) -> list[tuple]:
     return told
 
 
-def _checksums(image: Any) -> dict[int, tuple[int, int]]:
+def _checksums(image: slicer.vtkOrientedImageData) -> dict[int, tuple[int, int]]:
     """Label value -> number of its voxels and a sum over their places, counted from the origin of the world."""
     array, matrix = arrayOf(image), matrixOf(image)
     drawn = np.flatnonzero(array)

@@ -7,21 +7,23 @@ indices (column, row, slice), the second one the last that is still inside.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import slicer
 
 from .SceneFiles import arrayOf, matrixOf
 
-Box = tuple[np.ndarray, np.ndarray]
+Box: TypeAlias = tuple[np.ndarray, np.ndarray]
+Placed: TypeAlias = "tuple[slicer.vtkOrientedImageData, np.ndarray]"
+"""A mask (slices, rows, columns) behind the grid that it lies on."""
 
 SAME_VOXELS = 0.01
 """Two lattices are one if no voxel of either lies farther than this part of a voxel from one of the other."""
 _LABELMAP = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
 
 
-def gridOn(matrix: np.ndarray, box: Box) -> Any:
+def gridOn(matrix: np.ndarray, box: Box) -> slicer.vtkOrientedImageData:
     """A grid by its matrix (4, 4) and the box of its voxels."""
     grid = slicer.vtkOrientedImageData()
     grid.SetExtent(*np.stack(box, 1).ravel().astype(int).tolist())
@@ -29,7 +31,7 @@ def gridOn(matrix: np.ndarray, box: Box) -> Any:
     return grid
 
 
-def boxOf(grid: Any) -> Box:
+def boxOf(grid: slicer.vtkOrientedImageData) -> Box:
     """The box of a grid's voxels."""
     extent = np.array(grid.GetExtent())
     return extent[::2], extent[1::2]
@@ -45,12 +47,18 @@ def within(box: Box, whole: Box) -> tuple[slice, ...]:
     return tuple(slice(int(a), int(b) + 1) for a, b in zip(box[0] - whole[0], box[1] - whole[0]))[::-1]
 
 
-def voxelMl(grid: Any) -> float:
+def boundingBox(mask: np.ndarray) -> tuple[slice, ...]:
+    """Where a mask (slices, rows, columns) holds something; one voxel where it holds nothing."""
+    used = [np.flatnonzero(mask.any(tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    return tuple(slice(int(at[0]), int(at[-1]) + 1) if at.size else slice(0, 1) for at in used)
+
+
+def voxelMl(grid: slicer.vtkOrientedImageData) -> float:
     """Volume of a voxel in mL."""
     return float(abs(np.linalg.det(matrixOf(grid)[:3, :3]))) / 1000
 
 
-def indexMatrix(fromGrid: Any, toGrid: Any) -> np.ndarray:
+def indexMatrix(fromGrid: slicer.vtkOrientedImageData, toGrid: slicer.vtkOrientedImageData) -> np.ndarray:
     """(4, 4) from one grid's indices to another's; a shift by whole voxels where the two are one lattice."""
     matrix = np.linalg.inv(matrixOf(toGrid)) @ matrixOf(fromGrid)
     matrix[np.abs(matrix) < 1e-9] = 0.0
@@ -71,28 +79,27 @@ def moved(box: Box, matrix: np.ndarray) -> Box:
     return np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int)
 
 
-def labelmapOf(segmentation: Any, segmentID: str) -> Any:
+def labelmapOf(segmentation: slicer.vtkSegmentation, segmentID: str) -> slicer.vtkOrientedImageData | None:
     """The label map that a segment is in, alone or with others; None where it has none."""
     image = segmentation.GetSegment(segmentID).GetRepresentation(_LABELMAP)
     return None if image is None or image.IsEmpty() else image
 
 
-def contentOf(segmentation: Any, segmentID: str) -> tuple[Any, np.ndarray] | None:
+def contentOf(segmentation: slicer.vtkSegmentation, segmentID: str) -> Placed | None:
     """A segment as (grid around what is drawn, mask); None when nothing is."""
     image = labelmapOf(segmentation, segmentID)
     if image is None:
         return None
     mask = arrayOf(image) == segmentation.GetSegment(segmentID).GetLabelValue()
-    used = [np.flatnonzero(mask.any(tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    if not used[0].size:
+    box = boundingBox(mask)
+    mask = mask[box]
+    if not mask.any():
         return None
-    offset = np.array([indices[0] for indices in used])
-    mask = mask[tuple(slice(int(indices[0]), int(indices[-1]) + 1) for indices in used)]
-    low = boxOf(image)[0] + offset[::-1]
+    low = boxOf(image)[0] + [part.start for part in box[::-1]]
     return gridOn(matrixOf(image), (low, low + mask.shape[::-1] - 1)), mask
 
 
-def sample(array: np.ndarray, matrix: np.ndarray, low: Sequence[int], box: Box) -> np.ndarray:
+def sample(array: np.ndarray, matrix: np.ndarray, low: Sequence[int] | np.ndarray, box: Box) -> np.ndarray:
     """The array's nearest voxels at the voxels of a box; 0 where it has none.
 
     Args:
@@ -122,19 +129,19 @@ def nearest(positions: np.ndarray) -> np.ndarray:
     return np.floor(positions + 0.5).astype(np.int64)
 
 
-def maskOn(grid: Any, mask: np.ndarray, place: Any) -> np.ndarray:
+def maskOn(grid: slicer.vtkOrientedImageData, mask: np.ndarray, place: slicer.vtkOrientedImageData) -> np.ndarray:
     """A mask over all voxels of a grid; `place` is the grid that it lies on."""
     return sample(mask, indexMatrix(grid, place), boxOf(place)[0], boxOf(grid))
 
 
-def reachesBeyond(place: Any, grid: Any) -> bool:
+def reachesBeyond(place: slicer.vtkOrientedImageData, grid: slicer.vtkOrientedImageData) -> bool:
     """Whether a grid has voxels outside of another one."""
     matrix, (low, high) = indexMatrix(place, grid), boxOf(grid)
     corners = [(matrix @ corner)[:3] for corner in _corners(boxOf(place))]
     return not all((corner >= low - 0.5).all() and (corner < high + 0.5).all() for corner in corners)
 
 
-def voxelsOutside(place: Any, mask: np.ndarray, grid: Any) -> int:
+def voxelsOutside(place: slicer.vtkOrientedImageData, mask: np.ndarray, grid: slicer.vtkOrientedImageData) -> int:
     """How many voxels of a mask lie outside of a grid."""
     if not reachesBeyond(place, grid):
         return 0

@@ -1,9 +1,9 @@
 """What the panels remember in the scene; choices of the machine (device, models folder) are in the settings."""
 
 import enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLScriptedModuleNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
@@ -73,6 +73,15 @@ class Parameters:
 
     outputFolder: str
     auditFolder: str
+
+    if TYPE_CHECKING:  # what the wrapper adds
+        parameterNode: vtkMRMLScriptedModuleNode
+
+        def __init__(self, parameterNode: vtkMRMLScriptedModuleNode) -> None: ...
+
+        def connectGui(self, gui: object) -> object: ...
+
+        def disconnectGui(self, tag: object) -> None: ...
 
 
 def moduleParameters() -> Parameters:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
 
-from ..jobs.CoreLocation import coreFolder
+from ..jobs.Core import RESOURCES, coreFolder
 from ..jobs.Job import Job
-from ..widgets.UserInterface import RESOURCES
 from .Parameters import moduleParameters
 
 SAMPLE_NAME = "SVLDRLPhantom"
@@ -24,7 +22,7 @@ def registerSampleData() -> None:
     slicer.modules.sampleDataSources.setdefault(_("SVL-DRL"), []).append(_phantomSource())
 
 
-def _phantomSource() -> Any:
+def _phantomSource() -> object:
     """A SampleDataSource; its button calls `loadSample`.
 
     Scripts come by `SampleDataLogic.downloadSample`, which asks for the files' addresses alone: the files are made
@@ -81,17 +79,20 @@ def _sampleFiles(folder: Path | None = None) -> tuple[Path, Path, Path]:
 
     case = load_datalist(datalist).validation[0]
     true = load_datalist(datalist.with_name("datalist_clean.json")).validation[0]
+    assert case.label is not None, "a phantom has labels"
+    assert true.label is not None, "a phantom has labels"
     return case.images[0], case.label, true.label
 
 
-def loadSample() -> list[Any]:
+def loadSample() -> list[slicer.vtkMRMLNode]:
     """What Sample Data's button does: `loadPhantom`, with failures in a message box."""
+    loaded: list[slicer.vtkMRMLNode] = []
     with slicer.util.tryWithErrorDisplay(_("The phantom could not be made."), waitCursor=True):
-        return loadPhantom()
-    return []
+        loaded = loadPhantom()
+    return loaded
 
 
-def loadPhantom(folder: Path | None = None) -> list[Any]:
+def loadPhantom(folder: Path | None = None) -> list[slicer.vtkMRMLNode]:
     """Load a case of the phantom data set, which is made when it is not there, and fill the module's panels.
 
     Returns:
@@ -131,7 +132,7 @@ def makePhantomData(folder: Path) -> Path:
     return datalist
 
 
-def _loadSegmentation(path: Path, name: str, volume: Any) -> Any:
+def _loadSegmentation(path: Path, name: str, volume: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLSegmentationNode:
     node = slicer.util.loadSegmentation(str(path), {"name": name})
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     return node

@@ -8,15 +8,16 @@ import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from slicer.i18n import tr as _
 
+from ..jobs.Core import Json
 from ..jobs.JobError import JobError
-from .Case import Case
-from .LabelLayer import LabelLayer
+from .Cases import Case, Row
 from .SceneFiles import (
+    LabelLayer,
     gridOf,
     labelLayers,
     requireInScene,
@@ -27,9 +28,10 @@ from .SceneFiles import (
 )
 
 MOST_STRUCTURES = 255
+Used = TypeVar("Used")
 
 
-def sceneCases(cases: Sequence[Any]) -> list[Case]:
+def asCases(cases: Sequence[Row]) -> list[Case]:
     """Rows of (volume or volumes, segmentation) or (..., verified) or Case as Cases."""
     return [row if isinstance(row, Case) else Case(*row) for row in cases]
 
@@ -82,7 +84,7 @@ def writeSceneDataSet(
         raise JobError(_("Cases"), _("there are none"), _("Add pairs of a volume and its segmentation"))
     problems: list[JobError] = []
 
-    def usable(name: str, use: Callable[[], Any]) -> Any:
+    def usable(name: str, use: Callable[[], Used]) -> Used | None:
         try:
             return use()
         except JobError as error:
@@ -155,11 +157,13 @@ def _labels(cases: Sequence[Case], structures: Sequence[str] | None) -> dict[str
             )
         found = {name.strip().casefold(): name.strip() for name in structures}
     if not found or len(found) > MOST_STRUCTURES:
-        raise JobError(_("Structures"), _("the cases have {} in all").format(len(found)), _("Name 1 to 255 of them"))
+        raise JobError(
+            _("Structures"), _("the cases have {} different ones").format(len(found)), _("Name 1 to 255 to learn")
+        )
     return {name: value + 1 for value, name in enumerate(found.values())}
 
 
-def _writeCase(case: Case, name: str, folder: Path, labels: dict[str, int]) -> dict[str, Any]:
+def _writeCase(case: Case, name: str, folder: Path, labels: dict[str, int]) -> Json:
     images = []
     for channel, volumeNode in enumerate(case.volumeNodes):
         images.append(f"images/{name}_{channel:04d}.nrrd")

@@ -7,8 +7,8 @@ another frame are brought there. Copies do the work; the user's nodes are only r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import slicer
@@ -17,7 +17,33 @@ from slicer.i18n import tr as _
 from vtk.util.numpy_support import get_vtk_array_type, numpy_to_vtk, vtk_to_numpy
 
 from ..jobs.JobError import JobError
-from .LabelLayer import LabelLayer
+
+
+@dataclass(frozen=True)
+class LabelLayer:
+    """Segments that do not overlap, as one label map.
+
+    Attributes:
+        array: (slices, rows, columns) on the volume's own grid, unsigned integers, 0 for none of them.
+        values: segment ID -> its value in the array, in the segmentation's order.
+    """
+
+    array: np.ndarray
+    values: dict[str, int]
+
+    def only(self, segmentIDs: Sequence[str]) -> LabelLayer:
+        """The same layer with these segments alone, numbered 1, 2, ... in the layer's order."""
+        values = {segmentID: i + 1 for i, segmentID in enumerate(i for i in self.values if i in segmentIDs)}
+        return self.renumbered(values)
+
+    def renumbered(self, values: dict[str, int]) -> LabelLayer:
+        """The same layer with these segments alone, and these values."""
+        top = max(int(self.array.max(initial=0)), *self.values.values(), 0)
+        table = np.zeros(top + 1, np.uint8 if max(values.values(), default=0) <= 255 else np.uint16)
+        for segmentID, value in values.items():
+            table[self.values[segmentID]] = value
+        return LabelLayer(table[self.array], values)
+
 
 GEOMETRY_TOLERANCE_VOXELS = 1e-3
 MAX_LABEL = 65535
@@ -26,7 +52,7 @@ _MAX_SHEAR = 1e-3
 """Cosine between two axes of a grid that files can hold; as strict as the core's reader."""
 
 
-def requireVolume(volumeNode: Any) -> None:
+def requireVolume(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
     """Raises JobError unless the node is a scalar volume of the scene that files can hold."""
     if volumeNode is None:
         raise JobError(_("Volume"), _("none is chosen"), _("Choose the volume to work on"))
@@ -56,26 +82,26 @@ def requireVolume(volumeNode: Any) -> None:
         )
 
 
-def firstVolume() -> Any:
+def firstVolume() -> slicer.vtkMRMLScalarVolumeNode | None:
     """The first image of the scene; a label map, or a volume of vectors, is none. None when there is no image."""
     volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     return next((node for node in volumes if node.GetClassName() == "vtkMRMLScalarVolumeNode"), None)
 
 
-def requireInScene(node: Any) -> None:
+def requireInScene(node: slicer.vtkMRMLNode) -> None:
     """Raises JobError when the node was removed, or its scene closed."""
     if node.GetScene() is not slicer.mrmlScene or slicer.mrmlScene.GetNodeByID(node.GetID() or "") is not node:
         raise gone(node)
 
 
-def gone(node: Any) -> JobError:
+def gone(node: slicer.vtkMRMLNode) -> JobError:
     """The failure of work on a node that was removed."""
     return JobError(
         node.GetName() or _("A node"), _("it is no longer in the scene"), _("Load it again, then start again")
     )
 
 
-def gridOf(volumeNode: Any) -> Any:
+def gridOf(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkOrientedImageData:
     """The volume's voxel grid in its own frame as vtkOrientedImageData without voxels."""
     grid, matrix = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(matrix)
@@ -84,14 +110,14 @@ def gridOf(volumeNode: Any) -> Any:
     return grid
 
 
-def matrixOf(image: Any) -> np.ndarray:
+def matrixOf(image: slicer.vtkOrientedImageData) -> np.ndarray:
     """(4, 4) from voxel indices (column, row, slice) to RAS in mm."""
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
     return slicer.util.arrayFromVTKMatrix(matrix)
 
 
-def sameGrid(a: Any, b: Any) -> bool:
+def sameGrid(a: slicer.vtkOrientedImageData, b: slicer.vtkOrientedImageData) -> bool:
     """Whether two grids have one size and no corners further apart than 1e-3 of the least spacing."""
     if a.GetDimensions() != b.GetDimensions():
         return False
@@ -101,7 +127,9 @@ def sameGrid(a: Any, b: Any) -> bool:
     return bool(distance <= GEOMETRY_TOLERANCE_VOXELS * min(a.GetSpacing()))
 
 
-def orientedImage(array: np.ndarray, grid: Any, offset: Sequence[int] = (0, 0, 0)) -> Any:
+def orientedImage(
+    array: np.ndarray, grid: slicer.vtkOrientedImageData, offset: Sequence[int] = (0, 0, 0)
+) -> slicer.vtkOrientedImageData:
     """vtkOrientedImageData of an array (slices, rows, columns) that lies `offset` (of the same order) into a grid."""
     image, matrix = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
     low = np.array(grid.GetExtent()[::2]) + np.array(offset)[::-1]
@@ -115,12 +143,14 @@ def orientedImage(array: np.ndarray, grid: Any, offset: Sequence[int] = (0, 0, 0
     return image
 
 
-def arrayOf(image: Any) -> np.ndarray:
+def arrayOf(image: slicer.vtkOrientedImageData) -> np.ndarray:
     """The voxels (slices, rows, columns), not copied."""
     return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
 
 
-def segmentationInVolumeFrame(segmentationNode: Any, volumeNode: Any) -> Any:
+def segmentationInVolumeFrame(
+    segmentationNode: slicer.vtkMRMLSegmentationNode, volumeNode: slicer.vtkMRMLScalarVolumeNode
+) -> slicer.vtkSegmentation:
     """A copy as vtkSegmentation in the volume's own frame whose source are binary label maps.
 
     Label maps of another frame keep their voxels and get a new place, where the transforms between are linear.
@@ -153,7 +183,11 @@ def segmentationInVolumeFrame(segmentationNode: Any, volumeNode: Any) -> Any:
     return segmentation
 
 
-def moveSegmentation(segmentation: Any, fromNode: Any, toNode: Any) -> None:
+def moveSegmentation(
+    segmentation: slicer.vtkSegmentation,
+    fromNode: slicer.vtkMRMLTransformableNode,
+    toNode: slicer.vtkMRMLTransformableNode,
+) -> None:
     """Take a vtkSegmentation from the frame of one transformable node to that of another."""
     fromParent, toParent = fromNode.GetParentTransformNode(), toNode.GetParentTransformNode()
     if fromParent is toParent:
@@ -166,7 +200,7 @@ def moveSegmentation(segmentation: Any, fromNode: Any, toNode: Any) -> None:
         segmentation.ApplyNonLinearTransform(between)
 
 
-def labelLayers(segmentation: Any, grid: Any) -> list[LabelLayer]:
+def labelLayers(segmentation: slicer.vtkSegmentation, grid: slicer.vtkOrientedImageData) -> list[LabelLayer]:
     """All segments of a vtkSegmentation in the grid's frame, in as few label maps as overlaps allow.
 
     Its label maps are merged where they can be: give a copy.
@@ -199,14 +233,14 @@ def _layer(array: np.ndarray, values: dict[str, int]) -> LabelLayer:
     return LabelLayer(numbered, numbers)
 
 
-def writeVolume(volumeNode: Any, path: Path) -> None:
+def writeVolume(volumeNode: slicer.vtkMRMLScalarVolumeNode, path: Path) -> None:
     """Write a volume in its own frame by Slicer's storage node, which stays outside of the scene."""
     storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
     storage.SetUseCompression(0)
     _write(storage, volumeNode, path)
 
 
-def writeLayer(layer: LabelLayer, names: dict[str, str], grid: Any, path: Path) -> None:
+def writeLayer(layer: LabelLayer, names: dict[str, str], grid: slicer.vtkOrientedImageData, path: Path) -> None:
     """Write a layer as .seg.nrrd with the values it has; `names` are the segments' (ID -> name)."""
     node, image = slicer.vtkMRMLSegmentationNode(), orientedImage(layer.array, grid)
     converter = slicer.vtkSegmentationConverter
@@ -223,7 +257,7 @@ def writeLayer(layer: LabelLayer, names: dict[str, str], grid: Any, path: Path) 
     _write(slicer.vtkMRMLSegmentationStorageNode(), node, path)
 
 
-def readLabelmap(path: Path, grid: Any) -> np.ndarray:
+def readLabelmap(path: Path, grid: slicer.vtkOrientedImageData) -> np.ndarray:
     """A label map (slices, rows, columns) from a file that must lie on the grid.
 
     Raises:
@@ -242,7 +276,7 @@ def readLabelmap(path: Path, grid: Any) -> np.ndarray:
     return array.reshape(node.GetImageData().GetDimensions()[::-1])
 
 
-def _write(storage: Any, node: Any, path: Path) -> None:
+def _write(storage: slicer.vtkMRMLStorageNode, node: slicer.vtkMRMLNode, path: Path) -> None:
     storage.SetFileName(str(path))
     if not storage.WriteData(node) or not path.is_file():
         raise JobError(

@@ -7,8 +7,7 @@ maps is not used: it applies the transform between two parents twice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import slicer
@@ -16,9 +15,30 @@ import vtk
 from slicer.i18n import tr as _
 
 from ..jobs.JobError import JobError
-from .LabelLayer import LabelLayer
-from .Lattice import indexMatrix, isShift
-from .SceneFiles import gridOf, orientedImage
+from ..jobs.Models import ModelLabel
+from .Lattice import boundingBox, indexMatrix, isShift
+from .SceneFiles import LabelLayer, gridOf, orientedImage
+
+
+def addTable(name: str, columns: Mapping[str, Sequence[str] | Sequence[float]]) -> slicer.vtkMRMLTableNode:
+    """Add a vtkMRMLTableNode with these columns: text where the first cell is text, else numbers.
+
+    Args:
+        columns: title -> cells, all of one length.
+    """
+    node = slicer.vtkMRMLTableNode()
+    node.SetName(slicer.mrmlScene.GetUniqueNameByString(name))
+    for title, cells in columns.items():
+        isText = bool(cells) and isinstance(cells[0], str)
+        column = vtk.vtkStringArray() if isText else vtk.vtkDoubleArray()
+        column.SetName(title)
+        for cell in cells:
+            column.InsertNextValue(cell)
+        node.AddColumn(column)
+    node.SetLocked(True)
+    slicer.mrmlScene.AddNode(node)
+    return node
+
 
 _CONVERTER = slicer.vtkSegmentationConverter
 _LABELMAP = _CONVERTER.GetBinaryLabelmapRepresentationName()
@@ -53,7 +73,12 @@ def keepExclusive(before: Sequence[LabelLayer], after: Sequence[LabelLayer]) -> 
             result.array.ravel()[grown[forbidden]] = 0
 
 
-def replaceSegments(segmentation: Any, layers: Sequence[LabelLayer], grid: Any, transform: Any = None) -> None:
+def replaceSegments(
+    segmentation: slicer.vtkSegmentation,
+    layers: Sequence[LabelLayer],
+    grid: slicer.vtkOrientedImageData,
+    transform: vtk.vtkTransform | None = None,
+) -> None:
     """Give segments of a vtkSegmentation new voxels; nothing else about them changes.
 
     Args:
@@ -78,7 +103,12 @@ def replaceSegments(segmentation: Any, layers: Sequence[LabelLayer], grid: Any, 
     segmentation.Modified()
 
 
-def newSegmentationNode(segmentation: Any, volumeNode: Any, name: str, displayOf: Any = None) -> Any:
+def newSegmentationNode(
+    segmentation: slicer.vtkSegmentation,
+    volumeNode: slicer.vtkMRMLScalarVolumeNode,
+    name: str,
+    displayOf: slicer.vtkMRMLSegmentationNode | None = None,
+) -> slicer.vtkMRMLSegmentationNode:
     """Add a node with a vtkSegmentation that is complete and in the volume's frame.
 
     Args:
@@ -95,7 +125,12 @@ def newSegmentationNode(segmentation: Any, volumeNode: Any, name: str, displayOf
     return node
 
 
-def fillSegmentationNode(node: Any, segmentation: Any, volumeNode: Any, displayOf: Any = None) -> None:
+def fillSegmentationNode(
+    node: slicer.vtkMRMLNode,
+    segmentation: slicer.vtkSegmentation,
+    volumeNode: slicer.vtkMRMLScalarVolumeNode,
+    displayOf: slicer.vtkMRMLSegmentationNode | None = None,
+) -> None:
     """Replace the content of a node of the scene; its name and its place in the data tree stay."""
     wasModifying = node.StartModify()
     node.GetSegmentation().DeepCopy(segmentation)
@@ -106,7 +141,12 @@ def fillSegmentationNode(node: Any, segmentation: Any, volumeNode: Any, displayO
     node.EndModify(wasModifying)
 
 
-def overwriteSegments(node: Any, layers: Sequence[LabelLayer], volumeNode: Any, grid: Any) -> None:
+def overwriteSegments(
+    node: slicer.vtkMRMLNode,
+    layers: Sequence[LabelLayer],
+    volumeNode: slicer.vtkMRMLScalarVolumeNode,
+    grid: slicer.vtkOrientedImageData,
+) -> None:
     """Give segments of a node of the scene new voxels where it is; its parent transform and display stay."""
     transform, _isLinear = _between(volumeNode, node)
     wasModifying = node.StartModify()
@@ -114,7 +154,7 @@ def overwriteSegments(node: Any, layers: Sequence[LabelLayer], volumeNode: Any, 
     node.EndModify(wasModifying)
 
 
-def requireOverwritable(node: Any, volumeNode: Any = None) -> None:
+def requireOverwritable(node: slicer.vtkMRMLNode, volumeNode: slicer.vtkMRMLScalarVolumeNode | None = None) -> None:
     """Raises JobError where overwriting would lose something: surfaces, contours, or voxels under a bent transform."""
     if volumeNode is not None and not _between(volumeNode, node)[1]:
         raise JobError(
@@ -133,7 +173,9 @@ def requireOverwritable(node: Any, volumeNode: Any = None) -> None:
         )
 
 
-def _between(volumeNode: Any, node: Any) -> tuple[Any, bool]:
+def _between(
+    volumeNode: slicer.vtkMRMLScalarVolumeNode, node: slicer.vtkMRMLNode
+) -> tuple[vtk.vtkTransform | None, bool]:
     """The vtkTransform from the volume's frame to the segmentation's, None where they are one; whether it is linear."""
     if node.GetParentTransformNode() is volumeNode.GetParentTransformNode():
         return None, True
@@ -144,7 +186,9 @@ def _between(volumeNode: Any, node: Any) -> tuple[Any, bool]:
     return transform, bool(slicer.vtkMRMLTransformNode.IsGeneralTransformLinear(between, transform))
 
 
-def segmentationOfLabels(layer: LabelLayer, labels: Sequence[Any], grid: Any) -> Any:
+def segmentationOfLabels(
+    layer: LabelLayer, labels: Sequence[ModelLabel], grid: slicer.vtkOrientedImageData
+) -> slicer.vtkSegmentation:
     """A vtkSegmentation of a model's structures; `labels` have `id`, `name`, `color` or None, `terminology` or ""."""
     segmentation, image = slicer.vtkSegmentation(), _cropped(layer, grid)
     segmentation.SetSourceRepresentationName(_LABELMAP)
@@ -164,17 +208,13 @@ def segmentationOfLabels(layer: LabelLayer, labels: Sequence[Any], grid: Any) ->
     return segmentation
 
 
-def _cropped(layer: LabelLayer, grid: Any) -> Any:
+def _cropped(layer: LabelLayer, grid: slicer.vtkOrientedImageData) -> slicer.vtkOrientedImageData:
     """The layer as vtkOrientedImageData around what it holds: other segments' voxels are not paid for."""
-    inside = layer.array != 0
-    box = []
-    for axis in range(3):
-        used = np.flatnonzero(inside.any(tuple(a for a in range(3) if a != axis)))
-        box.append(slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1))
-    return orientedImage(layer.array[tuple(box)], grid, [part.start for part in box])
+    box = boundingBox(layer.array != 0)
+    return orientedImage(layer.array[box], grid, [part.start for part in box])
 
 
-def _setFrame(node: Any, volumeNode: Any) -> None:
+def _setFrame(node: slicer.vtkMRMLNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
     parent = volumeNode.GetParentTransformNode()
     node.SetAndObserveTransformNodeID(parent.GetID() if parent is not None else None)
     segmentation, name = node.GetSegmentation(), _CONVERTER.GetReferenceImageGeometryParameterName()
@@ -184,13 +224,13 @@ def _setFrame(node: Any, volumeNode: Any) -> None:
         segmentation.SetConversionParameter(name, own)
 
 
-def _hasOtherVoxels(segmentation: Any, grid: Any) -> bool:
+def _hasOtherVoxels(segmentation: slicer.vtkSegmentation, grid: slicer.vtkOrientedImageData) -> bool:
     """Whether a segment lies on another lattice than the grid's."""
     images = (segmentation.GetSegment(i).GetRepresentation(_LABELMAP) for i in segmentation.GetSegmentIDs())
     return any(not isShift(indexMatrix(i, grid)) for i in images if i is not None and not i.IsEmpty())
 
 
-def _placeByVolume(node: Any, volumeNode: Any) -> None:
+def _placeByVolume(node: slicer.vtkMRMLNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
     """Into the volume's frame and, in the data tree, into its study."""
     _setFrame(node, volumeNode)
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)

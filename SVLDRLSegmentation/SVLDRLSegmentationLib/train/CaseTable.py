@@ -1,27 +1,27 @@
-"""The cases of a training: verified ticks, names, what the check found, and what the training believed."""
+"""The cases of a training: which are trusted, their names, what the check found, and how much each label counted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import qt
 from slicer.i18n import tr as _
 
 from ..widgets.UserInterface import selectedRows
-from .TrainingResult import Belief
+from .CheckTask import Problem
+from .TrainingResult import LabelWeight
 
-VERIFIED, NAME, CHECK, BELIEVED = range(4)
+TRUSTED, NAME, CHECK, WEIGHT = range(4)
 
 
 class CaseTable:
-    """A QTableWidget with columns verified, case, check, believed; the last one is hidden until something is known."""
+    """A QTableWidget: Trusted, Case, Check, Label weight; the last column is hidden until something is known."""
 
-    def __init__(self, table: Any) -> None:
+    def __init__(self, table: qt.QTableWidget) -> None:
         self._table = table
         self._names: list[str] = []
-        self._problems: list[Any] = []
-        self.onVerified: Callable[[list[str]], None] | None = None
+        self._problems: list[Problem] = []
+        self.onTrusted: Callable[[list[str]], None] | None = None
         table.connect("itemChanged(QTableWidgetItem*)", self._onTick)
 
     @property
@@ -30,23 +30,23 @@ class CaseTable:
         return list(self._names)
 
     @property
-    def problems(self) -> list[Any]:
+    def problems(self) -> list[Problem]:
         """All that the last check found."""
         return list(self._problems)
 
-    def setCases(self, names: Sequence[str], verified: Iterable[str]) -> None:
+    def setCases(self, names: Sequence[str], trusted: Iterable[str]) -> None:
         """Show these cases; what an earlier check found is forgotten when they are others than before."""
-        verified = set(verified)
+        trusted = set(trusted)
         if list(names) != self._names:
             self._names = list(names)
             self._problems = []
             self._fill()
         wasBlocked = self._table.blockSignals(True)
         for row, name in enumerate(self._names):
-            self._table.item(row, VERIFIED).setCheckState(qt.Qt.Checked if name in verified else qt.Qt.Unchecked)
+            self._table.item(row, TRUSTED).setCheckState(qt.Qt.Checked if name in trusted else qt.Qt.Unchecked)
         self._table.blockSignals(wasBlocked)
 
-    def setProblems(self, problems: Sequence[Any] | None) -> None:
+    def setProblems(self, problems: Sequence[Problem] | None) -> None:
         """Tell what the check found for each case; None: not checked."""
         self._problems = list(problems or [])
         wasBlocked = self._table.blockSignals(True)
@@ -58,28 +58,33 @@ class CaseTable:
             item.setToolTip("\n".join(problemText(problem) for problem in found))
         self._table.blockSignals(wasBlocked)
 
-    def setBeliefs(self, beliefs: Mapping[str, Belief]) -> None:
-        """Tell what a training believed of each case's label, by name; cases that it does not know were held out."""
-        known = any(name in beliefs for name in self._names)
+    def setLabelWeights(self, weights: Mapping[str, LabelWeight]) -> None:
+        """Tell how much each case's label counted in a training; cases that it does not know were held out."""
+        known = any(name in weights for name in self._names)
         wasBlocked = self._table.blockSignals(True)
         for row, name in enumerate(self._names):
-            belief, item = beliefs.get(name), self._table.item(row, BELIEVED)
-            text = belief.text() if belief is not None else _("held out") if known else ""
-            item.setText(text)
-            item.setToolTip(text)
-        self._table.setColumnHidden(BELIEVED, not known)
+            weight, item = weights.get(name), self._table.item(row, WEIGHT)
+            if weight is not None:
+                item.setText(weight.text())
+                item.setToolTip(
+                    _("1: the training learned this label in full. 0: it left the label out.") + "\n" + weight.text()
+                )
+            else:
+                item.setText(_("held out") if known else "")
+                item.setToolTip(_("Not learned from: this case measures how good the model is.") if known else "")
+        self._table.setColumnHidden(WEIGHT, not known)
         self._table.blockSignals(wasBlocked)
 
-    def verified(self) -> list[str]:
+    def trusted(self) -> list[str]:
         """Names of the ticked cases."""
         rows = enumerate(self._names)
-        return [name for row, name in rows if self._table.item(row, VERIFIED).checkState() == qt.Qt.Checked]
+        return [name for row, name in rows if self._table.item(row, TRUSTED).checkState() == qt.Qt.Checked]
 
     def selected(self) -> list[int]:
         """Selected rows."""
         return selectedRows(self._table)
 
-    def problemsOf(self, rows: Sequence[int]) -> list[Any]:
+    def problemsOf(self, rows: Sequence[int]) -> list[Problem]:
         """What the check found for these rows' cases."""
         names = {self._names[row] for row in rows}
         return [problem for problem in self._problems if problem.case in names]
@@ -91,21 +96,21 @@ class CaseTable:
             tick = qt.QTableWidgetItem("")
             tick.setFlags(qt.Qt.ItemIsUserCheckable | qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
             tick.setCheckState(qt.Qt.Unchecked)
-            self._table.setItem(row, VERIFIED, tick)
+            self._table.setItem(row, TRUSTED, tick)
             self._table.setItem(row, NAME, qt.QTableWidgetItem(name))
             self._table.setItem(row, CHECK, qt.QTableWidgetItem(""))
-            self._table.setItem(row, BELIEVED, qt.QTableWidgetItem(""))
-        self._table.setColumnHidden(BELIEVED, True)
-        self._table.resizeColumnToContents(VERIFIED)
+            self._table.setItem(row, WEIGHT, qt.QTableWidgetItem(""))
+        self._table.setColumnHidden(WEIGHT, True)
+        self._table.resizeColumnToContents(TRUSTED)
         self._table.resizeColumnToContents(NAME)
         self._table.blockSignals(wasBlocked)
 
-    def _onTick(self, item: Any) -> None:
-        if item.column() == VERIFIED and self.onVerified is not None:
-            self.onVerified(self.verified())
+    def _onTick(self, item: qt.QTableWidgetItem) -> None:
+        if item.column() == TRUSTED and self.onTrusted is not None:
+            self.onTrusted(self.trusted())
 
 
-def problemText(problem: Any) -> str:
+def problemText(problem: Problem) -> str:
     """A problem with its case, what, why and what to do."""
     head = f"{problem.case}: " if problem.case else ""
     return f"{head}{problem.what}: {problem.why}. {problem.do}"

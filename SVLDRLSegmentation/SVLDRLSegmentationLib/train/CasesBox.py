@@ -1,40 +1,50 @@
-"""The cases of a training in the Train tab: from disk or from the scene, checked, some of them verified."""
+"""The cases of a training in the Train tab: from disk or from the scene, checked, some of them trusted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
+import slicer
 from slicer.i18n import tr as _
 
-from ..jobs.CoreLocation import coreFolder
+from ..jobs.Core import coreFolder
 from ..jobs.JobError import JobError
-from ..scene.Case import Case
-from ..scene.CasesOnDisk import casesOnDisk
+from ..scene.Cases import Case, Cases, Pair, addCasePair, casePairs, casesOnDisk, pairsOfScene, setCasePairs
 from ..scene.Parameters import CaseSource, Parameters
-from ..scene.SceneCases import addSceneCase, pairsOfScene, sceneCases, setSceneCases
 from ..scene.SceneDataSet import caseNames, fileNames
 from ..widgets.JobBar import JobBar
 from ..widgets.StageBar import stageText
-from ..widgets.UserInterface import chooseFile, chooseFolder, setReady
+from ..widgets.UserInterface import Ui, chooseFile, chooseFolder, setReady
 from .CaseTable import CaseTable, problemText
-from .TrainingResult import Belief
+from .CheckTask import CheckTask, Problem
+from .TrainingResult import LabelWeight
+
+if TYPE_CHECKING:
+    from SVLDRLCore.errors import InputError
+
+
+class DataChecks(Protocol):
+    """What the box needs of `TrainLogic`; a test may give another."""
+
+    def startCheck(self, cases: Cases) -> CheckTask: ...
 
 
 class CasesBox:
     """Works on the upper part of TrainPanel.ui; `onChanged` is called when the cases may have changed."""
 
-    def __init__(self, ui: Any, logic: Any, jobBar: JobBar) -> None:
+    def __init__(self, ui: Ui, logic: DataChecks, jobBar: JobBar) -> None:
         self.ui, self.logic, self.jobBar = ui, logic, jobBar
         self.parameters: Parameters | None = None
         self.onChanged: Callable[[], None] = lambda: None
         self.table = CaseTable(ui.caseTable)
-        self.table.onVerified = self._onVerified
+        self.table.onTrusted = self._onTrusted
         self._pathListed = ""
-        self._pathError: Any = None
+        self._pathError: InputError | None = None
+        self._onDisk: tuple[list[str], list[str]] = ([], [])
         self._checked = False
-        self._general: list[Any] = []
-        self.checking: Any = None
+        self._general: list[Problem] = []
+        self.checking: CheckTask | None = None
         ui.dataPathLineEdit.connect("editingFinished()", self.refresh)
         ui.dataFolderButton.connect("clicked()", self._onDataFolder)
         ui.dataFileButton.connect("clicked()", self._onDataFile)
@@ -51,10 +61,10 @@ class CasesBox:
         fromScene = self._fromScene()
         self.ui.filesWidget.visible = not fromScene
         self.ui.sceneWidget.visible = fromScene
-        names, verified = self._namesAndVerified()
+        names, trusted = self._namesAndTrusted()
         if names != self.table.names:
             self._checked, self._general = False, []
-        self.table.setCases(names, verified)
+        self.table.setCases(names, trusted)
         self._showDetails()
         self._showReady()
         self.onChanged()
@@ -71,47 +81,51 @@ class CasesBox:
             return problemLine(self._pathError)
         return _("Choose a folder or a data list.")
 
-    def cases(self) -> Any:
+    def cases(self) -> str | list[Case]:
         """As TrainLogic takes them: a path, or a list of cases of the scene."""
         if not self._fromScene():
-            return self.parameters.dataPath
-        verified = self.table.verified()
+            return self._given.dataPath
+        trusted = self.table.trusted()
         return [
-            Case(volume, segmentation, name in verified)
+            Case(volume, segmentation, name in trusted)
             for name, (volume, segmentation) in zip(self.table.names, self._pairs(), strict=True)
         ]
 
-    def verified(self) -> list[str]:
+    def trusted(self) -> list[str]:
         """Names of the cases on disk whose labels can be trusted; those of the scene carry it themselves."""
-        return [] if self._fromScene() else self.table.verified()
+        return [] if self._fromScene() else self.table.trusted()
 
-    def setBeliefs(self, beliefs: Mapping[str, Belief]) -> None:
-        """Show what a training believed; it knows cases of the scene by the names of their files."""
+    def setLabelWeights(self, weights: Mapping[str, LabelWeight]) -> None:
+        """Show how much each label counted in a training; it knows cases of the scene by the names of their files."""
         names = self.table.names
         files = fileNames(names) if self._fromScene() else names
-        self.table.setBeliefs({name: beliefs[file] for name, file in zip(names, files) if file in beliefs})
+        self.table.setLabelWeights({name: weights[file] for name, file in zip(names, files) if file in weights})
 
     def cleanup(self) -> None:
         """The panel goes away, and a check with it."""
         if self.checking is not None:
-            self.checking.onDone = self.checking.onFailed = self.checking.onCancelled = None
-            self.checking.onProgress = self.checking.onMessage = None
+            self.checking.detach()
             self.checking.cancel()
             self.checking = None
+
+    @property
+    def _given(self) -> Parameters:
+        assert self.parameters is not None
+        return self.parameters
 
     def _fromScene(self) -> bool:
         return self.parameters is not None and self.parameters.source == CaseSource.SCENE
 
-    def _pairs(self) -> list[tuple[Any, Any]]:
-        return sceneCases(self.parameters.parameterNode)
+    def _pairs(self) -> list[Pair]:
+        return casePairs(self._given.parameterNode)
 
-    def _namesAndVerified(self) -> tuple[list[str], list[str]]:
+    def _namesAndTrusted(self) -> tuple[list[str], list[str]]:
         if self.parameters is None:
             return [], []
-        ticked = list(self.parameters.verifiedCases)
+        ticked = list(self._given.verifiedCases)
         if self._fromScene():
             return caseNames([Case(*pair) for pair in self._pairs()]), ticked
-        path = self.parameters.dataPath.strip()
+        path = self._given.dataPath.strip()
         if path != self._pathListed:  # read again only when the path changed
             self._pathListed, self._pathError, self._onDisk = path, None, ([], [])
             if path:
@@ -127,37 +141,37 @@ class CasesBox:
         except InputError as error:
             self._pathError = error
 
-    def _onVerified(self, names: list[str]) -> None:
-        self.parameters.verifiedCases = names
+    def _onTrusted(self, names: list[str]) -> None:
+        self._given.verifiedCases = names
 
     def _onDataFolder(self) -> None:
-        self._setPath(chooseFolder(self.ui.dataPathLineEdit, self.parameters.dataPath))
+        self._setPath(chooseFolder(self.ui.dataPathLineEdit, self._given.dataPath))
 
     def _onDataFile(self) -> None:
-        self._setPath(chooseFile(self.ui.dataPathLineEdit, _("Data lists (*.json)"), self.parameters.dataPath))
+        self._setPath(chooseFile(self.ui.dataPathLineEdit, _("Data lists (*.json)"), self._given.dataPath))
 
     def _setPath(self, path: str) -> None:
         if path:
-            self.parameters.dataPath = path
+            self._given.dataPath = path
             self.refresh()
 
-    def _onNode(self, node: Any = None) -> None:
+    def _onNode(self, node: slicer.vtkMRMLNode | None = None) -> None:
         self._showReady()
 
     def _onAdd(self) -> None:
         volume = self.ui.caseVolumeSelector.currentNode()
-        addSceneCase(self.parameters.parameterNode, volume, self.ui.caseSegmentationSelector.currentNode())
+        addCasePair(self._given.parameterNode, volume, self.ui.caseSegmentationSelector.currentNode())
         self.refresh()
 
     def _onAddAll(self) -> None:
         for volume, segmentation in pairsOfScene():
-            addSceneCase(self.parameters.parameterNode, volume, segmentation)
+            addCasePair(self._given.parameterNode, volume, segmentation)
         self.refresh()
 
     def _onRemove(self) -> None:
         gone = set(self.table.selected())
         kept = [pair for row, pair in enumerate(self._pairs()) if row not in gone]
-        setSceneCases(self.parameters.parameterNode, kept)
+        setCasePairs(self._given.parameterNode, kept)
         self.refresh()
 
     def _onCheck(self) -> None:
@@ -182,7 +196,7 @@ class CasesBox:
     def _onProgress(self, fraction: float, stage: str, secondsLeft: float | None) -> None:
         self.jobBar.progress(fraction, stageText(stage), secondsLeft)
 
-    def _onChecked(self, problems: list[Any]) -> None:
+    def _onChecked(self, problems: list[Problem]) -> None:
         self._general = [problem for problem in problems if problem.case not in self.table.names]
         self._checked = True
         self.table.setProblems(problems)
@@ -217,7 +231,7 @@ class CasesBox:
 
     def _showReady(self) -> None:
         if self.checking is not None:
-            stopping = _("It stops after the file that it reads.") if self.checking.cancelling else ""
+            stopping = _("It stops after the present file.") if self.checking.cancelling else ""
             self.ui.checkButton.text = _("Cancelling...") if stopping else _("Cancel the check")
             setReady(self.ui.checkButton, stopping, _("Stop reading."))
         else:
@@ -229,12 +243,12 @@ class CasesBox:
         setReady(self.ui.addCaseButton, lacks, _("Add this pair as a case."))
 
 
-def problemLine(error: Any) -> str:
+def problemLine(error: InputError) -> str:
     """What, why and what to do, in one line."""
     return f"{error.what}: {error.why}. {error.do}"
 
 
-def summary(problems: list[Any], count: int) -> str:
+def summary(problems: list[Problem], count: int) -> str:
     """How the check went, in a sentence."""
     errors = sum(problem.severity == "error" for problem in problems)
     if not problems:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..jobs.Job import Job
-from ..jobs.JobEnd import JobEnd
+from ..jobs.Core import Json
+from ..jobs.Job import Job, JobEnd
 from ..jobs.JobError import JobError
 from ..jobs.Task import Task
-from ..scene.SceneDataSet import caseNames, fileNames, sceneCases, writeSceneDataSet
-from .Problem import Problem
+from ..scene.Cases import Cases
+from ..scene.SceneDataSet import asCases, caseNames, fileNames, writeSceneDataSet
 
 
-class CheckTask(Task):
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a case ("" for the data set); an "error" forbids training, a "warning" does not."""
+
+    case: str
+    severity: str
+    what: str
+    why: str
+    do: str
+
+
+class CheckTask(Task[list[Problem]]):
     """Checks cases; its result is a list of `Problem`. Cases of the scene are written to a temporary folder."""
 
-    def __init__(self, cases: Any) -> None:
+    def __init__(self, cases: Cases) -> None:
         super().__init__()
         self._cases = cases
         self._names: dict[str, str] = {}
@@ -27,13 +38,13 @@ class CheckTask(Task):
         if isinstance(self._cases, (str, Path)):
             datalist = str(Path(self._cases).absolute())
         else:
-            cases = sceneCases(self._cases)
+            cases = asCases(self._cases)
             names = caseNames(cases)
             self._names = dict(zip(fileNames(names), names))
             try:
                 datalist = str(writeSceneDataSet(cases, self._temporaryFolder() / "data", onProblem=self._leaveOut))
             except JobError:
-                self._folder.cleanup()
+                self._removeTemporaryFolder()
                 raise
         self._startJob(Job("check", {"datalist": datalist}, self._temporaryFolder()))
 
@@ -50,6 +61,6 @@ class CheckTask(Task):
         return [*self._unusable, *found]
 
 
-def _onlyOfLists(row: dict[str, Any]) -> bool:
+def _onlyOfLists(row: Json) -> bool:
     """Advice that only a data list can follow: cases of the scene are not divided into training and validation."""
     return not row["case"] and row["severity"] == "warning" and "validation" in str(row["why"])

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from .TrainTask import MASK_STAGES
+from ..jobs.Core import Json
 
 CURVES = {
     "loss": (_("Loss"), (0.35, 0.35, 0.35)),
     "segmentation_loss": (_("Segmentation loss"), (0.84, 0.37, 0.0)),
-    "value_loss": (_("Value loss"), (0.8, 0.47, 0.65)),
-    "policy_loss": (_("Policy loss"), (0.34, 0.71, 0.91)),
-    "reward_mean": (_("Reward"), (0.0, 0.62, 0.45)),
-    "validation_dice": (_("Validation Dice"), (0.0, 0.45, 0.7)),
+    "value_loss": (_("Agents: value loss"), (0.8, 0.47, 0.65)),
+    "policy_loss": (_("Agents: policy loss"), (0.34, 0.71, 0.91)),
+    "reward_mean": (_("Agents: reward"), (0.0, 0.62, 0.45)),
+    "validation_dice": (_("Dice on held-out cases"), (0.0, 0.45, 0.7)),
 }
 """Logged name -> legend and colour (told apart by colour-blind people, too)."""
 ATTRIBUTE = "SVLDRLSegmentation.Training"
@@ -31,10 +30,11 @@ class CurvePlot:
     """Nodes are made with the first row, and made anew when the user deleted them or closed the scene."""
 
     def __init__(self) -> None:
-        self.tableNode = self.chartNode = None
+        self.tableNode: slicer.vtkMRMLTableNode = None
+        self.chartNode: slicer.vtkMRMLPlotChartNode = None
         self._name = ""
 
-    def setRows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def setRows(self, name: str, rows: Sequence[Json]) -> None:
         """Show these metrics rows (`step` and logged numbers), all of them each time."""
         if not rows:
             return
@@ -104,12 +104,18 @@ class CurvePlot:
         return self.chartNode.GetNumberOfPlotSeriesNodes()
 
 
-def onOneAxis(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with steps that go on after the network's: mask agents count theirs anew.
+def onOneAxis(rows: Sequence[Json]) -> list[Json]:
+    """Rows with steps that go on where a stage begins to count anew.
 
     Example:
-        >>> [row["step"] for row in onOneAxis([{"stage": "full_rl", "step": 8}, {"stage": "mask_opinion", "step": 2}])]
+        >>> [row["step"] for row in onOneAxis([{"stage": "warm_up", "step": 8}, {"stage": "transition", "step": 2}])]
         [8, 10]
     """
-    last = max((row["step"] for row in rows if row["stage"] not in MASK_STAGES), default=0)
-    return [{**row, "step": row["step"] + (last if row["stage"] in MASK_STAGES else 0)} for row in rows]
+    placed: list[Json] = []
+    before, last = 0, 0
+    for row in rows:
+        if placed and (row["step"] <= last or row.get("epoch") == 1):
+            before += last
+        last = row["step"]
+        placed.append({**row, "step": before + last})
+    return placed

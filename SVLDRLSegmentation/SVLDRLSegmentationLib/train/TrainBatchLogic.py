@@ -7,13 +7,12 @@ import io
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from slicer.i18n import tr as _
 
-from ..jobs.CoreLocation import coreFolder
+from ..jobs.Core import Json, coreFolder
 from ..jobs.JobError import JobError
-from ..scene.Tables import addTable
+from ..scene.WriteBack import addTable
 from .TrainingRegistry import isFinished
 from .TrainLogic import TrainLogic
 
@@ -31,7 +30,7 @@ class TrainBatchLogic:
     def __init__(self, trainLogic: TrainLogic) -> None:
         self.trainLogic = trainLogic
 
-    def trainBatch(self, jobs: Sequence[dict[str, Any]], csvPath: str | Path | None = None) -> list[dict[str, Any]]:
+    def trainBatch(self, jobs: Sequence[Json], csvPath: str | Path | None = None) -> list[Json]:
         """Train one after the other and wait for all; a summary goes to a CSV file and a table of the scene.
 
         A finished training is not done again, an unfinished one is resumed, one that fails does not stop the rest;
@@ -60,7 +59,7 @@ class TrainBatchLogic:
         )
         return rows
 
-    def _train(self, job: dict[str, Any]) -> dict[str, Any]:
+    def _train(self, job: Json) -> Json:
         folder = Path(job["outputFolder"]).absolute()
         if isFinished(folder):
             return _row(job, "finished", model=str(folder / "model"))
@@ -68,7 +67,7 @@ class TrainBatchLogic:
         began, task = time.monotonic(), None
         try:
             task = self.trainLogic.start(**{**job, "resume": resume})
-            values: dict[str, Any] = {"status": "finished", "model": str(task.wait())}
+            values: Json = {"status": "finished", "model": str(task.wait())}
         except JobError as error:
             cancelled = task is not None and task.wasCancelled
             values = {
@@ -83,13 +82,13 @@ class TrainBatchLogic:
         return _row(job, minutes=round((time.monotonic() - began) / 60, 2), **values)
 
 
-def _row(job: dict[str, Any], status: str, **values: Any) -> dict[str, Any]:
+def _row(job: Json, status: str, **values: object) -> Json:
     folder = Path(job["outputFolder"]).absolute()
     name = job.get("modelName") or folder.name
     return {**dict.fromkeys(COLUMNS), "name": name, "folder": str(folder), "status": status, **values}
 
 
-def _writeCsv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _writeCsv(path: Path, rows: Sequence[Json]) -> None:
     """The old table or the new one, never half of either; raises JobError where it cannot be written."""
     coreFolder()
     from SVLDRLCore.atomic_files import made_folder, write_text_atomically

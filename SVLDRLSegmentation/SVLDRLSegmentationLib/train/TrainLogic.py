@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from slicer.i18n import tr as _
 
-from ..jobs.CoreLocation import coreFolder
+from ..jobs.Core import Json, coreFolder
 from ..jobs.JobError import JobError
-from ..scene.Case import Case
-from ..scene.SceneDataSet import sceneCases, writeSceneDataSet
-from .CheckTask import CheckTask
-from .Problem import Problem
+from ..scene.Cases import Case, Cases
+from ..scene.SceneDataSet import asCases, writeSceneDataSet
+from .CheckTask import CheckTask, Problem
 from .TrainingRegistry import TrainingRegistry, isFinished
+from .TrainSettings import changedSettings, regionsOf
 from .TrainTask import TrainTask
 
 __all__ = ["Case", "TrainLogic"]
@@ -35,7 +35,7 @@ class TrainLogic:
 
     def start(
         self,
-        cases: Any,
+        cases: Cases,
         outputFolder: str | Path,
         preset: str = "",
         *,
@@ -47,7 +47,7 @@ class TrainLogic:
         skipBadCases: bool = False,
         device: str = "auto",
         resume: bool = False,
-        overrides: dict[str, Any] | None = None,
+        overrides: Mapping[str, Json] | None = None,
     ) -> TrainTask:
         """Start a training, or go on with one, and return at once.
 
@@ -76,14 +76,14 @@ class TrainLogic:
             )
         folder = Path(outputFolder).absolute()
         if resume:
-            given = _overrides(steps, stageShares, "", overrides)
+            given = changedSettings(steps, stageShares, "", overrides)
             task = self._resumed(cases, folder, preset, given, structures, modelName, verified, skipBadCases)
         else:
             task = self._new(
                 cases,
                 folder,
                 preset or "general",
-                _overrides(steps, stageShares, device, overrides),
+                changedSettings(steps, stageShares, device, overrides),
                 structures,
                 modelName,
                 verified,
@@ -94,11 +94,11 @@ class TrainLogic:
         self.current = task
         return task
 
-    def train(self, cases: Any, outputFolder: str | Path, preset: str = "", **options: Any) -> Path:
+    def train(self, cases: Cases, outputFolder: str | Path, preset: str = "", **options: Any) -> Path:
         """Train and wait for it; returns the model's folder. Arguments and errors as for `start`."""
         return self.start(cases, outputFolder, preset, **options).wait()
 
-    def check(self, cases: Any) -> list[Problem]:
+    def check(self, cases: Cases) -> list[Problem]:
         """What is wrong with cases, before anything starts; waits while the application stays alive.
 
         Raises:
@@ -106,7 +106,7 @@ class TrainLogic:
         """
         return self.startCheck(cases).wait()
 
-    def startCheck(self, cases: Any) -> CheckTask:
+    def startCheck(self, cases: Cases) -> CheckTask:
         """As `check`, but returns at once."""
         task = CheckTask(cases)
         task.start()
@@ -118,10 +118,10 @@ class TrainLogic:
 
     def _resumed(
         self,
-        cases: Any,
+        cases: Cases,
         folder: Path,
         preset: str,
-        overrides: dict[str, Any],
+        overrides: dict[str, Json],
         structures: Sequence[str] | None,
         modelName: str,
         verified: Sequence[str],
@@ -138,11 +138,11 @@ class TrainLogic:
             raise JobError(
                 str(folder), _("the training there has finished"), _("Use its model, or start a new training")
             )
-        options: dict[str, Any] = {"datalist": datalist, "output": str(folder), "resume": True}
+        options: Json = {"datalist": datalist, "output": str(folder), "resume": True}
         if isinstance(cases, (str, Path)):
             options["datalist"] = str(Path(cases).absolute())
             if structures:
-                overrides.setdefault("data", {})["regions"] = _regions(cases, structures)
+                overrides.setdefault("data", {})["regions"] = regionsOf(cases, structures)
         options |= {"preset": preset} if preset else {}
         options |= {"verified": list(verified)} if verified else {}
         options |= {"skip_bad_cases": True} if skipBadCases else {}
@@ -154,10 +154,10 @@ class TrainLogic:
 
     def _new(
         self,
-        cases: Any,
+        cases: Cases,
         folder: Path,
         preset: str,
-        overrides: dict[str, Any],
+        overrides: dict[str, Json],
         structures: Sequence[str] | None,
         modelName: str,
         verified: Sequence[str],
@@ -168,10 +168,9 @@ class TrainLogic:
         from SVLDRLCore.errors import InputError
         from SVLDRLCore.exchange.run_folder import RunFolder, require_free
 
-        fromScene = not isinstance(cases, (str, Path))
         try:
-            if structures and not fromScene:
-                overrides.setdefault("data", {})["regions"] = _regions(cases, structures)
+            if structures and isinstance(cases, (str, Path)):
+                overrides.setdefault("data", {})["regions"] = regionsOf(cases, structures)
             config = config_to_dict(load_config(preset, overrides=overrides))
         except InputError as error:
             raise JobError(error.what, error.why, error.do) from error
@@ -180,10 +179,10 @@ class TrainLogic:
         except InputError as error:
             do = _("Choose another folder or name")
             raise JobError(str(folder), _("the folder holds other files"), do) from error
-        if fromScene:
-            datalist = writeSceneDataSet(sceneCases(cases), folder.with_name(f"{folder.name}_cases"), structures)
-        else:
+        if isinstance(cases, (str, Path)):
             datalist = Path(cases).absolute()
+        else:
+            datalist = writeSceneDataSet(asCases(cases), folder.with_name(f"{folder.name}_cases"), structures)
         options = {
             "datalist": str(datalist), "output": str(folder), "preset": preset,
             "settings": "settings.json", "verified": list(verified), "skip_bad_cases": skipBadCases,
@@ -191,34 +190,3 @@ class TrainLogic:
         task = TrainTask(folder, options, config, modelName)
         (task.temporaryFolder() / "settings.json").write_text(json.dumps(overrides), "utf-8")
         return task
-
-
-def _overrides(
-    steps: int, stageShares: Sequence[float] | None, device: str, overrides: dict[str, Any] | None
-) -> dict[str, Any]:
-    tree = {section: dict(values) for section, values in (overrides or {}).items()}
-    train = tree.setdefault("train", {})
-    if device:
-        train["device"] = device
-    if steps:
-        train["steps"] = int(steps)
-    if stageShares is not None:
-        names = ("warm_up", "transition", "full_rl")
-        tree["stages"] = {name: float(share) for name, share in zip(names, stageShares, strict=True)}
-    return tree
-
-
-def _regions(datalist: str | Path, structures: Sequence[str]) -> dict[str, list[int]]:
-    """The core predicts named regions alone; a structure is a region of one label."""
-    from SVLDRLCore.data.datalist import load_datalist
-
-    labels = {name.strip().casefold(): (name, value) for value, name in load_datalist(datalist).labels.items()}
-    missing = [name for name in structures if name.strip().casefold() not in labels]
-    if missing:
-        raise JobError(
-            missing[0],
-            _("the data set has no structure of that name"),
-            _("Choose among: {}").format(", ".join(name for name, _value in labels.values())),
-        )
-    chosen = [labels[name.strip().casefold()] for name in structures]
-    return {name: [value] for name, value in chosen}

@@ -5,53 +5,56 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import qt
-import slicer
-import vtk
 from slicer.i18n import tr as _
-from slicer.util import VTKObservationMixin
 
+from ..jobs.Core import Json
 from ..jobs.JobError import JobError
-from ..jobs.ModelCard import ModelCard
-from ..jobs.ModelList import ModelList
-from ..Reload import handOver, takeOver
+from ..jobs.Models import ModelCard, ModelList
 from ..scene.Parameters import CaseSource, Parameters
-from ..widgets.DeviceSelector import DeviceSelector
-from ..widgets.JobBar import JobBar
-from ..widgets.StageBar import StageBar, stageText
-from ..widgets.UserInterface import chooseFolder, loadUi, setReady
-from .CasesBox import CasesBox
+from ..widgets.Panel import Panel
+from ..widgets.StageBar import StageBar
+from ..widgets.UserInterface import chooseFolder, setReady
+from .CasesBox import CasesBox, DataChecks
 from .CurvePlot import CurvePlot
-from .Presets import Preset, presets
-from .TrainingResult import readBeliefs
+from .TrainingRegistry import handOver, takeOver
+from .TrainingResult import readLabelWeights
+from .TrainSettings import Preset, presets
+from .TrainTask import TrainTask
 
 STEP_BOXES = ("warmUpSpinBox", "transitionSpinBox", "fullRlSpinBox")
 
 
-class TrainPanel(VTKObservationMixin):
+class Trainings(DataChecks, Protocol):
+    """What the tab needs of `TrainLogic`; a test may give another."""
+
+    current: TrainTask | None
+
+    @property
+    def start(self) -> Callable[..., TrainTask]: ...
+
+    def unfinished(self) -> list[Path]: ...
+
+
+class TrainPanel(Panel):
     """Starts, pauses, resumes and cancels a training, shows its stages and curves.
 
     A training belongs to the logic and goes on without the panel, which finds it again when it is entered.
     """
 
-    def __init__(self, logic: Any) -> None:
-        VTKObservationMixin.__init__(self)
+    task: TrainTask | None = None
+
+    def __init__(self, logic: Trainings) -> None:
+        super().__init__("TrainPanel")
         self.logic = logic
         self.onUseModel: Callable[[str], None] = lambda path: None
-        self.widget, self.ui = loadUi("TrainPanel")
-        self.widget.setMRMLScene(slicer.mrmlScene)
-        self.deviceSelector = DeviceSelector(self.ui.deviceComboBox)
         self.stageBar = StageBar(self.ui.stagePlace)
-        self.jobBar = JobBar(self.ui.jobPlace)
         self.cases = CasesBox(self.ui, logic, self.jobBar)
         self.curves = CurvePlot()
-        self.parameters: Parameters | None = None
-        self.task: Any = None
         self.folder: Path | None = None
         self.model: Path | None = None
-        self._guiTag: Any = None
         self._presets: dict[str, Preset] = {}
         self._dismissed = False
         self.ui.resumeFrame.visible = self.ui.qualityLabel.visible = False
@@ -60,7 +63,7 @@ class TrainPanel(VTKObservationMixin):
         self.ui.modelsFolderButton.connect("clicked()", self._onModelsFolder)
         self.ui.startButton.connect("clicked()", self._onStart)
         self.ui.pauseButton.connect("clicked()", self._onPause)
-        self.ui.cancelButton.connect("clicked()", self._onCancel)
+        self.ui.cancelButton.connect("clicked()", self._cancel)
         self.ui.goOnButton.connect("clicked()", self._onGoOn)
         self.ui.dismissButton.connect("clicked()", self._onDismiss)
         self.ui.curvesButton.connect("clicked()", self.curves.show)
@@ -70,19 +73,15 @@ class TrainPanel(VTKObservationMixin):
 
     def setParameters(self, parameters: Parameters | None) -> None:
         """Show and change these parameters from now on; None while there is no scene."""
-        self.removeObservers(self._onParameters)
-        if self.parameters is not None:
-            self.parameters.disconnectGui(self._guiTag)
-        self.parameters = self.cases.parameters = parameters
-        if parameters is not None:
-            self._listPresets()
-            self._guiTag = parameters.connectGui(self.ui)
-            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
-        self._onParameters()
+        self.cases.parameters = parameters
+        super().setParameters(parameters)
+
+    def _prepare(self, parameters: Parameters) -> None:
+        self._listPresets()
 
     def enter(self) -> None:
         """The module is shown: find the training that goes on, and those that were interrupted."""
-        self.deviceSelector.refresh()
+        super().enter()
         self.ui.modelsFolderLineEdit.text = str(ModelList().folder)
         if self.task is None and self.logic.current is None:
             self.logic.current = takeOver()
@@ -100,18 +99,17 @@ class TrainPanel(VTKObservationMixin):
         self.cases.cleanup()
         if self.task is not None:
             handOver(self.task)
-            self._detach()
-        self.setParameters(None)
-        self.removeObservers()
+            self._release()
+        super().cleanup()
 
     def useData(self, path: str) -> None:
         """Choose this data list or folder."""
-        self.parameters.source, self.parameters.dataPath = CaseSource.FILES, path
+        self.given.source, self.given.dataPath = CaseSource.FILES, path
         self.cases.refresh()
 
     # Settings
 
-    def _onParameters(self, caller: Any = None, event: Any = None) -> None:
+    def _onParameters(self, caller: object | None = None, event: object | None = None) -> None:
         if self.parameters is not None:
             self.ui.presetComboBox.currentIndex = max(0, self.ui.presetComboBox.findText(self.parameters.preset))
             self._showPreset()
@@ -151,9 +149,10 @@ class TrainPanel(VTKObservationMixin):
         given = [getattr(self.ui, name).value for name in STEP_BOXES]
         if not any(given):
             return 0, None
-        preset = self._presets[self.parameters.preset].steps
+        preset = self._presets[self.given.preset].steps
         steps = [mine or preset for mine, preset in zip(given, preset, strict=True)]
-        return sum(steps), tuple(count / sum(steps) for count in steps)
+        first, second, third = (count / sum(steps) for count in steps)
+        return sum(steps), (first, second, third)
 
     def outputFolder(self) -> Path:
         """Where the training goes: a folder of that name among the models."""
@@ -176,10 +175,10 @@ class TrainPanel(VTKObservationMixin):
         missing = _("A training is running.") if running else self._missing()
         setReady(ui.startButton, missing, _("Train a model on these cases. It goes on when you leave this module."))
         none = "" if running else _("No training is running.")
-        paused = running and self.task.paused
+        paused = self.task is not None and self.task.paused
         ui.pauseButton.text = _("Resume") if paused else _("Pause")
-        goOn, stop = _("Go on."), _("Stop after this step and go on later; memory stays in use.")
-        if running and self.task.cancelling:
+        goOn, stop = _("Go on."), _("Wait after the present step and go on later. Memory stays in use.")
+        if self.task is not None and self.task.cancelling:
             none = _("The training writes what it has learned, then it stops.")
         setReady(ui.pauseButton, none, goOn if paused else stop)
         setReady(ui.cancelButton, none, _("Stop and keep what was learned: it can go on later."))
@@ -187,7 +186,11 @@ class TrainPanel(VTKObservationMixin):
         for widget in (ui.casesButton, ui.settingsButton):
             widget.enabled = not running
         none = "" if self.curves.tableNode is not None else _("There are no curves yet.")
-        setReady(ui.curvesButton, none, _("Show losses, reward and validation Dice in the plot view."))
+        setReady(
+            ui.curvesButton,
+            none,
+            _("Plot how the training goes: losses, the agents' reward, Dice on held-out cases."),
+        )
         none = "" if self.folder is not None else _("No training was started yet.")
         setReady(ui.openFolderButton, none, _("Show the files of the training."))
         none = "" if self.model is not None else _("The training has not finished.")
@@ -195,21 +198,21 @@ class TrainPanel(VTKObservationMixin):
 
     def _onStart(self) -> None:
         steps, shares = self.stepsAndShares()
-        names = [name.strip() for name in self.parameters.structures.split(",")]
+        names = [name.strip() for name in self.given.structures.split(",")]
         self._start(
             self.cases.cases(),
             self.outputFolder(),
-            self.parameters.preset,
+            self.given.preset,
             structures=[name for name in names if name] or None,
-            modelName=self.parameters.modelName,
+            modelName=self.given.modelName,
             steps=steps,
             stageShares=shares,
-            verified=self.cases.verified(),
-            skipBadCases=self.parameters.skipBadCases,
+            verified=self.cases.trusted(),
+            skipBadCases=self.given.skipBadCases,
             device=self.deviceSelector.device,
         )
 
-    def _start(self, *arguments: Any, **options: Any) -> None:
+    def _start(self, *arguments: object, **options: object) -> None:
         try:
             task = self.logic.start(*arguments, **options)
         except JobError as error:
@@ -217,9 +220,9 @@ class TrainPanel(VTKObservationMixin):
             return
         self._attach(task)
 
-    def _attach(self, task: Any) -> None:
+    def _attach(self, task: TrainTask) -> None:
         """Show this training from now on, with all that it said so far."""
-        self.task, self.folder, self.model = task, Path(task.folder), None
+        self.folder, self.model = Path(task.folder), None
         self.jobBar.begin(_("Starting"), task.watch.seconds)
         self.stageBar.setStages(task.stages)
         self.ui.qualityLabel.visible = False
@@ -229,72 +232,62 @@ class TrainPanel(VTKObservationMixin):
             self.jobBar.cancelling()
         elif task.paused:
             self.jobBar.setPaused(True)
-        task.onWarning = self.jobBar.addWarning
-        task.onProgress, task.onMetrics, task.onMessage = self._onProgress, self._onMetrics, self.jobBar.addLog
-        task.onDone, task.onFailed, task.onCancelled = self._onDone, self._onFailed, self._onCancelled
+        self._follow(task)
+        task.onWarning, task.onMetrics, task.onDone = self.jobBar.addWarning, self._onMetrics, self._onDone
         if task.metrics:
             self._onMetrics(task.metrics[-1])
         self._showReady()
 
-    def _detach(self) -> None:
-        task, self.task = self.task, None
-        for name in ("onProgress", "onMetrics", "onMessage", "onWarning", "onDone", "onFailed", "onCancelled"):
-            setattr(task, name, None)
-
     def _onProgress(self, fraction: float, stage: str, secondsLeft: float | None) -> None:
-        self.jobBar.progress(fraction, stageText(stage), secondsLeft)
-        self.stageBar.setProgress(stage, self.task.stageFraction)
+        super()._onProgress(fraction, stage, secondsLeft)
+        if self.task is not None:
+            self.stageBar.setStages(self.task.stages)
+            self.stageBar.setProgress(stage, self.task.stageFraction)
 
-    def _onMetrics(self, row: dict[str, Any]) -> None:
-        self.curves.setRows(self.folder.name, self.task.metrics)
-        self.cases.setBeliefs(readBeliefs(self.folder))
+    def _onMetrics(self, row: Json) -> None:
+        if self.task is not None:
+            self.curves.setRows(self.task.folder.name, self.task.metrics)
+            self.cases.setLabelWeights(readLabelWeights(self.task.folder))
         self._showReady()
 
-    def _onDone(self, model: Any) -> None:
-        self._detach()
-        self.model = Path(model)
+    def _onDone(self, model: Path) -> None:
+        folder = model.parent if self.task is None else self.task.folder
+        self._release()
+        self.model = model
         self.jobBar.end(_("The model is ready: {path}").format(path=model))
-        self._showQuality()
+        self._showQuality(folder, model)
         self._showReady()
 
     def _onFailed(self, error: JobError) -> None:
-        self._detach()
-        self.jobBar.fail(error)
+        self._release()
         self._offerUnfinished()
-        self._showReady()
+        super()._onFailed(error)
 
     def _onCancelled(self) -> None:
-        self._detach()
-        self.jobBar.end(_("Stopped. What was learned is kept; it can go on above."))
+        self._release()
         self._dismissed = False
         self._offerUnfinished()
-        self._showReady()
+        super()._onCancelled()
+        self.jobBar.end(_("Stopped. What was learned is kept; it can go on above."))
 
     def _onPause(self) -> None:
-        if self.task.paused:
-            self.task.resume()
-        else:
-            self.task.pause()
-        self.jobBar.setPaused(self.task.paused)
-        self._showReady()
-
-    def _onCancel(self) -> None:
-        self.task.cancel()
-        self.jobBar.cancelling()
+        if self.task is not None:
+            (self.task.resume if self.task.paused else self.task.pause)()
+            self.jobBar.setPaused(self.task.paused)
         self._showReady()
 
     # After a training, or after a crash
 
-    def _showQuality(self) -> None:
-        """How good the model is, what else to know of it, and that the table tells which labels were doubted."""
-        beliefs = readBeliefs(self.folder)
-        self.cases.setBeliefs(beliefs)
-        card = ModelCard.ofFolder(self.model)
+    def _showQuality(self, folder: Path, model: Path) -> None:
+        """How good the model is, what else to know of it, and how many labels got a low weight."""
+        weights = readLabelWeights(folder)
+        self.cases.setLabelWeights(weights)
+        card = ModelCard.ofFolder(model)
         told = self.jobBar.ui.warningLabel.text
         lines = [*card.numbers, *(text for text in card.warnings if text not in told)]
-        if doubted := sum(belief.doubted for belief in beliefs.values()):
-            text = _("{count} of {all} labels were doubted; the column Believed above says why.")
-            lines.append(text.format(count=doubted, all=len(beliefs)))
+        if low := sum(weight.low for weight in weights.values()):
+            text = _("{count} of {all} labels are probably wrong; the column Label weight above says why.")
+            lines.append(text.format(count=low, all=len(weights)))
         self.ui.qualityLabel.text = "\n".join(lines)
         self.ui.qualityLabel.visible = bool(lines)
 

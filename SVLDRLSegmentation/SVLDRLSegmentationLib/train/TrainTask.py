@@ -4,54 +4,53 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from slicer.i18n import tr as _
 
-from ..jobs.Job import Job
-from ..jobs.JobEnd import JobEnd
-from ..jobs.ModelList import ModelList
-from ..jobs.Stopwatch import Stopwatch
-from ..jobs.Task import Task
-from .TrainTimeLeft import TrainTimeLeft
-
-MASK_STAGES = {"mask_opinion": "opinion_steps", "mask_agents": "reinforcement_steps"}
-"""Stages of the mask agents, which count their steps anew -> the setting that says how many."""
+from ..jobs.Core import Json
+from ..jobs.Job import Job, JobEnd
+from ..jobs.Models import ModelList
+from ..jobs.Task import Stopwatch, Task
+from .TrainProgress import TrainStages, TrainTimeLeft
+from .TrainSettings import plannedStages
 
 
-class TrainTask(Task):
+class TrainTask(Task[Path]):
     """A training in the background: see `Task` for its callbacks; its result is the model's folder.
 
     Attributes:
         folder: all of the training; what is there when it stops is where it goes on.
-        stages: (name, share of all steps) in their order.
         watch: how long it has been at work in this process.
         metrics: the rows so far, those from before a resumption, too.
-        stageFraction: how much of the present stage is done, 0 to 1; onProgress tells the share of the whole.
         onMetrics: called with each new row.
     """
 
     graceSeconds = 30.0  # a step on a CPU takes a while, and the checkpoint is to be written
 
-    def __init__(self, folder: Path, options: dict[str, Any], config: dict[str, Any], modelName: str = "") -> None:
+    def __init__(self, folder: Path, options: Json, config: Json, modelName: str = "") -> None:
         super().__init__()
         self.folder = Path(folder)
-        self.onMetrics: Callable[[dict[str, Any]], None] | None = None
-        self.metrics: list[dict[str, Any]] = []
-        self.stageFraction = 0.0
-        self._options, self._modelName = options, modelName
-        self._steps = _stageSteps(config)
-        self._stepsLeft = {name: float(steps) for name, steps in self._steps.items()}
-        self._share = -1.0
-        self._timeLeft = TrainTimeLeft(preparesAgents=any(name in MASK_STAGES for name in self._steps))
+        self.onMetrics: Callable[[Json], None] | None = None
+        self.metrics: list[Json] = []
         self.watch = Stopwatch()
-        total = sum(self._steps.values())
-        self.stages = [(name, steps / total) for name, steps in self._steps.items()]
+        self._options, self._modelName = options, modelName
+        self._progressOfStages = TrainStages(plannedStages(config))
+        self._timeLeft = TrainTimeLeft(preparesAgents=bool(config["mask_agents"]["enabled"]))
         if options.get("resume"):
             self.metrics = _earlierMetrics(self.folder / "events.jsonl")
+
+    @property
+    def stages(self) -> list[tuple[str, float]]:
+        """(name, share of all steps) in their order; they may become others while it runs."""
+        return self._progressOfStages.stages
+
+    @property
+    def stageFraction(self) -> float:
+        """How much of the present stage is done, 0 to 1; onProgress tells the share of the whole."""
+        return self._progressOfStages.fraction
 
     @property
     def paused(self) -> bool:
@@ -59,19 +58,23 @@ class TrainTask(Task):
 
     def pause(self) -> None:
         """Wait after the current step; memory stays in use."""
-        self.job.pause()
+        self._worker.pause()
         self.watch.pause()
 
     def resume(self) -> None:
         """Go on after a pause."""
         self._timeLeft.skip()
         self.watch.resume()
-        self.job.resume()
+        self._worker.resume()
 
     def cancel(self) -> None:
         """Stop after the current step, also from a pause; what was learned is written first."""
         super().cancel()
         self.watch.resume()
+
+    def detach(self) -> None:
+        super().detach()
+        self.onMetrics = None
 
     def start(self) -> None:
         """Raises JobError when the worker cannot be started."""
@@ -81,38 +84,25 @@ class TrainTask(Task):
         """For files that the worker reads."""
         return self._temporaryFolder()
 
-    def _event(self, event: dict[str, Any]) -> None:
+    def _event(self, event: Json) -> None:
         if event["event"] == "metrics":
-            row = {key: value for key, value in event.items() if key not in ("event", "time")}
-            self.metrics = [*(old for old in self.metrics if _key(old) < _key(row)), row]
+            row = _rowOf(event)
+            self.metrics = withRow(self.metrics, row)
             if self.onMetrics:
                 self.onMetrics(row)
-            return
-        if event["event"] == "progress" and event.get("total"):
-            self._progressOfWhole(event)
-            return
-        super()._event(event)
+        elif event["event"] == "stage":
+            self._progressOfStages.announce(str(event["stage"]), int(event["step"]), int(event["last"]))
+        elif event["event"] == "progress" and event.get("total"):
+            self._progressOfWhole(str(event.get("stage", "")), float(event["done"]), float(event["total"]), event)
+        else:
+            super()._event(event)
 
-    def _progressOfWhole(self, event: dict[str, Any]) -> None:
-        """The core counts the steps of the network and of the mask agents apart; here they are one."""
-        stage, share = str(event.get("stage", "")), event["done"] / event["total"]
-        total = sum(self._steps.values())
-        done, ofStage = float(event["done"]), float(event["total"])
-        if stage in self._steps:
-            own = [name for name in self._steps if (name in MASK_STAGES) == (stage in MASK_STAGES)]
-            steps = share * sum(self._steps[name] for name in own)
-            for name in self._steps:
-                if name in own:
-                    self._stepsLeft[name] = max(self._steps[name] - max(steps, 0.0), 0.0)
-                    steps -= self._steps[name]
-                elif stage in MASK_STAGES:
-                    self._stepsLeft[name] = 0.0
-            ofStage = self._steps[stage]
-            done = ofStage - self._stepsLeft[stage]
-            self._share = 1.0 - sum(self._stepsLeft.values()) / total
-        self.stageFraction = done / ofStage
+    def _progressOfWhole(self, stage: str, done: float, total: float, event: Json) -> None:
+        """The core tells how far a part is; here it becomes the whole training."""
+        progress = self._progressOfStages
+        progress.tell(stage, done, total)
         now = float(event.get("time") or time.time())
-        self._progress(self._share, stage, self._timeLeft(stage, done, ofStage, self._stepsLeft, now))
+        self._progress(progress.share, stage, self._timeLeft(stage, done, total, progress.left, now))
 
     def _jobEnded(self, end: JobEnd) -> None:
         """The remedies of the command line in the words of the panel."""
@@ -125,24 +115,26 @@ class TrainTask(Task):
         return model
 
 
-def _stageSteps(config: dict[str, Any]) -> dict[str, int]:
-    """Steps of each stage of a training with these settings; stages without any are left out."""
-    total, shares = int(config["train"]["steps"]), config["stages"]
-    steps, before, share = {}, 0, 0.0
-    names = [name for name in ("warm_up", "transition", "full_rl") if shares[name] > 0]
-    for name in names:
-        share += shares[name]
-        last = total if name == names[-1] else min(total, round(share * total))
-        steps[name], before = last - before, last
-    agents = config["mask_agents"]
-    if agents["enabled"]:
-        steps |= {name: int(agents[key]) for name, key in MASK_STAGES.items()}
-    return {name: count for name, count in steps.items() if count > 0} or {"warm_up": 1}
+def withRow(rows: Sequence[Json], row: Json) -> list[Json]:
+    """Rows of metrics with one more; steps that are done again after a crash take the place of the earlier ones.
+
+    Example:
+        >>> rows = [{"stage": "warm_up", "step": 2}, {"stage": "warm_up", "step": 4}, {"stage": "full_rl", "step": 6}]
+        >>> [row["step"] for row in withRow(rows, {"stage": "warm_up", "step": 4})]
+        [2, 4]
+    """
+    stage, step = row.get("stage"), int(row.get("step") or 0)
+    again = (i for i, old in enumerate(rows) if old.get("stage") == stage and int(old.get("step") or 0) >= step)
+    return [*rows[: next(again, len(rows))], row]
 
 
-def _earlierMetrics(path: Path) -> list[dict[str, Any]]:
-    """Rows from before; of steps that were done again after a crash the last ones."""
-    rows: list[dict[str, Any]] = []
+def _rowOf(event: Json) -> Json:
+    return {key: value for key, value in event.items() if key not in ("event", "time")}
+
+
+def _earlierMetrics(path: Path) -> list[Json]:
+    """Rows from before."""
+    rows: list[Json] = []
     if not path.is_file():
         return rows
     for line in path.read_bytes().splitlines():
@@ -151,11 +143,5 @@ def _earlierMetrics(path: Path) -> list[dict[str, Any]]:
         except (ValueError, RecursionError):  # torn by a kill, or rubbish
             continue
         if isinstance(event, dict) and event.get("event") == "metrics":
-            row = {key: value for key, value in event.items() if key not in ("event", "time")}
-            rows = [*(old for old in rows if _key(old) < _key(row)), row]
+            rows = withRow(rows, _rowOf(event))
     return rows
-
-
-def _key(row: dict[str, Any]) -> tuple[bool, int]:
-    """The order of rows: mask agents count their steps anew, after the network's."""
-    return row.get("stage") in MASK_STAGES, int(row.get("step") or 0)

@@ -1,15 +1,19 @@
-"""The trainings that were started on this computer, so that those a crash has stopped can go on."""
+"""The trainings that were started on this computer: those that a crash has stopped, and the one that runs."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import slicer
 
+from .TrainTask import TrainTask
+
 KEY = "SVLDRLSegmentation/Trainings"
 MOST = 50
+_HANDED_OVER = "SVLDRLSegmentationTraining"
 
 
 class TrainingRegistry:
@@ -34,6 +38,18 @@ class TrainingRegistry:
             return []
 
 
+def handOver(task: TrainTask) -> None:
+    """On Reload: keep a running training for the panel that comes next. It is an object of the old code."""
+    setattr(slicer.modules, _HANDED_OVER, task)
+
+
+def takeOver() -> TrainTask | None:
+    """The training that an earlier panel left running; None when there is none. It is given once."""
+    task: TrainTask | None = getattr(slicer.modules, _HANDED_OVER, None)
+    setattr(slicer.modules, _HANDED_OVER, None)
+    return None if task is None or task.ended else task
+
+
 def _hasCheckpoint(folder: Path) -> bool:
     """Whether there is one, or the one before it: either is enough to go on."""
     return any((folder / name).is_file() for name in ("checkpoint.pt", "checkpoint_previous.pt"))
@@ -54,7 +70,7 @@ def isInUse(folder: Path) -> bool:
     except OSError:  # Windows refuses to open what another process has locked
         return True
     try:
-        if os.name == "nt":
+        if sys.platform == "win32":
             import msvcrt
 
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)

@@ -1,58 +1,59 @@
-"""What a training found out, for the Train tab: how good the model is, its warnings, which labels it believed."""
+"""What a training found out of the labels, for the Train tab: how much each of them counted, and why."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from slicer.i18n import tr as _
 
-DOUBTED = 0.5
-"""A label of less weight is doubted: the trainings themselves count it as not believed."""
+from ..jobs.Core import Json
+
+LOW = 0.5
+"""A label of less weight is taken to be wrong: the trainings themselves do so."""
 USUAL = 1.1
 """Deviation of a border's edge, in units of what is usual, up to which a label keeps its full weight."""
 
 
 @dataclass(frozen=True)
-class Belief:
-    """How far a training believed a case's label, 0 to 1, and why; `verified`: a user vouched for it."""
+class LabelWeight:
+    """How much a case's label counted in a training, 0 to 1, and why; `trusted`: by the user's word, in full."""
 
     weight: float
     why: str = ""
-    verified: bool = False
+    trusted: bool = False
 
     @property
-    def doubted(self) -> bool:
-        return self.weight < DOUBTED and not self.verified
+    def low(self) -> bool:
+        return self.weight < LOW and not self.trusted
 
     def text(self) -> str:
         """As people read it in a table."""
-        if self.verified:
-            return _("verified")
-        return f"{self.weight:.2f}: {self.why}" if self.why and self.doubted else f"{self.weight:.2f}"
+        if self.trusted:
+            return _("trusted")
+        return f"{self.weight:.2f}: {self.why}" if self.why and self.low else f"{self.weight:.2f}"
 
 
-def readBeliefs(folder: Path) -> dict[str, Belief]:
-    """Case -> what a training believed of its label, of the last look; empty before the first one."""
+def readLabelWeights(folder: Path) -> dict[str, LabelWeight]:
+    """Case -> its label's weight, of the last review; empty before the first one."""
     try:
         rows = json.loads((folder / "reliability.json").read_text("utf-8"))["cases"]
-        return {str(row["case"]): _belief(row) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError):  # not there yet, or another method, which asks no label
+        return {str(row["case"]): _labelWeight(row) for row in rows}
+    except (OSError, ValueError, KeyError, TypeError):  # not there yet, or another method, which weighs no label
         return {}
 
 
-def _belief(row: dict[str, Any]) -> Belief:
-    return Belief(float(row["weight"]), str(row.get("why") or _reason(row)), bool(row.get("verified")))
+def _labelWeight(row: Json) -> LabelWeight:
+    return LabelWeight(float(row["weight"]), str(row.get("why") or _reason(row)), bool(row.get("verified")))
 
 
-def _reason(row: dict[str, Any]) -> str:
+def _reason(row: Json) -> str:
     """From the numbers, where a training that is older did not say it: the most striking of them."""
     if float(row.get("edge") or 0.0) > USUAL:
-        return _("the image's edge lies off its border")
+        return _("the edge in the image lies beside the label's border")
     if float(row.get("blur") or 0.0) > USUAL:
-        return _("the image is blurred along its border")
+        return _("the image is blurred along the label's border")
     bias = float(row.get("bias_mm") or 0.0)
     side = _("outside") if bias > 0 else _("inside")
     return _("the network draws the border {mm:.1f} mm further {side}").format(mm=abs(bias), side=side) if bias else ""

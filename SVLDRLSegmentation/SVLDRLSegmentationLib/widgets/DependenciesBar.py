@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 import slicer
 from slicer.i18n import tr as _
 
 from ..jobs.Dependencies import Dependencies
 from ..jobs.JobError import JobError
+from .UserInterface import Ui
+
+
+class Packages(Protocol):
+    """What the bar needs to know of packages; `jobs.Dependencies` knows it, and a test may give another."""
+
+    def summary(self) -> str: ...
+
+    def question(self) -> str: ...
+
+    def install(self) -> None: ...
+
+    def verify(self) -> object: ...
 
 
 class DependenciesBar:
     """Works on the upper part of SVLDRLSegmentation.ui; hidden while nothing is missing."""
 
-    def __init__(self, ui: Any, dependencies: Dependencies | None = None) -> None:
+    def __init__(self, ui: Ui, dependencies: Packages | None = None) -> None:
         self.ui = ui
-        self.dependencies = dependencies or Dependencies()
+        self.dependencies: Packages = dependencies or Dependencies()
         ui.installButton.connect("clicked()", self._onInstall)
         self.refresh()
 

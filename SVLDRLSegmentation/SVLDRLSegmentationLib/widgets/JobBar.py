@@ -6,14 +6,13 @@ import platform
 import time
 from collections.abc import Callable
 from importlib import metadata
-from typing import Any
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 
 from ..jobs.JobError import JobError
-from ..jobs.Stopwatch import Stopwatch
+from ..jobs.Task import Stopwatch
 from .UserInterface import loadUi
 
 LOG_LINES = 5000
@@ -23,13 +22,14 @@ PACKAGES = ("svldrl", "torch", "monai", "numpy", "SimpleITK", "scipy", "safetens
 class JobBar:
     """A progress bar with stage and time left; warnings; a failure as what, why and what to do; the log in a fold."""
 
-    def __init__(self, place: Any, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, place: qt.QWidget, clock: Callable[[], float] = time.monotonic) -> None:
         """`place`: an empty widget with a layout, where the bar goes. `clock`: seconds."""
         self.widget, self.ui = loadUi("JobBar")
         place.layout().addWidget(self.widget)
         self.ui.logText.setMaximumBlockCount(LOG_LINES)
         self.ui.copyLogButton.connect("clicked()", self.copyDiagnostics)
-        self._stage, self._secondsLeft, self._instead = "", None, ""
+        self._stage, self._instead = "", ""
+        self._secondsLeft: float | None = None
         self._time, self._watch = clock, Stopwatch(clock=clock)
         self._clock = qt.QTimer(self.widget)
         self._clock.setInterval(1000)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import qt
 from slicer.i18n import tr as _
@@ -15,11 +14,15 @@ def stageText(stage: str) -> str:
         "warm_up": _("Warm-up"),
         "transition": _("Transition"),
         "full_rl": _("Full RL"),
-        "mask_opinion": _("Mask opinion"),
-        "mask_agents": _("Mask agents"),
-        "check": _("Checking"),
+        "mask_opinion": _("Transition (mask)"),  # the agents' stages of trainings with versions before 0.2
+        "mask_agents": _("Full RL (mask)"),
         "reading cases": _("Reading cases"),
-        "preparing mask agents": _("Preparing mask agents"),
+        "check": _("Checking the data"),
+        "reviewing labels": _("Reviewing the labels"),
+        "asking label agents": _("Reviewing the labels"),
+        "preparing mask agents": _("Preparing the agents"),
+        "auditing": _("Comparing annotations with the model"),
+        "evaluate": _("Measuring"),
         "predicting": _("Predicting"),
         "refining": _("Refining"),
         "writing": _("Writing"),
@@ -30,14 +33,18 @@ def stageText(stage: str) -> str:
 class StageBar:
     """Progress bars side by side that read as one."""
 
-    def __init__(self, place: Any) -> None:
+    def __init__(self, place: qt.QWidget) -> None:
         """`place`: an empty widget with a horizontal layout."""
         self._place = place
-        self._bars: dict[str, Any] = {}
+        self._bars: dict[str, qt.QProgressBar] = {}
+        self._stages: list[tuple[str, float]] = []
         place.visible = False
 
     def setStages(self, stages: Sequence[tuple[str, float]]) -> None:
         """Names and shares of the stages, in their order; none hides the bar."""
+        if list(stages) == self._stages:
+            return
+        self._stages = list(stages)
         for bar in self._bars.values():
             self._place.layout().removeWidget(bar)
             bar.deleteLater()

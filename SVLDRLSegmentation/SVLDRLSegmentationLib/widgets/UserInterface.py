@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import qt
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
-RESOURCES = Path(__file__).resolve().parents[2] / "Resources"
+from ..jobs.Core import RESOURCES
 
 
-def loadUi(name: str) -> tuple[Any, Any]:
+class Ui(Protocol):
+    """The named children of a .ui file, as attributes."""
+
+    def __getattr__(self, name: str) -> qt.QWidget: ...
+
+
+def loadUi(name: str) -> tuple[qt.QWidget, Ui]:
     """The widget of Resources/UI/`name`.ui, and its named children as attributes."""
     widget = slicer.util.loadUI(str(RESOURCES / "UI" / f"{name}.ui"))
     return widget, slicer.util.childWidgetVariables(widget)
 
 
-def setReady(button: Any, missing: str, toolTip: str) -> None:
+def setReady(button: qt.QAbstractButton, missing: str, toolTip: str) -> None:
     """Enable a button, or disable it and let its tooltip say what is missing."""
     button.enabled = not missing
     button.toolTip = missing or toolTip
 
 
-def fillTable(table: Any, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def fillTable(table: qt.QTableWidget, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Show texts in a QTableWidget, columns as wide as what they hold."""
     table.clear()
     table.setColumnCount(len(head))
@@ -39,7 +45,7 @@ def fillTable(table: Any, head: Sequence[str], rows: Sequence[Sequence[str]]) ->
     table.resizeRowsToContents()
 
 
-def showTableNode(table: Any, tableNode: Any) -> None:
+def showTableNode(table: qt.QTableWidget, tableNode: slicer.vtkMRMLTableNode) -> None:
     """Show a vtkMRMLTableNode in a QTableWidget that is as high as its rows."""
     columns = [tableNode.GetTable().GetColumn(index) for index in range(tableNode.GetNumberOfColumns())]
     head = ["\n".join(column.GetName().rsplit(" ", 1)) for column in columns]
@@ -48,13 +54,13 @@ def showTableNode(table: Any, tableNode: Any) -> None:
     fitHeight(table)
 
 
-def fitHeight(table: Any) -> None:
+def fitHeight(table: qt.QTableWidget) -> None:
     """Make a QTableWidget as high as its rows, with room for a scroll bar."""
     height = table.horizontalHeader().sizeHint.height() + sum(table.rowHeight(row) for row in range(table.rowCount))
     table.setFixedHeight(height + 2 * table.frameWidth + table.horizontalScrollBar().sizeHint.height())
 
 
-def cellText(column: Any, row: int) -> str:
+def cellText(column: vtk.vtkAbstractArray, row: int) -> str:
     """A cell of a VTK column: numbers with two decimals (mm with one), a dash for what is not known."""
     value = column.GetValue(row)
     if isinstance(value, str):
@@ -63,16 +69,16 @@ def cellText(column: Any, row: int) -> str:
     return "\u2013" if math.isnan(value) else f"{value:.{decimals}f}"
 
 
-def selectedRows(table: Any) -> list[int]:
+def selectedRows(table: qt.QTableWidget) -> list[int]:
     """Rows of a QTableWidget that are selected, from the top."""
     return sorted({index.row() for index in table.selectionModel().selectedRows()})
 
 
-def chooseFolder(parent: Any, start: str = "") -> str:
+def chooseFolder(parent: qt.QWidget, start: str = "") -> str:
     """A folder that the user picks, or an empty text."""
     return qt.QFileDialog.getExistingDirectory(parent, _("Choose a folder"), start)
 
 
-def chooseFile(parent: Any, kinds: str, start: str = "") -> str:
+def chooseFile(parent: qt.QWidget, kinds: str, start: str = "") -> str:
     """A file that the user picks, or an empty text; `kinds` as Qt's file filters."""
     return qt.QFileDialog.getOpenFileName(parent, _("Choose a file"), start, kinds)

@@ -84,7 +84,7 @@ def test_rank_look_accept_and_train_again(bench: Any, panel: Any, audit: Any) ->
     assert folder == audit.datalist.with_name("datalist_audit")
     table = rank(bench, audit)
     assert audit.outputFolder() == audit.datalist.with_name("datalist_audit_2")  # the first one is taken
-    scores = [float(table.item(row, 0).text()) for row in range(table.rowCount)]
+    scores = [float(table.item(row, 0).text().removesuffix(" %")) for row in range(table.rowCount)]
     assert scores == sorted(scores, reverse=True)
     assert len(scores) == len(audit.rows)
     assert f"{len(doubtful(audit))} of {len(scores)} annotations are doubtful" in ui.resultLabel.text

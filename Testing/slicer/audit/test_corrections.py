@@ -12,8 +12,7 @@ import slicer
 from slicerbench import phantom
 from SVLDRLSegmentationLib.audit.AuditLogic import AuditLogic, AuditRow, readAudit
 from SVLDRLSegmentationLib.jobs.JobError import JobError
-from SVLDRLSegmentationLib.scene.LabelLayer import LabelLayer
-from SVLDRLSegmentationLib.scene.SceneFiles import gridOf, readLabelmap, writeLayer, writeVolume
+from SVLDRLSegmentationLib.scene.SceneFiles import LabelLayer, gridOf, readLabelmap, writeLayer, writeVolume
 
 from SVLDRLCore.data.case_checks import read_case
 from SVLDRLCore.data.datalist import load_datalist

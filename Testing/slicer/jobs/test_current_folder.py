@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from small_models import ROOT
+from SVLDRLSegmentationLib.jobs.Core import pythonExecutable
 from SVLDRLSegmentationLib.jobs.Dependencies import Dependencies
-from SVLDRLSegmentationLib.jobs.Job import Job, pythonExecutable
+from SVLDRLSegmentationLib.jobs.Job import Job
 
 PLANTED = ("json.py", "torch.py", "monai.py", "jsonargparse.py", "SVLDRLCore/__init__.py")
 
@@ -58,7 +59,7 @@ def test_a_core_in_the_current_folder_is_not_the_extensions(downloads: Path) -> 
     code = (
         "import sys; sys.path[:0] = sys.argv[1:2]; import slicerbench; slicerbench.install()\n"
         "sys.path[:] = ['', *(p for p in sys.path if p not in ('', sys.argv[1], sys.argv[3])), sys.argv[2]]\n"
-        "from SVLDRLSegmentationLib.jobs.CoreLocation import coreFolder; print(coreFolder())\n"
+        "from SVLDRLSegmentationLib.jobs.Core import coreFolder; print(coreFolder())\n"
         "import SVLDRLCore.events\n"
     )
     command = [sys.executable, "-P", "-c", code, str(ROOT / "Testing"), str(ROOT / "SVLDRLSegmentation"), str(ROOT)]

@@ -147,7 +147,7 @@ def test_in_developer_mode_the_core_beside_the_module_is_found(tmp_path: Path) -
         "sys.path[:] = [p for p in sys.path if p not in ('', sys.argv[1], sys.argv[3])] + [sys.argv[2]]\n"
         "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
         "import importlib.util; assert importlib.util.find_spec('SVLDRLCore') is None\n"
-        "from SVLDRLSegmentationLib.jobs.CoreLocation import coreFolder; print(coreFolder())\n"
+        "from SVLDRLSegmentationLib.jobs.Core import coreFolder; print(coreFolder())\n"
         "import SVLDRLCore.events\n"
     )
     command = [sys.executable, "-c", code, str(ROOT / "Testing"), str(ROOT / "SVLDRLSegmentation"), str(ROOT)]

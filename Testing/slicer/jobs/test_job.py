@@ -16,8 +16,7 @@ import pytest
 import qt
 import slicer
 from small_models import ROOT, TINY, isAlive, phantomData, waitUntil
-from SVLDRLSegmentationLib.jobs.Job import Job
-from SVLDRLSegmentationLib.jobs.JobEnd import JobEnd
+from SVLDRLSegmentationLib.jobs.Job import Job, JobEnd
 
 pytestmark = pytest.mark.worker
 

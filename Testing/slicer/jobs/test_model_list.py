@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import slicer
 from SVLDRLSegmentationLib.jobs.JobError import JobError
-from SVLDRLSegmentationLib.jobs.ModelList import REMEMBERED_KEY, ModelList
+from SVLDRLSegmentationLib.jobs.Models import REMEMBERED_KEY, ModelList
 
 
 def package(folder: Path, labels: dict, config: dict | None = None) -> Path:

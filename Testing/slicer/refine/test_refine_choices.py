@@ -12,9 +12,7 @@ import qt
 import slicer
 from panel_tools import panel, press  # noqa: F401
 from SVLDRLSegmentationLib.jobs.JobError import JobError
-from SVLDRLSegmentationLib.jobs.Model import Model
-from SVLDRLSegmentationLib.jobs.ModelCard import ModelCard
-from SVLDRLSegmentationLib.jobs.ModelLabel import ModelLabel
+from SVLDRLSegmentationLib.jobs.Models import Model, ModelCard, ModelLabel
 from SVLDRLSegmentationLib.refine.SegmentMapping import SegmentMapping
 
 CARD = """# Segmentation of Liver
@@ -173,7 +171,7 @@ def test_the_card_stands_behind_the_model(tab: Any, tmp_path: Path) -> None:
     assert ui.modelCardButton.isHidden()
     tab.useModel(package(tmp_path / "m", ("ball",)))
     assert "0.8734" in ui.modelQualityLabel.text
-    assert "Warnings of its card: 1" in ui.modelQualityLabel.text
+    assert "Warnings: 1." in ui.modelQualityLabel.text
     assert ui.modelCardText.isHidden()
     ui.modelCardButton.click()
     assert not ui.modelCardText.isHidden()

@@ -14,12 +14,10 @@ import pytest
 import slicer
 from small_models import ballModel, waitUntil
 from SVLDRLSegmentationLib.jobs.JobError import JobError
-from SVLDRLSegmentationLib.jobs.Model import Model
-from SVLDRLSegmentationLib.jobs.ModelLabel import ModelLabel
+from SVLDRLSegmentationLib.jobs.Models import Model, ModelLabel
 from SVLDRLSegmentationLib.refine.RefineLogic import RefineLogic
-from SVLDRLSegmentationLib.refine.RefineRun import planRuns
-from SVLDRLSegmentationLib.refine.RefineTask import RefineTask
-from SVLDRLSegmentationLib.scene.LabelLayer import LabelLayer
+from SVLDRLSegmentationLib.refine.RefineTask import RefineTask, planRuns
+from SVLDRLSegmentationLib.scene.SceneFiles import LabelLayer
 
 
 def stateOfScene() -> dict[str, tuple]:

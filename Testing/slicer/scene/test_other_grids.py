@@ -16,9 +16,15 @@ from small_models import ballModel
 from SVLDRLSegmentationLib.jobs.JobError import JobError
 from SVLDRLSegmentationLib.refine.RefineLogic import RefineLogic
 from SVLDRLSegmentationLib.refine.SegmentEdits import packed, segmentEdits
-from SVLDRLSegmentationLib.scene.LabelLayer import LabelLayer
 from SVLDRLSegmentationLib.scene.Lattice import contentOf, gridOn, indexMatrix, maskOn
-from SVLDRLSegmentationLib.scene.SceneFiles import gridOf, labelLayers, matrixOf, segmentationInVolumeFrame, writeLayer
+from SVLDRLSegmentationLib.scene.SceneFiles import (
+    LabelLayer,
+    gridOf,
+    labelLayers,
+    matrixOf,
+    segmentationInVolumeFrame,
+    writeLayer,
+)
 from SVLDRLSegmentationLib.scene.WriteBack import overwriteSegments, replaceSegments
 from test_write_back import linear
 

@@ -8,8 +8,8 @@ from typing import Any
 import qt
 import slicer
 from panel_tools import MODULE, loadCase, panel, tinyCases, tinyModel  # noqa: F401
+from SVLDRLSegmentationLib.scene.Cases import addCasePair, casePairs, setCasePairs
 from SVLDRLSegmentationLib.scene.Parameters import CaseSource, OutputChoice, moduleParameters
-from SVLDRLSegmentationLib.scene.SceneCases import addSceneCase, sceneCases, setSceneCases
 
 
 def test_a_saved_scene_brings_everything_back(
@@ -36,7 +36,7 @@ def test_a_saved_scene_brings_everything_back(
     train.presetComboBox.currentIndex = train.presetComboBox.findText("left_atrium")
     train.warmUpSpinBox.value = 12
     train.sourceComboBox.currentIndex = 1
-    addSceneCase(panel.trainPanel.parameters.parameterNode, volume, rough)
+    addCasePair(panel.trainPanel.parameters.parameterNode, volume, rough)
     path = str(tmp_path / "scene 1.mrb")
     assert slicer.util.saveScene(path)
     slicer.mrmlScene.Clear()
@@ -79,12 +79,12 @@ def test_scene_cases_follow_their_nodes(bench: Any) -> None:
     volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
     pair = [slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name) for name in ("a", "b")]
     for segmentation in (*pair, pair[0]):  # the same one twice is one case
-        addSceneCase(parameters, volume, segmentation)
-    assert [segmentation.GetName() for _volume, segmentation in sceneCases(parameters)] == ["a", "b"]
+        addCasePair(parameters, volume, segmentation)
+    assert [segmentation.GetName() for _volume, segmentation in casePairs(parameters)] == ["a", "b"]
     slicer.mrmlScene.RemoveNode(pair[0])
-    assert sceneCases(parameters) == [(volume, pair[1])]
-    setSceneCases(parameters, [])
-    assert sceneCases(parameters) == []
+    assert casePairs(parameters) == [(volume, pair[1])]
+    setCasePairs(parameters, [])
+    assert casePairs(parameters) == []
 
 
 def test_the_parameter_node_is_one(bench: Any, panel: Any) -> None:  # noqa: F811

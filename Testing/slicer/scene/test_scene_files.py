@@ -11,7 +11,7 @@ import SimpleITK as sitk
 import slicer
 import vtk
 from SVLDRLSegmentationLib.jobs.JobError import JobError
-from SVLDRLSegmentationLib.scene.SceneDataSet import caseNames, fileNames, sceneCases, writeSceneDataSet
+from SVLDRLSegmentationLib.scene.SceneDataSet import asCases, caseNames, fileNames, writeSceneDataSet
 from SVLDRLSegmentationLib.scene.SceneFiles import (
     gridOf,
     labelLayers,
@@ -149,10 +149,10 @@ def test_scene_cases_become_a_data_set(bench: Any, tmp_path: Path) -> None:
         node.GetSegmentation().RemoveSegment("id Vessel")
         rows.append((volume, node, name == "心"))
     rows[1][1].GetSegmentation().SetSegmentIndex("id Lung", 0)
-    assert caseNames(sceneCases(rows)) == ["Heart: 1", "Heart: 1 (2)", "心"]
+    assert caseNames(asCases(rows)) == ["Heart: 1", "Heart: 1 (2)", "心"]
     assert fileNames(["Heart: 1", "heart_ 1", " . "]) == ["Heart_ 1", "heart_ 1_2", "case"]
     before = slicer.mrmlScene.GetNumberOfNodes()
-    datalist = load_datalist(writeSceneDataSet(sceneCases(rows), longFolder(tmp_path) / "data"))
+    datalist = load_datalist(writeSceneDataSet(asCases(rows), longFolder(tmp_path) / "data"))
     assert slicer.mrmlScene.GetNumberOfNodes() == before
     assert datalist.labels == {1: "Heart", 2: "Lung"}
     assert [case.verified for case in datalist.training] == [False, False, True]
@@ -164,7 +164,7 @@ def test_scene_cases_become_a_data_set(bench: Any, tmp_path: Path) -> None:
 
 def test_chosen_structures_and_what_speaks_against_them(bench: Any, tmp_path: Path) -> None:
     volume = volumeOn(GRIDS["straight"])
-    cases = sceneCases([(volume, segmentationOn(volume))])
+    cases = asCases([(volume, segmentationOn(volume))])
     datalist = load_datalist(writeSceneDataSet(cases, tmp_path / "lung", ["lung"]))
     assert datalist.labels == {1: "lung"}
     np.testing.assert_array_equal(read_label(datalist.training[0].label).array, LUNG)

@@ -14,8 +14,14 @@ import slicer
 import vtk
 from SVLDRLSegmentationLib.jobs.JobError import JobError
 from SVLDRLSegmentationLib.refine.UndoHistory import UndoHistory
-from SVLDRLSegmentationLib.scene.LabelLayer import LabelLayer
-from SVLDRLSegmentationLib.scene.SceneFiles import gridOf, labelLayers, matrixOf, sameGrid, segmentationInVolumeFrame
+from SVLDRLSegmentationLib.scene.SceneFiles import (
+    LabelLayer,
+    gridOf,
+    labelLayers,
+    matrixOf,
+    sameGrid,
+    segmentationInVolumeFrame,
+)
 from SVLDRLSegmentationLib.scene.WriteBack import (
     fillSegmentationNode,
     keepExclusive,
@@ -308,7 +314,7 @@ import sys, zlib
 sys.path[:0] = ["Testing", "SVLDRLSegmentation"]
 import numpy as np, slicerbench
 slicerbench.install()
-from SVLDRLSegmentationLib.scene.LabelLayer import LabelLayer
+from SVLDRLSegmentationLib.scene.SceneFiles import LabelLayer
 from SVLDRLSegmentationLib.scene.WriteBack import keepExclusive
 ids = [f"Segment_{i}" for i in range(8)]
 drawn = np.zeros((1, 4, 8), np.uint8)

@@ -15,10 +15,10 @@ import pytest
 import slicer
 from small_models import TINY, phantomData, waitUntil
 from SVLDRLSegmentationLib.jobs.JobError import JobError
-from SVLDRLSegmentationLib.jobs.ModelList import ModelList
+from SVLDRLSegmentationLib.jobs.Models import ModelList
 from SVLDRLSegmentationLib.train.TrainingRegistry import KEY, TrainingRegistry, isInUse
 from SVLDRLSegmentationLib.train.TrainLogic import Case, TrainLogic
-from SVLDRLSegmentationLib.train.TrainTask import TrainTask
+from SVLDRLSegmentationLib.train.TrainTask import TrainTask, withRow
 
 OPTIONS: dict[str, Any] = {"overrides": TINY, "device": "cpu"}
 
@@ -155,26 +155,72 @@ def test_settings_that_someone_edited_do_no_harm(bench: Any, tmp_path: Path) -> 
     assert TrainingRegistry().folders() == []  # no training is there
 
 
-def test_shares_of_the_whole(tmp_path: Path) -> None:
-    config = {
-        "train": {"steps": 10}, "stages": {"warm_up": 0.5, "transition": 0.0, "full_rl": 0.5},
-        "mask_agents": {"enabled": True, "opinion_steps": 6, "reinforcement_steps": 4},
-    }  # fmt: skip
-    task, told = TrainTask(tmp_path, {}, config), []
+CONFIG = {
+    "train": {"steps": 10}, "stages": {"warm_up": 0.5, "transition": 0.0, "full_rl": 0.5},
+    "mask_agents": {"enabled": True, "opinion_steps": 6, "reinforcement_steps": 4},
+}  # fmt: skip
+THREE = [("warm_up", 0, 10), ("transition", 0, 6), ("full_rl", 6, 10)]
+"""Stages as a training announces them: agents of the mask count their steps anew."""
+EARLIER = [("warm_up", 0, 5), ("full_rl", 5, 10), ("mask_opinion", 0, 6), ("mask_agents", 6, 10)]
+"""The same by a version before 0.2."""
+
+
+def announce(task: TrainTask, stage: tuple[str, int, int]) -> None:
+    name, first, last = stage
+    task._event({"event": "stage", "stage": name, "step": first, "last": last})
+
+
+def test_three_stages_are_planned_and_shared(tmp_path: Path) -> None:
+    task, told = TrainTask(tmp_path, {}, CONFIG), []
     task.onProgress = lambda share, stage, left: told.append((share, task.stageFraction))
-    assert task.stages == [("warm_up", 0.25), ("full_rl", 0.25), ("mask_opinion", 0.3), ("mask_agents", 0.2)]
-    for stage, done in (("warm_up", 5), ("full_rl", 8), ("mask_opinion", 3), ("mask_agents", 10)):
-        task._event({"event": "progress", "done": done, "total": 10, "stage": stage})
+    assert task.stages == [("warm_up", 0.5), ("transition", 0.3), ("full_rl", 0.2)]
+    for stage, done in zip(THREE, (5, 3, 10), strict=True):
+        announce(task, stage)
+        task._event({"event": "progress", "done": done, "total": 10, "stage": stage[0]})
+    assert task.stages == [("warm_up", 0.5), ("transition", 0.3), ("full_rl", 0.2)]
+    assert told == [pytest.approx(pair) for pair in ((0.25, 0.5), (0.65, 0.5), (1.0, 1.0))]
+
+
+def test_stages_that_a_training_announces_take_the_place_of_the_planned_ones(tmp_path: Path) -> None:
+    task, told, names = TrainTask(tmp_path, {}, CONFIG), [], []
+    task.onProgress = lambda share, stage, left: told.append((share, task.stageFraction))
+    for stage, done in zip(EARLIER, (5, 8, 3, 10), strict=True):
+        announce(task, stage)
+        task._event({"event": "progress", "done": done, "total": 10, "stage": stage[0]})
+        names.append([name for name, _share in task.stages])
     assert told == [pytest.approx(pair) for pair in ((0.25, 1.0), (0.4, 0.6), (0.65, 0.5), (1.0, 1.0))]
+    assert names[0] == ["warm_up", "transition", "full_rl"]
+    assert names[1] == ["warm_up", "full_rl"]
+    assert names[3] == [stage[0] for stage in EARLIER]
+    assert [share for _name, share in task.stages] == pytest.approx([0.25, 0.25, 0.3, 0.2])
+
+
+def test_a_resumed_training_announces_its_present_stage_alone(tmp_path: Path) -> None:
+    task, told = TrainTask(tmp_path, {}, CONFIG), []
+    task.onProgress = lambda share, stage, left: told.append((stage, share))
+    announce(task, THREE[2])
+    task._event({"event": "progress", "done": 8, "total": 10, "stage": "full_rl"})
+    assert told == [("full_rl", pytest.approx(0.9))]
+    assert task.stages == [("warm_up", 0.5), ("transition", 0.3), ("full_rl", 0.2)]
+
+
+def test_a_stage_longer_than_planned_makes_the_whole_longer(tmp_path: Path) -> None:
+    task = TrainTask(tmp_path, {}, CONFIG)
+    announce(task, ("warm_up", 0, 36))
+    assert [share for _name, share in task.stages] == pytest.approx([36 / 46, 6 / 46, 4 / 46])
+
+
+def test_rows_of_a_step_done_again_take_the_place_of_the_earlier_ones() -> None:
+    rows: list[dict[str, Any]] = []
+    told = [("warm_up", 2), ("warm_up", 4), ("transition", 2), ("full_rl", 3), ("transition", 2), ("full_rl", 3)]
+    for stage, step in told:
+        rows = withRow(rows, {"stage": stage, "step": step})
+    assert [(row["stage"], row["step"]) for row in rows] == told[:4]
 
 
 def test_time_left_is_that_of_the_whole_training(tmp_path: Path) -> None:
-    """2 s a step of the warm-up, 4 s of full RL, 1 s of the agents; a look of 6 s; 3 predictions of 3 s before them."""
-    config = {
-        "train": {"steps": 10}, "stages": {"warm_up": 0.5, "transition": 0.0, "full_rl": 0.5},
-        "mask_agents": {"enabled": True, "opinion_steps": 6, "reinforcement_steps": 4},
-    }  # fmt: skip
-    task, told = TrainTask(tmp_path, {}, config), []
+    """2 s a step of the warm-up, 1 s of transition and full RL; a review of 6 s; 2 predictions of 3 s after it."""
+    task, told = TrainTask(tmp_path, {}, CONFIG), []
     task.onProgress = lambda share, stage, left: told.append((stage, share, left))
     now = 1000.0
 
@@ -186,6 +232,7 @@ def test_time_left_is_that_of_the_whole_training(tmp_path: Path) -> None:
 
     assert tell(1, "reading cases", 1, 2) == ("reading cases", -1.0, None)
     assert tell(9, "reading cases", 2, 2) == ("reading cases", -1.0, None)
+    announce(task, THREE[0])
     assert tell(5, "warm_up", 1, 10) == ("warm_up", pytest.approx(0.05), None)  # no step has been timed
     assert tell(2, "warm_up", 2, 10) == ("warm_up", pytest.approx(0.1), pytest.approx(2 * 18))
     task.job = SimpleNamespace(resume=lambda: None)
@@ -195,14 +242,15 @@ def test_time_left_is_that_of_the_whole_training(tmp_path: Path) -> None:
     tell(2, "warm_up", 5, 10)  # 2 steps in 2 s: 4 s for 3 steps
     assert tell(3, "reviewing labels", 1, 2)[1:] == (pytest.approx(0.25), pytest.approx(15 * 4 / 3))
     assert tell(3, "reviewing labels", 2, 2)[2] == pytest.approx(15 * 4 / 3 + 6 * 2)  # and two predictions of all
-    tell(4, "full_rl", 6, 10)
-    assert tell(4, "full_rl", 7, 10)[2] == pytest.approx(13 * 4 + 6 * 2)
-    tell(12, "full_rl", 10, 10)
-    tell(3, "preparing mask agents", 1, 3)
-    assert tell(3, "preparing mask agents", 2, 3) == (
-        "preparing mask agents", pytest.approx(0.5), pytest.approx(1 * 3 + 10 * 4)
+    tell(4, "warm_up", 7, 10)
+    tell(12, "warm_up", 10, 10)
+    pace = (2 + 2 + 12) / (1 + 2 + 3)
+    tell(3, "preparing mask agents", 1, 2)
+    assert tell(3, "preparing mask agents", 2, 2) == (
+        "preparing mask agents", pytest.approx(0.5), pytest.approx(10 * pace)
     )  # fmt: skip
-    tell(3, "preparing mask agents", 3, 3)
-    tell(1, "mask_opinion", 1, 10)
-    assert tell(1, "mask_opinion", 2, 10)[2] == pytest.approx(8 * 1)
-    assert tell(8, "mask_agents", 10, 10) == ("mask_agents", pytest.approx(1.0), pytest.approx(0.0))
+    announce(task, THREE[1])
+    tell(1, "transition", 1, 10)
+    assert tell(1, "transition", 2, 10)[2] == pytest.approx(8 * 1)
+    announce(task, THREE[2])
+    assert tell(8, "full_rl", 10, 10) == ("full_rl", pytest.approx(1.0), pytest.approx(0.0))

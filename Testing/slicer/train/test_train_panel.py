@@ -12,9 +12,9 @@ import qt
 import slicer
 from panel_tools import loadCase, makeTiny, panel, press, tinyCases, writeCases  # noqa: F401
 from SVLDRLSegmentationLib.jobs.Job import Job
-from SVLDRLSegmentationLib.scene.SceneCases import pairsOfScene
-from SVLDRLSegmentationLib.train.Problem import Problem
-from SVLDRLSegmentationLib.train.TrainingResult import readBeliefs
+from SVLDRLSegmentationLib.scene.Cases import pairsOfScene
+from SVLDRLSegmentationLib.train.CheckTask import Problem
+from SVLDRLSegmentationLib.train.TrainingResult import readLabelWeights
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_train_pause_resume_and_refine_with_the_model(bench: Any, panel: Any, tr
     assert "running" in ui.startButton.toolTip
     assert not ui.casesButton.enabled
     bars = [ui.stagePlace.layout().itemAt(index).widget() for index in range(ui.stagePlace.layout().count())]
-    assert [bar.format for bar in bars][:3] == ["Warm-up", "Transition", "Full RL"]
+    assert [bar.format for bar in bars] == ["Warm-up", "Transition", "Full RL"]
     bench.waitFor(lambda: train.task.metrics, 90)
     press(ui.pauseButton)
     assert ui.pauseButton.text == "Resume"
@@ -67,13 +67,14 @@ def test_train_pause_resume_and_refine_with_the_model(bench: Any, panel: Any, tr
     config = settingsOf(train)["config"]
     assert config["train"]["steps"] == 8
     assert config["stages"] == {"warm_up": 0.5, "transition": 0.25, "full_rl": 0.25}
-    assert bars[0].value == bars[2].value == 1000
+    bars = [ui.stagePlace.layout().itemAt(index).widget() for index in range(ui.stagePlace.layout().count())]
+    assert {bar.value for bar in bars} == {1000}
     assert "The model is ready" in ui.jobPlace.findChild(qt.QLabel, "statusLabel").text
     assert re.search(r"Dice on held-out cases.*: 0(\.\d+)?", ui.qualityLabel.text)
     assert not ui.qualityLabel.isHidden()
     weights = {row["case"]: row["weight"] for row in readReliability(train.folder)}
     believed = dict(zip(rowTexts(ui.caseTable, 1), rowTexts(ui.caseTable, 3), strict=True))
-    assert believed["case_002"] == "verified"
+    assert believed["case_002"] == "trusted"
     assert sorted(name for name, text in believed.items() if text == "held out") == sorted(set(believed) - set(weights))
     for name in set(weights) - {"case_002"}:
         assert believed[name].startswith(f"{weights[name]:.2f}")
@@ -282,12 +283,12 @@ def test_what_a_training_says_of_labels_and_quality_is_shown(train: Any, tmp_pat
     numbers = "## Numbers\n\n- Dice on held-out cases: 0.83"
     card = f"# Heart\n\n{numbers}\n\n## Warnings\n\n- {careful}\n\n## Limits\n\nMany.\n"
     (run / "model" / "MODEL_CARD.md").write_text(card)
-    train.folder, train.model = run, run / "model"
-    train._showQuality()
-    assert rowTexts(train.ui.caseTable, 3) == ["0.03: its border lies 4.1 mm inside the edge", "verified", "held out"]
+    train._showQuality(run, run / "model")
+    assert rowTexts(train.ui.caseTable, 3) == ["0.03: its border lies 4.1 mm inside the edge", "trusted", "held out"]
     assert not train.ui.caseTable.isColumnHidden(3)
     assert train.ui.qualityLabel.text.split("\n") == [
-        "Dice on held-out cases: 0.83", careful, "1 of 2 labels were doubted; the column Believed above says why.",
+        "Dice on held-out cases: 0.83", careful,
+        "1 of 2 labels are probably wrong; the column Label weight above says why.",
     ]  # fmt: skip
     train.parameters.dataPath = ""
     assert train.ui.caseTable.isColumnHidden(3)
@@ -296,17 +297,17 @@ def test_what_a_training_says_of_labels_and_quality_is_shown(train: Any, tmp_pat
 @pytest.mark.parametrize(
     ("numbers", "reason"),
     [
-        ({"edge": 3.2, "blur": 1.5, "bias_mm": 2.0}, "the image's edge lies off its border"),
-        ({"edge": 0.4, "blur": 1.5, "bias_mm": 2.0}, "the image is blurred along its border"),
+        ({"edge": 3.2, "blur": 1.5, "bias_mm": 2.0}, "the edge in the image lies beside the label's border"),
+        ({"edge": 0.4, "blur": 1.5, "bias_mm": 2.0}, "the image is blurred along the label's border"),
         ({"edge": 0.4, "blur": 0.5, "bias_mm": -2.04}, "the network draws the border 2.0 mm further inside"),
     ],
 )
 def test_a_training_that_gave_no_reason(tmp_path: Path, numbers: dict[str, float], reason: str) -> None:
     rows = [{"case": "a", "weight": 0.1, "verified": False, **numbers}]
     (tmp_path / "reliability.json").write_text(json.dumps({"cases": rows}))
-    assert readBeliefs(tmp_path)["a"].text() == f"0.10: {reason}"
+    assert readLabelWeights(tmp_path)["a"].text() == f"0.10: {reason}"
     (tmp_path / "reliability.json").write_text("{")
-    assert readBeliefs(tmp_path) == {}
+    assert readLabelWeights(tmp_path) == {}
 
 
 def test_problems_of_validation_cases_are_told_too(train: Any) -> None:

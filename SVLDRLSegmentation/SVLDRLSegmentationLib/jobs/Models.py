@@ -1,23 +1,132 @@
-"""The models of this computer: those in the models folder, and others that were chosen once."""
+"""Trained models: what a user chooses by, their cards, and the list of those on this computer."""
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
 
+from .Core import Json
 from .JobError import JobError
-from .Model import Model
-from .ModelCard import ModelCard
-from .ModelLabel import ModelLabel
+
+
+@dataclass(frozen=True)
+class ModelLabel:
+    """One label of a model.
+
+    Attributes:
+        value: of its voxels in a label map.
+        color: (r, g, b) in 0..1, or None.
+        terminology: a serialised terminology entry as Slicer stores it with a segment, or "".
+    """
+
+    value: int
+    name: str
+    color: tuple[float, float, float] | None = None
+    terminology: str = ""
+
+    @property
+    def id(self) -> str:
+        """The segment ID that it gets in a new segmentation."""
+        return f"Segment_{self.value}"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model.
+
+    Attributes:
+        path: what SVLDRLCore takes as a model: a package's folder or zip.
+        labels: of its label maps.
+        structures: names of what it predicts: its labels, or nested regions made of them.
+        channels: images that it needs.
+        channelNames: of the images, as "T1"; empty where the package does not tell.
+    """
+
+    path: Path
+    name: str
+    labels: tuple[ModelLabel, ...]
+    structures: tuple[str, ...]
+    channels: int = 1
+    channelNames: tuple[str, ...] = ()
+
+    def knownAs(
+        self, segmentIDs: Sequence[str], names: Mapping[str, str], told: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """Segment ID -> the model's name for it: as told, else by its name; what neither tells is left out.
+
+        A single segment that nobody has named is taken for a model's single structure.
+
+        Args:
+            names: of the segments, by their IDs.
+            told: segment ID -> the model's name for it, or "" to leave it alone.
+
+        Raises:
+            JobError: it is told to be a structure that the model does not know.
+        """
+        told = {i: name for i, name in (told or {}).items() if i in segmentIDs}
+        spelled = {name.strip().casefold(): name for name in (*(label.name for label in self.labels), *self.structures)}
+        for segmentID, name in told.items():
+            if name and name.strip().casefold() not in spelled:
+                raise JobError(
+                    names[segmentID],
+                    _("the model {} knows no structure {}").format(self.name, name),
+                    _("Choose among: {}").format(", ".join(self.structures)),
+                )
+        called = {i: told.get(i, names[i]).strip().casefold() for i in segmentIDs}
+        known = {i: spelled[called[i]] for i in segmentIDs if called[i] in spelled}
+        alone = segmentIDs[0] if len(segmentIDs) == 1 and segmentIDs[0] not in told else None
+        if alone is not None and not known and len(self.structures) == 1 and _UNNAMED.fullmatch(names[alone].strip()):
+            known = {alone: self.structures[0]}
+        return known
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model's card says.
+
+    Attributes:
+        text: the whole card, markdown.
+        numbers: its results, a sentence each, such as "Dice on held-out cases: 0.87".
+        warnings: what to know before trusting the model.
+    """
+
+    text: str
+    numbers: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, text: str) -> ModelCard:
+        """From the card's markdown."""
+        return cls(text, _items(text, "Numbers"), _items(text, "Warnings"))
+
+    @classmethod
+    def ofFolder(cls, model: Path) -> ModelCard:
+        """Of a model that was just trained; an empty card where there is none."""
+        try:
+            return cls.of((model / "MODEL_CARD.md").read_text("utf-8"))
+        except (OSError, ValueError):
+            return cls.of("")
+
+
+def _items(text: str, section: str) -> tuple[str, ...]:
+    rest = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    lines = (line.strip() for line in rest.splitlines())
+    return tuple(html.unescape(line.removeprefix("- ")) for line in lines if line not in ("", "None."))
+
 
 FOLDER_KEY, REMEMBERED_KEY = "SVLDRLSegmentation/ModelsFolder", "SVLDRLSegmentation/Models"
 _MOST_BYTES = 16 << 20
 """Of a JSON file that is read in the application."""
+_UNNAMED = re.compile(r"((segment|structure|label)[ _]?\d*)?", re.IGNORECASE)
+"""What programs call a segment that nobody has named; the core has the same rule."""
 
 
 class ModelList:
@@ -82,7 +191,7 @@ class ModelList:
         try:
             return ModelCard.of(_readText(model.path, "MODEL_CARD.md"))
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise JobError(str(model.path), _("its card cannot be read"), _("Use a sound model")) from error
+            raise JobError(str(model.path), _("its card cannot be read"), _("Choose another model")) from error
 
     def remember(self, path: str | Path, name: str = "") -> Model:
         """Add a model that lies elsewhere to the list.
@@ -105,17 +214,18 @@ class ModelList:
             return {}
 
 
-def _label(value: str, entry: dict[str, Any]) -> ModelLabel:
+def _label(value: str, entry: Json) -> ModelLabel:
     color = entry.get("color")
+    red, green, blue = (float(part) for part in color or (0, 0, 0))
     return ModelLabel(
         int(value),
         str(entry["name"]),
-        tuple(float(c) for c in color) if color else None,
+        (red, green, blue) if color else None,
         str(entry.get("terminology", "")),
     )
 
 
-def _readJson(package: Path, name: str) -> dict[str, Any]:
+def _readJson(package: Path, name: str) -> Json:
     return json.loads(_readText(package, name))
 
 

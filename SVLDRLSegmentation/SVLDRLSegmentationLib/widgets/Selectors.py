@@ -1,19 +1,45 @@
-"""A combo box of trained models with a button to browse for others, the same in the Refine and the Audit tab."""
+"""What is chosen on this computer: a device to compute on, and a model."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
 from ..jobs.JobError import JobError
-from ..jobs.Model import Model
-from ..jobs.ModelList import ModelList
+from ..jobs.Models import Model, ModelList
 from .UserInterface import chooseFile, chooseFolder
+
+SETTING = "SVLDRLSegmentation/Device"
+
+
+class DeviceSelector:
+    """A combo box of devices; the panels share one choice."""
+
+    def __init__(self, comboBox: qt.QComboBox) -> None:
+        self._comboBox = comboBox
+        choices = [(_("Automatic"), "auto"), (_("Processor (CPU)"), "cpu"), (_("NVIDIA graphics card (CUDA)"), "cuda")]
+        for text, device in choices:
+            comboBox.addItem(text, device)
+        self.refresh()
+        comboBox.connect("currentIndexChanged(int)", self._remember)
+
+    @property
+    def device(self) -> str:
+        """As the core calls it: auto, cpu or cuda."""
+        return self._comboBox.itemData(self._comboBox.currentIndex)
+
+    def refresh(self) -> None:
+        """Show the remembered choice, which another panel may have changed."""
+        self._comboBox.currentIndex = max(0, self._comboBox.findData(slicer.util.settingsValue(SETTING, "auto")))
+
+    def _remember(self, index: int) -> None:
+        qt.QSettings().setValue(SETTING, self._comboBox.itemData(index))
+
 
 THIS_CASE = "this case"
 """In place of a model's path: learn from the case itself."""
@@ -22,7 +48,9 @@ THIS_CASE = "this case"
 class ModelSelector:
     """Lists the models of this computer; `onChanged` is called with the path when the user chooses another one."""
 
-    def __init__(self, comboBox: Any, browseButton: Any, label: Any, offerThisCase: bool = False) -> None:
+    def __init__(
+        self, comboBox: qt.QComboBox, browseButton: qt.QToolButton, label: qt.QLabel, offerThisCase: bool = False
+    ) -> None:
         self._comboBox, self._browseButton, self._label = comboBox, browseButton, label
         self._offersThisCase = offerThisCase
         self._path = ""
@@ -105,7 +133,9 @@ class ModelSelector:
             if model.channels > 1:
                 text += " " + _("It needs {count} images.").format(count=model.channels)
         elif self._path == THIS_CASE:
-            text = _("A small network learns from this volume and its rough segmentation first: some minutes.")
+            text = _(
+                "A small network first learns from this volume and its rough segmentation. That takes some minutes."
+            )
         elif self._path:
             text = _("There is no model at {path}").format(path=self._path)
         else:
