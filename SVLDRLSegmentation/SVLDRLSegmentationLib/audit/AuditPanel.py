@@ -67,7 +67,7 @@ class AuditPanel(Panel):
 
     # Inputs
 
-    def _onParameters(self, caller: object | None = None, event: object | None = None) -> None:
+    def _onParameters(self, caller: object = None, event: object = None) -> None:
         if self.parameters is not None:
             self.modelSelector.path = self.parameters.model
             folder = self.parameters.auditFolder

@@ -25,6 +25,17 @@ from slicer.i18n import tr as _
 from .Core import Json, childEnvironment, coreFolder, pythonExecutable
 from .JobError import JobError
 
+POLL_MILLISECONDS = 100
+EXIT_GRACE_SECONDS = 5.0
+"""On exit of the application a training gets this long to write its checkpoint."""
+LOG_LINES = 400
+_OWN_GROUP = 0
+if sys.platform == "win32":
+    _OWN_GROUP = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+"""The launcher PythonSlicer has the real Python as its child: only a group of processes can be killed as a whole."""
+_PIPE_SECONDS = 2.0
+"""How long the pipes of an ended process are read on, should someone else hold them open."""
+
 
 @dataclass(frozen=True)
 class JobEnd:
@@ -47,18 +58,6 @@ class JobEnd:
     def error(self) -> JobError:
         """The same as an exception."""
         return JobError(self.what, self.why, self.do, self.log)
-
-
-POLL_MILLISECONDS = 100
-EXIT_GRACE_SECONDS = 5.0
-"""On exit of the application a training gets this long to write its checkpoint."""
-LOG_LINES = 400
-_OWN_GROUP = 0
-if sys.platform == "win32":
-    _OWN_GROUP = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
-"""The launcher PythonSlicer has the real Python as its child: only a group of processes can be killed as a whole."""
-_PIPE_SECONDS = 2.0
-"""How long the pipes of an ended process are read on, should someone else hold them open."""
 
 
 class Job:

@@ -16,6 +16,12 @@ from slicer.i18n import tr as _
 from .Core import Json
 from .JobError import JobError
 
+FOLDER_KEY, REMEMBERED_KEY = "SVLDRLSegmentation/ModelsFolder", "SVLDRLSegmentation/Models"
+_MOST_BYTES = 16 << 20
+"""Of a JSON file that is read in the application."""
+_UNNAMED = re.compile(r"((segment|structure|label)[ _]?\d*)?", re.IGNORECASE)
+"""What programs call a segment that nobody has named; the core has the same rule."""
+
 
 @dataclass(frozen=True)
 class ModelLabel:
@@ -120,13 +126,6 @@ def _items(text: str, section: str) -> tuple[str, ...]:
     rest = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
     lines = (line.strip() for line in rest.splitlines())
     return tuple(html.unescape(line.removeprefix("- ")) for line in lines if line not in ("", "None."))
-
-
-FOLDER_KEY, REMEMBERED_KEY = "SVLDRLSegmentation/ModelsFolder", "SVLDRLSegmentation/Models"
-_MOST_BYTES = 16 << 20
-"""Of a JSON file that is read in the application."""
-_UNNAMED = re.compile(r"((segment|structure|label)[ _]?\d*)?", re.IGNORECASE)
-"""What programs call a segment that nobody has named; the core has the same rule."""
 
 
 class ModelList:

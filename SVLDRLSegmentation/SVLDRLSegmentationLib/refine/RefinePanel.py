@@ -87,7 +87,7 @@ class RefinePanel(Panel):
         self.modelSelector.path = path
         self._onModel(path)
 
-    def _onParameters(self, caller: object | None = None, event: object | None = None) -> None:
+    def _onParameters(self, caller: object = None, event: object = None) -> None:
         if self.parameters is not None:
             if self.parameters.model != self.modelSelector.path:
                 self.modelSelector.path = self.parameters.model

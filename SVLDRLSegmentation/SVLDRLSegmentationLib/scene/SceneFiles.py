@@ -18,6 +18,12 @@ from vtk.util.numpy_support import get_vtk_array_type, numpy_to_vtk, vtk_to_nump
 
 from ..jobs.JobError import JobError
 
+GEOMETRY_TOLERANCE_VOXELS = 1e-3
+MAX_LABEL = 65535
+"""The largest value of a label map that the core reads."""
+_MAX_SHEAR = 1e-3
+"""Cosine between two axes of a grid that files can hold; as strict as the core's reader."""
+
 
 @dataclass(frozen=True)
 class LabelLayer:
@@ -31,11 +37,6 @@ class LabelLayer:
     array: np.ndarray
     values: dict[str, int]
 
-    def only(self, segmentIDs: Sequence[str]) -> LabelLayer:
-        """The same layer with these segments alone, numbered 1, 2, ... in the layer's order."""
-        values = {segmentID: i + 1 for i, segmentID in enumerate(i for i in self.values if i in segmentIDs)}
-        return self.renumbered(values)
-
     def renumbered(self, values: dict[str, int]) -> LabelLayer:
         """The same layer with these segments alone, and these values."""
         top = max(int(self.array.max(initial=0)), *self.values.values(), 0)
@@ -43,13 +44,6 @@ class LabelLayer:
         for segmentID, value in values.items():
             table[self.values[segmentID]] = value
         return LabelLayer(table[self.array], values)
-
-
-GEOMETRY_TOLERANCE_VOXELS = 1e-3
-MAX_LABEL = 65535
-"""The largest value of a label map that the core reads."""
-_MAX_SHEAR = 1e-3
-"""Cosine between two axes of a grid that files can hold; as strict as the core's reader."""
 
 
 def requireVolume(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:

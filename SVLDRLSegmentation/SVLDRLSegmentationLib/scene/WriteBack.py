@@ -19,6 +19,10 @@ from ..jobs.Models import ModelLabel
 from .Lattice import boundingBox, indexMatrix, isShift
 from .SceneFiles import LabelLayer, gridOf, orientedImage
 
+_CONVERTER = slicer.vtkSegmentationConverter
+_LABELMAP = _CONVERTER.GetBinaryLabelmapRepresentationName()
+_SURFACE = _CONVERTER.GetClosedSurfaceRepresentationName()
+
 
 def addTable(name: str, columns: Mapping[str, Sequence[str] | Sequence[float]]) -> slicer.vtkMRMLTableNode:
     """Add a vtkMRMLTableNode with these columns: text where the first cell is text, else numbers.
@@ -38,11 +42,6 @@ def addTable(name: str, columns: Mapping[str, Sequence[str] | Sequence[float]]) 
     node.SetLocked(True)
     slicer.mrmlScene.AddNode(node)
     return node
-
-
-_CONVERTER = slicer.vtkSegmentationConverter
-_LABELMAP = _CONVERTER.GetBinaryLabelmapRepresentationName()
-_SURFACE = _CONVERTER.GetClosedSurfaceRepresentationName()
 
 
 def keepExclusive(before: Sequence[LabelLayer], after: Sequence[LabelLayer]) -> None:

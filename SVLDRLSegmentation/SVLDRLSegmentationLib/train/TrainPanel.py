@@ -109,7 +109,7 @@ class TrainPanel(Panel):
 
     # Settings
 
-    def _onParameters(self, caller: object | None = None, event: object | None = None) -> None:
+    def _onParameters(self, caller: object = None, event: object = None) -> None:
         if self.parameters is not None:
             self.ui.presetComboBox.currentIndex = max(0, self.ui.presetComboBox.findText(self.parameters.preset))
             self._showPreset()
