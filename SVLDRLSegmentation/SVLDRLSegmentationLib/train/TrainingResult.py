@@ -51,9 +51,9 @@ def _labelWeight(row: Json) -> LabelWeight:
 def _reason(row: Json) -> str:
     """From the numbers, where a training that is older did not say it: the most striking of them."""
     if float(row.get("edge") or 0.0) > USUAL:
-        return _("the edge in the image lies beside the label's border")
+        return _("the image's edge lies elsewhere")
     if float(row.get("blur") or 0.0) > USUAL:
-        return _("the image is blurred along the label's border")
+        return _("the image is blurred there")
     bias = float(row.get("bias_mm") or 0.0)
     side = _("outside") if bias > 0 else _("inside")
-    return _("the network draws the border {mm:.1f} mm further {side}").format(mm=abs(bias), side=side) if bias else ""
+    return _("the network draws it {mm:.1f} mm further {side}").format(mm=abs(bias), side=side) if bias else ""

@@ -297,9 +297,9 @@ def test_what_a_training_says_of_labels_and_quality_is_shown(train: Any, tmp_pat
 @pytest.mark.parametrize(
     ("numbers", "reason"),
     [
-        ({"edge": 3.2, "blur": 1.5, "bias_mm": 2.0}, "the edge in the image lies beside the label's border"),
-        ({"edge": 0.4, "blur": 1.5, "bias_mm": 2.0}, "the image is blurred along the label's border"),
-        ({"edge": 0.4, "blur": 0.5, "bias_mm": -2.04}, "the network draws the border 2.0 mm further inside"),
+        ({"edge": 3.2, "blur": 1.5, "bias_mm": 2.0}, "the image's edge lies elsewhere"),
+        ({"edge": 0.4, "blur": 1.5, "bias_mm": 2.0}, "the image is blurred there"),
+        ({"edge": 0.4, "blur": 0.5, "bias_mm": -2.04}, "the network draws it 2.0 mm further inside"),
     ],
 )
 def test_a_training_that_gave_no_reason(tmp_path: Path, numbers: dict[str, float], reason: str) -> None:
