@@ -322,7 +322,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "mask_agents": {"enabled": True},
     },
 }
-"""A variant is a table of values laid over a preset (see docs/paper.md for each row's reason)."""
+"""A variant is a table of values laid over a preset (see docs/paper_questions.md for each row's reason)."""
 
 
 def preset_names() -> list[str]:

@@ -22,7 +22,7 @@ from SVLDRLCore.label_quality.features import LabelFeatures, label_features, sma
 from SVLDRLCore.label_quality.fragments import FRAGMENT_SHARE
 from SVLDRLCore.label_quality.weights import judge
 from SVLDRLCore.masks.alignment import measure_border
-from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.borders import missing_and_leaking
 from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.known_voxels import completed, where_known
@@ -118,11 +118,11 @@ def compare_label(
     measure = measure_border(label, probability > 0.5, np.empty((0, *label.shape)), spacing_dhw, ignored)
     shift_mm = 0.0 if measure is None else measure.model_mm
     features = label_features(probability[None], known_label[None], tuple(spacing_dhw), ignored=ignored)
-    moved = shift_border(label, tuple(spacing_dhw), shift_mm)
+    missing, leak = missing_and_leaking(label, found, shift_mm, spacing_dhw)
     regions = {
         "border shift": _largest(label ^ found, offset),
-        "missing part": _largest(_opened(found & ~(moved | label)), offset),
-        "leak": _largest(_opened(moved & label & ~found), offset),
+        "missing part": _largest(_opened(missing), offset),
+        "leak": _largest(_opened(leak), offset),
     }
     share = {kind: region.voxels / n_label for kind, region in regions.items()}
     dice = dice_of(known_label, known_found)

@@ -16,6 +16,7 @@ from SVLDRLCore.mask_refinement.episode import edit_mask
 from SVLDRLCore.mask_refinement.local_faults import without_local_faults
 from SVLDRLCore.mask_refinement.segments import structure_masks
 from SVLDRLCore.masks.alignment import alignment_maps, measure_border
+from SVLDRLCore.masks.boxes import extent_of
 from SVLDRLCore.masks.pieces import without_far_pieces
 from SVLDRLCore.models.trained_model import TrainedModel
 
@@ -208,13 +209,13 @@ def edit_label(
 def box_around(drawn: np.ndarray | None, prepared: PreparedImage, margin_mm: float, patch_size: Sequence[int]) -> Box:
     """Where masks (C, D, H, W) lie on the prepared grid, with a margin and at least a patch; None: everywhere."""
     size = prepared.array.shape[1:]
-    if drawn is None:
+    extent = None if drawn is None else extent_of(drawn.any(0))
+    if extent is None:
         return tuple(slice(0, n) for n in size)
-    inside = np.argwhere(drawn.any(0))
     box = []
     for axis, (n, spacing, patch) in enumerate(zip(size, prepared.geometry.spacing_dhw, patch_size)):
         pad = int(np.ceil(margin_mm / spacing))
-        low, high = int(inside[:, axis].min()) - pad, int(inside[:, axis].max()) + 1 + pad
+        low, high = extent[axis].start - pad, extent[axis].stop + pad
         more = max(0, patch - (high - low))
         low, high = low - more // 2, high + more - more // 2
         box.append(slice(max(0, low), min(n, high)))

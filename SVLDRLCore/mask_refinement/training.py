@@ -18,9 +18,10 @@ from SVLDRLCore.learning.checkpoints import has_checkpoint
 from SVLDRLCore.learning.run_folder import RunFolder, RunInput
 from SVLDRLCore.learning.stages import Stage
 from SVLDRLCore.learning.trainer import Hooks, Trainer
-from SVLDRLCore.mask_refinement.generalisation import generalisation_factors, overlap
+from SVLDRLCore.mask_refinement.generalisation import generalisation_factors
 from SVLDRLCore.mask_refinement.method import OPINION, REINFORCEMENT, MaskAgents
 from SVLDRLCore.mask_refinement.patches import MaskPatchSampler
+from SVLDRLCore.masks.dice import dice_of_structures
 from SVLDRLCore.models.trained_model import build_mask_network
 
 MOST_MASK_CASES = 200
@@ -86,13 +87,13 @@ def _generalisation_factors(
 ) -> list[float]:
     """How careful the agents must be on new cases, a structure at a time, from the final predictions."""
     learned = [
-        overlap(case.masks.numpy(), shown[-1], case.ignored)
+        dice_of_structures(case.masks.numpy(), shown[-1], case.ignored)
         for case, shown, weight in zip(cases, predictions, weights)
         if weight >= 0.5
     ]
     nested = given.structures.nested
     new = predict_cases(predictor, given.held_out, given.config, nested, given.device, control.check, events.warn)
-    unseen = [overlap(case.masks.numpy(), maps, case.ignored) for case, maps in new]
+    unseen = [dice_of_structures(case.masks.numpy(), maps, case.ignored) for case, maps in new]
     count = len(given.structures.names)
     return generalisation_factors(*(np.reshape(dice, (-1, count)) for dice in (learned, unseen)))
 

@@ -10,7 +10,6 @@ import pytest
 
 from SVLDRLCore.mask_refinement.editing import agent_inputs
 from SVLDRLCore.mask_refinement.local_faults import (
-    differences,
     fault_sizes,
     thickness,
     without_local_faults,
@@ -21,7 +20,7 @@ from SVLDRLCore.masks.alignment import (
     calibrate,
     measure_border,
 )
-from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.borders import missing_and_leaking, shift_border
 from SVLDRLCore.masks.dice import dice_of
 
 ISO, FLAT = (1.0, 1.0, 1.0), (3.0, 1.0, 1.0)
@@ -83,10 +82,10 @@ def test_thickness_and_differences_by_hand() -> None:
     assert thickness(np.zeros_like(slab), ISO) == thickness(np.ones_like(slab), ISO) == 0.0
     wider = np.zeros_like(slab)
     wider[:, 5:16] = True
-    missing, leak = differences(slab, wider, 0.0, ISO)
+    missing, leak = missing_and_leaking(slab, wider, 0.0, ISO)
     assert np.array_equal(missing, wider & ~slab)
     assert not leak.any()
-    assert not differences(slab, wider, 5.0, ISO)[0].any()
+    assert not missing_and_leaking(slab, wider, 5.0, ISO)[0].any()
     assert fault_sizes(slab, wider, None, ISO) is None
     assert fault_sizes(slab, wider, BorderMeasure(0.0, 1.0, (), ()), ISO) == (2.0, 0.0)
 
