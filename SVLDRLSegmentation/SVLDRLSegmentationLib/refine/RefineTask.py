@@ -184,7 +184,7 @@ class RefineTask(Task[RefineResult]):
         if self._model is not None and self._model.channels != len(self._volumeNodes):
             raise JobError(
                 self._model.name,
-                _("it needs {} volumes, and {} were given").format(self._model.channels, len(self._volumeNodes)),
+                _("it needs {} volumes, {} given").format(self._model.channels, len(self._volumeNodes)),
                 _("Give a volume for each channel, in the order of the training"),
             )
         for node in (self._segmentationNode, self._outputNode):

@@ -193,9 +193,9 @@ def test_waiting_keeps_the_application_alive(bench: Any, tmp_path: Path) -> None
 def test_the_worker_ends_when_slicer_is_killed(phantomData: Path, tmp_path: Path) -> None:
     script = (
         "import sys; sys.path[:0] = sys.argv[1:3]; import slicerbench; slicerbench.install()\n"
-        "sys.path[:0] = sys.argv[3:4]\n"
+        "sys.path[:0] = sys.argv[3:5]\n"
         "from pathlib import Path; from test_job import endlessTraining\n"
-        "job = endlessTraining(Path(sys.argv[4]), Path(sys.argv[5])); job.start()\n"
+        "job = endlessTraining(Path(sys.argv[5]), Path(sys.argv[6])); job.start()\n"
         "job.onEvent = lambda event: print(event['event'], job.processId, flush=True)\n"
         "job.wait()\n"
     )
@@ -203,6 +203,7 @@ def test_the_worker_ends_when_slicer_is_killed(phantomData: Path, tmp_path: Path
         ROOT / "Testing",
         ROOT / "SVLDRLSegmentation",
         ROOT / "Testing" / "slicer",
+        Path(__file__).parent,
         phantomData,
         tmp_path / "job",
     ]
