@@ -1,4 +1,4 @@
-# make test | test-slicer | docs | demo | screenshots | picture | lint | clean      (needs Python 3.11 or newer)
+# make test | test-slicer | docs | demo | screenshots | picture | lint | types | clean      (needs Python 3.11 or newer)
 # Tests on real images run when SVLDRL_DATA names their folder: make test SVLDRL_DATA=/data
 
 PYTHON ?= python3
@@ -10,7 +10,7 @@ SLICER_VENV ?= .venv-slicer
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv test test-slicer docs demo screenshots picture lint clean
+.PHONY: venv test test-slicer docs demo screenshots picture lint types clean
 
 venv: $(STAMP)
 
@@ -45,10 +45,14 @@ picture: venv
 demo: venv
 	$(BIN)/svldrl demo --output demo --seed $(SEED)
 
-lint: venv
+lint: venv types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# The Slicer side; the settings are in pyproject.toml.
+types: venv
+	$(BIN)/mypy
+
 clean:
-	rm -rf $(VENV) $(SLICER_VENV) docs/_build build dist *.egg-info demo .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SLICER_VENV) docs/_build build dist *.egg-info demo .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -48,8 +48,8 @@ def main() -> None:
 
 def takePictures(bench: Any, scratch: Path, output: Path, quick: bool) -> None:
     """The tutorial of the README, step by step."""
-    from SVLDRLSegmentationLib.ModelList import ModelList
-    from SVLDRLSegmentationLib.PhantomData import loadPhantom
+    from SVLDRLSegmentationLib import loadPhantom
+    from SVLDRLSegmentationLib.jobs.Models import ModelList
 
     ModelList().folder = scratch / "models"
     bench.load(ROOT / "SVLDRLSegmentation" / "SVLDRLSegmentation.py")

@@ -15,7 +15,8 @@ from SVLDRLCore.inference.case_predictions import predict_cases
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.label_quality.review import LabelReview
 from SVLDRLCore.learning.checkpoints import has_checkpoint
-from SVLDRLCore.learning.run_folder import RunFolder, RunInput
+from SVLDRLCore.learning.method import RunInput
+from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.learning.stages import Stage
 from SVLDRLCore.learning.trainer import Hooks, Trainer
 from SVLDRLCore.mask_refinement.generalisation import generalisation_factors

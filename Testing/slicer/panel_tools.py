@@ -55,7 +55,7 @@ def tinyModel(tmp_path_factory: pytest.TempPathFactory, tinyCases: Path) -> Path
 @pytest.fixture
 def panel(bench: Any, tmp_path: Path) -> Any:
     """The module, opened; models are kept in the test's own folder."""
-    from SVLDRLSegmentationLib.ModelList import ModelList
+    from SVLDRLSegmentationLib.jobs.Models import ModelList
 
     ModelList().folder = tmp_path / "models"
     bench.load(MODULE)

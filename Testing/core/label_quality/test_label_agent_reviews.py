@@ -33,7 +33,8 @@ from SVLDRLCore.label_quality.label_agents import (
     policy_features,
 )
 from SVLDRLCore.label_quality.weights import judge
-from SVLDRLCore.learning.run_folder import RunFolder, RunInput
+from SVLDRLCore.learning.method import RunInput
+from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.masks.borders import shift_border
 from SVLDRLCore.masks.structures import structures_of
 from SVLDRLCore.models.trained_model import build_networks
