@@ -57,10 +57,3 @@ def test_all_files_of_a_model_are_told() -> None:
 def test_all_methods_are_told() -> None:
     told = {cells[0].strip("` ") for cells in rows("paper.md", "| `--method` | what it lacks")}
     assert told == METHODS.keys() - {"supervised"}
-
-
-def test_the_ways_through_the_house_are_there() -> None:
-    for way in ("## A rough mask's way", "## A training label's way"):
-        files = [cells[0].strip("` ") for cells in rows("house.md", way) if cells[0].endswith("`")]
-        assert 6 <= len(files) <= 10
-        assert not [file for file in files if not (ROOT / "SVLDRLCore" / file).is_file()]
