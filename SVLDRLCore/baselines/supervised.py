@@ -11,7 +11,7 @@ class Supervised(SegmentationMethod):
     """Dice and cross entropy against the given label, from the first step to the last."""
 
     def plan(self) -> Plan:
-        """One stage; labels are first judged (if at all) where the other methods' warm-up ends."""
+        """One stage; labels are judged (if at all) when the default judges them."""
         steps = self.config.train.steps
         only = StageConfig(warm_up=1.0, transition=0.0, full_rl=0.0)
-        return Plan(plan_stages(steps, only), round(self.config.stages.warm_up * steps))
+        return Plan(plan_stages(steps, only), round(self.config.reliability.first_review * steps))

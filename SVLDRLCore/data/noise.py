@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from SVLDRLCore.masks.borders import signed_distance, smooth_field
-from SVLDRLCore.masks.nesting import Part, parts_of
+from SVLDRLCore.masks.nesting import NestedPart, parts_of
 
 MT_STRENGTHS_MM = {"mild": (0.6, 4.4), "strong": (3.0, 8.0)}
 """Magnitude of the border shift: `mild` is MTCL's published left-atrium noise, `strong` is harder."""
@@ -55,7 +55,7 @@ Moved = Callable[[np.ndarray, float], np.ndarray]
 
 
 def _draw(
-    part: Part, label: np.ndarray, free: np.ndarray, spacing_dhw: tuple[float, ...], moved: Moved, amount: float
+    part: NestedPart, label: np.ndarray, free: np.ndarray, spacing_dhw: tuple[float, ...], moved: Moved, amount: float
 ) -> np.ndarray | None:
     """A label map of a part, moved as a whole as far as there is room (`free`), and in it what lies in it.
 
@@ -75,7 +75,7 @@ def _draw(
 
 
 def _filled(
-    part: Part, label: np.ndarray, drawn: np.ndarray, spacing_dhw: tuple[float, ...], moved: Moved, amount: float
+    part: NestedPart, label: np.ndarray, drawn: np.ndarray, spacing_dhw: tuple[float, ...], moved: Moved, amount: float
 ) -> np.ndarray | None:
     """The label map of a part that is `drawn` so; None where one of its values would be lost."""
     made = np.where(drawn, _own_values(part, label, spacing_dhw), 0).astype(label.dtype)
@@ -90,7 +90,7 @@ def _filled(
     return made if np.isin(part.own, made).all() else None
 
 
-def _own_values(part: Part, label: np.ndarray, spacing_dhw: tuple[float, ...]) -> np.ndarray:
+def _own_values(part: NestedPart, label: np.ndarray, spacing_dhw: tuple[float, ...]) -> np.ndarray:
     """The value that each voxel gets where it is drawn as the part itself: of several ones the nearest."""
     values = part.own or part.members
     if len(values) == 1:

@@ -28,7 +28,6 @@ STAGE_TITLES = {
     "warm_up": "warm-up",
     "transition": "transition",
     "full_rl": "full RL",
-    "mask_agents": "mask agents",
 }
 _STAGE_SHADES = ("#f6f8fa", "#e8eef5", "#f6f8fa", "#e8eef5")
 _STYLE = {

@@ -63,7 +63,7 @@ _QUICK = _Scale(
     overrides={
         "data": {"patch_size": [16, 16, 16]},
         "train": {"steps": 20, "steps_per_epoch": 2, "validate_every": 10},
-        "mask_agents": {"opinion_steps": 8, "reinforcement_steps": 4},
+        "mask_agents": {"transition_steps": 8, "full_rl_steps": 4},
     },
 )
 
@@ -195,7 +195,7 @@ def _write_report(
             for case, mask in zip(cases, refined)
         ],
         rows=rows,
-        events=_on_one_axis(seen),
+        events=[record for record in seen if record["event"] in ("stage", "metrics")],
         reliability=reliability,
         notes=_notes(package.config, scale, summary["seed"]),
     )
@@ -208,9 +208,9 @@ def _notes(config: Mapping[str, Any], scale: _Scale, seed: int) -> list[str]:
     return [
         f"Command: svldrl demo --seed {seed}",
         f"Data: phantoms of {size} voxels of 2 mm, all from the seed; no patient's images.",
-        f"Settings: preset {config['preset']}, variant {config['variant']}; {training['steps']} steps of the three "
-        f"stages, then {agents['opinion_steps']} of the mask agents' opinion and {agents['reinforcement_steps']} of "
-        f"their policy; {training['batch_size']} patches of {patch} voxels a step. All settings: model/config.json.",
+        f"Settings: preset {config['preset']}, variant {config['variant']}; {training['steps']} steps of warm-up, "
+        f"{agents['transition_steps']} of transition, {agents['full_rl_steps']} of full RL; {training['batch_size']} "
+        f"patches of {patch} voxels a step. All settings: model/config.json.",
         definition_text(),
     ]
 
@@ -241,20 +241,6 @@ def _progress(stage: str, events: EventLog, control: JobControl) -> Callable[[in
         events.progress(done, total, stage, left(done, total, stage))
 
     return tell
-
-
-def _on_one_axis(seen: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Stage and metrics events with steps that go on where the mask agents' training starts again at 0."""
-    moved: list[dict[str, Any]] = []
-    offset = last = 0
-    for record in seen:
-        if record["event"] not in ("stage", "metrics"):
-            continue
-        if record["event"] == "stage" and record["step"] + offset < last:
-            offset = last
-        last = record["step"] + offset
-        moved.append({**record, "step": last})
-    return moved
 
 
 def _require_report_extra() -> None:

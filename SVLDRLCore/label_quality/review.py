@@ -14,7 +14,6 @@ from torch import nn
 
 from SVLDRLCore.atomic_files import write_json_atomically
 from SVLDRLCore.config.settings import Config
-from SVLDRLCore.config.versions import LABEL_ROWS, renamed
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.sampler import CaseOrder
 from SVLDRLCore.events import EventLog
@@ -260,7 +259,7 @@ class LabelReview:
     def restore(self, state: dict[str, Any]) -> None:
         """Take up where `state()` was taken."""
         self.weights, self.inverted = list(state["weights"]), state["inverted"]
-        self.rows, self.rule = [renamed(row, LABEL_ROWS) for row in state["rows"]], state["rule"]
+        self.rows, self.rule = list(state["rows"]), state["rule"]
         self.warnings, self.snapshots = list(state["warnings"]), list(state["snapshots"])
         self.moved_quality = state.get("moved_quality", 0.0)
         self._learn_moved(dict(state.get("moved", {})))

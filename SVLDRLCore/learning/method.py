@@ -88,6 +88,7 @@ class Method(Protocol):
         over_the_variant: settings that the method alone means, laid over those of the variant: a variant is one of
             SVL-DRL, and what it adds there (labels weighed by reliability, mask agents) is no part of other methods.
         own_settings: the dataclass of `method_settings`; None: it has none.
+        acts_on_image: whether the network that it is given has decoders for value and policy of agents on the image.
         network: all that is trained; stages name its parts. Where more than the network that predicts is trained,
             it is `Companions`.
         predictor: the moving average of `network` (itself where there is none), set by the trainer before the first
@@ -97,6 +98,7 @@ class Method(Protocol):
 
     over_the_variant: ClassVar[Mapping[str, Any]]
     own_settings: ClassVar[type | None]
+    acts_on_image: ClassVar[bool]
     network: nn.Module
     predictor: nn.Module
     reviews_cases: bool

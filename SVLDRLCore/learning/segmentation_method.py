@@ -32,6 +32,7 @@ class SegmentationMethod:
         "mask_agents": {"enabled": False},
     }
     own_settings: ClassVar[type | None] = None
+    acts_on_image: ClassVar[bool] = False
     reviews_cases = False
 
     def __init__(self, given: MethodInput) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
 from torch import nn
 
 from SVLDRLCore.config.settings import StageConfig
+from SVLDRLCore.config.stage_steps import shared_steps
 
 TRAINED_PARTS = {
     "warm_up": ("encoder", "segmentation_decoder"),
@@ -44,16 +46,17 @@ def plan_stages(steps: int, shares: StageConfig) -> tuple[Stage, ...]:
 
     `shares.overlap`: those of Algorithm 1 as it is printed (`printed_stages`).
     """
-    wanted = [(name, getattr(shares, name)) for name in TRAINED_PARTS if getattr(shares, name) > 0]
+    stages = stages_of(shared_steps(steps, shares), TRAINED_PARTS)
+    return printed_stages(stages) if shares.overlap else stages
+
+
+def stages_of(steps: Mapping[str, int], trains: Mapping[str, tuple[str, ...]]) -> tuple[Stage, ...]:
+    """Stages one after the other, by name, of so many steps each."""
     stages: list[Stage] = []
-    total = 0.0
-    for index, (name, share) in enumerate(wanted):
-        total += share
+    for name, count in steps.items():
         first = stages[-1].last if stages else 0
-        last = steps if index == len(wanted) - 1 else min(steps, round(total * steps))
-        if last > first:
-            stages.append(Stage(name, first, last, TRAINED_PARTS[name]))
-    return printed_stages(tuple(stages)) if shares.overlap else tuple(stages)
+        stages.append(Stage(name, first, first + count, trains[name]))
+    return tuple(stages)
 
 
 def printed_stages(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:

@@ -47,6 +47,15 @@ class Sampler(Protocol):
 
 
 @dataclass(frozen=True)
+class Part:
+    """Where a trainer's stages lie in a job of several trainers: what the others do before and after it."""
+
+    steps_before: int = 0
+    steps_after: int = 0
+    epochs_before: int = 0
+
+
+@dataclass(frozen=True)
 class Hooks:
     """What else happens, at whose steps.
 
@@ -74,6 +83,7 @@ class Trainer:
         checkpoint: file of the resumable state (None: nothing is saved).
         control: pause and cancel; polled once a step.
         bound: what the state depends on (`run_binding.bound_run`); only a checkpoint of the same is taken up.
+        part: of a job of several trainers; events and rows count the steps of all of them.
 
     Raises:
         InputError: a precision that the device cannot train in.
@@ -93,9 +103,10 @@ class Trainer:
         checkpoint: Path | None = None,
         hooks: Hooks | None = None,
         bound: dict[str, Any] | None = None,
+        part: Part = Part(),
     ) -> None:
         require_precision(config, device)
-        self.bound = bound
+        self.bound, self.part = bound, part
         self.method, self.sampler, self.stages = method, sampler, stages
         self.optimiser_config, self.config = optimiser, config
         self.device, self.events, self.control = device, events, control
@@ -120,6 +131,11 @@ class Trainer:
         """The network that predicts: the moving average where there is one."""
         return self.network if self.average is None else self.average.module
 
+    @property
+    def done(self) -> int:
+        """Steps of the whole job that lie behind."""
+        return self.part.steps_before + self.step
+
     def predicting_weights(self) -> dict[str, torch.Tensor]:
         """A copy on the CPU of the weights that predict now, without a method's companions."""
         return {k: v.detach().cpu().clone() for k, v in weights_that_predict(self.predictor).items()}
@@ -139,7 +155,8 @@ class Trainer:
                 self.control.check()
                 stage = stage_at(self.stages, self.step)
                 if self._announced != stage.name:  # in this process: a resumed stage is announced again
-                    self.events.emit("stage", stage=stage.name, step=stage.first, last=stage.last)
+                    before = self.part.steps_before
+                    self.events.emit("stage", stage=stage.name, step=before + stage.first, last=before + stage.last)
                     self._announced = stage.name
                 began = time.monotonic()
                 if self.step in self.hooks.reviews:
@@ -163,7 +180,7 @@ class Trainer:
             if kept:  # not written now: half a step may have been taken
                 do = f"Close other programs and resume from the checkpoint, which is kept. Or: {do.lower()}"
             why = f"the memory of the device {self.device} does not suffice for a step"
-            raise InputError(f"training at step {self.step}", why, do) from error
+            raise InputError(f"training at step {self.done}", why, do) from error
 
     def _learn(self, stage: Stage) -> None:
         open_parts(self.network, stage.trains)
@@ -194,13 +211,13 @@ class Trainer:
         self._non_finite += 1
         self.events.emit(
             "warning",
-            text=f"Step {self.step}: the loss or its gradient was not finite; skipped (cases {', '.join(names)})",
-            step=self.step,
+            text=f"Step {self.done}: the loss or its gradient was not finite; skipped (cases {', '.join(names)})",
+            step=self.done,
         )
         if self._non_finite >= self.config.most_non_finite:
             self.save()
             raise InputError(
-                f"training at step {self.step}",
+                f"training at step {self.done}",
                 f"the loss was not finite {self._non_finite} times in a row (cases {', '.join(names)})",
                 "Look at these cases, or lower the learning rate; the last good checkpoint is kept",
             )
@@ -209,7 +226,8 @@ class Trainer:
         self.stage_seconds[stage.name] = self.stage_seconds.get(stage.name, 0.0) + seconds
         if self._ends_epoch(stage):
             self._metrics(stage)
-        self.events.progress(self.step, self.steps, stage.name, left(self.step, self.steps, stage.name))
+        done, total = self.done, self.part.steps_before + self.steps + self.part.steps_after
+        self.events.progress(done, total, stage.name, left(done, total, stage.name))
         if self._validates(stage):
             self.save()
 
@@ -227,7 +245,8 @@ class Trainer:
 
     def _metrics(self, stage: Stage) -> None:
         found = self.hooks.validate(self.predictor) if self._validates(stage) and self.hooks.validate else {}
-        row: dict[str, Any] = {"stage": stage.name, "step": self.step, "epoch": len(self.rows) + 1}
+        epoch = self.part.epochs_before + len(self.rows) + 1
+        row: dict[str, Any] = {"stage": stage.name, "step": self.done, "epoch": epoch}
         keys = {key for entry in self._recent for key in entry}
         for key in sorted(keys):
             values = torch.tensor([entry[key] for entry in self._recent if key in entry], dtype=torch.float64)

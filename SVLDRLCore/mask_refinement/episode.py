@@ -1,8 +1,9 @@
 """Agents that edit a mask: the same actions, returns and losses on another state.
 
 State: image, current belief z in [0, 1] that a voxel belongs to the structure, the mask it started from, the
-model's prediction. Actions: keep, enhance (z + step), weaken (z - step). Reward: the fall of the voxel's squared
-error against the given label, plus the volume's Delta Dice (SVL-DRL eq. 11 and 12 without the anatomical term).
+model's prediction. Actions: keep, enhance (z + step), weaken (z - step), as SVL-DRL eq. 10 on the belief. Reward
+(eq. 11 to 14): the fall of the voxel's squared error against the given label, the volume's Delta Dice, and minus the
+rise of the belief's implausibility (fragments and roughness).
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from SVLDRLCore.config.settings import MaskAgentConfig
+from SVLDRLCore.config.settings import AgentConfig, MaskAgentConfig
 from SVLDRLCore.networks.finite_outputs import finite
 from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork
 from SVLDRLCore.svl_drl import actions as act
 from SVLDRLCore.svl_drl.episode import Episode
 from SVLDRLCore.svl_drl.returns import discounted_returns
-from SVLDRLCore.svl_drl.rewards import delta_dice, error_fall
+from SVLDRLCore.svl_drl.rewards import implausibility, reward
 
 
 def mask_episode(
@@ -38,25 +39,39 @@ def mask_episode(
     def counted(mask: Tensor) -> Tensor:
         return mask if known is None else mask * known
 
-    target = counted(target)
+    target, pay = counted(target), _pay(config)
     seen_once = network.read(image, rough, prediction, alignment)
     episode.first_logits = seen_once.opinion
     belief = rough
+    burden = implausibility(counted(belief), pay)
     for _ in range(config.rollout_steps):
         logits, value = network.step(seen_once, belief)
         chosen = act.sample_actions(logits, 1.0, generator)
         log_probs = act.log_policy(logits)
         next_belief = act.act_on_mask(belief, chosen, config.step_size)
-        volume = delta_dice(counted(next_belief), counted(belief), target).view(-1, 1, 1, 1, 1)
-        paid = error_fall(counted(belief), counted(next_belief), target) + volume
+        next_burden = implausibility(counted(next_belief), pay)
+        paid = reward(counted(belief), counted(next_belief), target, pay, burden, next_burden)
         episode.actions.append(chosen)
         episode.rewards.append(paid)
         episode.values.append(value)
         episode.log_probs.append(act.log_prob_of(log_probs, chosen))
         episode.entropies.append(act.entropy_of(log_probs))
-        belief = next_belief
+        belief, burden = next_belief, next_burden
     episode.returns = discounted_returns(episode.rewards, config.gamma)
     return episode
+
+
+def _pay(config: MaskAgentConfig) -> AgentConfig:
+    """The corrected reward of SVL-DRL in the mask agents' own scale and weights."""
+    return AgentConfig(
+        reward="voxel",
+        reward_scale=1.0,
+        plausibility_sign=-1,
+        plausibility="difference",
+        gradient="volume",
+        component_weight=config.component_weight,
+        gradient_weight=config.gradient_weight,
+    )
 
 
 @torch.no_grad()

@@ -1,4 +1,6 @@
-"""Training of the mask agents behind a trained network, on its predictions of the labels that are believed."""
+"""Transition and Full RL: the mask's agents are trained behind a trained network, on its predictions of the cases whose
+labels have a high weight.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from SVLDRLCore.config.settings import Config, MaskAgentConfig, OptimiserConfig
+from SVLDRLCore.config.settings import Config, OptimiserConfig
+from SVLDRLCore.config.stage_steps import mask_stage_steps
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.inference.case_predictions import predict_cases
@@ -17,10 +20,10 @@ from SVLDRLCore.label_quality.review import LabelReview
 from SVLDRLCore.learning.checkpoints import has_checkpoint
 from SVLDRLCore.learning.method import RunInput
 from SVLDRLCore.learning.run_folder import RunFolder
-from SVLDRLCore.learning.stages import Stage
-from SVLDRLCore.learning.trainer import Hooks, Trainer
+from SVLDRLCore.learning.stages import Stage, stages_of
+from SVLDRLCore.learning.trainer import Hooks, Part, Trainer
 from SVLDRLCore.mask_refinement.generalisation import generalisation_factors
-from SVLDRLCore.mask_refinement.method import OPINION, REINFORCEMENT, MaskAgents
+from SVLDRLCore.mask_refinement.method import MaskAgents
 from SVLDRLCore.mask_refinement.patches import MaskPatchSampler
 from SVLDRLCore.masks.dice import dice_of_structures
 from SVLDRLCore.models.trained_model import build_mask_network
@@ -37,8 +40,9 @@ def train_mask_agents(
     events: EventLog,
     control: JobControl,
     resume: bool,
+    part: Part,
 ) -> Trainer:
-    """Train them behind `predictor`; their weights are the trainer's.
+    """Transition and Full RL behind `predictor`; the agents' weights are the trainer's.
 
     Raises:
         Cancelled: the user stopped it; a checkpoint is written.
@@ -66,10 +70,10 @@ def train_mask_agents(
         ]
     )
     trainer = Trainer(
-        method, sampler, mask_stages(network, agents), mask_optimiser(config), config.train,
+        method, sampler, mask_stages(network, config), mask_optimiser(config), config.train,
         device=given.device, events=events, control=control,
         checkpoint=folder and folder.mask_checkpoint, hooks=Hooks(generators={"agents": generator}),
-        bound=given.bound,
+        bound=given.bound, part=part,
     )  # fmt: skip
     if resume and folder is not None and has_checkpoint(folder.mask_checkpoint):
         trainer.resume()
@@ -104,12 +108,10 @@ def mask_optimiser(config: Config) -> OptimiserConfig:
     return replace(config.optimiser, name="adamw")
 
 
-def mask_stages(network: nn.Module, config: MaskAgentConfig) -> tuple[Stage, ...]:
-    """Opinion, then reinforcement; all parts of the network learn in both."""
-    parts = tuple(name for name, _ in network.named_children())
-    border, last = config.opinion_steps, config.opinion_steps + config.reinforcement_steps
-    stages = (Stage(OPINION, 0, border, parts), Stage(REINFORCEMENT, border, last, parts))
-    return tuple(stage for stage in stages if stage.last > stage.first)
+def mask_stages(network: nn.Module, config: Config) -> tuple[Stage, ...]:
+    """Transition, then Full RL; all parts of the agents' network learn in both."""
+    steps, parts = mask_stage_steps(config), tuple(name for name, _ in network.named_children())
+    return stages_of(steps, dict.fromkeys(steps, parts))
 
 
 def _snapshots_predictions(

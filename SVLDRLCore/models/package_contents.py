@@ -29,7 +29,7 @@ def json_bytes(value: Any) -> bytes:
 
 def parse_config(data: bytes) -> dict[str, Any]:
     """Raises ValueError for anything but a JSON object of plain values."""
-    config = _parse_json(data)
+    config = parse_json(data)
     if not isinstance(config, dict):
         raise ValueError("config.json holds no settings")
     return config
@@ -48,7 +48,7 @@ def labels_bytes(labels: Mapping[int, Mapping[str, Any]]) -> bytes:
 
 def parse_labels(data: bytes) -> Labels:
     """Label value -> its name, colour, terminology; raises ValueError for labels that cannot be used."""
-    labels = _parse_json(data)
+    labels = parse_json(data)
     if not isinstance(labels, dict) or not labels:
         raise ValueError("labels.json names no labels")
     parsed: Labels = {}
@@ -104,7 +104,9 @@ def parse_csv(data: bytes) -> TrainingRows:
     return [{cell_text(key): _number(cell) for key, cell in row.items()} for row in rows]
 
 
-def _parse_json(data: bytes) -> Any:
+def parse_json(data: bytes) -> Any:
+    """Plain values; raises ValueError for what is no JSON, and for numbers or keys that others would read otherwise."""
+
     def refuse(word: str) -> None:
         raise ValueError(f"{word} is no JSON number")
 

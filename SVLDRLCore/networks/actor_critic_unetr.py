@@ -29,7 +29,7 @@ class Decoder(nn.Module):
 
 
 class ActorCriticUNETR(nn.Module):
-    """Shared encoder; segmentation (C), value (`out_channels` of V) and policy (3 a voxel) decoders.
+    """Shared encoder and segmentation decoder (C); with agents on the image a value and a policy (3 a voxel), too.
 
     The policy and value heads start at zero when `light_heads` is set: a uniform policy and V = 0, so that
     the first episodes neither prefer an action nor promise a return.
@@ -37,19 +37,20 @@ class ActorCriticUNETR(nn.Module):
     Args:
         config: backbone and sizes.
         in_channels: image channels M.
-        out_channels: segmentation channels C (0: no segmentation decoder, as for the mask agents).
-        structures: number of maps that agents act on (1 for the image; the mask agents have one a structure).
+        out_channels: segmentation channels C.
+        agents: whether agents act on the image (`as_printed`, `corrected`). Encoder and segmentation decoder start
+            from the same weights with and without them.
     """
 
-    def __init__(self, config: NetworkConfig, in_channels: int, out_channels: int, structures: int = 1) -> None:
+    def __init__(self, config: NetworkConfig, in_channels: int, out_channels: int, agents: bool = True) -> None:
         super().__init__()
         self.config = config
-        self.structures = structures
         heads = "half" if config.light_heads else "full"
         self.encoder = build_encoder(config, in_channels)
-        self.segmentation_decoder = Decoder(config, out_channels, "full", False) if out_channels else None
-        self.value_decoder = Decoder(config, structures, heads, config.light_heads)
-        self.policy_decoder = Decoder(config, len(ACTIONS) * structures, heads, config.light_heads)
+        self.segmentation_decoder = Decoder(config, out_channels, "full", False)
+        if agents:
+            self.value_decoder = Decoder(config, 1, heads, config.light_heads)
+            self.policy_decoder = Decoder(config, len(ACTIONS), heads, config.light_heads)
 
     def forward(self, image: Tensor) -> Tensor:
         """Segmentation logits (B, C, D, H, W); the only branch used at inference."""
@@ -64,13 +65,12 @@ class ActorCriticUNETR(nn.Module):
         return self.segmentation_decoder(features, image.shape[2:])
 
     def value(self, features: list[Tensor], image: Tensor) -> Tensor:
-        """V(s), one a voxel and structure: (B, S, D, H, W)."""
+        """V(s), one a voxel: (B, 1, D, H, W)."""
         return self.value_decoder(self._for_agents(features), image.shape[2:])
 
     def policy(self, features: list[Tensor], image: Tensor) -> Tensor:
-        """Action logits (B, S, A, D, H, W)."""
-        logits = self.policy_decoder(self._for_agents(features), image.shape[2:])
-        return logits.unflatten(1, (self.structures, len(ACTIONS)))
+        """Action logits (B, 1, A, D, H, W)."""
+        return self.policy_decoder(self._for_agents(features), image.shape[2:]).unsqueeze(1)
 
     def _for_agents(self, features: list[Tensor]) -> list[Tensor]:
         return [f.detach() for f in features] if self.config.detach_agents else features

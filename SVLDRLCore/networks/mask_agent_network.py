@@ -22,6 +22,8 @@ from SVLDRLCore.networks.backbones import build_decoder, build_encoder
 from SVLDRLCore.networks.cpu_convolutions import quick_for_one
 
 VOTERS = 4
+AGENT_PARTS = ("agent_features", "agent_belief", "policy_head", "value_head")
+"""Children of the network that act and judge; no gradient of theirs reaches the others."""
 MOST_UNEVEN = 1.4
 """Clean masks of five models had 1.0 to 1.2, irregular borders and weak networks' masks 1.2 to 2.1; to throw a good
 mask away costs more than to keep a bad one."""

@@ -18,12 +18,12 @@ def policy_loss(log_prob: Tensor, advantages: Tensor) -> Tensor:
 
 
 def transition_loss(segmentation: Tensor, value: Tensor, config: AgentConfig) -> Tensor:
-    """(1 - lambda) L_Dice + lambda L_value (SVL-DRL eq. 4); `beside`: L_Dice + lambda L_value."""
+    """(1 - lambda) L_Dice + lambda L_value (SVL-DRL eq. 4)."""
     weight = config.transition_value_weight
-    return (1.0 if config.beside else 1 - weight) * segmentation + weight * value
+    return (1 - weight) * segmentation + weight * value
 
 
 def full_rl_loss(segmentation: Tensor, value: Tensor, policy: Tensor, config: AgentConfig) -> Tensor:
-    """(1 - alpha - beta) L_Dice + alpha L_value + beta L_policy (SVL-DRL eq. 7); `beside`: L_Dice in full."""
+    """(1 - alpha - beta) L_Dice + alpha L_value + beta L_policy (SVL-DRL eq. 7)."""
     alpha, beta = config.value_weight, config.policy_weight
-    return (1.0 if config.beside else 1 - alpha - beta) * segmentation + alpha * value + beta * policy
+    return (1 - alpha - beta) * segmentation + alpha * value + beta * policy

@@ -36,7 +36,6 @@ HANDLING = (
 VARIANT_NAMES = {
     "as_printed": "the method exactly as printed in the paper",
     "corrected": "the paper's method with its inconsistencies put right",
-    "extended": "the corrected method",
 }
 
 
@@ -44,6 +43,7 @@ class SVLDRL(SegmentationMethod):
     """Warm-up (eq. 1) -> Transition (eq. 4) -> Full RL (eq. 7)."""
 
     over_the_variant: ClassVar[Mapping[str, Any]] = {}  # the variants are its own
+    acts_on_image: ClassVar[bool] = True
 
     def plan(self) -> Plan:
         """The three stages of `stages`; labels are first judged at the end of the warm-up."""
@@ -62,9 +62,7 @@ class SVLDRL(SegmentationMethod):
             if not self.config.stages.overlap:
                 return alone
             beside = self._step_with_agents(batch, "full_rl", 0.0)
-            return StepResult(alone.loss + beside.loss, {**beside.logged, **alone.logged}, beside.apart)
-        if not self._agents_act():
-            return super().training_step(batch, stage, progress)
+            return StepResult(alone.loss + beside.loss, {**beside.logged, **alone.logged})
         return self._step_with_agents(batch, stage, progress)
 
     def _step_with_agents(self, batch: Batch, stage: str, progress: float) -> StepResult:
@@ -81,14 +79,13 @@ class SVLDRL(SegmentationMethod):
         )
         segmentation = self._segmentation_of(episode, batch).mean()
         logged = {"segmentation_loss": float(segmentation.detach()), **describe(episode)}
-        apart = ("value_decoder", "policy_decoder") if agents.beside else ()
         if not agents.learns_policy:
             return StepResult(segmentation, logged)
         known = batch.known
         value = mean_over_steps([mean_known(value_loss(r, v), known) for r, v in zip(episode.returns, episode.values)])
         logged["value_loss"] = float(value.detach())
         if stage == "transition":
-            return StepResult(transition_loss(segmentation, value, agents), logged, apart)
+            return StepResult(transition_loss(segmentation, value, agents), logged)
         policy = mean_over_steps(
             [
                 mean_known(policy_loss(log_prob, advantage(r, v, agents.standardise_advantages)), known)
@@ -99,11 +96,7 @@ class SVLDRL(SegmentationMethod):
             ]
         )
         logged["policy_loss"] = float(policy.detach())
-        return StepResult(full_rl_loss(segmentation, value, policy, agents), logged, apart)
-
-    def _agents_act(self) -> bool:
-        share = self.config.agents.episode_share
-        return share >= 1 or float(torch.rand((), generator=self.generator)) < share
+        return StepResult(full_rl_loss(segmentation, value, policy, agents), logged)
 
     def temperature(self, stage: str, progress: float) -> float:
         """tau: one value while the policy is untrained, then from start to end over the RL stage."""

@@ -6,7 +6,8 @@ imported when it is used.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,16 +26,21 @@ class Listed:
 
     Attributes:
         place: its class, as "module:class".
-        has_variants: `--variant` chooses between forms of it.
+        variants: that of a variant, where `--variant` chooses between forms of the method and it has its own.
     """
 
     words: MethodWords
     place: str
-    has_variants: bool = False
+    variants: Mapping[str, str] = field(default_factory=dict)
 
-    def load(self) -> type[Method]:
+    @property
+    def has_variants(self) -> bool:
+        """Whether `--variant` chooses between forms of it."""
+        return bool(self.variants)
+
+    def load(self, variant: str = "extended") -> type[Method]:
         """Its class."""
-        module, _, name = self.place.partition(":")
+        module, _, name = self.variants.get(variant, self.place).partition(":")
         return cast("type[Method]", getattr(import_module(module), name))
 
 
@@ -51,7 +57,7 @@ METHODS: dict[str, Listed] = {
             "Fu 2026",
         ),
         "SVLDRLCore.svl_drl.method:SVLDRL",
-        has_variants=True,
+        {"extended": "SVLDRLCore.training.extended:Extended"},
     ),
     "supervised": _compared(
         "plain supervised training", "", "Every label is learned from as it is.", "supervised:Supervised"
@@ -112,13 +118,13 @@ def listed_method(name: str) -> Listed:
     return METHODS[name]
 
 
-def method_named(name: str) -> type[Method]:
-    """The method of that name.
+def method_named(name: str, variant: str = "extended") -> type[Method]:
+    """The method of that name, in a variant if it has any.
 
     Raises:
         InputError: there is none.
     """
-    return listed_method(name).load()
+    return listed_method(name).load(variant)
 
 
 def methods_as_text() -> str:
@@ -140,14 +146,14 @@ def load_method_config(
     Raises:
         InputError: an unknown method, preset, variant or setting, or a value that cannot be used, by name.
     """
-    config = load_config(preset, variant, overrides, method_named(method).over_the_variant)
+    config = load_config(preset, variant, overrides, method_named(method, variant).over_the_variant)
     require_own_settings(method, config)
     return config
 
 
 def require_own_settings(name: str, config: Config) -> None:
     """InputError for `method_settings` that the method does not have, or whose values cannot be used."""
-    kind = method_named(name).own_settings
+    kind = method_named(name, config.variant).own_settings
     if kind is not None:
         build(kind, dict(config.method_settings), "method_settings.")
     elif config.method_settings:
@@ -164,9 +170,9 @@ def make_method(name: str, given: MethodInput) -> Method:
         InputError: an unknown name, or settings that the method does not have.
     """
     require_own_settings(name, given.config)
-    return method_named(name)(given)
+    return method_named(name, given.config.variant)(given)
 
 
 def card_words(name: str, config: Config) -> MethodWords:
     """What a model card says of a method with these settings."""
-    return method_named(name).card_words(listed_method(name).words, config)
+    return method_named(name, config.variant).card_words(listed_method(name).words, config)

@@ -1,4 +1,4 @@
-"""One run from a data list to a model package: load, three stages, mask agents, package."""
+"""One run of the three stages: a method's network with label reviews, then the mask's agents behind it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from SVLDRLCore.config.stage_steps import mask_stage_steps
 from SVLDRLCore.data.sampler import PatchSampler
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog
@@ -23,12 +24,12 @@ from SVLDRLCore.learning.method import MethodInput, RunInput
 from SVLDRLCore.learning.run_binding import without_mask_agents
 from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.learning.segmentation_loss import soft_dice
-from SVLDRLCore.learning.trainer import Hooks, Trainer
+from SVLDRLCore.learning.trainer import Hooks, Part, Trainer
 from SVLDRLCore.mask_refinement.generalisation import what_to_tell
 from SVLDRLCore.mask_refinement.training import train_mask_agents
 from SVLDRLCore.masks.known_voxels import where_known
 from SVLDRLCore.models.trained_model import build_networks
-from SVLDRLCore.training.registry import make_method
+from SVLDRLCore.training.registry import make_method, method_named
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,11 @@ def run_training(
     missing = told_of_missing(review.rows)
     warnings = [*review.warnings, *missing, *of_method]
     mask_network = None
-    settings = given.config.mask_agents
-    if settings.enabled and settings.opinion_steps + settings.reinforcement_steps:
-        agents = train_mask_agents(given, trainer.predictor, review, folder, events, control, resume)
+    if mask_stage_steps(given.config):
+        done = Part(steps_before=trainer.steps, epochs_before=len(trainer.rows))
+        agents = train_mask_agents(given, trainer.predictor, review, folder, events, control, resume, done)
         mask_network = agents.predicting_weights()
-        rows += [
-            {**row, "step": row["step"] + trainer.steps, "epoch": row["epoch"] + len(trainer.rows)}
-            for row in agents.rows
-        ]
+        rows += agents.rows
         seconds |= agents.stage_seconds
         careful = what_to_tell(
             given.structures.names,
@@ -100,7 +98,8 @@ def _train_network(
 ) -> tuple[Trainer, LabelReview]:
     config, device = given.config, given.device
     torch.manual_seed(config.train.seed)
-    network = build_networks(config, given.training[0].image.shape[0], given.structures)
+    kind = method_named(given.method, config.variant)
+    network = build_networks(config, given.training[0].image.shape[0], given.structures, kind.acts_on_image)
     if given.initial_weights is not None:
         start_from(network, given.initial_weights)
     generator = torch.Generator().manual_seed(config.train.seed + 1)
@@ -142,6 +141,7 @@ def _train_network(
         method, sampler, plan.stages, config.optimiser, config.train,
         device=device, events=events, control=control, checkpoint=folder and folder.checkpoint, hooks=hooks,
         bound=given.bound and without_mask_agents(given.bound),
+        part=Part(steps_after=sum(mask_stage_steps(config).values())),
     )  # fmt: skip
     if resume and folder is not None and has_checkpoint(folder.checkpoint):
         trainer.resume()

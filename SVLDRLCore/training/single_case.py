@@ -74,7 +74,6 @@ def learn_from_case(
             "patch_size": [min(p, -(-n // STRIDE) * STRIDE) for p, n in zip(PATCH, size)],
             "flip_axes": [],
         },
-        "stages": {"warm_up": 1.0, "transition": 0.0, "full_rl": 0.0},  # one label: there is nothing to explore
         "reliability": {"enabled": False},
         "mask_agents": {"enabled": False},  # they would learn that this very mask is right
         "train": {"steps": STEPS, "device": device},

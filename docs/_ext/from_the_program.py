@@ -101,7 +101,7 @@ class Settings(Generated):
 
 
 def _is_public(each: Any) -> bool:
-    return bool(each.metadata.get("public", True))
+    return bool(each.metadata.get("public", False))
 
 
 def _default(each: Any) -> str:
