@@ -21,7 +21,7 @@ from SVLDRLCore.learning.checkpoints import has_checkpoint
 from SVLDRLCore.learning.method import RunInput
 from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.learning.stages import Stage, stages_of
-from SVLDRLCore.learning.trainer import Hooks, Part, Trainer
+from SVLDRLCore.learning.trainer import Hooks, Trainer
 from SVLDRLCore.mask_refinement.generalisation import generalisation_factors
 from SVLDRLCore.mask_refinement.method import MaskAgents
 from SVLDRLCore.mask_refinement.patches import MaskPatchSampler
@@ -40,7 +40,7 @@ def train_mask_agents(
     events: EventLog,
     control: JobControl,
     resume: bool,
-    part: Part,
+    part: PartOfJob,
 ) -> Trainer:
     """Transition and Full RL behind `predictor`; the agents' weights are the trainer's.
 

@@ -24,7 +24,7 @@ from SVLDRLCore.learning.method import MethodInput, RunInput
 from SVLDRLCore.learning.run_binding import without_mask_agents
 from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.learning.segmentation_loss import soft_dice
-from SVLDRLCore.learning.trainer import Hooks, Part, Trainer
+from SVLDRLCore.learning.trainer import Hooks, PartOfJob, Trainer
 from SVLDRLCore.mask_refinement.generalisation import what_to_tell
 from SVLDRLCore.mask_refinement.training import train_mask_agents
 from SVLDRLCore.masks.known_voxels import where_known
@@ -63,7 +63,7 @@ def run_training(
     warnings = [*review.warnings, *missing, *of_method]
     mask_network = None
     if mask_stage_steps(given.config):
-        done = Part(steps_before=trainer.steps, epochs_before=len(trainer.rows))
+        done = PartOfJob(steps_before=trainer.steps, epochs_before=len(trainer.rows))
         agents = train_mask_agents(given, trainer.predictor, review, folder, events, control, resume, done)
         mask_network = agents.predicting_weights()
         rows += agents.rows
@@ -141,7 +141,7 @@ def _train_network(
         method, sampler, plan.stages, config.optimiser, config.train,
         device=device, events=events, control=control, checkpoint=folder and folder.checkpoint, hooks=hooks,
         bound=given.bound and without_mask_agents(given.bound),
-        part=Part(steps_after=sum(mask_stage_steps(config).values())),
+        part=PartOfJob(steps_after=sum(mask_stage_steps(config).values())),
     )  # fmt: skip
     if resume and folder is not None and has_checkpoint(folder.checkpoint):
         trainer.resume()

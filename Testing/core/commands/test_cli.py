@@ -28,7 +28,7 @@ from SVLDRLCore.training.registry import METHODS
 
 TINY = [
     "data.patch_size=[8,16,16]", "data.spacing_mm=[4,4,4]", "network.levels=3", "agents.rollout_steps=1",
-    "mask_agents.opinion_steps=2", "mask_agents.reinforcement_steps=2", "train.batch_size=1",
+    "mask_agents.transition_steps=2", "mask_agents.full_rl_steps=2", "train.batch_size=1",
     "train.steps=4", "train.device=cpu",
 ]  # fmt: skip
 
