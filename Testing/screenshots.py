@@ -31,7 +31,7 @@ QUICK = {
     "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0]},
     "network": {"levels": 3},
     "train": {"steps": 20, "steps_per_epoch": 2, "validate_every": 10, "batch_size": 1},
-    "mask_agents": {"opinion_steps": 10, "reinforcement_steps": 4, "rollout_steps": 2},
+    "mask_agents": {"transition_steps": 10, "full_rl_steps": 4, "rollout_steps": 2},
 }
 
 

@@ -15,7 +15,7 @@ from ..scene.Cases import Case, Cases
 from ..scene.SceneDataSet import asCases, writeSceneDataSet
 from .CheckTask import CheckTask, Problem
 from .TrainingRegistry import TrainingRegistry, isFinished
-from .TrainSettings import changedSettings, regionsOf
+from .TrainSettings import STAGES, changedSettings, regionsOf
 from .TrainTask import TrainTask
 
 __all__ = ["Case", "TrainLogic"]
@@ -42,7 +42,8 @@ class TrainLogic:
         structures: Sequence[str] | None = None,
         modelName: str = "",
         steps: int = 0,
-        stageShares: Sequence[float] | None = None,
+        transitionSteps: int = 0,
+        fullRLSteps: int = 0,
         trusted: Sequence[str] = (),
         skipBadCases: bool = False,
         device: str = "auto",
@@ -59,8 +60,8 @@ class TrainLogic:
             structures: names of what to learn; all when None.
             preset: "general" when empty.
             modelName: in the list of models; the folder's name when empty.
-            steps: of the three stages together; the preset's when 0.
-            stageShares: of warm-up, transition and full RL; they sum up to 1.
+            steps: of the warm-up, in which the network learns to segment; the preset's when 0.
+            transitionSteps, fullRLSteps: of the stages in which the agents learn; the preset's when 0.
             trusted: names of cases whose labels can be trusted, beside those that the data marks.
             skipBadCases: leave out cases whose files cannot be used, with a warning each; else they are refused.
             resume: go on with the training in `outputFolder`, with the settings it was started with. Those that are
@@ -75,15 +76,16 @@ class TrainLogic:
                 str(self.current.folder), _("a training is running there"), _("Wait for it, or cancel it first")
             )
         folder = Path(outputFolder).absolute()
+        stageSteps = dict(zip(STAGES, (steps, transitionSteps, fullRLSteps), strict=True))
         if resume:
-            given = changedSettings(steps, stageShares, "", overrides)
+            given = changedSettings(stageSteps, "", overrides)
             task = self._resumed(cases, folder, preset, given, structures, modelName, trusted, skipBadCases)
         else:
             task = self._new(
                 cases,
                 folder,
                 preset or "general",
-                changedSettings(steps, stageShares, device, overrides),
+                changedSettings(stageSteps, device, overrides),
                 structures,
                 modelName,
                 trusted,

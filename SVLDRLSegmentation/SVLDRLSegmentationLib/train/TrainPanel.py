@@ -144,15 +144,10 @@ class TrainPanel(Panel):
             self.ui.modelsFolderLineEdit.text = folder
             self._showReady()
 
-    def stepsAndShares(self) -> tuple[int, tuple[float, float, float] | None]:
-        """All steps and the stages' shares of them; 0 and None when the preset's are wanted."""
-        given = [getattr(self.ui, name).value for name in STEP_BOXES]
-        if not any(given):
-            return 0, None
-        preset = self._presets[self.given.preset].steps
-        steps = [mine or preset for mine, preset in zip(given, preset, strict=True)]
-        first, second, third = (count / sum(steps) for count in steps)
-        return sum(steps), (first, second, third)
+    def stageSteps(self) -> tuple[int, int, int]:
+        """Steps of warm-up, transition and full RL; 0 where the preset's are wanted."""
+        first, second, third = (int(getattr(self.ui, name).value) for name in STEP_BOXES)
+        return first, second, third
 
     def outputFolder(self) -> Path:
         """Where the training goes: a folder of that name among the models."""
@@ -197,7 +192,7 @@ class TrainPanel(Panel):
         setReady(ui.useButton, none, _("Choose this model in the Refine tab."))
 
     def _onStart(self) -> None:
-        steps, shares = self.stepsAndShares()
+        warmUp, transition, fullRL = self.stageSteps()
         names = [name.strip() for name in self.given.structures.split(",")]
         self._start(
             self.cases.cases(),
@@ -205,8 +200,9 @@ class TrainPanel(Panel):
             self.given.preset,
             structures=[name for name in names if name] or None,
             modelName=self.given.modelName,
-            steps=steps,
-            stageShares=shares,
+            steps=warmUp,
+            transitionSteps=transition,
+            fullRLSteps=fullRL,
             trusted=self.cases.trusted(),
             skipBadCases=self.given.skipBadCases,
             device=self.deviceSelector.device,

@@ -13,6 +13,8 @@ from ..jobs.JobError import JobError
 
 STAGES = ("warm_up", "transition", "full_rl")
 """The three stages of a training, as the core calls them."""
+STEP_SETTINGS = (("train", "steps"), ("mask_agents", "transition_steps"), ("mask_agents", "full_rl_steps"))
+"""The settings that hold their steps."""
 
 
 @dataclass(frozen=True)
@@ -28,40 +30,46 @@ def presets() -> list[Preset]:
     """All of them, `general` first."""
     coreFolder()
     from SVLDRLCore.config.settings import load_config, preset_names
+    from SVLDRLCore.config.stage_steps import stage_steps
 
     found = []
     for name in sorted(preset_names(), key=lambda name: (name != "general", name)):
         config = load_config(name)
-        total, shares = config.train.steps, config.stages
-        first, second = round(shares.warm_up * total), round(shares.transition * total)
-        found.append(Preset(name, config.about, (first, second, total - first - second)))
+        planned = stage_steps(config)
+        first, second, third = (planned.get(stage, 0) for stage in STAGES)
+        found.append(Preset(name, config.about, (first, second, third)))
     return found
 
 
 def plannedStages(config: Json) -> dict[str, int]:
-    """Stage -> steps, as far as settings tell; a training's events tell it exactly.
+    """Stage -> steps, as settings of any version tell; a training's events tell it exactly.
 
-    Where agents repair masks, the network learns in the warm-up and they learn in the other two.
+    Nothing for settings that are no settings: the training itself refuses them, by name.
     """
-    total, shares, agents = int(config["train"]["steps"]), config["stages"], config["mask_agents"]
-    if agents["enabled"]:
-        return dict(zip(STAGES, (total, int(agents["opinion_steps"]), int(agents["reinforcement_steps"]))))
-    first, second = round(shares["warm_up"] * total), round(shares["transition"] * total)
-    return dict(zip(STAGES, (first, second, total - first - second)))
+    coreFolder()
+    from SVLDRLCore.config.stage_steps import stage_steps
+    from SVLDRLCore.errors import InputError
+
+    try:
+        return stage_steps(config)
+    except InputError:
+        return {}
 
 
 def changedSettings(
-    steps: int, stageShares: Sequence[float] | None, device: str, overrides: Mapping[str, Json] | None
+    stageSteps: Mapping[str, int], device: str, overrides: Mapping[str, Json] | None
 ) -> dict[str, Json]:
-    """What is asked to differ from the preset: section -> key -> value."""
+    """What is asked to differ from the preset: section -> key -> value.
+
+    Args:
+        stageSteps: of `STAGES`; the preset's where 0.
+    """
     tree = {section: dict(values) for section, values in (overrides or {}).items()}
-    train = tree.setdefault("train", {})
     if device:
-        train["device"] = device
-    if steps:
-        train["steps"] = int(steps)
-    if stageShares is not None:
-        tree["stages"] = {name: float(share) for name, share in zip(STAGES, stageShares, strict=True)}
+        tree.setdefault("train", {})["device"] = device
+    for stage, (section, key) in zip(STAGES, STEP_SETTINGS, strict=True):
+        if stageSteps.get(stage):
+            tree.setdefault(section, {})[key] = int(stageSteps[stage])
     return tree
 
 

@@ -37,16 +37,15 @@ def logic(bench: Any, tmp_path: Path) -> Any:
 def test_killed_found_again_and_resumed(logic: TrainLogic, phantomData: Path, tmp_path: Path) -> None:
     folder = tmp_path / "models" / "Vorhof 心"
     overrides = {**TINY, "train": {**TINY["train"], "steps": 60, "validate_every": 4}}
-    task = logic.start(phantomData, folder, overrides=overrides, device="cpu", stageShares=(0.5, 0.25, 0.25))
-    assert [name for name, _share in task.stages] == [
-        "warm_up", "transition", "full_rl", "mask_opinion", "mask_agents"
-    ]  # fmt: skip
+    task = logic.start(phantomData, folder, overrides=overrides, device="cpu", transitionSteps=5)
+    assert [name for name, _share in task.stages] == ["warm_up", "transition", "full_rl"]
     assert sum(share for _name, share in task.stages) == pytest.approx(1)
     assert logic.current is task
     with pytest.raises(JobError, match="a training is running"):
         logic.start(phantomData, tmp_path / "second")
     waitUntil(lambda: (folder / "checkpoint.pt").is_file() or task.ended, 120)
     assert not task.ended, task.error
+    assert json.loads((folder / "run.json").read_text())["config"]["mask_agents"]["transition_steps"] == 5
     assert isInUse(folder)
     assert logic.unfinished() == []
     slicer.mrmlScene.Clear(0)

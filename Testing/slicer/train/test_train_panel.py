@@ -19,7 +19,7 @@ from SVLDRLSegmentationLib.train.TrainingResult import readLabelWeights
 
 @pytest.fixture
 def train(panel: Any, tinyCases: Path) -> Any:  # noqa: F811
-    """The Train tab with a data list and a name, ready for a training of 8 steps (and 6 of the mask agents)."""
+    """The Train tab with a data list and a name, ready for a training of 4 steps, and 4 of the agents."""
     makeTiny(panel)
     tab = panel.trainPanel
     panel.ui.tabs.currentIndex = 1
@@ -65,8 +65,8 @@ def test_train_pause_resume_and_refine_with_the_model(bench: Any, panel: Any, tr
     assert train.model == train.outputFolder() / "model", train.jobBar.ui.errorLabel.text
     assert settingsOf(train)["trusted"] == ["case_002"]
     config = settingsOf(train)["config"]
-    assert config["train"]["steps"] == 8
-    assert config["stages"] == {"warm_up": 0.5, "transition": 0.25, "full_rl": 0.25}
+    assert config["train"]["steps"] == 4
+    assert (config["mask_agents"]["transition_steps"], config["mask_agents"]["full_rl_steps"]) == (2, 2)
     bars = [ui.stagePlace.layout().itemAt(index).widget() for index in range(ui.stagePlace.layout().count())]
     assert {bar.value for bar in bars} == {1000}
     assert "The model is ready" in ui.jobPlace.findChild(qt.QLabel, "statusLabel").text
@@ -86,7 +86,7 @@ def test_train_pause_resume_and_refine_with_the_model(bench: Any, panel: Any, tr
     assert {"loss", "segmentation_loss", "value_loss", "reward_mean", "validation_dice"} <= set(names)
     steps = [table.GetTable().GetColumnByName("step").GetValue(row) for row in range(table.GetNumberOfRows())]
     assert steps == sorted(steps)
-    assert steps[-1] == 14
+    assert steps[-1] == 8
     views = slicer.util.getNodesByClass("vtkMRMLPlotViewNode")
     selections = slicer.app.applicationLogic().GetSelectionNode().GetActivePlotChartID()
     assert selections == chart.GetID() or chart.GetID() in [view.GetPlotChartNodeID() for view in views]
@@ -255,19 +255,17 @@ def test_presets_tell_their_steps(train: Any) -> None:
     ui = train.ui
     for name in ("warmUpSpinBox", "transitionSpinBox", "fullRlSpinBox"):
         getattr(ui, name).value = 0
-    assert train.stepsAndShares() == (0, None)
+    assert train.stageSteps() == (0, 0, 0)
     ui.presetComboBox.currentIndex = ui.presetComboBox.findText("general")
     assert ui.presetLabel.text.startswith("Any data set")
     assert [box.text for box in (ui.warmUpSpinBox, ui.transitionSpinBox, ui.fullRlSpinBox)] == [
-        "350 (preset)", "100 (preset)", "550 (preset)",
+        "1000 (preset)", "450 (preset)", "100 (preset)",
     ]  # fmt: skip
     ui.warmUpSpinBox.value = 150
-    steps, shares = train.stepsAndShares()
-    assert steps == 800
-    assert shares == pytest.approx((150 / 800, 100 / 800, 550 / 800))
+    assert train.stageSteps() == (150, 0, 0)
     ui.presetComboBox.currentIndex = ui.presetComboBox.findText("demo")
     assert train.parameters.preset == "demo"
-    assert ui.transitionSpinBox.text == "24 (preset)"
+    assert ui.transitionSpinBox.text == "150 (preset)"
 
 
 def test_what_a_training_says_of_labels_and_quality_is_shown(train: Any, tmp_path: Path) -> None:
