@@ -19,13 +19,14 @@ import numpy as np
 from scipy.special import betainc, expit
 
 from SVLDRLCore.label_quality.features import LabelFeatures
+from SVLDRLCore.label_quality.thresholds import (
+    LEAST_PROBABILITY,
+    LEAST_SURENESS_SPREAD,
+    LOW_WEIGHT,
+    SD_OF_DEVIATION,
+    SHOWN_SHARE,
+)
 
-ENOUGH = 0.5
-"""Share of its usual volume that shows a structure: nearer to all of it than to nothing."""
-LEAST_SPREAD = 0.25
-"""Of how sure a network is, at least, in units of what tells both kinds apart: cases not learned from scatter more."""
-LOW_WEIGHT = 0.5
-"""Below this weight a label is doubted more than believed."""
 MOST_NAMED = 10
 """So many cases are named in a warning."""
 
@@ -109,20 +110,23 @@ def _seen_by_network(surest: np.ndarray, beside: np.ndarray, has: np.ndarray) ->
     """
     if not has.any():
         return np.zeros(len(has)), 0.0
-    surest, beside = (np.log(p / (1 - p)) for p in (np.clip(each, 1e-4, 1 - 1e-4) for each in (surest, beside)))
+    surest, beside = (
+        np.log(p / (1 - p))
+        for p in (np.clip(each, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY) for each in (surest, beside))
+    )
     there, not_there = float(np.median(surest[has])), float(np.median(beside[has]))
     if there <= not_there:
         return np.zeros(len(has)), 0.0
     middle = (there + not_there) / 2
     learned = float(np.mean(surest[has] > middle) - np.mean(beside[has] > middle))
     apart = there - middle
-    spread = max(1.4826 * float(np.median(np.abs(surest[has] - there))), LEAST_SPREAD * apart)
+    spread = max(SD_OF_DEVIATION * float(np.median(np.abs(surest[has] - there))), LEAST_SURENESS_SPREAD * apart)
     return expit((surest - (there + middle) / 2) * apart / spread**2), max(0.0, learned)
 
 
 def enough_of_each(volumes_mm3: np.ndarray) -> list[float]:
     """Of each structure, the volume (mm3) that shows it; from volumes (cases, structures), 0 where a label lacks it."""
-    return [ENOUGH * float(np.median(volume[volume > 0])) if volume.any() else 0.0 for volume in volumes_mm3.T]
+    return [SHOWN_SHARE * float(np.median(volume[volume > 0])) if volume.any() else 0.0 for volume in volumes_mm3.T]
 
 
 def _exception(has: np.ndarray, trusted: np.ndarray) -> float:
