@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
         "intensity_high": 220, "flip_axes": [],
     },
     "train": {"steps": 300, "steps_per_epoch": 20, "validate_every": 300, "batch_size": 2},
-    "mask_agents": {"opinion_steps": 160, "reinforcement_steps": 40},
+    "mask_agents": {"transition_steps": 160, "full_rl_steps": 40},
 }  # fmt: skip
 PATIENTS, HELD_OUT = 16, 1000
 """How many are learned from, and the seed of the one in the picture."""

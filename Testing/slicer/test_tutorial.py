@@ -15,7 +15,7 @@ pytestmark = pytest.mark.worker
 QUICK = {
     "data": {"spacing_mm": [6.0, 6.0, 6.0], "patch_size": [8, 16, 16]},
     "network": {"levels": 2},
-    "mask_agents": {"opinion_steps": 2, "reinforcement_steps": 2},
+    "mask_agents": {"transition_steps": 2, "full_rl_steps": 2},
     "train": {"steps": 6, "validate_every": 6, "device": "cpu"},
 }
 
