@@ -38,9 +38,7 @@ def test_killed_found_again_and_resumed(logic: TrainLogic, phantomData: Path, tm
     folder = tmp_path / "models" / "Vorhof 心"
     overrides = {**TINY, "train": {**TINY["train"], "steps": 60, "validate_every": 4}}
     task = logic.start(phantomData, folder, overrides=overrides, device="cpu", stageShares=(0.5, 0.25, 0.25))
-    assert [name for name, _share in task.stages] == [
-        "warm_up", "transition", "full_rl", "mask_opinion", "mask_agents"
-    ]  # fmt: skip
+    assert [name for name, _share in task.stages] == ["warm_up", "transition", "full_rl"]
     assert sum(share for _name, share in task.stages) == pytest.approx(1)
     assert logic.current is task
     with pytest.raises(JobError, match="a training is running"):
