@@ -43,5 +43,5 @@ def qualityText(card: ModelCard) -> str:
     lines = [f"{number}." for number in card.numbers if "dice" in number.casefold()]
     lines = lines or [_("How good it is on new cases was not measured.")]
     if card.warnings:
-        lines.append(_("Warnings: {count}. Details shows them.").format(count=len(card.warnings)))
+        lines.append(_("Warnings: {count}, under About.").format(count=len(card.warnings)))
     return " ".join(lines)

@@ -171,7 +171,7 @@ def test_the_card_stands_behind_the_model(tab: Any, tmp_path: Path) -> None:
     assert ui.modelCardButton.isHidden()
     tab.useModel(package(tmp_path / "m", ("ball",)))
     assert "0.8734" in ui.modelQualityLabel.text
-    assert "Warnings: 1." in ui.modelQualityLabel.text
+    assert "Warnings: 1, under About." in ui.modelQualityLabel.text
     assert ui.modelCardText.isHidden()
     ui.modelCardButton.click()
     assert not ui.modelCardText.isHidden()
