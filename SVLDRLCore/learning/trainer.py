@@ -59,7 +59,7 @@ class Sampler(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class PartOfJob:
     """Where a trainer's stages lie in a job of several trainers: what the others do before and after it."""
 
     steps_before: int = 0
@@ -115,7 +115,7 @@ class Trainer:
         checkpoint: Path | None = None,
         hooks: Hooks | None = None,
         bound: dict[str, Any] | None = None,
-        part: Part = Part(),
+        part: PartOfJob = PartOfJob(),
     ) -> None:
         require_precision(config, device)
         self.bound, self.part = bound, part

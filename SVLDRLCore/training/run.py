@@ -20,11 +20,11 @@ from SVLDRLCore.label_quality.label_agents import enough_trusted
 from SVLDRLCore.label_quality.missing_structures import told_of_missing
 from SVLDRLCore.label_quality.review import LabelReview
 from SVLDRLCore.learning.checkpoints import has_checkpoint
-from SVLDRLCore.learning.method import Method, MethodInput
+from SVLDRLCore.learning.method import Method, MethodInput, RunInput
 from SVLDRLCore.learning.run_binding import without_mask_agents
-from SVLDRLCore.learning.run_folder import RunFolder, RunInput
+from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.learning.segmentation_loss import soft_dice
-from SVLDRLCore.learning.trainer import Hooks, Part, Trainer
+from SVLDRLCore.learning.trainer import Hooks, PartOfJob, Trainer
 from SVLDRLCore.mask_refinement.generalisation import what_to_tell
 from SVLDRLCore.mask_refinement.training import factors_of, train_mask_agents
 from SVLDRLCore.masks.known_voxels import where_known
@@ -63,7 +63,7 @@ def run_training(
     warnings = [*review.warnings, *missing, *of_method]
     mask_network = None
     if mask_stage_steps(given.config):
-        done = Part(steps_before=trainer.steps, epochs_before=len(trainer.rows))
+        done = PartOfJob(steps_before=trainer.steps, epochs_before=len(trainer.rows))
         agents = train_mask_agents(given, trainer.predictor, review, folder, events, control, resume, done)
         mask_network = agents.predicting_weights()
         rows += agents.rows
@@ -142,7 +142,7 @@ def _train_network(
         device=device, events=events, control=control, hooks=hooks,
         checkpoint=None if folder is None else folder.checkpoint,
         bound=given.bound and without_mask_agents(given.bound),
-        part=Part(steps_after=sum(mask_stage_steps(config).values())),
+        part=PartOfJob(steps_after=sum(mask_stage_steps(config).values())),
     )  # fmt: skip
     if resume and folder is not None and has_checkpoint(folder.checkpoint):
         trainer.resume()

@@ -34,7 +34,7 @@ TINY: dict[str, Any] = {
     "data": {"patch_size": PATCH, "spacing_mm": [4.0, 4.0, 4.0]},
     "network": {"feature_size": 8, "levels": 3},
     "agents": {"rollout_steps": 1},
-    "mask_agents": {"opinion_steps": 6, "reinforcement_steps": 2, "rollout_steps": 2, "step_size": 0.4},
+    "mask_agents": {"transition_steps": 6, "full_rl_steps": 2, "rollout_steps": 2, "step_size": 0.4},
     "train": {"steps": 12, "batch_size": 1, "device": "cpu"},
 }
 ONE = structures_of({1: "organ"})

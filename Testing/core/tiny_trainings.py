@@ -12,7 +12,8 @@ from SVLDRLCore.data.cases import TrainingCase, in_memory
 from SVLDRLCore.data.phantoms import make_phantom
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.run_folder import RunFolder, RunInput
+from SVLDRLCore.learning.method import RunInput
+from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.masks.structures import Structures, structures_of
 from SVLDRLCore.training.run import RunResult, run_training
 
@@ -21,7 +22,7 @@ TINY: dict[str, Any] = {
     "data": {"patch_size": list(PATCH), "spacing_mm": [4.0, 4.0, 4.0]},
     "network": {"feature_size": 8, "levels": 3},
     "agents": {"rollout_steps": 2},
-    "mask_agents": {"opinion_steps": 2, "reinforcement_steps": 2, "rollout_steps": 2, "feature_size": 8},
+    "mask_agents": {"transition_steps": 2, "full_rl_steps": 2, "rollout_steps": 2, "feature_size": 8},
     "stages": {"warm_up": 0.4, "transition": 0.2, "full_rl": 0.4},
     "train": {
         "steps": 10, "batch_size": 1, "steps_per_epoch": 2, "validate_every": 4, "device": "cpu", "threads": 1,

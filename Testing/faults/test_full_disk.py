@@ -48,7 +48,7 @@ TINY: dict[str, Any] = {
     "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0]},
     "network": {"feature_size": 8, "levels": 3},
     "agents": {"rollout_steps": 1},
-    "mask_agents": {"opinion_steps": 2, "reinforcement_steps": 2, "rollout_steps": 2},
+    "mask_agents": {"transition_steps": 2, "full_rl_steps": 2, "rollout_steps": 2},
     "train": {"steps": 6, "batch_size": 1, "device": "cpu"},
 }
 

@@ -25,7 +25,7 @@ SETTINGS = {
     "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0], "held_out_fraction": 0.25},
     "network": {"feature_size": 8, "levels": 3},
     "agents": {"rollout_steps": 2},
-    "mask_agents": {"opinion_steps": 4, "reinforcement_steps": 4, "rollout_steps": 2, "feature_size": 8},
+    "mask_agents": {"transition_steps": 4, "full_rl_steps": 4, "rollout_steps": 2, "feature_size": 8},
     "stages": {"warm_up": 0.4, "transition": 0.2, "full_rl": 0.4},
     "train": {"steps": 15, "batch_size": 1, "steps_per_epoch": 3, "validate_every": 4, "device": "cpu", "threads": 1},
 }

@@ -30,7 +30,7 @@ from SVLDRLCore.training.train import train
 SETTINGS = {
     "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0], "held_out_fraction": 0.25},
     "network": {"feature_size": 8, "levels": 3},
-    "mask_agents": {"opinion_steps": 3, "reinforcement_steps": 3, "rollout_steps": 2, "feature_size": 8},
+    "mask_agents": {"transition_steps": 3, "full_rl_steps": 3, "rollout_steps": 2, "feature_size": 8},
     "stages": {"warm_up": 0.4, "transition": 0.2, "full_rl": 0.4},
     "train": {"steps": 10, "batch_size": 1, "steps_per_epoch": 2, "validate_every": 2, "device": "cpu", "threads": 1},
 }
@@ -218,7 +218,7 @@ def test_other_data_are_refused_by_name(copy: Path, capsys, name: str) -> None:
         (["--set", "train.steps=400"], "setting train.steps: the training was started with 10, now it is 400"),
         (["--set", "train.seed=1"], "setting train.seed"),
         (["--set", "train.threads=2"], "setting train.threads"),
-        (["--set", "mask_agents.opinion_steps=4"], "setting mask_agents.opinion_steps"),
+        (["--set", "mask_agents.transition_steps=4"], "setting mask_agents.transition_steps"),
         (["--set", "reliability.enabled=false"], "setting reliability.enabled"),
         (["--preset", "demo"], "preset: the training was started with general, demo is asked now"),
         (["--variant", "corrected"], "variant"),

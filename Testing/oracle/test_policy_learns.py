@@ -16,7 +16,7 @@ from SVLDRLCore.config.settings import (
 )
 from SVLDRLCore.learning.segmentation_loss import soft_dice
 from SVLDRLCore.mask_refinement.episode import edit_mask, mask_episode
-from SVLDRLCore.mask_refinement.method import OPINION, REINFORCEMENT, MaskAgents
+from SVLDRLCore.mask_refinement.method import MaskAgents
 from SVLDRLCore.mask_refinement.patches import MaskBatch
 from SVLDRLCore.masks.structures import structures_of
 from SVLDRLCore.models.trained_model import build_mask_network
@@ -234,7 +234,7 @@ def test_mask_agents_learn_to_move_a_rough_mask() -> None:
     method = MaskAgents(network, agents, generator)
     optimiser = torch.optim.Adam(network.parameters(), 5e-3)
     for step in range(80):
-        stage = OPINION if step < 60 else REINFORCEMENT
+        stage = "transition" if step < 60 else "full_rl"
         loss = method.training_step(mask_batch(6, generator), stage, 0.0).loss
         optimiser.zero_grad()
         loss.backward()

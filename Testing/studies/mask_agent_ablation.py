@@ -50,7 +50,7 @@ def variant_rows(study: Path, data: str, noise: str, variant: str) -> list[dict[
             for name in (RunFolder(source / "run").checkpoint, source / "run" / "reliability.json"):
                 shutil.copy(name, run.path)
             settings = json.loads(RunFolder(source / "run").settings.read_text("utf-8"))
-            settings["config"]["mask_agents"] |= {"opinion_steps": opinion, "reinforcement_steps": reinforcement}
+            settings["config"]["mask_agents"] |= {"transition_steps": opinion, "full_rl_steps": reinforcement}
             run.settings.write_text(json.dumps(settings), "utf-8")
         train(source / "data" / "datalist.json", run.path, resume=True)
         config = STUDIES / f"benchmark_{data}.json"

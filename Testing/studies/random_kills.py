@@ -34,7 +34,7 @@ SETTINGS = {
     "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0], "held_out_fraction": 0.25},
     "network": {"feature_size": 8, "levels": 3},
     "agents": {"rollout_steps": 2},
-    "mask_agents": {"opinion_steps": 10, "reinforcement_steps": 10, "rollout_steps": 2, "feature_size": 8},
+    "mask_agents": {"transition_steps": 10, "full_rl_steps": 10, "rollout_steps": 2, "feature_size": 8},
     "train": {"steps": 30, "batch_size": 1, "steps_per_epoch": 3, "validate_every": 1, "device": "cpu", "threads": 1},
 }
 LONGEST_SHARE = 0.6

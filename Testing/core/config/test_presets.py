@@ -30,7 +30,7 @@ LABELS = {1: "necrotic core", 2: "oedema", 4: "enhancing tumour"}
 TINY = {
     "data": {"patch_size": [16, 16, 16], "spacing_mm": None, "held_out_fraction": 0.0},
     "network": {"feature_size": 8, "levels": 3},
-    "mask_agents": {"opinion_steps": 1, "reinforcement_steps": 1},
+    "mask_agents": {"transition_steps": 1, "full_rl_steps": 1},
     "train": {"steps": 3, "batch_size": 2},
     "stages": {"warm_up": 0.34, "transition": 0.33, "full_rl": 0.33},
 }
@@ -149,7 +149,7 @@ def test_the_papers_networks_take_the_papers_patches(preset):
     config = load_config(preset, "as_printed")
     structures = structures_of(labels, config.data.regions)
     with WithoutWeights():
-        network = build_networks(config, channels, structures)
+        network = build_networks(config, channels, structures, True)
     size = (patch, patch, patch)
     image = torch.empty(1, channels, *size, device="meta")
     with torch.no_grad():

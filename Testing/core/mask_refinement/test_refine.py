@@ -20,7 +20,7 @@ from SVLDRLCore.files.volumes import (
 )
 from SVLDRLCore.jobs.refine import refine
 from SVLDRLCore.mask_refinement.editing import threshold_of
-from SVLDRLCore.masks.pieces import without_far_pieces, without_islands
+from SVLDRLCore.masks.pieces import without_far_pieces, without_fragments
 from SVLDRLCore.svl_drl.actions import ENHANCE, KEEP, WEAKEN
 from SVLDRLCore.training.train import train
 
@@ -232,7 +232,12 @@ def test_several_channels_in_their_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "left"),
-    [({}, 4), ({"smallest_island_ml": 4 * 0.064}, 4), ({"smallest_island_ml": 0.3}, 0), ({"keep_largest": True}, 0)],
+    [
+        ({}, 4),
+        ({"smallest_fragment_ml": 4 * 0.064}, 4),
+        ({"smallest_fragment_ml": 0.3}, 0),
+        ({"keep_largest": True}, 0),
+    ],
 )
 def test_islands_of_what_was_refined_go_where_asked(tmp_path: Path, options: dict[str, Any], left: int) -> None:
     geometry = GRIDS["as_trained"]
@@ -250,13 +255,13 @@ def test_islands_of_nested_regions() -> None:
     label[:, 1:9, 1:9], label[:, 2:5, 2:5], label[1, 7, 7] = 1, 2, 2  # the core has an island inside the whole
     label[1, 11, 10:12] = 1, 2  # and there is an island of both
     members = {0: [1, 2], 1: [2]}
-    clean = without_islands(label, members, [0, 1], 3, False)
+    clean = without_fragments(label, members, [0, 1], 3, False)
     assert clean[1, 7, 7] == 1
     assert not clean[1, 11].any()
     assert (clean != label).sum() == 3
-    only_core = without_islands(label, members, [1], 3, True)
+    only_core = without_fragments(label, members, [1], 3, True)
     assert only_core[1, 7, 7] == only_core[1, 11, 11] == only_core[1, 11, 10] == 1
-    only_whole = without_islands(label, members, [0], 3, False)
+    only_whole = without_fragments(label, members, [0], 3, False)
     assert (only_whole[1, 7, 7], only_whole[1, 11, 10], only_whole[1, 11, 11]) == (2, 0, 2)
 
 

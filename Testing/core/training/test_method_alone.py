@@ -112,13 +112,10 @@ def test_settings_tell_what_counts_in_it(capsys, method: str) -> None:
 def test_what_is_asked_for_by_name_acts_and_stands_in_the_card(benchmarked: BenchmarkFolder, tmp_path: Path) -> None:
     listed = str(benchmarked.noisy_list(job_of(benchmarked, "supervised").place))
     settings = tmp_path / "settings.json"
-    added = {"reliability": {"enabled": True}, "mask_agents": {"enabled": True, "opinion_steps": 2}}
+    added = {"reliability": {"enabled": True}, "mask_agents": {"enabled": True, "transition_steps": 2}}
     settings.write_text(json.dumps(TINY | added))
     command = ["train", listed, "--output", str(tmp_path / "run"), "--method", "co_teaching"]
-    assert (
-        main([*command, "--settings", str(settings), "--set", "train.steps=4", "mask_agents.reinforcement_steps=1"])
-        == 0
-    )
+    assert main([*command, "--settings", str(settings), "--set", "train.steps=4", "mask_agents.full_rl_steps=1"]) == 0
     package = load_package(tmp_path / "run" / "model")
     assert any(key.startswith("mask_agents.") for key in package.tensors())
     assert "reliability.csv" in package.extra

@@ -13,6 +13,7 @@ import torch
 from tiny_trainings import ONE, all_finite, given_run, phantom_cases, run, same_weights
 
 from SVLDRLCore.config.settings import with_values
+from SVLDRLCore.config.stage_steps import stage_steps
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.learning.run_folder import RunFolder
@@ -25,13 +26,14 @@ STAGES = ["warm_up", "transition", "full_rl"]
 @pytest.mark.parametrize(
     ("variant", "method", "stages", "overrides"),
     [
-        ("extended", "svl_drl", [*STAGES, "mask_opinion", "mask_agents"], {}),
+        ("extended", "svl_drl", STAGES, {}),
         ("corrected", "svl_drl", STAGES, {}),
         ("as_printed", "svl_drl", STAGES, {"agents": {"rollout_steps": 2}}),
         ("corrected", "svl_drl", STAGES, {"agents": {"random_policy": True}}),
         ("corrected", "svl_drl", STAGES, {"agents": {"closed_form": True}}),
         ("corrected", "supervised", ["warm_up"], {}),
         ("extended", "supervised", ["warm_up"], {"mask_agents": {"enabled": False}}),
+        ("extended", "svl_drl", ["warm_up"], {"mask_agents": {"enabled": False}}),
     ],
     ids=[
         "extended",
@@ -41,6 +43,7 @@ STAGES = ["warm_up", "transition", "full_rl"]
         "closed_form",
         "supervised",
         "supervised_with_reliability",
+        "extended_without_agents",
     ],
 )
 def test_every_method_and_variant_runs(variant: str, method: str, stages: list[str], overrides: dict) -> None:
@@ -49,11 +52,14 @@ def test_every_method_and_variant_runs(variant: str, method: str, stages: list[s
     assert list(dict.fromkeys(row["stage"] for row in result.rows)) == stages
     assert [event["stage"] for event in seen if event["event"] == "stage"] == stages
     assert all_finite(result)
-    assert (result.mask_network is not None) == (variant == "extended" and method == "svl_drl")
+    assert (result.mask_network is not None) == (variant == "extended" and stages == STAGES)
     assert bool(result.reliability) == (variant == "extended")
     assert 0 <= result.best_score <= 1
-    start = build_networks(given.config, 1, ONE).state_dict()
-    assert result.network.keys() == start.keys()
+    on_image = variant != "extended" and method == "svl_drl"
+    assert result.network.keys() == build_networks(given.config, 1, ONE, on_image).state_dict().keys()
+    steps = [event for event in seen if event["event"] == "progress" and event["stage"] in STAGES]
+    total = sum(stage_steps(given.config).values()) if method == "svl_drl" else given.config.train.steps
+    assert [(event["done"], event["total"]) for event in steps] == [(n, total) for n in range(1, total + 1)]
     assert [row["epoch"] for row in result.rows] == list(range(1, len(result.rows) + 1))
     assert [row["step"] for row in result.rows] == sorted({row["step"] for row in result.rows})
     # the events of a run are its rows
@@ -80,25 +86,33 @@ def test_rows_show_whether_the_policy_learns(random_policy: bool) -> None:
     json.dumps(result.rows)
 
 
-def test_by_default_the_agents_cannot_spoil_the_segmentation() -> None:
-    always = {"mask_agents": {"enabled": False}, "optimiser": {"gradient_clip": 0.01}}  # so that it does clip
+def test_by_default_the_segmentation_is_the_same_to_the_bit_as_without_agents() -> None:
+    """As plain training with label reviews."""
 
-    def segmentation(method: str, **agents: Any) -> dict[str, torch.Tensor]:
-        weights = run(given_run("extended", method, **always, agents={"episode_share": 1.0, **agents}))[0].network
-        return {k: v for k, v in weights.items() if k.startswith(("encoder.", "segmentation_decoder."))}
+    def trained(method: str, agents: bool) -> dict[str, torch.Tensor]:
+        return run(given_run("extended", method, held_out=1, mask_agents={"enabled": agents}))[0].network
 
-    without = segmentation("supervised")
-    assert same_weights(segmentation("svl_drl"), without)
-    assert same_weights(segmentation("svl_drl", episode_share=0.5), without)
-    assert not same_weights(segmentation("svl_drl", beside=False), without)
-    assert not same_weights(segmentation("svl_drl", segmentation_state="both"), without)
+    default = trained("svl_drl", agents=True)
+    assert {name.split(".")[0] for name in default} == {"encoder", "segmentation_decoder"}
+    assert same_weights(default, trained("svl_drl", agents=False))
+    assert same_weights(default, trained("supervised", agents=False))
+
+
+def test_the_first_review_comes_when_it_is_set() -> None:
+    given = given_run("extended", mask_agents={"enabled": False}, reliability={"first_review": 0.2})
+    _, seen = run(given)
+    looked = [
+        n for n, event in enumerate(seen) if event["event"] == "progress" and event["stage"] == "reviewing labels"
+    ]
+    steps = [sum(event["event"] == "progress" and event["stage"] == "warm_up" for event in seen[:n]) for n in looked]
+    assert sorted(set(steps)) == [0, 2, 6]  # before training, after a fifth of 10 steps, after second_review
 
 
 def test_a_random_policy_trains_no_agents() -> None:
     given = given_run(agents={"random_policy": True})
     result, _ = run(given)
     torch.manual_seed(given.config.train.seed)
-    start = build_networks(given.config, 1, ONE).state_dict()
+    start = build_networks(given.config, 1, ONE, image_agents=True).state_dict()
     for key, value in start.items():
         agents = key.startswith(("value_decoder", "policy_decoder"))
         if agents:
@@ -217,16 +231,15 @@ def reviews(seen: list[dict[str, Any]]) -> int:
 
 
 def test_an_untrained_network_judges_no_label() -> None:
-    late = {"warm_up": 0.0, "transition": 0.5, "full_rl": 0.5}
     assert reviews(run(given_run("extended"))[1]) == 2  # after warm-up and at the second review
-    assert reviews(run(given_run("extended", stages=late))[1]) == 1
+    assert reviews(run(given_run("extended", reliability={"first_review": 0.0}))[1]) == 1
     warm = run(given_run("corrected", "supervised"))[0].network
-    given = replace(given_run("extended", stages=late), initial_weights=warm)
+    given = replace(given_run("extended", reliability={"first_review": 0.0}), initial_weights=warm)
     assert reviews(run(given)[1]) == 2  # a warm-up from elsewhere may judge at once
 
 
 def test_no_steps_of_mask_agents_means_no_mask_agents() -> None:
-    given = given_run("extended", mask_agents={"opinion_steps": 0, "reinforcement_steps": 0})
+    given = given_run("extended", mask_agents={"transition_steps": 0, "full_rl_steps": 0})
     assert run(given)[0].mask_network is None
 
 

@@ -36,11 +36,12 @@ def assert_same(resumed: RunResult, unbroken: RunResult) -> None:
     [
         lambda e: e["event"] == "progress" and e["stage"] == "warm_up" and e["done"] == 3,
         lambda e: e["event"] == "progress" and e["stage"] == "reviewing labels" and e["done"] == 2,
-        lambda e: e["event"] == "progress" and e["stage"] == "full_rl" and e["done"] == 7,
+        lambda e: e["event"] == "progress" and e["stage"] == "warm_up" and e["done"] == 7,
         lambda e: e["event"] == "progress" and e["stage"] == "preparing mask agents",
-        lambda e: e["event"] == "progress" and e["stage"] == "mask_agents" and e["done"] == 3,
+        lambda e: e["event"] == "progress" and e["stage"] == "transition" and e["done"] == 11,
+        lambda e: e["event"] == "progress" and e["stage"] == "full_rl" and e["done"] == 13,
     ],
-    ids=["warm_up", "review", "full_rl", "before_mask_agents", "mask_agents"],
+    ids=["warm_up", "review", "reviewed", "before_mask_agents", "transition", "full_rl"],
 )
 def test_a_cancelled_run_goes_on_as_if_nothing_had_been(tmp_path: Path, moment) -> None:
     given = given_run("extended", held_out=1)
