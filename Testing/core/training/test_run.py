@@ -234,7 +234,7 @@ def test_an_untrained_network_judges_no_label() -> None:
     assert reviews(run(given_run("extended"))[1]) == 2  # after warm-up and at the second review
     assert reviews(run(given_run("extended", reliability={"first_review": 0.0}))[1]) == 1
     warm = run(given_run("corrected", "supervised"))[0].network
-    given = replace(given_run("extended", stages=late), initial_weights=warm)
+    given = replace(given_run("extended", reliability={"first_review": 0.0}), initial_weights=warm)
     assert reviews(run(given)[1]) == 2  # a warm-up from elsewhere may judge at once
 
 
