@@ -1,4 +1,4 @@
-# make test | test-slicer | demo | screenshots | lint | clean      (needs Python 3.11 or newer)
+# make test | test-slicer | docs | demo | screenshots | picture | lint | types | clean      (needs Python 3.11 or newer)
 # Tests on real images run when SVLDRL_DATA names their folder: make test SVLDRL_DATA=/data
 
 PYTHON ?= python3
@@ -10,7 +10,7 @@ SLICER_VENV ?= .venv-slicer
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv test test-slicer demo screenshots lint clean
+.PHONY: venv test test-slicer docs demo screenshots picture lint types clean
 
 venv: $(STAMP)
 
@@ -31,16 +31,28 @@ test-slicer:
 	$(SLICER_VENV)/bin/python -m pip install --quiet --requirement Testing/slicer/requirements.txt
 	$(SLICER_VENV)/bin/python -m pytest -m "not worker" Testing/slicer $(PYTEST_ARGS)
 
+# The site, in docs/_build. Any warning is an error.
+docs: venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs/_build
+
 screenshots: venv
 	$(BIN)/python Testing/screenshots.py
+
+picture: venv
+	$(BIN)/python Testing/readme_picture.py
 
 demo: venv
 	$(BIN)/svldrl demo --output demo --seed $(SEED)
 
-lint: venv
+lint: venv types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Types; the settings are in pyproject.toml.
+types: venv
+	$(BIN)/mypy
+
 clean:
-	rm -rf $(VENV) $(SLICER_VENV) build dist *.egg-info demo .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SLICER_VENV) docs/_build build dist *.egg-info demo .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

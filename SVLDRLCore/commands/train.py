@@ -18,7 +18,7 @@ def define(sub: ArgumentParser) -> None:
     sub.add_argument("datalist", type=str, help="datalist JSON or data folder")
     sub.add_argument("--output", type=str, required=True, help="new folder for the model and all of the run")
     presets = ", ".join(preset_names())
-    sub.add_argument("--preset", type=str, default=None, help=f"general if not given; one of {presets}")
+    sub.add_argument("--preset", type=str, default=None, help=f"general if not given; one of {presets}, or a JSON file")
     sub.add_argument(
         "--method",
         type=str,

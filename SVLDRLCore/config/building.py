@@ -7,7 +7,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import field, fields, is_dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from SVLDRLCore.errors import InputError, shown
 
@@ -15,12 +15,18 @@ LARGEST_SEED = 2**62
 """Generators take seeds below 2**63; some parts of a run add a small number to its seed."""
 
 
-def number(default: Any, low: float, high: float) -> Any:
+def number(default: Any, low: float, high: float, unit: str = "", *, public: bool = False) -> Any:
     """A field of a settings dataclass that holds a number, or a list of them, from `low` to `high`.
 
-    The range is kept in the field's metadata; `build` and `check_fields` refuse what lies outside.
+    Range and unit are kept in the field's metadata; `build` and `check_fields` refuse what lies outside.
+    `public`: one that a user may want, which `svldrl settings` prints without `--all`.
     """
-    return field(default=default, metadata={"range": (low, high)})
+    return field(default=default, metadata={"range": (low, high), "unit": unit, "public": public})
+
+
+def choice(default: Any, *, public: bool = False, control: bool = False) -> Any:
+    """A field with a word or a yes or no. `control`: it belongs to an experiment, and is nothing that a user wants."""
+    return field(default=default, metadata={"public": public, "control": control})
 
 
 def require_number(name: str, value: Any, low: float, high: float, whole: bool = False) -> None:
@@ -132,7 +138,7 @@ def require_text(value: str, where: str) -> str:
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
     if is_dataclass(kind):
-        return build(kind, value, f"{where}.")
+        return build(cast(type, kind), value, f"{where}.")
     origin, options = get_origin(kind), get_args(kind)
     if origin is Literal:
         if any(value == option and type(value) is type(option) for option in options):
@@ -157,66 +163,3 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return value
     wanted = getattr(kind, "__name__", str(kind)) if origin is None else str(kind)
     raise InputError(f"setting {where}", f"{shown(value)} is not of the kind {wanted}", "Correct the value")
-
-
-def check_values(config: Any) -> None:
-    """Refuse values out of range and values that do not go together, by name."""
-    check_fields(config)
-    total = config.stages.warm_up + config.stages.transition + config.stages.full_rl
-    if abs(total - 1) > 1e-6:
-        raise InputError("setting stages", f"the shares add up to {total}, not 1", "Make them add up to 1")
-    if config.agents.value_weight + config.agents.policy_weight >= 1:
-        raise InputError("setting agents", "value_weight + policy_weight must stay below 1 (eq. 7)", "Lower one")
-    if config.agents.random_policy and config.agents.closed_form:
-        raise InputError("setting agents", "random_policy and closed_form exclude each other", "Choose one control")
-    _check_sizes(config)
-    net, patch = config.network, config.data.patch_size
-    multiple_of = 12 if net.backbone == "swin_unetr" else 8
-    for name, size, unit in (
-        ("network.feature_size", net.feature_size, multiple_of),
-        ("mask_agents.feature_size", config.mask_agents.feature_size, 8),
-    ):
-        if size % unit:
-            raise InputError(f"setting {name}", f"{size} is no multiple of {unit}", "The network's layers need that")
-    if net.backbone == "swin_unetr":
-        for stage, heads in enumerate(net.num_heads):
-            if net.feature_size * 2**stage % heads:
-                why = f"{heads} do not divide the {net.feature_size * 2**stage} channels of stage {stage + 1}"
-                raise InputError("setting network.num_heads", why, "Change it, or network.feature_size")
-    agents = config.mask_agents
-    if agents.clean_share + agents.shift_share + agents.local_share + agents.prediction_share > 1 + 1e-9:
-        why = "clean_share, shift_share, local_share and prediction_share add up to more than 1"
-        raise InputError("setting mask_agents", why, "Lower one")
-    data = config.data
-    if len(set(data.flip_axes)) < len(data.flip_axes):
-        raise InputError("setting data.flip_axes", f"{data.flip_axes} names an axis twice", "Use 0 (d), 1 (h), 2 (w)")
-    if data.intensity_low >= data.intensity_high:
-        raise InputError("setting data.intensity_low", "it is not below intensity_high", "Correct the two")
-    for name in ("intensity_low", "intensity_high"):
-        if data.intensity == "percentile" and not 0 <= getattr(data, name) <= 100:
-            why = f"{getattr(data, name)} lies outside 0 to 100, and intensity is percentile"
-            raise InputError(f"setting data.{name}", why, "Give percentiles, or set data.intensity to window")
-    multiple = 32 if net.backbone == "swin_unetr" else 2 ** (net.levels - 1)
-    if any(size <= 0 or size % multiple for size in patch):
-        raise InputError(
-            "setting data.patch_size", f"{patch} is no multiple of {multiple}", f"{net.backbone} needs that"
-        )
-    if net.backbone == "swin_unetr" and max(patch) == 32:
-        raise InputError("setting data.patch_size", f"{patch} is too small for Swin UNETR", "Use 64 or more on a side")
-
-
-MOST_PATCH_VOXELS = 512**3
-"""One float map of the largest patch takes half a gigabyte."""
-
-
-def _check_sizes(config: Any) -> None:
-    """Refuse sizes that no network has, or that would fill the memory."""
-    net, patch = config.network, config.data.patch_size
-    if net.backbone == "swin_unetr":
-        for stage, heads in enumerate(net.num_heads):
-            if net.feature_size * 2**stage % heads:
-                why = f"{heads} does not divide the {net.feature_size * 2**stage} features of stage {stage + 1}"
-                raise InputError("setting network.num_heads", why, "Give divisors, for example 3, 6, 12, 24")
-    if math.prod(patch) > MOST_PATCH_VOXELS:
-        why = f"{patch} holds more than {MOST_PATCH_VOXELS:,} voxels"
-        raise InputError("setting data.patch_size", why, "Give a smaller patch, for example [96, 96, 96]")

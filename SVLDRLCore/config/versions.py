@@ -1,4 +1,7 @@
-"""What older versions wrote, in today's words: settings, runs, checkpoints and tables of label weights.
+"""What older versions wrote, in today's words, and the format versions of the files that we write.
+
+A file tells its format: `config.json` of a model and `run.json` as "format", a checkpoint as "version". What tells
+none is of version 0.1, whose format is 1. `migrate` brings what was read to today's; what is newer is refused.
 
 Each table maps an old name to the new one. A file holds old names or new ones, never both for one thing.
 """
@@ -6,7 +9,13 @@ Each table maps an old name to the new one. A file holds old names or new ones, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
+
+Kind = Literal["model", "run", "checkpoint"]
+
+FORMATS: dict[Kind, int] = {"model": 2, "run": 3, "checkpoint": 2}
+"""Of a model's config.json: 1 has old names, and the calibration of mask agents among the weights. Of run.json: 1 does
+not tell what the run's data held, 1 and 2 have old names. Of a checkpoint: 1 has old names."""
 
 SETTINGS = {"reading": "variant"}
 IN_SECTION = {
@@ -16,22 +25,42 @@ IN_SECTION = {
 GONE = {"agents": ("beside", "episode_share")}
 """How the default of 0.1 trained agents on the image beside the segmentation, which they left as it was."""
 CASES = {"verified": "trusted"}
+LABEL_ROWS = {"fit": "normalised_cross_entropy", "islands": "fragments", "verified": "trusted"}
 FIRST_METHOD = "svl_drl"
 """What trained a model that tells no method; in 0.1 the only one with mask agents, whatever was set."""
-LABEL_ROWS = {"fit": "normalised_cross_entropy", "islands": "fragments", "verified": "trusted"}
 
 
-def renamed(table: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """A copy with the old keys under their new names, in the same order; a new name that is there already stays."""
-    return {names[key] if key in names and names[key] not in table else key: value for key, value in table.items()}
+class NewerFormatError(ValueError):
+    """A file of a format that this version does not know."""
+
+
+def migrate(kind: Kind, content: Mapping[str, Any], version: Any) -> dict[str, Any]:
+    """The content of a file of any version as today's version writes it.
+
+    Args:
+        content: a model's config.json, a run.json, or the state in a checkpoint.
+        version: the format that the file tells; 1 where it tells none.
+
+    Raises:
+        NewerFormatError: it is none of those that are known.
+        KeyError, TypeError, AttributeError: the content is damaged.
+    """
+    newest = FORMATS[kind]
+    if type(version) is not int or not 1 <= version <= newest:
+        raise NewerFormatError(f"it has format version {version!r}, this program reads 1 to {newest}")
+    if version == newest:
+        return dict(content)
+    if kind == "model":
+        return migrated_settings(content)
+    return _run(content, version) if kind == "run" else _checkpoint(content)
 
 
 def renamed_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of any version, whole or a few of them, with today's names."""
-    found = renamed(tree, SETTINGS)
+    found = _renamed(tree, SETTINGS)
     for section, names in IN_SECTION.items():
         if isinstance(found.get(section), Mapping):
-            found[section] = renamed(found[section], names)
+            found[section] = _renamed(found[section], names)
     return found
 
 
@@ -48,9 +77,36 @@ def migrated_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def migrated_run(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A run.json of any version with today's names; `config` is migrated where it is read."""
-    found = renamed(content, CASES)
-    if found.get("format", 1) == 1 and found["method"] != FIRST_METHOD:  # 0.1 trained no mask agents there
-        found["config"] = {**found["config"], "mask_agents": {"enabled": False}}
+def _run(content: Mapping[str, Any], version: int) -> dict[str, Any]:
+    """A run.json; what its data are bound to, too."""
+    found = _renamed(content, CASES)
+    found["config"] = migrated_settings(found["config"])
+    if found.get("bound"):
+        found["bound"] = _bound_data(found["bound"])
+    if version == 1 and found["method"] != FIRST_METHOD:
+        found["config"] |= {"mask_agents": {"enabled": False}}
     return found
+
+
+def _checkpoint(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of a training: what it is bound to, and the label weights of its reviews."""
+    found = dict(state)
+    run = found.get("run")
+    if run:
+        settings, data = migrated_settings(run.get("settings") or {}), _bound_data(run.get("data") or {})
+        found["run"] = {**run, "settings": settings, "data": data}
+    review = found.get("review") or {}
+    if "labels" in review:
+        rows = [_renamed(row, LABEL_ROWS) for row in review["labels"]["rows"]]
+        found["review"] = {**review, "labels": {**review["labels"], "rows": rows}}
+    return found
+
+
+def _bound_data(bound: Mapping[str, Any]) -> dict[str, Any]:
+    """What `run_binding.bound_list` tells of the cases."""
+    return {**bound, "cases": [_renamed(case, CASES) for case in bound.get("cases") or []]}
+
+
+def _renamed(table: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A copy with the old keys under their new names, in the same order; a new name that is there already stays."""
+    return {names[key] if key in names and names[key] not in table else key: value for key, value in table.items()}

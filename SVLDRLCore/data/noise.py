@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from SVLDRLCore.masks.borders import signed_distance, smooth_field
-from SVLDRLCore.masks.nesting import Part, parts_of
+from SVLDRLCore.masks.nesting import NestedPart, parts_of
 
 MT_STRENGTHS_MM = {"mild": (0.6, 4.4), "strong": (3.0, 8.0)}
 """Magnitude of the border shift: `mild` is MTCL's published left-atrium noise, `strong` is harder."""
@@ -46,6 +46,8 @@ def morphological_noise(
     for part in parts_of(label, spacing_dhw, regions):
         free = (np.isin(label, part.members) | (label == 0)) & (noisy == 0)
         whole = _draw(part, label, free, spacing_dhw, moved, sign * magnitude)
+        if whole is None:
+            continue
         noisy = np.where(whole > 0, whole, noisy)
     return noisy
 
@@ -55,7 +57,7 @@ Moved = Callable[[np.ndarray, float], np.ndarray]
 
 
 def _draw(
-    part: Part, label: np.ndarray, free: np.ndarray, spacing_dhw: tuple[float, ...], moved: Moved, amount: float
+    part: NestedPart, label: np.ndarray, free: np.ndarray, spacing_dhw: tuple[float, ...], moved: Moved, amount: float
 ) -> np.ndarray | None:
     """A label map of a part, moved as a whole as far as there is room (`free`), and in it what lies in it.
 
@@ -75,7 +77,7 @@ def _draw(
 
 
 def _filled(
-    part: Part, label: np.ndarray, drawn: np.ndarray, spacing_dhw: tuple[float, ...], moved: Moved, amount: float
+    part: NestedPart, label: np.ndarray, drawn: np.ndarray, spacing_dhw: tuple[float, ...], moved: Moved, amount: float
 ) -> np.ndarray | None:
     """The label map of a part that is `drawn` so; None where one of its values would be lost."""
     made = np.where(drawn, _own_values(part, label, spacing_dhw), 0).astype(label.dtype)
@@ -90,7 +92,7 @@ def _filled(
     return made if np.isin(part.own, made).all() else None
 
 
-def _own_values(part: Part, label: np.ndarray, spacing_dhw: tuple[float, ...]) -> np.ndarray:
+def _own_values(part: NestedPart, label: np.ndarray, spacing_dhw: tuple[float, ...]) -> np.ndarray:
     """The value that each voxel gets where it is drawn as the part itself: of several ones the nearest."""
     values = part.own or part.members
     if len(values) == 1:
@@ -118,8 +120,8 @@ def sloppy_noise(
     """
     amplitude = rng.uniform(*SLOPPY_AMPLITUDE_MM)
     axis = int(np.argmax(spacing_dhw))
-    missing = rng.random(label.shape[axis]) < left_out
-    missing = missing.reshape([-1 if a == axis else 1 for a in range(label.ndim)])
+    drawn = np.asarray(rng.random(label.shape[axis]) < left_out)
+    missing = drawn.reshape([-1 if a == axis else 1 for a in range(label.ndim)])
     field = smooth_field(label.shape, spacing_dhw, SLOPPY_SMOOTHNESS_MM, rng)
 
     def moved(distance: np.ndarray, limit_mm: float) -> np.ndarray:
@@ -129,6 +131,8 @@ def sloppy_noise(
     for part in parts_of(label, spacing_dhw, regions):
         free = (np.isin(label, part.members) | (label == 0)) & (noisy == 0)
         whole = _draw(part, label, free, spacing_dhw, moved, amplitude)
+        if whole is None:
+            continue
         cut = np.where(missing, 0, whole)
         left = set(np.unique(cut)) >= set(np.unique(whole))
         noisy = np.where(whole > 0, cut if left else whole, noisy)

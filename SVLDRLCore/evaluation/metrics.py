@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.masks.boxes import extent_of
+from SVLDRLCore.masks.dice import dice_of_counts
 
 Hd95 = Literal["max", "pooled"]
 Status = Literal["present", "missed", "spurious", "absent"]
@@ -131,7 +133,7 @@ def mask_metrics(
     prediction, reference = np.asarray(prediction, bool), np.asarray(reference, bool)
     if ignored is not None:
         prediction, reference = prediction & ~ignored, reference & ~ignored
-    box = _bounding_box(prediction, reference)
+    box = extent_of(prediction | reference)
     if box is None:
         return MaskMetrics(1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 
@@ -149,7 +151,7 @@ def mask_metrics(
     edges = tuple((int(s.start > 0), int(s.stop < n)) for s, n in zip(box, prediction.shape))
     hd95_mm, asd_mm = _distances(cropped_prediction, cropped_reference, spacing, hd95, unknown, edges)
     return MaskMetrics(
-        2.0 * n_both / (n_prediction + n_reference),
+        dice_of_counts(n_both, n_prediction, n_reference),
         n_both / (n_prediction + n_reference - n_both),
         hd95_mm,
         asd_mm,
@@ -220,20 +222,6 @@ def _checked(
     if hd95 not in _HD95_TEXT:
         raise InputError("metrics", f"hd95 is {hd95!r}", "Use 'max' or 'pooled'.")
     return spacing
-
-
-def _bounding_box(*masks: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    """The smallest box that holds all masks, or None when they are empty."""
-    box: list[slice] = []
-    # Each axis is searched only inside the ranges already found, so that the whole volume is read once.
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        occupied = np.logical_or.reduce([mask[tuple(box)].any(axis=others) for mask in masks])
-        found = np.flatnonzero(occupied)
-        if found.size == 0:
-            return None
-        box.append(slice(int(found[0]), int(found[-1]) + 1))
-    return tuple(box)
 
 
 def _surface_beside_unknown(

@@ -8,32 +8,22 @@ from dataclasses import replace
 import numpy as np
 import torch
 from scipy import ndimage
-from torch import Tensor
+from torch import Tensor, nn
 
 from SVLDRLCore.config.settings import DataConfig
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.sampler import draw_window, foreground_voxels, labelled_voxels
 from SVLDRLCore.label_quality.label_agents import LabelVoxels
+from SVLDRLCore.label_quality.thresholds import FINEST_LEVELS, MOST_VALUES, NEAR_VOXELS, PER_WINDOW, WINDOWS
 from SVLDRLCore.learning.segmentation_loss import probabilities_of
 from SVLDRLCore.masks.known_voxels import where_known
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
 from SVLDRLCore.networks.backbones import upsample_to
 
-WINDOWS = 2
-"""Training patches looked at in each case, around voxels of its label: at least one for each structure."""
-PER_WINDOW = 1500
-"""Voxels taken from each, at most."""
-MOST_VALUES = 40_000_000
-"""Features of all voxels together, at most: 160 MB."""
-NEAR_VOXELS = 4
-"""So near the border of the label or of the prediction; elsewhere labels hardly differ."""
-FINEST_LEVELS = 3
-"""Encoder levels among the features, beside the decoder's."""
-
 
 @torch.no_grad()
 def label_voxels(
-    network: ActorCriticUNETR,
+    network: nn.Module,
     cases: Sequence[TrainingCase],
     config: DataConfig,
     nested: bool,
@@ -46,6 +36,7 @@ def label_voxels(
         network: predicts; it is left in the mode it was in.
         between: called before each case; what it raises (a cancel) ends it.
     """
+    assert isinstance(network, ActorCriticUNETR)
     was_training = network.training
     network.eval()
     try:

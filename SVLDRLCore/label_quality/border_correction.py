@@ -14,13 +14,11 @@ from torch import Tensor
 
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.label_quality.features import EdgeOffsets
+from SVLDRLCore.label_quality.thresholds import FOLLOWS_EDGE, MOST_TRIALS
 from SVLDRLCore.masks.borders import shift_border
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.image_edge import edge_positions
 from SVLDRLCore.masks.known_voxels import completed, where_known
-
-MOST_TRIALS = 12
-"""Believed labels on which it is tried out how good moved labels are."""
 
 
 def moved_masks(case: TrainingCase, shifts_mm: Sequence[float]) -> Tensor:
@@ -35,7 +33,7 @@ def moved_masks(case: TrainingCase, shifts_mm: Sequence[float]) -> Tensor:
 def shifts_onto_edge(edges: EdgeOffsets, doubted: Sequence[int]) -> np.ndarray:
     """By how much (mm) to move each structure's border of the doubted labels, (N, C); 0 where it follows the edge."""
     off = np.nan_to_num(edges.off_mm[list(doubted)])
-    return np.where(np.abs(off) > edges.usual_mm / 2, off, 0.0)
+    return np.where(np.abs(off) > edges.usual_mm * FOLLOWS_EDGE, off, 0.0)
 
 
 def quality_of_moved(

@@ -19,34 +19,35 @@ from scipy import ndimage
 
 from SVLDRLCore.config.settings import ReliabilityConfig
 from SVLDRLCore.label_quality.features import LabelFeatures, label_features, smallest_bias_mm
-from SVLDRLCore.label_quality.fragments import FRAGMENT_SHARE
+from SVLDRLCore.label_quality.thresholds import (
+    CROSS_ENTROPY_FLOOR,
+    CROSS_ENTROPY_SHARE,
+    DOUBT_BESIDE_INVERSION,
+    EVEN_ODDS,
+    FEWEST,
+    FEWEST_TO_CONFIRM,
+    FRAGMENT_SHARE,
+    LOW_WEIGHT,
+    NEARNESS_TO_ZERO,
+    SD_OF_DEVIATION,
+    SHARE_FLOOR,
+)
 from SVLDRLCore.label_quality.weights import judge
 from SVLDRLCore.masks.alignment import measure_border
-from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.borders import missing_and_leaking
 from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.known_voxels import completed, where_known
 
 KINDS = ("border shift", "missing part", "leak", "empty")
-EVEN_ODDS = 2.5
-"""Deviation, in units of the reference group's spread, at which a label is as probably wrong as right."""
-FEWEST = 5
-"""Below this many cases there is no group to compare with; deviations then count from 0."""
-SHARE_FLOOR = 0.1
-"""Spread of missing and leaking shares (of the label's volume) that is always allowed for."""
-CROSS_ENTROPY_FLOOR = 0.15
 MARGIN_VOXELS = (8, 8, 8)
-NEARNESS_TO_ZERO = 0.5
-"""How much a reference group's distance from 0 counts against its tightness."""
-DOUBT_BESIDE_INVERSION = 0.3
-"""Weight of deviations where the inversion guard has the word: they mostly speak for a label then."""
 
 
 @dataclass(frozen=True)
 class Region:
     """Where label and prediction differ: centroid (d, h, w) in voxels, voxels in it."""
 
-    centroid_dhw: tuple[float, float, float]
+    centroid_dhw: tuple[float, ...]
     voxels: int
 
 
@@ -118,11 +119,11 @@ def compare_label(
     measure = measure_border(label, probability > 0.5, np.empty((0, *label.shape)), spacing_dhw, ignored)
     shift_mm = 0.0 if measure is None else measure.model_mm
     features = label_features(probability[None], known_label[None], tuple(spacing_dhw), ignored=ignored)
-    moved = shift_border(label, tuple(spacing_dhw), shift_mm)
+    missing, leak = missing_and_leaking(label, found, shift_mm, spacing_dhw)
     regions = {
         "border shift": _largest(label ^ found, offset),
-        "missing part": _largest(_opened(found & ~(moved | label)), offset),
-        "leak": _largest(_opened(moved & label & ~found), offset),
+        "missing part": _largest(_opened(missing), offset),
+        "leak": _largest(_opened(leak), offset),
     }
     share = {kind: region.voxels / n_label for kind, region in regions.items()}
     dice = dice_of(known_label, known_found)
@@ -155,8 +156,8 @@ def suspect(
         Suspicion(0.0, "empty") if trusted else _empty(finding, share, typical_voxels)
         for finding, trusted in zip(findings, trusted)
     ]
-    chosen = np.flatnonzero(drawn)
-    if not len(chosen):
+    chosen = np.flatnonzero(drawn).tolist()
+    if not chosen:
         return suspicions, []
     made, warnings = _suspect_drawn(
         [findings[i] for i in chosen],
@@ -174,9 +175,9 @@ def _suspect_drawn(
 ) -> tuple[list[Suspicion], list[str]]:
     floor_mm = smallest_bias_mm(spacing_mm, ReliabilityConfig())
     shift = np.array([f.shift_mm for f in findings])
-    believed = np.nan_to_num(weights) > 0.5
+    believed = np.nan_to_num(weights) > LOW_WEIGHT
     doubt, warnings = np.zeros(len(findings)), []
-    if trusted.sum() >= 2:
+    if trusted.sum() >= FEWEST_TO_CONFIRM:
         reference = trusted
     elif believed.sum() >= 2:
         reference = believed
@@ -184,10 +185,10 @@ def _suspect_drawn(
         reference = np.zeros(len(findings), bool)
     else:
         features = [LabelFeatures(f.shift_mm, f.normalised_cross_entropy, f.fragments) for f in findings]
-        quality = judge(features, trusted, spacing_mm, ReliabilityConfig())
+        quality = judge(features, trusted.tolist(), spacing_mm, ReliabilityConfig())
         reference, warnings = _tight_half(shift), list(quality.warnings)
         if quality.inverted:
-            reference, doubt = np.array(quality.weights) > 0.5, 1 - np.array(quality.weights)
+            reference, doubt = np.array(quality.weights) > LOW_WEIGHT, 1 - np.array(quality.weights)
     deviations = {
         "border shift": np.abs(_deviation(shift, reference, floor_mm)),
         "missing part": _deviation(np.array([f.missing for f in findings]), reference, SHARE_FLOOR).clip(min=0),
@@ -198,7 +199,7 @@ def _suspect_drawn(
     total += (fragments / max(FRAGMENT_SHARE, float(fragments[reference].max(initial=0.0)))) ** 2
     if reference.any():
         total += (
-            0.5
+            CROSS_ENTROPY_SHARE
             * _deviation(np.array([f.normalised_cross_entropy for f in findings]), reference, CROSS_ENTROPY_FLOOR) ** 2
         )
     score = total / (total + EVEN_ODDS**2)
@@ -225,7 +226,7 @@ def _deviation(values: np.ndarray, reference: np.ndarray, floor: float) -> np.nd
     if not reference.any():
         return values / floor
     centre = np.median(values[reference])
-    return (values - centre) / max(1.4826 * float(np.median(np.abs(values[reference] - centre))), floor)
+    return (values - centre) / max(SD_OF_DEVIATION * float(np.median(np.abs(values[reference] - centre))), floor)
 
 
 def _tight_half(values: np.ndarray) -> np.ndarray:

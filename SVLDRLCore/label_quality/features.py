@@ -9,28 +9,26 @@ import numpy as np
 from scipy import ndimage
 
 from SVLDRLCore.config.settings import ReliabilityConfig
+from SVLDRLCore.label_quality.thresholds import (
+    COMMON_EDGE_SHARE,
+    COMMON_EDGE_VOXELS,
+    FARTHEST_MM,
+    FEWEST_CASES,
+    FEWEST_ON_EDGE,
+    FEWEST_SHARP,
+    LEAST_PROBABILITY,
+    LEAST_SHARPNESS_SPREAD,
+    NEAR_EDGE_FLOORS,
+    OFF_EDGE_FLOORS,
+    OFF_EDGE_SPREADS,
+    SDS_BETWEEN,
+    SHARP_LABELS,
+    UNSURE_CASES,
+    USUAL_BLUR,
+)
 from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.masks.image_edge import edge_positions, edge_sharpness
 from SVLDRLCore.masks.known_voxels import completed, where_known
-
-COMMON_EDGE_VOXELS = 1.5
-"""The edge that labels share is looked for within so many voxels (of 2 mm or more) of their border."""
-COMMON_EDGE_SHARE = 0.2
-"""Share of the labels that must follow it; more may be wrong than right, if they are not all wrong alike."""
-FEWEST_CASES = 6
-"""Fewer labels share no edge that could tell which of them is off it."""
-FEWEST_SHARP = 20
-"""Of fewer labels, four or less would tell how sharp right ones are, and leaving out some costs more than they harm."""
-SHARP_LABELS = (0.7, 0.9)
-"""Quantiles of the sharpness between which labels are right if only a third of them are."""
-SDS_BETWEEN = 0.68
-"""The distance of both quantiles in spreads; it is 1.1 SD of right labels if half of all are, 0.76 if all are."""
-LEAST_SPREAD = 0.1
-"""Spread of the log sharpness, at least."""
-USUAL_BLUR = 1.4
-"""Spreads below the upper quantile that right labels still have, as far as many labels tell."""
-UNSURE_CASES = 10
-"""The fewer labels, the less is known of their quantiles: of twice as many as these, half more blur is usual."""
 
 PerStructure = tuple[tuple[float, ...] | None, ...]
 """A value for each image channel; None for a structure that the case lacks."""
@@ -94,7 +92,8 @@ def label_features(
     surest: tuple[float, ...] = ()
     beside: tuple[float, ...] = ()
     if probabilities is not None and len(enough_mm3):
-        free = [where_known(~np.delete(masks, c, axis=0).any(axis=0) | nested, ignored) for c in range(len(masks))]
+        others = [np.asarray(np.delete(masks, c, axis=0).any(axis=0)) for c in range(len(masks))]
+        free = [where_known(~drawn | nested, ignored) for drawn in others]
         voxels = [max(1, round(volume / voxel_mm3)) for volume in enough_mm3]
         surest = tuple(_surest(p[f], n) for p, f, n in zip(probabilities, free, voxels))
         beside = tuple(_surest(p[f & (m == 0)], n) for p, f, m, n in zip(probabilities, free, masks, voxels))
@@ -142,8 +141,8 @@ def _fit(
     surface = where_known(mask & ~ndimage.binary_erosion(mask, cross[flat]), ignored)
     if not surface.any():  # all of the border lies where nobody has labelled
         return 0.0, 0.0
-    to_prediction = np.clip(signed_distance(probability > 0.5, spacing_dhw), -20.0, 20.0)
-    p = np.clip(probability, 1e-4, 1 - 1e-4)
+    to_prediction = np.clip(signed_distance(probability > 0.5, spacing_dhw), -FARTHEST_MM, FARTHEST_MM)
+    p = np.clip(probability, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
     log_likelihood = np.where(mask, np.log(p), np.log1p(-p))
     cross_entropy = -(log_likelihood if ignored is None else log_likelihood[~ignored]).sum()
     return -float(to_prediction[surface].mean()), float(np.log(cross_entropy / surface.sum() + 1e-6))
@@ -187,7 +186,7 @@ def edge_offsets(features: Sequence[LabelFeatures], spacing_mm: float, config: R
         if shared:
             (centre, spread, _), channel = max(shared, key=lambda each: each[0][2])
             off[has, structure] = positions[channel] - centre
-            usual[structure], channels[structure] = max(1.6 * floor_mm, 2.5 * spread), channel
+            usual[structure], channels[structure] = max(OFF_EDGE_FLOORS * floor_mm, OFF_EDGE_SPREADS * spread), channel
     return EdgeOffsets(off, usual, tuple(channels))
 
 
@@ -225,7 +224,7 @@ def blur_deviation(features: Sequence[LabelFeatures], spacing_mm: float, config:
             continue
         sharpness = each[has]
         low, high = np.quantile(sharpness, SHARP_LABELS)
-        spread = max((high - low) / SDS_BETWEEN, LEAST_SPREAD)
+        spread = max((high - low) / SDS_BETWEEN, LEAST_SHARPNESS_SPREAD)
         usual = USUAL_BLUR * (1 + UNSURE_CASES / len(has)) * spread
         blur[has, structure] = np.maximum(0.0, (high - sharpness) / usual)
     return _rms_over_structures(blur)
@@ -235,7 +234,7 @@ def common_edge(positions: np.ndarray, floor_mm: float, reach_mm: float) -> tupl
     """Where the edge lies that the most labels follow: median, median absolute deviation, and how many they are.
 
     The densest interval of 2 `floor_mm` whose centre lies within `reach_mm` of 0, then the median of what lies within
-    3 `floor_mm`. None where fewer than three labels or `COMMON_EDGE_SHARE` of them follow it.
+    `NEAR_EDGE_FLOORS`. None where fewer than `FEWEST_ON_EDGE` labels or `COMMON_EDGE_SHARE` of them follow it.
     """
     ordered = np.sort(positions)
     first = np.arange(len(ordered))
@@ -246,9 +245,9 @@ def common_edge(positions: np.ndarray, floor_mm: float, reach_mm: float) -> tupl
         return None
     centre = float(np.median(centres[counts == counts.max()]))
     for _ in range(3):
-        near = positions[np.abs(positions - centre) <= 3 * floor_mm]
+        near = positions[np.abs(positions - centre) <= NEAR_EDGE_FLOORS * floor_mm]
         centre = float(np.median(near))
-    if len(near) < max(3, COMMON_EDGE_SHARE * len(positions)):
+    if len(near) < max(FEWEST_ON_EDGE, COMMON_EDGE_SHARE * len(positions)):
         return None
     return centre, float(np.median(np.abs(near - centre))), len(near)
 

@@ -8,19 +8,7 @@ import numpy as np
 
 from SVLDRLCore.label_quality.features import EdgeOffsets, LabelFeatures
 from SVLDRLCore.label_quality.robust_statistics import shortest_half
-
-FRAGMENT_SHARE = 0.004
-"""Share of a label off its largest piece from which on it counts as having fragments."""
-NATURAL = 0.8
-"""So many labels with fragments are the structure's doing; three of four may be wrong."""
-USUAL_HALVES = 4.0
-"""Lengths of the shortest half (3 SD) by which a usual share may leave its centre; or half of that, if it is more."""
-GROSS = 0.05
-"""Share off the largest piece that neither a slip of the hand nor a shallow border leaves."""
-MOST_IN_PIECES = 2 / 3
-"""Where more labels than this are in pieces, it is not known whose doing it is."""
-MANY_IN_PIECES = 0.4
-"""Where more labels than this are in pieces, the user is asked."""
+from SVLDRLCore.label_quality.thresholds import FRAGMENT_SHARE, GROSS, MOST_IN_PIECES, NATURAL, USUAL_HALVES
 
 
 def unusual_fragments(features: Sequence[LabelFeatures]) -> np.ndarray:

@@ -19,26 +19,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from SVLDRLCore.label_quality.features import LabelFeatures
-from SVLDRLCore.label_quality.fragments import FRAGMENT_SHARE
+from SVLDRLCore.label_quality.thresholds import (
+    CLOSED_FORM_SD,
+    DECAY,
+    EPISODES,
+    FARTHEST,
+    FEWEST_BELIEVED,
+    FEWEST_JUDGED,
+    FEWEST_TRUSTED,
+    FRAGMENT_SHARE,
+    LEARNING_RATE,
+    MOST_JUDGING,
+    POLICIES,
+    RIDGE,
+    SUREST,
+    TEMPERATURE,
+    UPDATES,
+)
 from SVLDRLCore.label_quality.weights import LabelQuality
-
-EPISODES = 16
-"""Episodes an update."""
-UPDATES = 100
-LEARNING_RATE = 0.4
-DECAY = 0.1
-"""Share of the policy's weights lost an update: without new evidence it falls back to even odds."""
-SUREST = 4.0
-"""Largest logit of an agent, so that all go on exploring."""
-POLICIES = 3
-"""Learned from different draws; their mean decides."""
-ALL_UPDATES = POLICIES * UPDATES
-TEMPERATURE = 0.3
-"""Of the mean policy in the end, as full RL ends with."""
-FEWEST_BELIEVED = 3
-RIDGE = 1e-3
-MOST_JUDGING = 12_000
-"""Voxels of trusted cases that a head is judged on, at most."""
 
 
 @dataclass(frozen=True)
@@ -142,30 +140,18 @@ def _learned_policy(
 def _closed_form(seen: np.ndarray, heads: Heads, trusted: np.ndarray) -> np.ndarray:
     """The same without an episode: what leaving out each label once does to the reward, regressed on the features.
 
-    Logits of SD 2, half of the surest: about what the learned policy has.
+    Logits of SD `CLOSED_FORM_SD`.
     """
     others = np.flatnonzero(~trusted)
     without = ~trusted & ~np.eye(len(seen), dtype=bool)[others]
     worth = heads.rewards(~trusted[None]) - heads.rewards(without)
     weights = np.linalg.lstsq(seen[others], worth, rcond=None)[0]
     spread = float((seen[others] @ weights).std())
-    return _policy(seen, weights * 2 / spread if spread > 1e-12 else np.zeros_like(weights))
+    return _policy(seen, weights * CLOSED_FORM_SD / spread if spread > 1e-12 else np.zeros_like(weights))
 
 
 def _policy(seen: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(seen @ weights, -SUREST, SUREST)))
-
-
-FEWEST_TRUSTED = 4
-"""Fewer pay their agents for what suits these patients."""
-
-
-FEWEST_JUDGED = 20
-"""Of fewer labels, doubting some by mistake costs more than the wrong ones do."""
-
-
-FARTHEST = 4.0
-"""Deviations beyond are no worse."""
 
 
 def enough_trusted(trusted: Sequence[bool]) -> bool:

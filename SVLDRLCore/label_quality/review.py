@@ -14,7 +14,6 @@ from torch import nn
 
 from SVLDRLCore.atomic_files import write_json_atomically
 from SVLDRLCore.config.settings import Config
-from SVLDRLCore.config.versions import LABEL_ROWS, renamed
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.sampler import CaseOrder
 from SVLDRLCore.events import EventLog
@@ -32,26 +31,16 @@ from SVLDRLCore.label_quality.features import (
 )
 from SVLDRLCore.label_quality.fragments import movable
 from SVLDRLCore.label_quality.label_agents import (
-    ALL_UPDATES,
     also_by_label_agents,
     enough_trusted,
     label_agent_weights,
     policy_features,
 )
-from SVLDRLCore.label_quality.missing_structures import LOW_WEIGHT, enough_of_each, filled_in
-from SVLDRLCore.label_quality.weights import (
-    LabelQuality,
-    judge,
-    judge_unseen,
-    reliability_rows,
-)
+from SVLDRLCore.label_quality.missing_structures import enough_of_each, filled_in
+from SVLDRLCore.label_quality.thresholds import ALL_UPDATES, ENOUGH_BELIEVED, LOW_WEIGHT, MOVED_WORTH
+from SVLDRLCore.label_quality.weights import LabelQuality, judge, judge_unseen, reliability_rows
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.known_voxels import where_known
-
-ENOUGH = 20
-"""So many believed labels need no help from moved ones: on the left atrium these cost 0.0 and 0.7 points beside 38."""
-WORTH = 0.15
-"""By how much moved labels must be better than what the network draws."""
 
 
 class LabelReview:
@@ -144,9 +133,9 @@ class LabelReview:
     def _move_borders(self, features: Sequence[LabelFeatures], edges: EdgeOffsets) -> None:
         """Learn from the doubted labels with their borders on the edge."""
         can_be, shown = movable(features, edges), self._shown
-        doubted = [i for i, weight in enumerate(self.weights) if weight < 0.5 and can_be[i] and shown[i]]
-        believed = [i for i, weight in enumerate(self.weights) if weight >= 0.5 and shown[i]]
-        if not doubted or not 0 < len(believed) < ENOUGH:
+        doubted = [i for i, weight in enumerate(self.weights) if weight < LOW_WEIGHT and can_be[i] and shown[i]]
+        believed = [i for i, weight in enumerate(self.weights) if weight >= LOW_WEIGHT and shown[i]]
+        if not doubted or not 0 < len(believed) < ENOUGH_BELIEVED:
             return
         shifts = shifts_onto_edge(edges, doubted)
         self.moved_quality = quality_of_moved(self.cases, edges, believed, shifts)
@@ -184,8 +173,8 @@ class LabelReview:
         )
         for done, ((case, probabilities), seen) in enumerate(zip(predicted, self._seen_in_images()), start=1):
             given = case.masks.numpy()
-            asked = {"ignored": case.ignored, "nested": self.nested, "enough_mm3": enough}
-            features.append(label_features(probabilities, given, case.spacing_dhw, *seen, **asked))
+            found = label_features(probabilities, given, case.spacing_dhw, *seen, case.ignored, self.nested, enough)
+            features.append(found)
             pair = (where_known(maps, case.ignored) for maps in (probabilities > 0.5, given > 0))
             drawn.append(_dice_of_shown(*pair))
             self.events.progress(done, len(self.cases), "reviewing labels")
@@ -195,9 +184,9 @@ class LabelReview:
             quality = self._asked_agents(network, features, quality)
         self._take(features, quality)
         if self.moved:
-            own = float(np.mean([d for d, w in zip(drawn, self.weights) if w >= 0.5 and d is not None] or [1.0]))
-            worth = not self.inverted and self.moved_quality > own + WORTH
-            self._learn_moved({i: s for i, s in self.moved.items() if worth and self.weights[i] < 0.5})
+            own = float(np.mean([d for d, w in zip(drawn, self.weights) if w >= LOW_WEIGHT and d is not None] or [1.0]))
+            worth = not self.inverted and self.moved_quality > own + MOVED_WORTH
+            self._learn_moved({i: s for i, s in self.moved.items() if worth and self.weights[i] < LOW_WEIGHT})
             told = f"Dice {self.moved_quality:.2f}, the network {own:.2f}"
             text = f"Moved labels ({told}): {len(self.moved)} learned from"
             self.events.emit("message", text=text)
@@ -260,7 +249,7 @@ class LabelReview:
     def restore(self, state: dict[str, Any]) -> None:
         """Take up where `state()` was taken."""
         self.weights, self.inverted = list(state["weights"]), state["inverted"]
-        self.rows, self.rule = [renamed(row, LABEL_ROWS) for row in state["rows"]], state["rule"]
+        self.rows, self.rule = list(state["rows"]), state["rule"]
         self.warnings, self.snapshots = list(state["warnings"]), list(state["snapshots"])
         self.moved_quality = state.get("moved_quality", 0.0)
         self._learn_moved(dict(state.get("moved", {})))

@@ -23,21 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from SVLDRLCore.config.settings import ReliabilityConfig
-from SVLDRLCore.label_quality.features import (
-    FEWEST_SHARP,
-    LabelFeatures,
-    blur_deviation,
-    edge_deviation,
-    smallest_bias_mm,
-)
-from SVLDRLCore.label_quality.fragments import (
-    FRAGMENT_SHARE,
-    MANY_IN_PIECES,
-    grossly_in_pieces,
-    unusual_fragments,
-)
+from SVLDRLCore.label_quality.features import LabelFeatures, blur_deviation, edge_deviation, smallest_bias_mm
+from SVLDRLCore.label_quality.fragments import grossly_in_pieces, unusual_fragments
 from SVLDRLCore.label_quality.missing_structures import (
-    LOW_WEIGHT,
     Missing,
     drawn_volumes,
     filled_in,
@@ -45,15 +33,29 @@ from SVLDRLCore.label_quality.missing_structures import (
     some_lack_something,
 )
 from SVLDRLCore.label_quality.robust_statistics import shortest_half, two_means
-
-TOLERANCE = 1.1
-"""Deviation, in units of its spread, up to which a case keeps its full weight."""
-FALL = 5.0
-"""How fast the weight falls beyond that."""
-FEWEST_CLEAR = 3
-"""So many labels that neither edge nor fragments speak against can have a normal bias of their own."""
-HARDLY_ANY_DOUBT = 0.9
-"""Mean weight from which on a quality doubts so few that there is nothing for trusted cases to confirm."""
+from SVLDRLCore.label_quality.thresholds import (
+    BIAS_FLOORS,
+    CLUSTER_STEPS,
+    CROSS_ENTROPY_FLOOR,
+    EASIER_TO_FIT,
+    FALL,
+    FALL_FROM_TRUSTED,
+    FALL_OF_FRAGMENTS,
+    FEWEST_CLEAR,
+    FEWEST_FOR_GROUPS,
+    FEWEST_IN_A_GROUP,
+    FEWEST_MARKED,
+    FEWEST_SHARP,
+    FEWEST_TO_CONFIRM,
+    FEWEST_UNMARKED,
+    FRAGMENT_SHARE,
+    GROUPS_APART,
+    HARDLY_ANY_DOUBT,
+    LEAST_CLUSTER_STEP,
+    LOW_WEIGHT,
+    MANY_IN_PIECES,
+    TOLERANCE,
+)
 
 NETWORK_MADE = (
     "Some labels look as if a network had made them (fragments, and easier to fit than the rest). "
@@ -149,8 +151,8 @@ def _with_missing(
         return judged(features, trusted, np.arange(len(features)))
     missing = missing_structures(features, trusted)
     chosen = np.flatnonzero((drawn_volumes(features) > 0).any(axis=1))
-    filled = filled_in(features)
-    quality = judged([filled[i] for i in chosen], [bool(trusted[i]) for i in chosen], chosen)
+    filled, among = filled_in(features), chosen.tolist()
+    quality = judged([filled[i] for i in among], [bool(trusted[i]) for i in among], chosen)
     weights, edge, blur = np.ones(len(features)), np.zeros(len(features)), np.zeros(len(features))
     weights[chosen], edge[chosen], blur[chosen] = quality.weights, quality.edge, quality.blur
     if missing is None:
@@ -179,9 +181,9 @@ def _judge_drawn(
     quality = _from_labels_alone(bias, cross_entropy, fragments, heard_edge, sure, floor_mm)
     weights, rule, warnings, inverted = quality
     count = int(sure.sum())
-    if count >= 2 and _confirmed(quality, sure):
+    if count >= FEWEST_TO_CONFIRM and _confirmed(quality, sure):
         rule, warnings = f"{rule}; {count} trusted cases confirm it", ()
-    elif count >= 2:
+    elif count >= FEWEST_TO_CONFIRM:
         weights = _weights_from_trusted(bias, cross_entropy, fragments, sure, floor_mm)
         if not inverted:
             weights = np.minimum(weights, _falling(heard_edge))
@@ -220,7 +222,7 @@ def _from_labels_alone(
         return _Quality(_weights_from_inversion(cross_entropy, fragments), rule, (NETWORK_MADE,), True)
     heard = _heard(fragments / FRAGMENT_SHARE, sure)
     weights = _weights_from_bias(bias, fragments if heard else np.zeros(len(fragments)), edge, floor_mm)
-    believed = weights > 0.5
+    believed = weights > LOW_WEIGHT
     warnings = []
     if heard and np.mean(fragments > FRAGMENT_SHARE) > MANY_IN_PIECES:
         warnings.append(IN_PIECES)
@@ -237,7 +239,7 @@ def _second_review(
     earlier: np.ndarray,
 ) -> LabelQuality:
     bias, cross_entropy, fragments = _seen_by_network(features)
-    believed, sure = earlier > 0.5, np.asarray(trusted, bool)
+    believed, sure = earlier > LOW_WEIGHT, np.asarray(trusted, bool)
     edge, blur = edge_deviation(features, spacing_mm, config), blur_deviation(features, spacing_mm, config)
     if believed.sum() < 2:
         return _label_quality(earlier, "the first review's weights", edge, blur, (), True)
@@ -274,7 +276,7 @@ def _weights_from_bias(bias: np.ndarray, fragments: np.ndarray, edge: np.ndarray
 
 def _bias_deviation(bias: np.ndarray, usual: np.ndarray, floor_mm: float) -> np.ndarray:
     centre, half_length = shortest_half(usual)
-    return np.abs(bias - centre) / max(half_length, 2 * floor_mm)
+    return np.abs(bias - centre) / max(half_length, BIAS_FLOORS * floor_mm)
 
 
 def _heard(deviation: np.ndarray, sure: np.ndarray) -> bool:
@@ -289,16 +291,16 @@ def _settled(weights: np.ndarray, blur: np.ndarray, sure: np.ndarray) -> np.ndar
 
 
 def _falling(deviation: np.ndarray) -> np.ndarray:
-    """w = exp(-5 max(0, d - 1.1)^2)."""
+    """w = exp(-FALL max(0, d - TOLERANCE)^2)."""
     return np.exp(-FALL * np.maximum(0.0, deviation - TOLERANCE) ** 2)
 
 
 def _weights_from_inversion(cross_entropy: np.ndarray, fragments: np.ndarray) -> np.ndarray:
     """The hard-to-fit cluster of two, without fragments."""
     low, high = two_means(cross_entropy)
-    spread = max((high - low) / 4, 1e-3)
+    spread = max((high - low) / CLUSTER_STEPS, LEAST_CLUSTER_STEP)
     hard = 1.0 / (1.0 + np.exp(-(cross_entropy - (low + high) / 2) / (spread / 2)))
-    return hard * np.exp(-2.0 * np.maximum(0.0, fragments / FRAGMENT_SHARE - TOLERANCE) ** 2)
+    return hard * np.exp(-FALL_OF_FRAGMENTS * np.maximum(0.0, fragments / FRAGMENT_SHARE - TOLERANCE) ** 2)
 
 
 def _weights_from_trusted(
@@ -309,38 +311,41 @@ def _weights_from_trusted(
     floor_mm: float,
     certain: bool = True,
 ) -> np.ndarray:
-    """w = exp(-((d - 1.2)+ / 0.5)^2 / 2), d the RMS deviation of bias and cross entropy from the trusted cases'."""
+    """w = exp(-((d - TOLERANCE)+ / FALL_FROM_TRUSTED)^2 / 2).
+
+    d is the RMS deviation of bias and cross entropy from the trusted cases'.
+    """
     z_bias = (bias - bias[sure].mean()) / max(bias[sure].std(), floor_mm)
-    z_fit = (cross_entropy - cross_entropy[sure].mean()) / max(cross_entropy[sure].std(), 0.15)
+    z_fit = (cross_entropy - cross_entropy[sure].mean()) / max(cross_entropy[sure].std(), CROSS_ENTROPY_FLOOR)
     deviation = np.sqrt((z_bias**2 + z_fit**2) / 2)
     allowed = max(FRAGMENT_SHARE, float(fragments[sure].max()))
     deviation = np.maximum(deviation, fragments / allowed)
-    weights = np.exp(-0.5 * (np.maximum(0.0, deviation - TOLERANCE) / 0.5) ** 2)
+    weights = np.exp(-0.5 * (np.maximum(0.0, deviation - TOLERANCE) / FALL_FROM_TRUSTED) ** 2)
     if certain:
         weights[sure] = 1.0
     return weights
 
 
 def _looks_network_made(cross_entropy: np.ndarray, fragments: np.ndarray) -> bool:
-    """At least 5 labels with fragments, and these fitted better than the rest (Welch t < -2)."""
+    """Enough labels with fragments, and these fitted better than the rest (Welch's t)."""
     marked = fragments > FRAGMENT_SHARE
-    if marked.sum() < 5 or (~marked).sum() < 3:
+    if marked.sum() < FEWEST_MARKED or (~marked).sum() < FEWEST_UNMARKED:
         return False
     a, b = cross_entropy[marked], cross_entropy[~marked]
     t = (a.mean() - b.mean()) / np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b) + 1e-12)
-    return bool(t < -2.0)
+    return bool(t < EASIER_TO_FIT)
 
 
 def _fit_direction(bias: np.ndarray, cross_entropy: np.ndarray, floor_mm: float) -> str:
     """`undetermined` where fits fall into two clear groups that the border bias does not explain."""
-    if len(cross_entropy) < 6:
+    if len(cross_entropy) < FEWEST_FOR_GROUPS:
         return "none"
     low, high = two_means(cross_entropy)
     near_low = np.abs(cross_entropy - low) < np.abs(cross_entropy - high)
-    if near_low.sum() < 3 or (~near_low).sum() < 3:
+    if near_low.sum() < FEWEST_IN_A_GROUP or (~near_low).sum() < FEWEST_IN_A_GROUP:
         return "none"
     within = np.sqrt((cross_entropy[near_low].var() + cross_entropy[~near_low].var()) / 2)
-    separated = (high - low) / max(within, 1e-6) > 3.0
+    separated = (high - low) / max(within, 1e-6) > GROUPS_APART
     explained = abs(np.abs(bias[near_low]).mean() - np.abs(bias[~near_low]).mean()) > floor_mm
     return "undetermined" if separated and not explained else "none"
 

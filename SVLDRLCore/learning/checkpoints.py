@@ -26,10 +26,11 @@ from SVLDRLCore.atomic_files import (
     write_atomically,
     write_json_atomically,
 )
+from SVLDRLCore.config.versions import FORMATS, NewerFormatError, migrate
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.learning.run_folder import previous_generation
 
-FORMAT, VERSION = "svldrl-checkpoint", 1
+FORMAT = "svldrl-checkpoint"
 
 
 class OtherVersionError(InputError):
@@ -52,7 +53,7 @@ def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> N
         TypeError: something else is inside, named by its key path: the safe loading would refuse it later.
         InputError: the file cannot be written whole (disk full, no permission).
     """
-    content = {"format": FORMAT, "version": VERSION, "state": _checked(state, "state")}
+    content = {"format": FORMAT, "version": FORMATS["checkpoint"], "state": _checked(state, "state")}
     try:
         with _kept_as_previous(Path(path)):
             write_atomically(path, lambda file: torch.save(content, file), _damage)
@@ -69,7 +70,7 @@ def has_checkpoint(path: Path) -> bool:
     return path.is_file() or previous_generation(path).is_file()
 
 
-def load_newest_checkpoint(path: Path, tell: Callable[[str], None]) -> dict[str, Any]:
+def load_newest_checkpoint(path: Path, tell: Callable[[str], object]) -> dict[str, Any]:
     """The state in `path`, or in the generation before it where that cannot be read; `tell` is called then.
 
     Raises:
@@ -110,13 +111,13 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise _not_ours(path, "it holds something other than plain tensors and values") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise _not_ours(path, "it was written by another program")
-    if content.get("version") != VERSION:
-        raise OtherVersionError(
-            str(path),
-            f"it has format version {content.get('version')!r}, this program reads {VERSION}",
-            "Resume with the version of the program that wrote it",
-        )
-    return content["state"]
+    try:
+        return migrate("checkpoint", content["state"], content.get("version"))
+    except NewerFormatError as error:
+        do = "Resume with the version of the program that wrote it"
+        raise OtherVersionError(str(path), str(error), do) from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise _not_ours(path, "it is not as a training leaves it") from error
 
 
 def random_states(generators: Generators | None = None) -> dict[str, Any]:

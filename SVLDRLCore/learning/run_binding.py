@@ -15,7 +15,6 @@ import torch
 
 from SVLDRLCore.config.building import merge
 from SVLDRLCore.config.settings import Config, config_from_dict, config_to_dict
-from SVLDRLCore.config.versions import CASES, renamed
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.datalist import Case
@@ -33,8 +32,8 @@ MOST_NAMES = 6
 def bound_list(
     labels: Mapping[int, str],
     listed: Sequence[Case],
-    training: Sequence[Case],
-    held_out: Sequence[Case],
+    training: Sequence[Case | TrainingCase],
+    held_out: Sequence[Case | TrainingCase],
     clean: Sequence[Case] | None,
 ) -> Bound:
     """What a data list alone tells, before a file is read; plain types.
@@ -184,7 +183,7 @@ def _data_difference(was: Bound, now: Bound) -> Difference | None:
 def _cases_difference(
     was: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], where: str
 ) -> Difference | None:
-    old, new = {case["name"]: renamed(case, CASES) for case in was}, {case["name"]: case for case in now}
+    old, new = {case["name"]: case for case in was}, {case["name"]: case for case in now}
     gone, come = [name for name in old if name not in new], [name for name in new if name not in old]
     if gone:
         return f"case {gone[0]}", f"the training was started with it, now it is not in {where}, or is left out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,11 @@ import torch
 
 from SVLDRLCore.atomic_files import write_json_atomically
 from SVLDRLCore.config.settings import Config
-from SVLDRLCore.config.versions import migrated_run
+from SVLDRLCore.config.versions import FORMATS, NewerFormatError, migrate
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.masks.structures import Structures
 
-FORMAT = 2
-"""Of run.json. 1 (which told no number, version 0.1) did not tell what the run's data held."""
 _LOCKS = (".lock", ".training.lock", ".training.holder.json")
 
 
@@ -89,28 +88,26 @@ def read_run(folder: RunFolder) -> dict[str, Any]:
     if not folder.settings.is_file():
         raise InputError(str(folder.path), "no training was started there", "Start it without resuming")
     try:
-        settings = migrated_run(json.loads(folder.settings.read_text("utf-8")))
-        version = settings.get("format", 1)
+        settings = json.loads(folder.settings.read_text("utf-8"))
+        settings = migrate("run", settings, settings.get("format", 1))
         complete = isinstance(settings["config"], dict) and isinstance(settings["method"], str)
+    except NewerFormatError as error:
+        do = "Resume with the version of the program that started it"
+        raise InputError(str(folder.settings), str(error), do) from error
     except (OSError, ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
         why = f"it is damaged ({type(error).__name__}: {error})"
         raise InputError(str(folder.settings), why, "Start a new training in another folder") from error
     if not complete:
         raise InputError(str(folder.settings), "it is damaged", "Start a new training in another folder")
-    if version not in (1, FORMAT):
-        raise InputError(
-            str(folder.settings), f"it has format {version!r}, this program reads up to {FORMAT}",
-            "Resume with the version of the program that started it",
-        )  # fmt: skip
     return settings
 
 
 def write_run(folder: RunFolder, settings: dict[str, Any]) -> None:
     """Replace run.json."""
-    write_json_atomically(folder.settings, {**settings, "format": FORMAT})
+    write_json_atomically(folder.settings, {**settings, "format": FORMATS["run"]})
 
 
-def resolve_model(path: str | Path) -> Path:
+def resolve_model(path: str | os.PathLike[str]) -> Path:
     """The model package that a path means: itself (folder or zip), or a run folder's last model.
 
     Raises:

@@ -10,9 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from SVLDRLCore.masks.dice import dice_of
-from SVLDRLCore.masks.known_voxels import where_known
-
 RIGHT_HALF = 0.75
 """Half of the held-out labels may be wrong; this quantile of their Dice is the median of the right half."""
 UNKNOWN = 2.0
@@ -23,15 +20,6 @@ LEAST_ERROR = 0.02
 """Dice errors of learned cases below this are no surer."""
 WORTH_TELLING = 1.5
 """From this generalisation factor on the user is told."""
-
-
-def overlap(masks: np.ndarray, probabilities: np.ndarray, ignored: np.ndarray | None = None) -> list[float]:
-    """Dice of each structure of a label and a prediction, (C, D, H, W) both; NaN where the label lacks it.
-
-    `ignored`: boolean (D, H, W), voxels that nobody has labelled; they do not count.
-    """
-    drawn, found = where_known(masks > 0, ignored), where_known(probabilities > 0.5, ignored)
-    return [dice_of(p, m) if m.any() else np.nan for m, p in zip(drawn, found)]
 
 
 def generalisation_factors(learned: np.ndarray, unseen: np.ndarray) -> list[float]:

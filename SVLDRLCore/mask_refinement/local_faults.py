@@ -13,23 +13,8 @@ import numpy as np
 from scipy import ndimage
 
 from SVLDRLCore.masks.alignment import BorderMeasure, Calibration
-from SVLDRLCore.masks.borders import signed_distance
+from SVLDRLCore.masks.borders import missing_and_leaking
 from SVLDRLCore.masks.boxes import bounding_box
-
-
-def differences(
-    mask: np.ndarray, prediction: np.ndarray, model_mm: float, spacing_dhw: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """What the prediction has beyond the mask, and the mask beyond it, once the mask's whole border is moved onto its.
-
-    A mask that is too wide everywhere has no leak: that is the case's shift.
-
-    Args:
-        mask, prediction: boolean (D, H, W).
-        model_mm: how far the prediction's border lies outside the mask's (`BorderMeasure.model_mm`).
-    """
-    moved = signed_distance(mask, tuple(spacing_dhw)) <= model_mm
-    return prediction & ~moved & ~mask, moved & mask & ~prediction
 
 
 def thickness(region: np.ndarray, spacing_dhw: Sequence[float]) -> float:
@@ -43,7 +28,7 @@ def fault_sizes(
     """Thickness (mm) of what the prediction has beyond a mask, and of what it lacks; None without a measure."""
     if measure is None:
         return None
-    missing, leak = differences(mask, prediction, measure.model_mm, spacing_dhw)
+    missing, leak = missing_and_leaking(mask, prediction, measure.model_mm, spacing_dhw)
     return thickness(missing, spacing_dhw), thickness(leak, spacing_dhw)
 
 
@@ -64,7 +49,7 @@ def without_local_faults(
     if measure is None:
         return mask
     near = bounding_box(mask | prediction, [(abs(measure.model_mm) + 2 * s) / s for s in spacing_dhw])
-    missing, leak = differences(mask[near], prediction[near], measure.model_mm, spacing_dhw)
+    missing, leak = missing_and_leaking(mask[near], prediction[near], measure.model_mm, spacing_dhw)
     changed = mask.copy()
     changed[near] |= _thick(missing, generalisation_factor * usual.missing_mm, spacing_dhw)
     changed[near] &= ~_thick(leak, generalisation_factor * usual.leak_mm, spacing_dhw)

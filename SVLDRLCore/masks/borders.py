@@ -60,6 +60,21 @@ def shift_border(mask: np.ndarray, spacing_dhw: tuple[float, ...], shift_mm: flo
     return distance <= shift_mm if shift_mm >= 0 else distance < shift_mm
 
 
+def missing_and_leaking(
+    mask: np.ndarray, prediction: np.ndarray, shift_mm: float, spacing_dhw: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a prediction has beyond a mask, and the mask beyond it, once the mask's whole border is moved onto its.
+
+    A mask that is too wide everywhere has no leak: that is the case's shift.
+
+    Args:
+        mask, prediction: boolean (D, H, W).
+        shift_mm: how far the prediction's border lies outside the mask's (`BorderMeasure.model_mm`).
+    """
+    moved = signed_distance(mask, tuple(spacing_dhw)) <= shift_mm
+    return prediction & ~moved & ~mask, moved & mask & ~prediction
+
+
 def smooth_field(
     shape: tuple[int, ...], spacing_dhw: tuple[float, ...], smoothness_mm: float, rng: np.random.Generator
 ) -> np.ndarray:

@@ -7,12 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 
 
+def extent_of(mask: np.ndarray) -> tuple[slice, ...] | None:
+    """The smallest box that holds a mask; None where it is empty."""
+    box: list[slice] = []
+    # Each axis is searched only inside the ranges already found, so that the whole volume is read once.
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        inside = np.flatnonzero(mask[tuple(box)].any(axis=others))
+        if not len(inside):
+            return None
+        box.append(slice(int(inside[0]), int(inside[-1]) + 1))
+    return tuple(box)
+
+
 def bounding_box(mask: np.ndarray, margin: Sequence[float]) -> tuple[slice, ...]:
     """Where a mask lies, and `margin` voxels around it; everything for an empty mask."""
-    box = []
-    for axis, more in enumerate(margin):
-        inside = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        low, high = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, mask.shape[axis])
-        pad = int(np.ceil(more))
-        box.append(slice(max(0, low - pad), min(mask.shape[axis], high + pad)))
-    return tuple(box)
+    extent = extent_of(mask) or tuple(slice(0, n) for n in mask.shape)
+    pads = [int(np.ceil(more)) for more in margin]
+    return tuple(slice(max(0, s.start - p), min(n, s.stop + p)) for s, p, n in zip(extent, pads, mask.shape))

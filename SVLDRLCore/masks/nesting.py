@@ -12,7 +12,7 @@ MOSTLY = 0.5
 
 
 @dataclass(frozen=True)
-class Part:
+class NestedPart:
     """A structure with those that lie in it.
 
     Attributes:
@@ -21,7 +21,7 @@ class Part:
     """
 
     own: tuple[int, ...]
-    inner: tuple[Part, ...] = ()
+    inner: tuple[NestedPart, ...] = ()
 
     @property
     def members(self) -> tuple[int, ...]:
@@ -31,7 +31,7 @@ class Part:
 
 def parts_of(
     label: np.ndarray, spacing_dhw: Sequence[float], regions: Mapping[str, Sequence[int]] | None = None
-) -> list[Part]:
+) -> list[NestedPart]:
     """The outermost structures of a label map (D, H, W), in the order of their least own value.
 
     Args:
@@ -43,24 +43,24 @@ def parts_of(
     return sorted(parts, key=lambda part: min(part.own or part.members))
 
 
-def _declared(values: Sequence[int], regions: Mapping[str, Sequence[int]]) -> list[Part]:
+def _declared(values: Sequence[int], regions: Mapping[str, Sequence[int]]) -> list[NestedPart]:
     """Regions by size, each made of the parts that it contains; values that no region names are parts of their own."""
     sets = {frozenset(members) & frozenset(values) for members in regions.values()} - {frozenset()}
-    parts: list[Part] = []
+    parts: list[NestedPart] = []
     for region in sorted(sets, key=lambda each: (len(each), min(each))):
         inner = tuple(part for part in parts if set(part.members) <= region)
         own = tuple(sorted(region.difference(*(part.members for part in inner))))
-        parts = [part for part in parts if part not in inner] + [Part(own, inner)]
+        parts = [part for part in parts if part not in inner] + [NestedPart(own, inner)]
     named = {value for part in parts for value in part.members}
-    return parts + [Part((value,)) for value in values if value not in named]
+    return parts + [NestedPart((value,)) for value in values if value not in named]
 
 
-def _enclosed(label: np.ndarray, values: Sequence[int], spacing_dhw: Sequence[float]) -> list[Part]:
+def _enclosed(label: np.ndarray, values: Sequence[int], spacing_dhw: Sequence[float]) -> list[NestedPart]:
     if len(values) < 2:
-        return [Part((value,)) for value in values]
+        return [NestedPart((value,)) for value in values]
     areas = _contact_areas(label, values, spacing_dhw)
     index = {value: i for i, value in enumerate(values, start=1)}
-    parts = [Part((value,)) for value in values]
+    parts = [NestedPart((value,)) for value in values]
     while True:
         best, pair = MOSTLY, None
         for part in parts:
@@ -75,13 +75,14 @@ def _enclosed(label: np.ndarray, values: Sequence[int], spacing_dhw: Sequence[fl
             return parts
         part, other = pair
         parts = [each for each in parts if each is not part and each is not other]
-        parts.append(Part(other.own, (*other.inner, part)))
+        parts.append(NestedPart(other.own, (*other.inner, part)))
 
 
 def _contact_areas(label: np.ndarray, values: Sequence[int], spacing_dhw: Sequence[float]) -> np.ndarray:
     """Areas (mm2) in which two values touch, background first, (1 + N, 1 + N); the volume's own faces are left out."""
     place = np.searchsorted([0, *values], label)
-    count, areas = len(values) + 1, 0.0
+    count = len(values) + 1
+    areas = np.zeros((count, count))
     for axis, spacing in enumerate(spacing_dhw):
         first, second = (np.take(place, range(a, place.shape[axis] - 1 + a), axis).ravel() for a in (0, 1))
         different = first != second

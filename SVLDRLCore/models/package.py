@@ -6,6 +6,7 @@
     training.csv        one row an epoch
     MODEL_CARD.md       what the model is for and how it was made
     SHA256SUMS          as `sha256sum -c` reads it
+    calibration.json    what mask agents know of trusted labels, if there are any
     *.csv *.svg ...     reports, if any
 
 A zip is read where it is and never unpacked, so none of its names can reach the disk.
@@ -33,6 +34,7 @@ from SVLDRLCore.atomic_files import (
     sync_folder,
     write_atomically,
 )
+from SVLDRLCore.config.versions import NewerFormatError, migrate
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.memory import require_memory
 from SVLDRLCore.models.package_contents import (
@@ -66,7 +68,7 @@ class ModelPackage:
 
     Args:
         folder: the folder or zip it was read from.
-        config: what `config.json` holds.
+        config: what `config.json` holds, with today's names.
         labels: label value -> {"name": ..., "color": [r, g, b] or absent, ...}.
         training: the rows of `training.csv`, numbers as float, empty cells as None.
         card: the model card, markdown.
@@ -187,9 +189,12 @@ def load_package(path: str | os.PathLike[str]) -> ModelPackage:
         _check_sums(files)
         try:
             config = parse_config(files.read("config.json"))
+            config = migrate("model", config, config.get("format", 1))
             labels = parse_labels(files.read("labels.json"))
             training = parse_csv(files.read("training.csv"))
             card = files.read("MODEL_CARD.md").decode("utf-8")
+        except NewerFormatError as error:
+            raise InputError(str(path), str(error), "Use the version of the program that made it") from error
         except ValueError as error:
             raise unusable(path, f"a file in it is not as it should be ({error})") from error
         extra = tuple(sorted(set(files.names) - set(REQUIRED)))

@@ -8,7 +8,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from SVLDRLCore.csv_cells import as_cell, as_cells, cell_text
 from SVLDRLCore.events import plain
@@ -29,7 +29,7 @@ def json_bytes(value: Any) -> bytes:
 
 def parse_config(data: bytes) -> dict[str, Any]:
     """Raises ValueError for anything but a JSON object of plain values."""
-    config = _parse_json(data)
+    config = parse_json(data)
     if not isinstance(config, dict):
         raise ValueError("config.json holds no settings")
     return config
@@ -48,7 +48,7 @@ def labels_bytes(labels: Mapping[int, Mapping[str, Any]]) -> bytes:
 
 def parse_labels(data: bytes) -> Labels:
     """Label value -> its name, colour, terminology; raises ValueError for labels that cannot be used."""
-    labels = _parse_json(data)
+    labels = parse_json(data)
     if not isinstance(labels, dict) or not labels:
         raise ValueError("labels.json names no labels")
     parsed: Labels = {}
@@ -104,8 +104,10 @@ def parse_csv(data: bytes) -> TrainingRows:
     return [{cell_text(key): _number(cell) for key, cell in row.items()} for row in rows]
 
 
-def _parse_json(data: bytes) -> Any:
-    def refuse(word: str) -> None:
+def parse_json(data: bytes) -> Any:
+    """Plain values; raises ValueError for what is no JSON, and for numbers or keys that others would read otherwise."""
+
+    def refuse(word: str) -> NoReturn:
         raise ValueError(f"{word} is no JSON number")
 
     def finite(text: str) -> float:

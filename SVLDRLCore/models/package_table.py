@@ -16,7 +16,7 @@ from SVLDRLCore.models.package_contents import Labels, is_plain_name
 MAX_CHANNELS = 256
 LARGEST_VALUE = 255
 """Label maps hold a byte a voxel."""
-KEYS = ("method", "channels", "structures")
+KEYS = ("format", "method", "channels", "structures")
 SOUND = "Get the model again from where it came from, or train one"
 
 

@@ -8,18 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from SVLDRLCore.config.settings import Config, NetworkConfig, config_to_dict
+from SVLDRLCore.config.versions import FORMATS
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.learning.device import to_device
 from SVLDRLCore.learning.run_folder import resolve_model
-from SVLDRLCore.masks.alignment import calibration_fault
+from SVLDRLCore.masks.alignment import CALIBRATION_VALUES
 from SVLDRLCore.masks.structures import Structures
-from SVLDRLCore.models.package import load_package
+from SVLDRLCore.models import calibration
+from SVLDRLCore.models.package import ModelPackage, load_package
 from SVLDRLCore.models.package_contents import plain_name
 from SVLDRLCore.models.package_table import SOUND, parse_table, settings_of
 from SVLDRLCore.models.weight_header import Entry, WithoutWeights, difference
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
 from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork
+
+CALIBRATIONS = "calibrations"
+"""The mask agents' buffer with the numbers of calibration.json."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,13 @@ class TrainedModel:
     labels: dict[int, dict[str, Any]]
     method: str
     name: str = "the model"
+
+    @property
+    def agents(self) -> MaskAgentNetwork:
+        """The mask agents of a model that has them."""
+        if self.mask_network is None:
+            raise ValueError(f"{self.name} has no mask agents")
+        return self.mask_network
 
 
 def build_networks(
@@ -68,6 +82,7 @@ def _unet_levels(config: Config) -> int:
 def package_config(config: Config, method: str, channels: int, structures: Structures) -> dict[str, Any]:
     """The content of config.json."""
     return {
+        "format": FORMATS["model"],
         **config_to_dict(config),
         "method": method,
         "channels": channels,
@@ -83,9 +98,17 @@ def package_config(config: Config, method: str, channels: int, structures: Struc
 def package_tensors(
     network: Mapping[str, torch.Tensor], mask_network: Mapping[str, torch.Tensor] | None
 ) -> dict[str, torch.Tensor]:
-    """The content of model.safetensors."""
+    """The content of model.safetensors; what mask agents are calibrated to is told by `package_calibration`."""
     tensors = {f"network.{key}": value for key, value in network.items()}
-    return tensors | {f"mask_agents.{key}": value for key, value in (mask_network or {}).items()}
+    kept = {key: value for key, value in (mask_network or {}).items() if key != CALIBRATIONS}
+    return tensors | {f"mask_agents.{key}": value for key, value in kept.items()}
+
+
+def package_calibration(mask_network: Mapping[str, torch.Tensor] | None, structures: Structures) -> dict[str, bytes]:
+    """calibration.json as a further file of a package; nothing without mask agents."""
+    if mask_network is None:
+        return {}
+    return {calibration.FILE: calibration.calibration_bytes(mask_network[CALIBRATIONS], structures.names)}
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedModel:
@@ -101,24 +124,35 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
     except ValueError as error:
         raise InputError(str(path), f"its config.json cannot be used: {error}", SOUND) from error
     structures, channels = table.structures, table.channels
-    header = package.header()
+    header, prefix = package.header(), "mask_agents."
+    if any(name.startswith(prefix) for name in header):  # 0.1 keeps it among the weights
+        header = {prefix + CALIBRATIONS: Entry("F32", (len(structures.names), CALIBRATION_VALUES)), **header}
     _require_fit(config, channels, structures, header, path)
     tensors = package.tensors()
     network = build_networks(config, channels, structures, _has_image_agents(header))
     network.load_state_dict(_named(tensors, "network."))
     mask_network = None
-    if mask_weights := _named(tensors, "mask_agents."):
+    if mask_weights := _named(tensors, prefix):
+        try:
+            if CALIBRATIONS not in mask_weights:
+                mask_weights[CALIBRATIONS] = _calibration(package, structures)
+            calibration.require_possible(mask_weights[CALIBRATIONS], structures.names, channels)
+        except ValueError as error:
+            raise InputError(str(path), str(error), SOUND) from error
         mask_network = build_mask_network(config, channels, structures)
         mask_network.load_state_dict(mask_weights)
-        for index, name in enumerate(structures.names):
-            if fault := calibration_fault(mask_weights["calibrations"][index].tolist(), channels):
-                why = f"what its mask agents know of {name!r} cannot be: {fault}"
-                raise InputError(str(path), why, SOUND)
     for module in (network, mask_network):
         if module is not None:
-            module.eval().requires_grad_(False).to(device, memory_format=torch.channels_last_3d)
+            module.eval().requires_grad_(False)
+            to_device(module, torch.device(device))
     labels, method = dict(package.labels), table.method
     return TrainedModel(network, mask_network, config, structures, channels, labels, method, f"model {path}")
+
+
+def _calibration(package: ModelPackage, structures: Structures) -> torch.Tensor:
+    if calibration.FILE not in package.extra:
+        raise ValueError(f"it lacks {calibration.FILE}, without which its mask agents know nothing of labels")
+    return calibration.parse_calibration(package.read_extra(calibration.FILE), structures.names)
 
 
 def _require_fit(
@@ -129,13 +163,14 @@ def _require_fit(
     Built without memory first: a small file may describe a network of many gigabytes.
     """
     with WithoutWeights():
-        parts = {"network.": build_networks(config, channels, structures, _has_image_agents(header))}
+        network = build_networks(config, channels, structures, _has_image_agents(header))
+        parts: dict[str, nn.Module] = {"network.": network}
         if _named(header, "mask_agents."):
             parts["mask_agents."] = build_mask_network(config, channels, structures)
     unknown = [name for name in header if not name.startswith(tuple(parts))]
     differs = f"{unknown[0][:60]!r} belongs to no network" if unknown else ""
-    for prefix, network in parts.items():
-        differs = differs or difference(network, _named(header, prefix))
+    for prefix, part in parts.items():
+        differs = differs or difference(part, _named(header, prefix))
     if differs:
         raise InputError(str(path), f"its weights do not fit its config.json ({differs})", SOUND)
 

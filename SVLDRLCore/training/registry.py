@@ -38,7 +38,7 @@ class Listed:
         """Whether `--variant` chooses between forms of it."""
         return bool(self.variants)
 
-    def load(self, variant: str) -> type[Method]:
+    def load(self, variant: str = "extended") -> type[Method]:
         """Its class."""
         module, _, name = self.variants.get(variant, self.place).partition(":")
         return cast("type[Method]", getattr(import_module(module), name))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from SVLDRLCore.atomic_files import made_folder
-from SVLDRLCore.config.settings import Config, config_from_dict, config_to_dict
+from SVLDRLCore.config.settings import Config, config_from_dict, config_to_dict, name_of_preset
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.evaluation.figures import reliability_figure
 from SVLDRLCore.evaluation.tables import csv_text
@@ -46,6 +46,7 @@ from SVLDRLCore.models.package import save_package
 from SVLDRLCore.models.trained_model import (
     build_networks,
     load_model,
+    package_calibration,
     package_config,
     package_tensors,
 )
@@ -161,7 +162,8 @@ def _resumed_settings(folder: RunFolder, asked: _Asked) -> dict[str, Any]:
     """The settings of a training that goes on: its own, which what is asked must not contradict."""
     stored = read_run(folder)
     require_same_names(stored, method=asked.method)
-    require_same_names(stored["config"], preset=asked.preset, variant=asked.variant)
+    preset = asked.preset and name_of_preset(asked.preset)
+    require_same_names(stored["config"], preset=preset, variant=asked.variant)
     config = resumed_config(stored["config"], asked.overrides)
     require_precision(config.train, choose_device(config.train.device))
     given = _told(stored["method"], config, asked)
@@ -253,6 +255,7 @@ def _write_models(given: RunInput, result: RunResult, labels: dict[int, str], fo
         result.warnings,
     )
     extra = {"stage_seconds.json": json.dumps(result.stage_seconds).encode(), **_reliability_files(result)}
+    extra |= package_calibration(result.mask_network, given.structures)
     for path, weights in ((folder.best_model, result.best_network), (folder.model, result.network)):
         save_package(
             path,

@@ -24,6 +24,7 @@ from SVLDRLCore.models.package import save_package
 from SVLDRLCore.models.trained_model import (
     build_mask_network,
     build_networks,
+    package_calibration,
     package_config,
     package_tensors,
 )
@@ -82,6 +83,7 @@ def model_that(
         labels={value: {"name": name} for value, name in structures.labels.items()},
         training_rows=[],
         card="A model for tests.",
+        extra=package_calibration(agents, structures),
     )
     return path
 

@@ -154,7 +154,7 @@ def test_the_ways_that_the_guide_draws_are_there(way: tuple[str, ...], most: int
     used = {name for each in names for name in our_imports(modules[each], set(modules)) & (names - {each})}
     users = {each for each in names if our_imports(modules[each], set(modules)) & (names - {each})}
     assert used | users == names
-    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "house.md").read_text(encoding="utf-8")
     places = [guide.find(f"`{place}.py`") for place in way]
     assert -1 not in places
     assert places == sorted(places)

@@ -35,6 +35,7 @@ from SVLDRLCore.models.package import load_package, save_package, zip_package
 from SVLDRLCore.models.trained_model import (
     build_mask_network,
     build_networks,
+    package_calibration,
     package_config,
     package_tensors,
 )
@@ -79,6 +80,7 @@ def small_model(path: Path, with_agents: bool) -> Path:
         labels={1: {"name": "organ"}},
         training_rows=[],
         card="A model for tests.",
+        extra=package_calibration(agents.state_dict() if with_agents else None, parts),
     )
     return path
 

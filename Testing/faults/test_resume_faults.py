@@ -444,7 +444,7 @@ def test_a_start_that_comes_a_moment_later_leaves_the_others_settings(
     ("more", "named"),
     [
         (["--set", "train.precision=bfloat16"], "setting train.precision"),
-        (["--preset", "left_atrium_paper"], "setting train.precision"),
+        (["--preset", "left_atrium_paper", "--set", "train.precision=bfloat16"], "setting train.precision"),
         (["--trusted", "case_077"], "trusted case case_077"),
         (["--set", 'data.regions={"core": [9]}'], "region 'core'"),
     ],

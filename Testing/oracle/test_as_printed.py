@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -91,7 +92,7 @@ def test_the_gradient_at_temperature_0_is_that_of_temperature_1_at_the_best_acti
 
 
 def test_the_limit_of_temperature_0_would_teach_nothing() -> None:
-    """softmax(logits / tau) becomes a point mass: log pi(best) -> 0, and its gradient falls as exp(-gap / tau) / tau."""
+    """softmax(logits / tau) becomes a point mass: log pi(best) -> 0, its gradient falls as exp(-gap / tau) / tau."""
     logits = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64).view(1, 1, 3, 1, 1, 1)
     steepest = []
     for temperature in (1.0, 0.1, 0.02):
@@ -137,7 +138,7 @@ def test_the_overlap_is_algorithm_1_line_by_line(warm_up: float, transition: flo
         assert set(stage.trains) == {part for name in updates for part in TRAINED_PARTS[name]}
     assert stages[0].first == 0
     assert stages[-1].last == steps
-    assert all(a.last == b.first for a, b in zip(stages, stages[1:]))
+    assert all(a.last == b.first for a, b in pairwise(stages))
 
 
 def test_without_full_rl_nothing_overlaps() -> None:

@@ -154,6 +154,7 @@ def make_sound_files(folder: Path) -> None:
     from SVLDRLCore.models.trained_model import (
         build_mask_network,
         build_networks,
+        package_calibration,
         package_config,
         package_tensors,
     )
@@ -190,7 +191,7 @@ def make_sound_files(folder: Path) -> None:
         labels={1: {"name": "liver", "color": [1, 0, 0]}, 2: {"name": "spleen"}},
         training_rows=[{"epoch": n, "loss": 0.5} for n in range(5)],
         card="# Card\n",
-        extra={"reliability.csv": b"case,weight\na,0.5\n"},
+        extra={"reliability.csv": b"case,weight\na,0.5\n", **package_calibration(agents.state_dict(), structures)},
     )
     save_checkpoint(folder / "checkpoint" / "checkpoint.pt", {"step": 3, "rows": [], "network": {"w": torch.ones(9)}})
 

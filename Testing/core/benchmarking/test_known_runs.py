@@ -175,7 +175,7 @@ def test_a_folder_without_a_benchmark_is_refused(study: Path, tmp_path: Path) ->
 
 
 def test_a_benchmark_ends_with_the_known_numbers(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    report = SimpleNamespace(write_report=lambda folder: folder / "report.html")
+    report = SimpleNamespace(write_benchmark_report=lambda folder: folder / "report.html")
     monkeypatch.setitem(sys.modules, "SVLDRLCore.benchmarking.benchmark_report", report)
     expected = write_known(study, tmp_path / "known")
     events: list[dict[str, Any]] = []

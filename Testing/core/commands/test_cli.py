@@ -108,7 +108,7 @@ def test_waiting_threads_leave_the_cores_to_others(own: str | None) -> None:
 
 @pytest.mark.parametrize("variant", ["extended", "corrected", "as_printed"])
 def test_settings_are_those_of_the_preset_and_variant(capsys, variant: str) -> None:
-    assert main(["settings", "--preset", "left_atrium", "--variant", variant]) == 0
+    assert main(["settings", "--preset", "left_atrium", "--variant", variant, "--all"]) == 0
     assert config_from_dict(json.loads(capsys.readouterr().out)) == load_config("left_atrium", variant)
 
 

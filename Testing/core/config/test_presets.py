@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from SVLDRLCore.config.settings import (
     VARIANTS,
@@ -20,7 +21,9 @@ from SVLDRLCore.files.datalist import load_datalist, save_datalist
 from SVLDRLCore.files.volumes import read_label, write_label
 from SVLDRLCore.jobs.refine import refine
 from SVLDRLCore.learning.stages import plan_stages
+from SVLDRLCore.masks.structures import structures_of
 from SVLDRLCore.models.trained_model import build_networks
+from SVLDRLCore.models.weight_header import WithoutWeights
 from SVLDRLCore.training.train import train
 
 LABELS = {1: "necrotic core", 2: "oedema", 4: "enhancing tumour"}
@@ -104,10 +107,54 @@ def test_regions_that_the_labels_lack_are_named(tmp_path):
 
 @pytest.mark.parametrize("preset", ["pancreas_ct", "brats2021"])
 def test_a_presets_network_can_be_built(preset):
-    from SVLDRLCore.masks.structures import structures_of
-
     config = load_config(preset)
     structures = structures_of(LABELS, config.data.regions)
     network = build_networks(config, 4, structures)
     assert structures.nested == (preset == "brats2021")
     assert network.segmentation_decoder.head.out_channels == structures.channels == (3 if structures.nested else 4)
+
+
+PAPER = {  # section 4.2: patch, spacing in mm, training cases, channels, structures
+    "left_atrium_paper": (96, 0.625, 80, 1, {1: "left atrium"}),
+    "pancreas_ct_paper": (96, 1.0, 62, 1, {1: "pancreas"}),
+    "brats2021_paper": (128, 1.0, 1000, 4, LABELS),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("preset", PAPER)
+def test_the_papers_presets_say_what_sections_4_1_and_4_2_print(preset, variant):
+    patch, spacing, cases, _, _ = PAPER[preset]
+    config = load_config(preset, variant)
+    assert (config.data.patch_size, config.data.spacing_mm) == ((patch,) * 3, (spacing,) * 3)
+    assert (config.network.backbone, config.network.gradient_checkpointing) == ("swin_unetr", False)
+    chosen = config.optimiser
+    assert (chosen.name, chosen.learning_rate, chosen.cross_entropy_weight) == ("sgd", 1e-4, 0.0)
+    assert not any((chosen.weight_decay, chosen.momentum, chosen.poly_power, chosen.gradient_clip, chosen.ema_decay))
+    assert (config.train.batch_size, config.train.precision) == (1, "float32")
+    assert (config.train.steps, config.train.steps_per_epoch) == (1000 * cases, cases)  # 1000 epochs, batch 1
+    assert (config.data.flip_axes, config.data.intensity_jitter) == ((), 0.0)  # no augmentation is printed
+
+
+def test_the_papers_presets_prepare_images_as_the_others():
+    for preset in ("pancreas_ct", "brats2021"):
+        ours, papers = load_config(preset).data, load_config(f"{preset}_paper").data
+        assert replace(papers, flip_axes=ours.flip_axes, intensity_jitter=ours.intensity_jitter) == ours
+
+
+@pytest.mark.parametrize("preset", PAPER)
+def test_the_papers_networks_take_the_papers_patches(preset):
+    """On tensors without memory: one encoder, three full decoders, as printed."""
+    patch, _, _, channels, labels = PAPER[preset]
+    config = load_config(preset, "as_printed")
+    structures = structures_of(labels, config.data.regions)
+    with WithoutWeights():
+        network = build_networks(config, channels, structures)
+    size = (patch, patch, patch)
+    image = torch.empty(1, channels, *size, device="meta")
+    with torch.no_grad():
+        features = network.to("meta").encode(image)
+        assert network.segment(features, image).shape == (1, structures.channels, *size)
+        assert network.value(features, image).shape == (1, 1, *size)
+        assert network.policy(features, image).shape == (1, 1, 3, *size)
+    assert structures.nested == (preset == "brats2021_paper")

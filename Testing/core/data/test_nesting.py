@@ -29,11 +29,11 @@ from SVLDRLCore.files.volumes import (
     write_label,
 )
 from SVLDRLCore.masks.borders import shift_border, signed_distance, smooth_field
-from SVLDRLCore.masks.nesting import Part, parts_of
+from SVLDRLCore.masks.nesting import NestedPart, parts_of
 
 SPACING = (2.0, 1.0, 1.0)
 REGIONS = {"whole tumour": (1, 2, 4), "tumour core": (1, 4), "enhancing tumour": (4,)}
-TUMOUR = [Part((2,), (Part((4,), (Part((1,)),)),))]
+TUMOUR = [NestedPart((2,), (NestedPart((4,), (NestedPart((1,)),)),))]
 """Oedema, in it the enhancing rim, in it the necrosis."""
 
 
@@ -60,17 +60,17 @@ def halves() -> np.ndarray:
 
 def test_what_lies_in_what_is_seen_from_the_surfaces() -> None:
     assert parts_of(tumour(), SPACING) == TUMOUR
-    assert parts_of(halves(), SPACING) == [Part((1,)), Part((3,))]
+    assert parts_of(halves(), SPACING) == [NestedPart((1,)), NestedPart((3,))]
     both = np.concatenate([tumour(), 10 * (halves() > 0) + halves()])
-    assert parts_of(both, SPACING) == [*TUMOUR, Part((11,)), Part((13,))]
+    assert parts_of(both, SPACING) == [*TUMOUR, NestedPart((11,)), NestedPart((13,))]
     assert parts_of(np.zeros((4, 4, 4), np.uint8), SPACING) == []
     # A growth at the liver's surface, more of it in the liver than out of it, and one that hangs on by a stalk.
     liver = 5 * within(14).astype(np.uint8)
     liver[within(6, (24.0, 24.0, 12.0))] = 6
-    assert parts_of(liver, SPACING) == [Part((5,), (Part((6,)),))]
+    assert parts_of(liver, SPACING) == [NestedPart((5,), (NestedPart((6,)),))]
     liver = 5 * within(10).astype(np.uint8)
     liver[within(6, (24.0, 24.0, 9.0)) & (liver == 0)] = 6
-    assert parts_of(liver, SPACING) == [Part((5,)), Part((6,))]
+    assert parts_of(liver, SPACING) == [NestedPart((5,)), NestedPart((6,))]
 
 
 def test_declared_regions_hold_whatever_the_label_shows() -> None:
@@ -79,10 +79,10 @@ def test_declared_regions_hold_whatever_the_label_shows() -> None:
     label[within(6, (24.0, 24.0, 34.0))] = 1
     label[within(4, (24.0, 24.0, 10.0))] = 2
     (whole,) = parts_of(label, SPACING, REGIONS)
-    assert whole == Part((2,), (Part((1,), (Part((4,)),)),))
-    assert parts_of(3 * (label == 4), SPACING, REGIONS) == [Part((3,))]
+    assert whole == NestedPart((2,), (NestedPart((1,), (NestedPart((4,)),)),))
+    assert parts_of(3 * (label == 4), SPACING, REGIONS) == [NestedPart((3,))]
     pair = {"both": (1, 2), "one": (1,), "other": (2,)}
-    assert parts_of(label * (label < 4), SPACING, pair) == [Part((), (Part((1,)), Part((2,))))]
+    assert parts_of(label * (label < 4), SPACING, pair) == [NestedPart((), (NestedPart((1,)), NestedPart((2,))))]
 
 
 @pytest.mark.parametrize("regions", [None, REGIONS])
@@ -129,7 +129,7 @@ def test_siblings_do_not_take_each_others_voxels() -> None:
     label = 5 * within(18).astype(np.uint8)
     label[within(5, (24.0, 24.0, 18.0))] = 1
     label[within(5, (24.0, 24.0, 29.0))] = 2
-    assert parts_of(label, SPACING) == [Part((5,), (Part((1,)), Part((2,))))]
+    assert parts_of(label, SPACING) == [NestedPart((5,), (NestedPart((1,)), NestedPart((2,))))]
     for seed in range(6):
         noisy = morphological_noise(label, SPACING, "strong", np.random.default_rng(seed))
         assert not ((label == 1) & (noisy == 2)).any()

@@ -17,21 +17,10 @@ from SVLDRLCore.data.cases import TrainingCase, in_memory
 from SVLDRLCore.errors import Cancelled
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.label_quality.agent_features import (
-    NEAR_VOXELS,
-    PER_WINDOW,
-    WINDOWS,
-    label_voxels,
-    near_borders,
-)
+from SVLDRLCore.label_quality.agent_features import label_voxels, near_borders
 from SVLDRLCore.label_quality.features import label_features
-from SVLDRLCore.label_quality.label_agents import (
-    ALL_UPDATES,
-    FEWEST_JUDGED,
-    enough_trusted,
-    label_agent_weights,
-    policy_features,
-)
+from SVLDRLCore.label_quality.label_agents import enough_trusted, label_agent_weights, policy_features
+from SVLDRLCore.label_quality.thresholds import ALL_UPDATES, FEWEST_JUDGED, NEAR_VOXELS, PER_WINDOW, WINDOWS
 from SVLDRLCore.label_quality.weights import judge
 from SVLDRLCore.learning.run_folder import RunFolder, RunInput
 from SVLDRLCore.masks.borders import shift_border

@@ -5,12 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from SVLDRLCore.label_quality.label_agents import (
-    RIDGE,
-    Heads,
-    LabelVoxels,
-    label_agent_weights,
-)
+from SVLDRLCore.label_quality.label_agents import Heads, LabelVoxels, label_agent_weights
+from SVLDRLCore.label_quality.thresholds import RIDGE
 
 RIGHT, WRONG = 16, 24
 """Most labels are wrong, and all in the same way."""
@@ -28,8 +24,8 @@ def labels(seed: int = 0) -> tuple[np.ndarray, list[LabelVoxels]]:
     voxels = []
     for too_wide in wrong:
         depth = rng.uniform(-5, 5, 400)
-        features = np.c_[depth, np.tanh(depth), np.tanh(depth + 2), rng.normal(size=400)]
-        voxels.append(LabelVoxels(features, (depth > (-2.0 if too_wide else 0.0))[:, None]))
+        seen = np.c_[depth, np.tanh(depth), np.tanh(depth + 2), rng.normal(size=400)]
+        voxels.append(LabelVoxels(seen, (depth > (-2.0 if too_wide else 0.0))[:, None]))
     return features, voxels
 
 

@@ -12,10 +12,10 @@ from SVLDRLCore.mask_refinement.generalisation import (
     UNKNOWN,
     WORTH_TELLING,
     generalisation_factors,
-    overlap,
     what_to_tell,
 )
 from SVLDRLCore.masks.alignment import Calibration
+from SVLDRLCore.masks.dice import dice_of_structures
 
 
 def test_caution_is_the_ratio_of_both_errors() -> None:
@@ -42,7 +42,7 @@ def test_structures_that_a_label_lacks_have_no_overlap() -> None:
     masks, drawn = np.zeros((2, 4, 4, 4)), np.zeros((2, 4, 4, 4))
     masks[0, :2] = 1
     drawn[:, :1] = 0.8
-    assert overlap(masks, drawn) == pytest.approx([2 * 16 / (32 + 16), np.nan], nan_ok=True)
+    assert dice_of_structures(masks, drawn) == pytest.approx([2 * 16 / (32 + 16), np.nan], nan_ok=True)
 
 
 def test_what_is_usual_grows_with_caution() -> None:

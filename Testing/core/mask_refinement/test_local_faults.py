@@ -10,7 +10,6 @@ import pytest
 
 from SVLDRLCore.mask_refinement.editing import agent_inputs
 from SVLDRLCore.mask_refinement.local_faults import (
-    differences,
     fault_sizes,
     thickness,
     without_local_faults,
@@ -21,7 +20,7 @@ from SVLDRLCore.masks.alignment import (
     calibrate,
     measure_border,
 )
-from SVLDRLCore.masks.borders import shift_border
+from SVLDRLCore.masks.borders import missing_and_leaking, shift_border
 from SVLDRLCore.masks.dice import dice_of
 
 ISO, FLAT = (1.0, 1.0, 1.0), (3.0, 1.0, 1.0)
@@ -83,10 +82,10 @@ def test_thickness_and_differences_by_hand() -> None:
     assert thickness(np.zeros_like(slab), ISO) == thickness(np.ones_like(slab), ISO) == 0.0
     wider = np.zeros_like(slab)
     wider[:, 5:16] = True
-    missing, leak = differences(slab, wider, 0.0, ISO)
+    missing, leak = missing_and_leaking(slab, wider, 0.0, ISO)
     assert np.array_equal(missing, wider & ~slab)
     assert not leak.any()
-    assert not differences(slab, wider, 5.0, ISO)[0].any()
+    assert not missing_and_leaking(slab, wider, 5.0, ISO)[0].any()
     assert fault_sizes(slab, wider, None, ISO) is None
     assert fault_sizes(slab, wider, BorderMeasure(0.0, 1.0, (), ()), ISO) == (2.0, 0.0)
 
@@ -103,7 +102,7 @@ def test_nine_of_ten_trusted_labels_lie_below_the_limits() -> None:
 
 def test_refinement_starts_without_local_faults() -> None:
     truth, part = ball(15.0, (0, 0, 0), ISO), ball(8.0, (0, 14.0, 0), ISO)
-    model = SimpleNamespace(mask_network=SimpleNamespace(calibration_of=lambda structure: USUAL))
+    model = SimpleNamespace(agents=SimpleNamespace(calibration_of=lambda structure: USUAL))
     rough, prediction = (truth & ~part).astype(np.float32), truth.astype(np.float32)
     starts = [agent_inputs(model, 0, rough[None], rough, prediction, ISO, trust)[1] for trust in (0.0, 0.5, 0.95)]
     assert np.array_equal(starts[0], starts[1])
@@ -122,7 +121,7 @@ def test_a_model_that_errs_more_on_new_cases_repairs_less() -> None:
 
     def start(generalisation_factor: float, trust: float = 0.5) -> np.ndarray:
         usual = replace(USUAL, generalisation_factor=generalisation_factor)
-        model = SimpleNamespace(mask_network=SimpleNamespace(calibration_of=lambda structure: usual))
+        model = SimpleNamespace(agents=SimpleNamespace(calibration_of=lambda structure: usual))
         return agent_inputs(model, 0, mask[None], mask, prediction, ISO, trust)[1]
 
     assert start(1.0).sum() < mask.sum()  # what the model lacks would pass for a leak

@@ -188,8 +188,30 @@ CALIBRATION = [field.name for field in fields(Calibration)]
     ],
 )  # fmt: skip
 def test_numbers_that_no_calibration_gives_are_refused(model: Path, field: str, number: float) -> None:
+    file = model / "calibration.json"
+    table = json.loads(file.read_text("utf-8"))
+    table["structures"]["organ"][field] = number
+    file.write_text(json.dumps(table), "utf-8")
+    seal(model)
+    assert "'organ'" in refuse(model, "mask agents know").why
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"format": 2, "structures": {}}', '{"format": 1}', '{"format": 1, "structures": {"organ": 3}}',
+     '{"format": 1, "structures": {"organ": {"channel": 0}}}', '{"format": 1, "structures": {"organ": NaN}}'],
+)  # fmt: skip
+def test_a_calibration_that_is_none_is_refused(model: Path, content: str) -> None:
+    (model / "calibration.json").write_text(content, "utf-8")
+    seal(model)
+    refuse(model, "calibration.json|JSON|Expecting value")
+
+
+def test_numbers_among_the_weights_are_checked_as_well(model: Path) -> None:
+    """Version 0.1 kept them there."""
+
     def change(weights: dict[str, torch.Tensor]) -> None:
-        weights["mask_agents.calibrations"][0, CALIBRATION.index(field)] = number
+        weights["mask_agents.calibrations"] = torch.zeros(1, len(CALIBRATION))
 
     assert "'organ'" in refuse(with_weights(model, change), "mask agents know").why
 

@@ -105,7 +105,7 @@ def test_svl_drl_is_what_its_variant_says() -> None:
 
 @pytest.mark.parametrize("method", COMPARED)
 def test_settings_tell_what_counts_in_it(capsys, method: str) -> None:
-    assert main(["settings", "--method", method, "--preset", "demo"]) == 0
+    assert main(["settings", "--method", method, "--preset", "demo", "--all"]) == 0
     assert config_from_dict(json.loads(capsys.readouterr().out)) == load_method_config(method, "demo")
 
 

@@ -1,4 +1,4 @@
-"""The console example of the README runs as it stands, with settings for seconds instead of minutes."""
+"""The console example of the tutorial runs as it stands, with settings for seconds instead of minutes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def test_the_console_example(bench: Any, tmp_path: Path, monkeypatch: pytest.Mon
     bench.load(MODULE)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     monkeypatch.setattr("SVLDRLSegmentationLib.PhantomData.CASES", 6)
-    section = (ROOT / "README.md").read_text("utf-8").split("### From the Python console")[1]
-    example = re.search(r"```python\n(.+?)```", section, re.DOTALL)[1]
-    quick = example.replace('"demo"', '"demo", "overrides": QUICK')
-    quick = quick.replace('"demo", "overrides": QUICK, verified', '"demo", overrides=QUICK, verified')
+    page = (ROOT / "docs" / "tutorial_slicer.md").read_text("utf-8")
+    example = re.search(r"```python slicer\n(.+?)```", page, re.DOTALL)[1]
+    quick = re.sub(r'"demo"(?=, \w+=)', '"demo", overrides=QUICK', example)
+    quick = quick.replace('"preset": "demo"', '"preset": "demo", "overrides": QUICK')
     quick = quick.replace('"steps": 400', '"steps": 8')
     told: dict[str, Any] = {"QUICK": QUICK}
-    exec(compile(quick, "README.md", "exec"), told)
+    exec(compile(quick, "tutorial_slicer.md", "exec"), told)
     assert told["refined"].GetSegmentation().GetNumberOfSegments() == 1
     assert told["refined"] is not told["segmentationNode"]
     assert slicer.mrmlScene.IsNodePresent(told["refined"])

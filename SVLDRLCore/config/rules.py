@@ -1,0 +1,71 @@
+"""Which settings must go together. What one field alone may hold is told by its metadata (`building.check_fields`)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from SVLDRLCore.errors import InputError
+
+if TYPE_CHECKING:
+    from SVLDRLCore.config.settings import Config
+
+MOST_PATCH_VOXELS = 512**3
+"""One float map of the largest patch takes half a gigabyte."""
+
+
+def require_fitting_together(config: Config) -> None:
+    """InputError, naming the setting, for values each of which is possible but not beside the others."""
+    _shares(config)
+    _network(config)
+    _data(config)
+
+
+def _shares(config: Config) -> None:
+    stages, agents, masks = config.stages, config.agents, config.mask_agents
+    total = stages.warm_up + stages.transition + stages.full_rl
+    if abs(total - 1) > 1e-6:
+        raise InputError("setting stages", f"the shares add up to {total}, not 1", "Make them add up to 1")
+    if agents.value_weight + agents.policy_weight >= 1:
+        raise InputError("setting agents", "value_weight + policy_weight must stay below 1 (eq. 7)", "Lower one")
+    if agents.random_policy and agents.closed_form:
+        raise InputError("setting agents", "random_policy and closed_form exclude each other", "Choose one control")
+    if masks.clean_share + masks.shift_share + masks.local_share + masks.prediction_share > 1 + 1e-9:
+        why = "clean_share, shift_share, local_share and prediction_share add up to more than 1"
+        raise InputError("setting mask_agents", why, "Lower one")
+
+
+def _network(config: Config) -> None:
+    net, patch = config.network, config.data.patch_size
+    is_swin = net.backbone == "swin_unetr"
+    if math.prod(patch) > MOST_PATCH_VOXELS:
+        why = f"{patch} holds more than {MOST_PATCH_VOXELS:,} voxels"
+        raise InputError("setting data.patch_size", why, "Give a smaller patch, for example [96, 96, 96]")
+    for name, size, unit in (
+        ("network.feature_size", net.feature_size, 12 if is_swin else 8),
+        ("mask_agents.feature_size", config.mask_agents.feature_size, 8),
+    ):
+        if size % unit:
+            raise InputError(f"setting {name}", f"{size} is no multiple of {unit}", "The network's layers need that")
+    for stage, heads in enumerate(net.num_heads if is_swin else ()):
+        if net.feature_size * 2**stage % heads:
+            why = f"{heads} do not divide the {net.feature_size * 2**stage} channels of stage {stage + 1}"
+            raise InputError("setting network.num_heads", why, "Give divisors, for example 3, 6, 12, 24")
+    multiple = 32 if is_swin else 2 ** (net.levels - 1)
+    if any(size % multiple for size in patch):
+        why = f"{patch} is no multiple of {multiple}"
+        raise InputError("setting data.patch_size", why, f"{net.backbone} needs that")
+    if is_swin and max(patch) == 32:
+        raise InputError("setting data.patch_size", f"{patch} is too small for Swin UNETR", "Use 64 or more on a side")
+
+
+def _data(config: Config) -> None:
+    data = config.data
+    if len(set(data.flip_axes)) < len(data.flip_axes):
+        raise InputError("setting data.flip_axes", f"{data.flip_axes} names an axis twice", "Use 0 (d), 1 (h), 2 (w)")
+    if data.intensity_low >= data.intensity_high:
+        raise InputError("setting data.intensity_low", "it is not below intensity_high", "Correct the two")
+    for name in ("intensity_low", "intensity_high"):
+        if data.intensity == "percentile" and not 0 <= getattr(data, name) <= 100:
+            why = f"{getattr(data, name)} lies outside 0 to 100, and intensity is percentile"
+            raise InputError(f"setting data.{name}", why, "Give percentiles, or set data.intensity to window")
