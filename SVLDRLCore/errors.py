@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import unicodedata
 
 
@@ -15,7 +16,7 @@ class InputError(Exception):
         do: what the user can do about it.
     """
 
-    def __init__(self, what: str, why: str, do: str) -> None:
+    def __init__(self, what: str | os.PathLike[str], why: str, do: str) -> None:
         self.what, self.why, self.do = _printable(what), _printable(why), _printable(do)
         super().__init__(f"{self.what}: {self.why}. {self.do}")
 

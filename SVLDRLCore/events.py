@@ -80,7 +80,7 @@ class EventLog:
         failure = self._append(as_bytes(record))
         for listener in self._listeners:
             listener(record)
-        if failure is not None:
+        if failure is not None and self._path is not None:
             raise not_written(self._path, failure) from failure
         return record
 

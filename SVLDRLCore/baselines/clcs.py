@@ -70,16 +70,17 @@ class CLCS(SegmentationMethod):
         super().__init__(given)
         self.settings = given.settings(CLCSSettings)
         second = perturbed_copy(given.network.segmentation_decoder, self.settings.perturbation, self.generator)
-        self.network: Companions = Companions(given.network, second_decoder=second)
+        self.second = second
+        self.network = self.trained = Companions(given.network, second_decoder=second)
         not_seen_yet = torch.nan
         self.status = torch.full(problems_and_classes(second.head.out_channels, given.nested), not_seen_yet)
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """Both branches on all labels in the warm-up, then on what their vote calls clean."""
-        student = self.network.student
+        student = self.trained.student
         encoded, size = student.encode(batch.image), batch.image.shape[2:]
         features, logits = [], []
-        for decoder in (student.segmentation_decoder, self.network.second_decoder):
+        for decoder in (student.segmentation_decoder, self.second):
             features.append(decoder.body(encoded))
             logits.append(upsample_to(decoder.head(features[-1]), size))
         if stage == "warm_up":
@@ -101,7 +102,7 @@ class CLCS(SegmentationMethod):
         balance = [noise_balance_loss(each, labels, confidence) for each in log_probabilities]
         share = mean_where(noisy, batch.valid)
         rejected = torch.stack([mean_where(each * noisy, batch.valid) for each in balance]).mean()
-        apart = mean_where(discrepancy(*features, size), batch.valid)
+        apart = mean_where(discrepancy(features[0], features[1], size), batch.valid)
         loss = selected + self.settings.noise_balance_weight * rejected + self.settings.discrepancy_weight * apart
         return StepResult(
             loss,

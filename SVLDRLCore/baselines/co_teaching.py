@@ -63,14 +63,14 @@ class CoTeaching(SegmentationMethod):
     def __init__(self, given: MethodInput) -> None:
         super().__init__(given)
         self.settings = given.settings(CoTeachingSettings)
-        self.network = self.predictor = Companions(given.network, peer=deepcopy(given.network))
+        self.pair = self.network = self.predictor = Companions(given.network, peer=deepcopy(given.network))
         known = self.settings.forget_rate
         self.forget_rate = UNKNOWN_RATE if known is None else known
         self.reviews_cases = known is None and any(self.trusted) and not all(self.trusted)
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """The sum of both networks' losses."""
-        first = self.network.student(batch.image)
+        first = self.pair.student(batch.image)
         second = self._peer_on_its_view(batch.image)
         if stage == "warm_up":
             loss = self.segmentation_loss(first, batch).mean()
@@ -114,7 +114,7 @@ class CoTeaching(SegmentationMethod):
         axes = [axis - 3 for axis in self.config.data.flip_axes if draws[axis] < 0.5]
         amount = self.settings.view_jitter
         view = image * (1 + amount * (2 * draws[3] - 1)) + 0.5 * amount * (2 * draws[4] - 1)
-        return self.network.peer(view.clamp(0, 1).flip(axes)).flip(axes)
+        return self.pair.get_submodule("peer")(view.clamp(0, 1).flip(axes)).flip(axes)
 
     def _small_loss(self, first: Tensor, second: Tensor, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
         labels = class_maps(batch.target, self.nested)

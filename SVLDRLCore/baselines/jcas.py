@@ -46,6 +46,7 @@ from SVLDRLCore.learning.segmentation_method import SegmentationMethod
 MOST_TOKENS = 12
 """Tokens along an axis at most; there is one for every four voxels."""
 _TINY = 1e-6
+Grid = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class JCAS(SegmentationMethod):
         self.settings = given.settings(JCASSettings)
         problems, classes = problems_and_classes(given.network.segmentation_decoder.head.out_channels, given.nested)
         speed = self.settings.matrix_speed
-        self.network: Companions = Companions(
+        self.network = self.trained = Companions(
             given.network,
             class_transition=TransitionMatrix(problems, classes, speed),
             affinity_transition=TransitionMatrix(problems, 2, speed),
@@ -98,7 +99,7 @@ class JCAS(SegmentationMethod):
         """Plain training in the warm-up, then both corrected losses."""
         if stage == "warm_up":
             return super().training_step(batch, stage, progress)
-        student = self.network.student
+        student = self.trained.student
         features = student.encode(batch.image)
         logits = student.segment(features, batch.image)
         with torch.autocast(batch.image.device.type, enabled=False):  # logarithms of small numbers and determinants
@@ -107,7 +108,9 @@ class JCAS(SegmentationMethod):
     def corrected_losses(self, features: list[Tensor], logits: Tensor, batch: Batch) -> StepResult:
         """Class and affinity loss through the matrices, and what keeps those in bounds."""
         labels = class_maps(batch.target, self.nested)
-        class_matrix, affinity_matrix = self.network.class_transition(), self.network.affinity_transition()
+        class_matrix, affinity_matrix = (
+            self.trained.get_submodule(name)() for name in ("class_transition", "affinity_transition")
+        )
         trusted = self.trusted_cases(batch)
         grid = token_grid(logits.shape[2:])
         affinity = token_affinity(features, grid)
@@ -160,12 +163,13 @@ def corrected_cross_entropy(logits: Tensor, labels: Tensor, matrix: Tensor, trus
     return -(p * to_label).sum(2).clamp_min(_TINY).log()
 
 
-def token_grid(size: Sequence[int]) -> tuple[int, ...]:
+def token_grid(size: Sequence[int]) -> Grid:
     """Tokens along (D, H, W)."""
-    return tuple(min(MOST_TOKENS, -(-n // 4)) for n in size)
+    d, h, w = (min(MOST_TOKENS, -(-n // 4)) for n in size)
+    return d, h, w
 
 
-def token_affinity(features: list[Tensor], grid: tuple[int, ...]) -> Tensor:
+def token_affinity(features: list[Tensor], grid: Grid) -> Tensor:
     """Cosine of rectified features between all tokens, (B, N, N) in [0, 1].
 
     The features are the deepest that are no coarser than the grid.
@@ -176,7 +180,7 @@ def token_affinity(features: list[Tensor], grid: tuple[int, ...]) -> Tensor:
     return (tokens.transpose(1, 2) @ tokens).clamp(0, 1)
 
 
-def refinement(logits: Tensor, affinity: Tensor, grid: tuple[int, ...]) -> Tensor:
+def refinement(logits: Tensor, affinity: Tensor, grid: Grid) -> Tensor:
     """(A z - A^- z) / 2 on the token grid, (B, C, *grid): towards similar tokens, away from others."""
     z = F.adaptive_avg_pool3d(logits, grid).flatten(2).transpose(1, 2)
     near = F.normalize(affinity, p=1, dim=2)
@@ -189,7 +193,7 @@ def upsample(tokens: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(tokens, size=tuple(size), mode="trilinear", align_corners=False)
 
 
-def label_affinity(labels: Tensor, valid: Tensor, grid: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def label_affinity(labels: Tensor, valid: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     """Whether two tokens have the same label (B, R, N, N), and whether neither lies in padding (B, 1, N, N)."""
     at_tokens = F.interpolate(labels.flatten(1, 2), size=grid, mode="nearest").unflatten(1, labels.shape[1:3])
     at_tokens = at_tokens.flatten(3)

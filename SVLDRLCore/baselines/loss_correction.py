@@ -82,16 +82,17 @@ class LossCorrection(SegmentationMethod):
 
     def review(self, predicted: Iterable[tuple[TrainingCase, np.ndarray]]) -> None:
         """Estimate T from the predictions of all training cases."""
-        anchors, trusted = None, None
+        anchors: Tensor | None = None
+        trusted: Tensor | None = None
         for case, maps in predicted:
             p = class_maps(torch.from_numpy(np.asarray(maps, np.float32))[None], self.nested)
             inside = case.valid[None, None].to(p)
-            if anchors is None:
+            if anchors is None or trusted is None:
                 anchors, trusted = (torch.zeros(*p.shape[1:3], p.shape[2], dtype=torch.float64) for _ in range(2))
             if case.trusted:
                 trusted += sums_by_class(p, class_maps(case.masks[None].float(), self.nested) * inside)
             anchors += sums_by_class(p, anchors_of(p, inside, self.settings.anchor_percentile))
-        if anchors is not None:
+        if anchors is not None and trusted is not None:
             sums = torch.where(trusted.sum(-1, keepdim=True) > 0, trusted, anchors)
             self.transition = transition_matrix(sums, self.settings.smallest_diagonal).float()
 

@@ -106,6 +106,7 @@ def run_job(
     if twin:
         rows = evaluate_job(folder, job, folder.run(twin).path, datalist, row.keep_largest, control)
         trained = folder.result(twin)
+        assert trained is not None  # a job comes after those that it needs
         measured = ("steps", "train_seconds", "peak_memory_mb", "weight_auc")
         return {**{name: trained[name] for name in measured}, "rows": rows}
     steps = _steps(folder, settings, job)
@@ -253,6 +254,8 @@ def _steps(folder: BenchmarkFolder, settings: BenchmarkSettings, job: Job) -> in
         return int(json.loads(begun.read_text("utf-8"))["config"]["train"]["steps"])
     ours = folder.result(Job("train", job.place, job.labels, job.row))
     theirs = folder.result(reference_job(settings, job))
+    assert ours is not None  # a job comes after those that it needs
+    assert theirs is not None
     return max(1, round(usual * theirs["train_seconds"] / ours["train_seconds"]))
 
 

@@ -14,7 +14,7 @@ from SVLDRLCore.benchmarking.number_format import (
     signed,
 )
 from SVLDRLCore.benchmarking.report_data import TIME, Condition, Study
-from SVLDRLCore.benchmarking.results import ResultRow
+from SVLDRLCore.benchmarking.results import ResultRow, known
 from SVLDRLCore.benchmarking.statistics import mean_sd
 from SVLDRLCore.benchmarking.table_columns import (
     Cell,
@@ -69,7 +69,7 @@ def label_table(study: Study) -> tuple[list[str], list[list[str]]]:
     cells: dict[tuple[str, float], list[str]] = {}
     for where in study.conditions:
         here = [r for r in study.results if (r.noise, r.ratio) == (where.noise, where.ratio)]
-        of_seed = {r.seed: r.label_dice for r in here if math.isfinite(r.label_dice)}
+        of_seed = {r.seed: known(r.label_dice) for r in here if math.isfinite(known(r.label_dice))}
         dice = mean_sd(of_seed.values())
         if not where.ratio:
             cells[where.noise, where.ratio] = [where.noise, percent(0), "clean", DASH]
@@ -145,9 +145,9 @@ def _missed_note(study: Study, where: Condition, rows: Sequence[str], structure:
     """Footnotes on structures that were lost, invented or not measured."""
     found: dict[str, dict[str, int]] = {"missed": {}, "spurious": {}, "unmeasured": {}}
     for row in rows:
-        here = [r for r in study.at(where, row) if structure in (None, r.structure) and math.isfinite(r.dice)]
+        here = [r for r in study.at(where, row) if structure in (None, r.structure) and math.isfinite(known(r.dice))]
         found["missed"][row] = sum(r.volume_ratio == 0 for r in here)
-        found["spurious"][row] = sum(math.isinf(r.volume_ratio) for r in here)
+        found["spurious"][row] = sum(math.isinf(known(r.volume_ratio)) for r in here)
         found["unmeasured"][row] = sum(_unmeasured(r) for r in here)
     texts = {
         "missed": "Missed structures (Dice 0; the image diagonal as distance, where one is given)",
@@ -162,4 +162,4 @@ def _missed_note(study: Study, where: Condition, rows: Sequence[str], structure:
 
 
 def _unmeasured(result: ResultRow) -> bool:
-    return not (math.isfinite(result.hd95_mm) and math.isfinite(result.asd_mm))
+    return not (math.isfinite(known(result.hd95_mm)) and math.isfinite(known(result.asd_mm)))

@@ -156,7 +156,7 @@ def _corrupt(
         }
         for i in range(len(order))
     ]
-    dice = [row["label_dice"] for row in rows if row["corrupted"]]
+    dice = [noisy[i][1] for i in range(len(order)) if i in noisy]
     about = {
         "noise": noise, "strength": strength if noise == "mt" else None,
         "left_out": left_out if noise == "sloppy" else None, "ratio": ratio, "seed": seed,

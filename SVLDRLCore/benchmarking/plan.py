@@ -120,7 +120,7 @@ def needs(settings: BenchmarkSettings, job: Job) -> tuple[Job, ...]:
     twin = same_training(settings, job)
     if twin:
         return (twin,)
-    warmed = job.kind == "warm_up" or settings.rows[job.row].warm_up == "shared"
+    warmed = settings.rows[job.row].warm_up == "shared"
     first = (*corrupted, Job("warm_up", job.place, job.labels)) if warmed else corrupted
     if job.match is None:
         return first

@@ -123,9 +123,9 @@ def ratio_figure(study: Study, image_format: str = "svg") -> bytes | None:
             axis.set_xlabel("noisy labels (%)")
             axis.grid(color="#e4e9ee", linewidth=0.7)
         axes[0].set_ylabel("mean Dice (%)")
-        rows = [row for row in names if row in handles]
-        labels = ["\n".join(textwrap.wrap(row, _NAME_WIDTH)) for row in rows]
-        figure.legend([handles[row] for row in rows], labels, loc="outside right center", handlelength=2.6)
+        shown = [row for row in names if row in handles]
+        labels = ["\n".join(textwrap.wrap(row, _NAME_WIDTH)) for row in shown]
+        figure.legend([handles[row] for row in shown], labels, loc="outside right center", handlelength=2.6)
         return figure_file(figure, image_format)
 
 
@@ -176,7 +176,9 @@ def _leave_out_lost(axis: Axes, rows: Sequence[Sequence[float]], far: float = 1.
 
 def _log_if_long(axis: Axes, longest: float = 15.0) -> None:
     """A logarithmic axis where a few lost structures would press all others against the edge."""
-    offsets = [np.asarray(points.get_offsets())[:, 0] for points in axis.collections if len(points.get_offsets())]
+    offsets = [
+        np.asarray(points.get_offsets())[:, 0] for points in axis.collections if len(np.asarray(points.get_offsets()))
+    ]
     values = np.concatenate(offsets) if offsets else np.ones(1)
     if values.min() > 0 and values.max() > longest * np.median(values):
         from matplotlib.ticker import LogFormatter

@@ -69,9 +69,9 @@ class JobQueue:
                 for job in ended:
                     self._end(job, done, failed, events)
                 self._skip(waiting, failed, events)
-                while len(self._running) < self.workers and (job := self._next(waiting, done)):
-                    waiting.remove(job)
-                    self._start(job)
+                while len(self._running) < self.workers and (first := self._next(waiting, done)):
+                    waiting.remove(first)
+                    self._start(first)
                 if ended:
                     left = self._seconds_left(waiting)
                     events.progress(len(done) + len(failed), len(self.jobs), "benchmark", left)
@@ -176,5 +176,6 @@ def _environment() -> dict[str, str]:
 
 def _say(process: subprocess.Popen[bytes], command: str) -> None:
     with contextlib.suppress(OSError):  # it has just ended
+        assert process.stdin is not None  # it was opened as a pipe
         process.stdin.write(json.dumps({"command": command}).encode() + b"\n")
         process.stdin.flush()

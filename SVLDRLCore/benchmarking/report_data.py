@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from SVLDRLCore.benchmarking.benchmark_settings import BenchmarkSettings, Row, settings_from_dict
-from SVLDRLCore.benchmarking.results import ResultRow, read_results
+from SVLDRLCore.benchmarking.results import ResultRow, known, read_results
 from SVLDRLCore.benchmarking.statistics import Values, mean_sd
 from SVLDRLCore.errors import InputError
 
@@ -114,7 +114,7 @@ class Study:
         """{(seed, case): metric}, the mean over the structures or of one structure; absent ones left out."""
         found: dict[tuple[int, str], list[float]] = {}
         for result in self.at(where, row):
-            if math.isfinite(result.dice) and structure in (None, result.structure):
+            if math.isfinite(known(result.dice)) and structure in (None, result.structure):
                 found.setdefault((result.seed, result.case), []).append(getattr(result, metric))
         return {key: mean_sd(values).mean for key, values in found.items()}
 
@@ -168,7 +168,7 @@ def read_study(folder: Path) -> Study:
 
 
 def _nan_where_empty(result: ResultRow) -> ResultRow:
-    empty = {field.name: math.nan for field in fields(ResultRow) if getattr(result, field.name) is None}
+    empty: dict[str, Any] = {field.name: math.nan for field in fields(ResultRow) if getattr(result, field.name) is None}
     return replace(result, **empty)
 
 

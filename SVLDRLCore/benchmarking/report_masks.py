@@ -24,7 +24,7 @@ class ReferenceCase:
 
     image: NDArray[np.float32]
     masks: NDArray[np.bool_]
-    spacing_dhw: tuple[float, float, float]
+    spacing_dhw: tuple[float, ...]
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def panel_figure(
         return figure_file(figure, "png", dpi=130)
 
 
-def _window(shown: NDArray[np.bool_], truth: ReferenceCase) -> tuple[slice, slice]:
+def _window(shown: NDArray[np.bool_], truth: ReferenceCase) -> tuple[slice, ...]:
     """All outlines with a margin, not far from square."""
     size, spacing = np.array(shown.shape), np.array(truth.spacing_dhw[1:])
     if not shown.any():
@@ -157,7 +157,7 @@ def _panel(
     truth: ReferenceCase,
     grey: NDArray,
     outlines: Sequence[tuple[NDArray[np.bool_], Sequence[str], float]],
-    box: tuple[slice, slice],
+    box: tuple[slice, ...],
 ) -> None:
     """The image in mm with outlines (masks (C, H, W), colours, line width), the first ones lowest."""
     rows, columns = truth.spacing_dhw[1:]

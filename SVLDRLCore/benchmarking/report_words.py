@@ -65,8 +65,10 @@ def findings(study: Study) -> list[str]:
             continue
         text = f"{where.noise}, {f'{percent(where.ratio)} noisy' if where.ratio else 'clean'} labels: "
         reference, baseline = study.reference, study.baseline
-        found = compare(dice.get(reference, {}), dice.get(baseline, {})) if reference != baseline else None
-        if found:
+        found = None
+        if reference and baseline and reference != baseline:
+            found = compare(dice.get(reference, {}), dice.get(baseline, {}))
+        if reference and baseline and found:
             text += (
                 f"{reference} reaches a Dice of {100 * means[reference]:.2f}%, {baseline} {100 * means[baseline]:.2f}%"
             )

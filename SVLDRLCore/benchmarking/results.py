@@ -97,10 +97,16 @@ def unpack_masks(bits: np.ndarray, shape: Iterable[int]) -> np.ndarray:
     return np.unpackbits(bits, count=math.prod(shape)).reshape(shape).astype(bool)
 
 
+def known(value: float | None) -> float:
+    """The value, or NaN where a cell was empty."""
+    return math.nan if value is None else value
+
+
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write an .npz, whole or not at all."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    given: dict[str, Any] = dict(arrays)
+    np.savez_compressed(buffer, **given)
     write_bytes_atomically(path, buffer.getvalue())
 
 

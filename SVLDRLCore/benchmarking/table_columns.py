@@ -14,6 +14,7 @@ from SVLDRLCore.benchmarking.number_format import (
     signed,
 )
 from SVLDRLCore.benchmarking.report_data import METRICS, Condition, Study
+from SVLDRLCore.benchmarking.results import known
 from SVLDRLCore.benchmarking.statistics import (
     Comparison,
     compare,
@@ -111,13 +112,14 @@ def p_values(study: Study, where: Condition, rows: Sequence[str], own: Sequence[
         reference = study.values(where, study.reference, metric)
         found = {row: compare(values[row], reference) for row in rows if row != study.reference}
         compared = [row for row in found if row in own]
-        corrected = dict(zip(compared, holm([found[row].p if found[row] else math.nan for row in compared])))
+        corrected = dict(zip(compared, holm([each.p if (each := found[row]) else math.nan for row in compared])))
         cells = []
         for row in rows:
-            if row == study.reference or found[row] is None:
+            of_row = found.get(row)
+            if of_row is None:
                 cells.append(Cell("reference" if row == study.reference else DASH))
                 continue
-            cells.append(_p_value(found[row], corrected.get(row), full))
+            cells.append(_p_value(of_row, corrected.get(row), full))
         columns[Column(f"p of {name} against {study.reference}", "case × seed; Holm; case means")] = cells
     return columns
 
@@ -142,7 +144,7 @@ def _gain(found: Comparison | None, full: int) -> Cell:
 
 def costs(study: Study, where: Condition, rows: Sequence[str]) -> dict[Column, list[Cell]]:
     """What the rows take beside the baseline, and how well their weights tell wrong labels."""
-    auc = {row: study.of_runs(where, row, lambda r: r.weight_auc) for row in rows}
+    auc = {row: study.of_runs(where, row, lambda r: known(r.weight_auc)) for row in rows}
     columns = {Column("Weight AUC", better="higher"): [_auc(values) for values in auc.values()]}
     quantities = {
         "Training": (lambda r: r.train_seconds + (0 if math.isnan(r.warm_up_seconds) else r.warm_up_seconds), duration),

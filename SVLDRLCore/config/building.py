@@ -7,7 +7,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import field, fields, is_dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from SVLDRLCore.errors import InputError, shown
 
@@ -138,7 +138,7 @@ def require_text(value: str, where: str) -> str:
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
     if is_dataclass(kind):
-        return build(kind, value, f"{where}.")
+        return build(cast(type, kind), value, f"{where}.")
     origin, options = get_origin(kind), get_args(kind)
     if origin is Literal:
         if any(value == option and type(value) is type(option) for option in options):

@@ -42,7 +42,7 @@ class TrainingCase:
     image: Tensor
     masks: Tensor
     valid: Tensor
-    spacing_dhw: tuple[float, float, float]
+    spacing_dhw: tuple[float, ...]
     trusted: bool = False
     ignored: np.ndarray | None = None
     image_digest: str = ""
@@ -68,6 +68,7 @@ def load_training_case(case: Case, config: DataConfig, structures: Structures) -
     if case.label is None:
         raise InputError(f"case {case.name}", "it has no label", "Name a label file in the datalist, or remove it")
     images, label = read_case(case, structures.labels)
+    assert label is not None  # the case has one
     return prepare_case(case, images, label, config, structures)
 
 
@@ -93,7 +94,7 @@ def in_memory(
     image: np.ndarray,
     masks: np.ndarray,
     spacing_dhw: tuple[float, ...],
-    patch_size: tuple[int, int, int],
+    patch_size: tuple[int, ...],
     trusted: bool = False,
     ignored: np.ndarray | None = None,
 ) -> TrainingCase:
@@ -107,8 +108,8 @@ def in_memory(
     else:
         ignored = None
     image, masks, valid = (np.pad(a, pad) for a in (image, masks.astype(np.uint8), valid))
-    tensors = (torch.from_numpy(a) for a in (image, masks, valid))
-    return TrainingCase(name, *tensors, spacing_dhw, trusted, ignored)
+    seen, drawn, counted = (torch.from_numpy(a) for a in (image, masks, valid))
+    return TrainingCase(name, seen, drawn, counted, spacing_dhw, trusted, ignored)
 
 
 def load_training_cases(

@@ -46,6 +46,8 @@ def morphological_noise(
     for part in parts_of(label, spacing_dhw, regions):
         free = (np.isin(label, part.members) | (label == 0)) & (noisy == 0)
         whole = _draw(part, label, free, spacing_dhw, moved, sign * magnitude)
+        if whole is None:
+            continue
         noisy = np.where(whole > 0, whole, noisy)
     return noisy
 
@@ -118,8 +120,8 @@ def sloppy_noise(
     """
     amplitude = rng.uniform(*SLOPPY_AMPLITUDE_MM)
     axis = int(np.argmax(spacing_dhw))
-    missing = rng.random(label.shape[axis]) < left_out
-    missing = missing.reshape([-1 if a == axis else 1 for a in range(label.ndim)])
+    drawn = np.asarray(rng.random(label.shape[axis]) < left_out)
+    missing = drawn.reshape([-1 if a == axis else 1 for a in range(label.ndim)])
     field = smooth_field(label.shape, spacing_dhw, SLOPPY_SMOOTHNESS_MM, rng)
 
     def moved(distance: np.ndarray, limit_mm: float) -> np.ndarray:
@@ -129,6 +131,8 @@ def sloppy_noise(
     for part in parts_of(label, spacing_dhw, regions):
         free = (np.isin(label, part.members) | (label == 0)) & (noisy == 0)
         whole = _draw(part, label, free, spacing_dhw, moved, amplitude)
+        if whole is None:
+            continue
         cut = np.where(missing, 0, whole)
         left = set(np.unique(cut)) >= set(np.unique(whole))
         noisy = np.where(whole > 0, cut if left else whole, noisy)

@@ -70,7 +70,7 @@ class PreparedImage:
 
 
 def prepare_image(
-    images: Sequence[Volume], spacing_xyz: tuple[float, float, float] | None, intensity: Intensity
+    images: Sequence[Volume], spacing_xyz: tuple[float, ...] | None, intensity: Intensity
 ) -> PreparedImage:
     """Channels of one case, reoriented, resampled and normalised.
 
@@ -121,7 +121,7 @@ def prepare_label(label: Volume, prepared: PreparedImage, ignore: int | None = N
         result[share > largest] = value
         np.maximum(largest, share, out=largest)
         total += share
-    if unknown is None:
+    if unknown is None or ignore is None:
         result[total <= 0.5] = 0
     else:
         result[total <= 0.5 * (1 - unknown)] = 0
@@ -143,12 +143,12 @@ def to_native(maps: np.ndarray, prepared: PreparedImage) -> np.ndarray:
     return result
 
 
-def upright_spacing(native: Geometry) -> tuple[float, float, float]:
+def upright_spacing(native: Geometry) -> tuple[float, ...]:
     """A grid's spacing (x, y, z) in mm along the axes to the patient's left, posterior and superior."""
     return _upright_geometry(native).spacing_xyz
 
 
-def _upright_axes(native: Geometry) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+def _upright_axes(native: Geometry) -> tuple[tuple[int, ...], tuple[bool, ...]]:
     """For each prepared axis (S, P, L): the array axis nearest to it, and whether that runs backwards."""
     cosines = np.array(native.direction).reshape(3, 3)[::-1, ::-1]  # rows S, P, L; columns D, H, W
     order = max(itertools.permutations(range(3)), key=lambda p: sum(abs(cosines[w, p[w]]) for w in range(3)))
@@ -177,7 +177,7 @@ def _upright_geometry(native: Geometry) -> Geometry:
     )
 
 
-def _resampled_geometry(upright: Geometry, spacing_xyz: tuple[float, float, float] | None) -> Geometry:
+def _resampled_geometry(upright: Geometry, spacing_xyz: tuple[float, ...] | None) -> Geometry:
     """The grid with the asked spacing that shares the centre of `upright` and covers it to half a voxel."""
     if spacing_xyz is None:
         return upright
@@ -262,7 +262,7 @@ def _unit_range(image: Volume, intensity: Intensity) -> np.ndarray:
     return np.clip((array - np.float32(low)) / np.float32(high - low), 0.0, 1.0)
 
 
-def median_spacing(cases: Sequence[Case]) -> tuple[float, float, float]:
+def median_spacing(cases: Sequence[Case]) -> tuple[float, ...]:
     """Median spacing (x, y, z) in mm along the LPS axes, from the headers alone."""
     spacings = [upright_spacing(read_geometry(case.images[0])) for case in cases]
     return tuple(float(s) for s in np.median(spacings, axis=0).round(4))

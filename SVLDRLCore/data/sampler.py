@@ -33,9 +33,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
-        tensors = (t.to(device, non_blocking=True) for t in (self.image, self.target, self.valid))
+        image, target, valid = (t.to(device, non_blocking=True) for t in (self.image, self.target, self.valid))
         known = None if self.known is None else self.known.to(device, non_blocking=True)
-        return Batch(*tensors, self.cases, known)
+        return Batch(image, target, valid, self.cases, known)
 
 
 class CaseOrder:
@@ -153,7 +153,7 @@ def draw_window(
     foreground: Tensor,
     rng: np.random.Generator,
     labelled: Tensor | None = None,
-) -> tuple[slice, slice, slice]:
+) -> tuple[slice, ...]:
     """A patch's place: around one of the voxels (N, 3) of `foreground` or anywhere, always inside the volume.
 
     Where only some voxels are `labelled` (N, 3), it lies around one of them rather than anywhere.
@@ -186,4 +186,5 @@ def jitter_intensity(image: Tensor, amount: float, rng: np.random.Generator) -> 
 def collate(patches: Sequence[tuple[int, list[Tensor]]]) -> Batch:
     """A batch from (case index, [image, target, valid]) patches."""
     stacked = [torch.stack(tensors) for tensors in zip(*(tensors for _, tensors in patches))]
-    return Batch(*stacked[:3], tuple(index for index, _ in patches), *stacked[3:])
+    image, target, valid, *known = stacked
+    return Batch(image, target, valid, tuple(index for index, _ in patches), *known)

@@ -60,7 +60,7 @@ def training_figure(events: Iterable[Mapping[str, Any]], image_format: str = "sv
         The file, or None when the events hold none of these values.
     """
     events = list(events)
-    panels = {
+    panels: dict[str, Sequence[str]] = {
         "Loss": ("segmentation_loss", "value_loss", "policy_loss", "loss"),
         "Mean reward of a voxel": ("reward_mean",),
         "Validation Dice": ("validation_dice",),

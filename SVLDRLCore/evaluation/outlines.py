@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,7 @@ def outline_figure(image: NDArray, spacing_dhw: Sequence[float], masks: Sequence
 
 def _window(
     shape: tuple[int, ...], spacing: NDArray, masks: Sequence[NDArray], margin_mm: float = 20.0
-) -> tuple[slice, slice, slice]:
+) -> tuple[slice, ...]:
     """The part of the image to show: all masks, a margin, and no side much shorter than the longest."""
     size = np.array(shape)
     inside = np.logical_or.reduce([np.zeros(shape, bool), *masks])
@@ -122,7 +122,7 @@ def _slice_panel(
     panel.imshow(image.take(index, axis), cmap="gray", vmin=low, vmax=high, extent=edges_mm, interpolation="bicubic")
     # A border of zeros closes the outlines of masks that are cut by the window.
     y, x = ((np.arange(n + 2) - 1) * step for n, step in zip(shape, (rows, columns)))
-    halo = [patheffects.withStroke(linewidth=2.2, foreground=(0, 0, 0, 0.55))]
+    halo: list[patheffects.AbstractPathEffect] = [patheffects.withStroke(linewidth=2.2, foreground=(0, 0, 0, 0.55))]
     for _, mask, color in masks:
         section = np.pad(mask.take(index, axis), 1)
         if section.any():
@@ -131,7 +131,7 @@ def _slice_panel(
         panel.invert_yaxis()  # slices are numbered upwards: superior on top
     view = ("axial", "coronal", "sagittal")[axis]
     left, right = ("A", "P") if axis == 2 else ("R", "L")
-    text = {"color": "white", "fontsize": 7, "transform": panel.transAxes, "path_effects": halo}
+    text: dict[str, Any] = {"color": "white", "fontsize": 7, "transform": panel.transAxes, "path_effects": halo}
     panel.text(0.025, 0.975, f"{view} {first + index + 1}", ha="left", va="top", **text)
     panel.text(0.025, 0.5, left, ha="left", va="center", alpha=0.8, **text)
     panel.text(0.975, 0.5, right, ha="right", va="center", alpha=0.8, **text)

@@ -67,7 +67,7 @@ def report_style() -> AbstractContextManager[None]:
         raise InputError(
             "report", "Matplotlib is not installed", "Install it with: pip install 'svldrl[report]'"
         ) from error
-    return rc_context(_STYLE)
+    return rc_context(_STYLE)  # type: ignore[arg-type]  # its keys are a list of hundreds of words
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -224,7 +224,7 @@ def _gain(before: Any, after: Any, measure: _Measure) -> dict[str, str]:
     return {"gain": text, "kind": kind}
 
 
-def _number(value: float, decimals: int) -> str:
+def _number(value: Any, decimals: int) -> str:
     return f"{value:.{decimals}f}".replace("-", "−")
 
 

@@ -248,7 +248,7 @@ def _on_one_grid(case: Case, image: Volume, other: Volume) -> Iterable[Problem]:
         yield from _told(case, replace(other, warnings=(text,) if text else ()))
 
 
-def _refused(case: Case, requirement: Callable[..., None], *arguments: Any) -> Iterable[Problem]:
+def _refused(case: Case, requirement: Callable[..., object], *arguments: Any) -> Iterable[Problem]:
     try:
         requirement(*arguments)
     except InputError as error:
@@ -260,7 +260,7 @@ def _error(case: Case, error: InputError) -> Problem:
 
 
 def _digest(array: np.ndarray) -> str:
-    return f"{array.shape} {hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).reshape(-1)).hexdigest()}"
+    return f"{array.shape} {hashlib.sha256(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data).hexdigest()}"
 
 
 def _most_frequent(numbers: Sequence[int]) -> int:

@@ -122,7 +122,7 @@ def load_datalist(path: str | Path) -> DataList:
 def save_datalist(datalist: DataList, path: str | Path, overwrite: bool = False) -> Path:
     """Write a datalist as JSON with paths relative to it; InputError if it exists, unless `overwrite`."""
     path = Path(path)
-    content = {
+    content: dict[str, Any] = {
         "name": datalist.name,
         "labels": {"0": "background"}
         | {str(value): name for value, name in sorted(datalist.labels.items())}
@@ -154,15 +154,15 @@ def _case(entry: Any, part: str, path: Path, where: str, content: dict[str, Any]
     if not isinstance(images, list) or not images or not all(isinstance(i, str) and i for i in images):
         raise InputError(str(path), f"{where} has the image {shown(entry.get('image'))}", do)
     if isinstance(label, (list, dict)) and len(label) > 1:
-        files = [f"{key}: {file}" for key, file in label.items()] if isinstance(label, dict) else label
-        raise several_raters(where, [shown(file) for file in files], path)
+        raters = [f"{key}: {file}" for key, file in label.items()] if isinstance(label, dict) else label
+        raise several_raters(where, [shown(file) for file in raters], path)
     label = label[0] if isinstance(label, list) and label else label
     if label is not None and (not isinstance(label, str) or not label):
         raise InputError(str(path), f"{where} has the label {shown(label)}", do)
     if not isinstance(trusted, bool) or not isinstance(name, str):
         why = f"{where} has trusted {shown(trusted)}, name {shown(name)}"
         raise InputError(str(path), why, "Give true or false; a text")
-    files = [path.parent / file for file in images]
+    files: list[Path] = [path.parent / file for file in images]
     if len(files) == 1 and not is_file(files[0]):
         files = channel_files(files[0], content, where, path) or files
     files += [path.parent / label] if label else []

@@ -98,8 +98,8 @@ def duplicate_problems(facts: Sequence[CaseFacts]) -> Iterable[Problem]:
             if validation and fact.part != "validation":
                 yield in_both(fact.case, fact.images, validation[0].case, "the same, voxel for voxel, as")
         for part in ("training", "validation"):
-            first, *others = [fact for fact in group if fact.part == part] or [None]
-            for fact in others:
+            here = [fact for fact in group if fact.part == part]
+            for first, fact in zip(here[:1] * len(here), here[1:]):
                 why = f"its image is the same, voxel for voxel, as that of {first.case}"
                 do = "Remove one, above all if only one is for validation"
                 if first.label_digest != fact.label_digest and None not in (first.label_digest, fact.label_digest):

@@ -12,9 +12,9 @@ import math
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -188,8 +188,12 @@ def _voxel_blocks(data: VoxelData) -> Iterator[bytes]:
         if data.encoding == "zlib":
             yield from _zlib_blocks(_chunks(file, data.compressed_bytes))
             return
-        stream = {"raw": lambda f: f, "gzip": lambda f: gzip.GzipFile(fileobj=f), "bzip2": bz2.BZ2File}[data.encoding]
-        with stream(file) as voxels:
+        streams: dict[str, Callable[[Any], Any]] = {
+            "raw": lambda f: f,
+            "gzip": lambda f: gzip.GzipFile(fileobj=f),
+            "bzip2": bz2.BZ2File,
+        }
+        with streams[data.encoding](file) as voxels:
             left = max(data.skip, 0)
             while left and (block := voxels.read(min(left, _CHUNK))):
                 left -= len(block)

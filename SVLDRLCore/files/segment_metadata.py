@@ -23,7 +23,7 @@ class Segment:
 
     value: int
     name: str
-    color: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    color: tuple[float, ...] = (0.5, 0.5, 0.5)
     layer: int = 0
 
 
@@ -59,7 +59,7 @@ def _whole(metadata: Mapping[str, str], key: str, lowest: int, highest: int, pat
     return int(match[1])
 
 
-def _color(text: str) -> tuple[float, float, float]:
+def _color(text: str) -> tuple[float, ...]:
     """Red, green, blue from "1 0.5 0", or "1 0,5 0" as some locales write it; grey for anything else."""
     try:
         color = tuple(float(word.replace(",", ".")) for word in text.split())
@@ -111,7 +111,7 @@ def merge_layers(layers: np.ndarray, segments: Sequence[Segment], path: Path) ->
     return merged, tuple(numbered)
 
 
-def segmentation_metadata(segments: Sequence[Segment], size_dhw: tuple[int, int, int]) -> dict[str, str]:
+def segmentation_metadata(segments: Sequence[Segment], size_dhw: tuple[int, ...]) -> dict[str, str]:
     """The header fields that make a label map of this size a segmentation for Slicer."""
     extent = " ".join(f"0 {n - 1}" for n in size_dhw[::-1])
     fields = {

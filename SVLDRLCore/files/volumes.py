@@ -59,14 +59,14 @@ class Geometry:
         nifti_forms: both places that a NIfTI file gave, where they differ; NIfTI results on this grid get them.
     """
 
-    size_dhw: tuple[int, int, int]
-    spacing_dhw: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    origin_xyz: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    size_dhw: tuple[int, ...]
+    spacing_dhw: tuple[float, ...] = (1.0, 1.0, 1.0)
+    origin_xyz: tuple[float, ...] = (0.0, 0.0, 0.0)
     direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
     nifti_forms: NiftiForms | None = field(default=None, compare=False, repr=False)
 
     @property
-    def spacing_xyz(self) -> tuple[float, float, float]:
+    def spacing_xyz(self) -> tuple[float, ...]:
         return self.spacing_dhw[::-1]
 
     @property
@@ -256,12 +256,12 @@ def _geometry(
     spacing[:kept], origin[:kept] = image.GetSpacing()[:kept], image.GetOrigin()[:kept]
     require_orthogonal_axes(path, (direction * spacing).T)
     size = (*image.GetSize(), 1)[:3]
-    if data.forms is None:
-        forms, warnings = None, ()
-    else:
+    forms: NiftiForms | None = None
+    warnings: tuple[str, ...] = ()
+    if data.forms is not None:
         forms, warnings = _forms(path, data.forms, direction * spacing, origin, size)
-    place = tuple(spacing[::-1].tolist()), tuple(origin.tolist()), tuple(direction.ravel().tolist())
-    return Geometry(size[::-1], *place, forms), warnings
+    spacing_dhw, origin_xyz = tuple(spacing[::-1].tolist()), tuple(origin.tolist())
+    return Geometry(size[::-1], spacing_dhw, origin_xyz, tuple(direction.ravel().tolist()), forms), warnings
 
 
 def _forms(

@@ -20,7 +20,7 @@ from SVLDRLCore.errors import FREE_MEMORY, InputError, is_out_of_memory
 from SVLDRLCore.learning.segmentation_loss import probabilities_of
 from SVLDRLCore.networks.finite_outputs import finite
 
-Tell = Callable[[str], None]
+Tell = Callable[[str], object]
 
 
 @torch.no_grad()

@@ -194,7 +194,7 @@ def _audit(
             raise InputError(str(datalist), "it lists no case", "Add cases with an image and a label")
         rows, warnings = audit_rows(looks, trained.structures.names, weights, output / CORRECTED)
         warnings = [*_told_of_labels(listed.labels, matched, assumed, structures), *warnings]
-        rows = [*sorted(rows, key=lambda row: -row.score), *bad]
+        rows = [*sorted(rows, key=lambda row: -(row.score or 0.0)), *bad]
         content = {
             "datalist": str(datalist.resolve()), "model": str(Path(model).resolve()), "warnings": warnings,
             "rows": [asdict(row) for row in rows],

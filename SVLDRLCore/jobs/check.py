@@ -9,8 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from SVLDRLCore.events import EventLog, Listener, failures_told
-from SVLDRLCore.files.case_checks import Problem, check_data_set
+from SVLDRLCore.files.case_checks import check_data_set
 from SVLDRLCore.files.datalist import load_datalist
+from SVLDRLCore.files.dataset_checks import Problem
 from SVLDRLCore.job_control import JobControl
 
 

@@ -51,6 +51,7 @@ def label_dice(datalist: Path) -> dict[str, float]:
     return {
         case.name: mask_metrics(read_label(case.label).array, read_label(clean.label).array, SPACING_DHW).dice
         for case, clean in pairs
+        if case.label and clean.label
     }
 
 

@@ -223,7 +223,7 @@ def _datalist_cases(path: Path) -> list[_Case]:
     cases = [case for case in datalist.validation or datalist.training if case.label is not None]
     if not cases:
         raise InputError(path, "none of its cases has a label", "List the reference labels")
-    return [_Case(case.name, case.label, datalist.labels, ignore=case.ignore) for case in cases]
+    return [_Case(case.name, case.label, datalist.labels, ignore=case.ignore) for case in cases if case.label]
 
 
 def _prediction_for(case: _Case, found: Mapping[str, Path]) -> Path | None:

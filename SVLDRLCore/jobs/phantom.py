@@ -62,6 +62,8 @@ def phantom(
                 put_folder(made, output)
         held_out = load_datalist(output / "datalist.json").validation[0]
         truth = load_datalist(output / CLEAN_LIST).validation[0]
+        assert held_out.label is not None  # it was written
+        assert truth.label is not None
         data = PhantomData(output / "datalist.json", held_out.images[0], held_out.label, truth.label)
         events.emit(
             "finished", output=str(output), datalist=data.datalist, image=data.image, rough=data.rough,

@@ -44,6 +44,7 @@ from SVLDRLCore.mask_refinement.editing import (
 )
 from SVLDRLCore.mask_refinement.generalisation import WORTH_TELLING
 from SVLDRLCore.mask_refinement.segments import (
+    Values,
     draw_structures,
     match_structures,
     members_of,
@@ -150,11 +151,12 @@ def refine(
                 trust, tuple(structures), dict(mapping or {}), margin_mm, overlap, choose_device(device),
                 policy_steps, smallest_fragment_ml, keep_largest,
             )  # fmt: skip
-            if learn_from_this_case:
+            if learn_from_this_case and rough is not None:
                 scratch = temporary.enter_context(scratch_folder(Path(tempfile.gettempdir())))
                 model = learn_from_case(
                     images, rough, scratch, structures=structures, device=device, events=events, control=control
                 )
+            assert model is not None  # `_check_source` has looked
             with files_together():
                 done = _refine(images, rough, model, output, confidence, options, overwrite, events, control)
             if keep_model is not None:
@@ -251,7 +253,7 @@ def _refine(
     prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
     label = None if rough is None else read_label(rough)
     rough_maps, match, members = None, None, {}
-    matched = {i: (value,) for i, value in enumerate(structures.output_values)}
+    matched: Values = {i: (value,) for i, value in enumerate(structures.output_values)}
     if label is not None:
         label = on_image_grid(label, images[0].geometry)
         require_same_geometry(images[0], label)
@@ -280,7 +282,7 @@ def _refine(
         device=options.device, progress=lambda done, _: progress("predicting", 0.7 * min(1.0, done / windows)),
         tell=events.warn,
     )  # fmt: skip
-    if label is None:
+    if label is None or rough_maps is None:
         maps = np.zeros((len(found), *prepared.array.shape[1:]), np.float32)
         maps[region] = found
         native = to_native(maps, prepared)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from scipy import ndimage
-from torch import Tensor
+from torch import Tensor, nn
 
 from SVLDRLCore.config.settings import DataConfig
 from SVLDRLCore.data.cases import TrainingCase
@@ -23,7 +23,7 @@ from SVLDRLCore.networks.backbones import upsample_to
 
 @torch.no_grad()
 def label_voxels(
-    network: ActorCriticUNETR,
+    network: nn.Module,
     cases: Sequence[TrainingCase],
     config: DataConfig,
     nested: bool,
@@ -36,6 +36,7 @@ def label_voxels(
         network: predicts; it is left in the mode it was in.
         between: called before each case; what it raises (a cancel) ends it.
     """
+    assert isinstance(network, ActorCriticUNETR)
     was_training = network.training
     network.eval()
     try:

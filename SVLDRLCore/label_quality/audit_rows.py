@@ -111,7 +111,7 @@ def _row(look: Look, index: int, name: str, suspicion: Suspicion, weight: float 
         None if region is None else ras(look.geometry, region.centroid_dhw),
         0.0 if region is None else region.voxels * voxel_ml,
         str(case.images[0].resolve()),
-        str(case.label.resolve()),
+        str(case.label.resolve() if case.label else ""),
         str(corrected / f"{case.name}.seg.nrrd"),
         None if finding.empty else finding.shift_mm,
         finding.dice,
@@ -127,7 +127,7 @@ def ras(geometry: Geometry, index_dhw: Sequence[float]) -> tuple[float, float, f
 
 
 def error_row(case: Case, reason: str) -> AuditRow:
-    label = "" if case.label is None else str(case.label.resolve())
+    label = "" if case.label is None else str(case.label.resolve() if case.label else "")
     return AuditRow(case.name, "", None, "error", None, 0.0, str(case.images[0].resolve()), label, "", error=reason)
 
 

@@ -47,7 +47,7 @@ MARGIN_VOXELS = (8, 8, 8)
 class Region:
     """Where label and prediction differ: centroid (d, h, w) in voxels, voxels in it."""
 
-    centroid_dhw: tuple[float, float, float]
+    centroid_dhw: tuple[float, ...]
     voxels: int
 
 
@@ -156,8 +156,8 @@ def suspect(
         Suspicion(0.0, "empty") if trusted else _empty(finding, share, typical_voxels)
         for finding, trusted in zip(findings, trusted)
     ]
-    chosen = np.flatnonzero(drawn)
-    if not len(chosen):
+    chosen = np.flatnonzero(drawn).tolist()
+    if not chosen:
         return suspicions, []
     made, warnings = _suspect_drawn(
         [findings[i] for i in chosen],
@@ -185,7 +185,7 @@ def _suspect_drawn(
         reference = np.zeros(len(findings), bool)
     else:
         features = [LabelFeatures(f.shift_mm, f.normalised_cross_entropy, f.fragments) for f in findings]
-        quality = judge(features, trusted, spacing_mm, ReliabilityConfig())
+        quality = judge(features, trusted.tolist(), spacing_mm, ReliabilityConfig())
         reference, warnings = _tight_half(shift), list(quality.warnings)
         if quality.inverted:
             reference, doubt = np.array(quality.weights) > LOW_WEIGHT, 1 - np.array(quality.weights)

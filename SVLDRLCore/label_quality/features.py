@@ -92,7 +92,8 @@ def label_features(
     surest: tuple[float, ...] = ()
     beside: tuple[float, ...] = ()
     if probabilities is not None and len(enough_mm3):
-        free = [where_known(~np.delete(masks, c, axis=0).any(axis=0) | nested, ignored) for c in range(len(masks))]
+        others = [np.asarray(np.delete(masks, c, axis=0).any(axis=0)) for c in range(len(masks))]
+        free = [where_known(~drawn | nested, ignored) for drawn in others]
         voxels = [max(1, round(volume / voxel_mm3)) for volume in enough_mm3]
         surest = tuple(_surest(p[f], n) for p, f, n in zip(probabilities, free, voxels))
         beside = tuple(_surest(p[f & (m == 0)], n) for p, f, m, n in zip(probabilities, free, masks, voxels))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.special import betainc, expit
 
-from SVLDRLCore.label_quality.features import LabelFeatures
+from SVLDRLCore.label_quality.features import LabelFeatures, StructureFeatures
 from SVLDRLCore.label_quality.thresholds import (
     LEAST_PROBABILITY,
     LEAST_SURENESS_SPREAD,
@@ -54,7 +54,7 @@ class Missing:
     def weight(self) -> np.ndarray:
         """The weight a case keeps in spite of what it lacks, (cases,) in [0, 1]: as far as the least credible one."""
         by_itself = 1.0 - self.exception
-        if self.drawn is None:
+        if self.drawn is None or self.learned is None:
             each = by_itself
         else:
             each = self.learned * (1.0 - self.drawn) + (1.0 - self.learned) * by_itself
@@ -63,7 +63,7 @@ class Missing:
     def why(self, names: Sequence[str]) -> list[str]:
         """A text for each case that lacks something, else "": what, how many have it, and what the network draws."""
         return [
-            ", ".join(self._reason(case, c, names[c]) for c in np.flatnonzero(row))
+            ", ".join(self._reason(case, c, names[c]) for c in np.flatnonzero(row).tolist())
             for case, row in enumerate(self.lacks)
         ]
 
@@ -71,7 +71,7 @@ class Missing:
         have, count = int(self.have[structure]), int(self.asked[structure])
         others = f"which {have} of {count} cases have" if 2 * have > count else f"as {count - have} of {count} cases do"
         text = f"lacks {name}, {others}"
-        if self.drawn is None:
+        if self.drawn is None or self.learned is None:
             return text
         if self.learned[structure] < LOW_WEIGHT:
             return f"{text}; the network has not learned it yet"
@@ -169,26 +169,25 @@ def filled_in(features: Sequence[LabelFeatures]) -> list[LabelFeatures]:
     lacks = drawn_volumes(features) == 0
     if not lacks.any():
         return list(features)
-    usual = []
+    usual: list[Sequence[float] | None] = []
     for structure in range(lacks.shape[1]):
-        values = [c.by_structure[structure] for c in features if c.by_structure[structure] is not None]
-        usual.append(
-            np.median([(v.bias_mm, v.normalised_cross_entropy, v.fragments) for v in values], axis=0)
-            if values
-            else None
-        )
+        values = [_values(c.by_structure[structure]) for c in features]
+        known = [v for v in values if v is not None]
+        usual.append(np.median(known, axis=0).tolist() if known else None)
     filled = []
     for feature, missing in zip(features, lacks):
         if not missing.any():
             filled.append(feature)
             continue
-        each = [
-            usual[c] if v is None else (v.bias_mm, v.normalised_cross_entropy, v.fragments)
-            for c, v in enumerate(feature.by_structure)
-        ]
+        each = [_values(v) or usual[c] for c, v in enumerate(feature.by_structure)]
         bias, cross_entropy, fragments = np.mean([v for v in each if v is not None], axis=0).tolist()
         filled.append(replace(feature, bias_mm=bias, normalised_cross_entropy=cross_entropy, fragments=fragments))
     return filled
+
+
+def _values(features: StructureFeatures | None) -> tuple[float, float, float] | None:
+    """What a label's part in the reviews is made of; None for a structure that it lacks."""
+    return None if features is None else (features.bias_mm, features.normalised_cross_entropy, features.fragments)
 
 
 def told_of_missing(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -173,8 +173,8 @@ class LabelReview:
         )
         for done, ((case, probabilities), seen) in enumerate(zip(predicted, self._seen_in_images()), start=1):
             given = case.masks.numpy()
-            asked = {"ignored": case.ignored, "nested": self.nested, "enough_mm3": enough}
-            features.append(label_features(probabilities, given, case.spacing_dhw, *seen, **asked))
+            found = label_features(probabilities, given, case.spacing_dhw, *seen, case.ignored, self.nested, enough)
+            features.append(found)
             pair = (where_known(maps, case.ignored) for maps in (probabilities > 0.5, given > 0))
             drawn.append(_dice_of_shown(*pair))
             self.events.progress(done, len(self.cases), "reviewing labels")

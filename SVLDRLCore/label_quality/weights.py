@@ -151,8 +151,8 @@ def _with_missing(
         return judged(features, trusted, np.arange(len(features)))
     missing = missing_structures(features, trusted)
     chosen = np.flatnonzero((drawn_volumes(features) > 0).any(axis=1))
-    filled = filled_in(features)
-    quality = judged([filled[i] for i in chosen], [bool(trusted[i]) for i in chosen], chosen)
+    filled, among = filled_in(features), chosen.tolist()
+    quality = judged([filled[i] for i in among], [bool(trusted[i]) for i in among], chosen)
     weights, edge, blur = np.ones(len(features)), np.zeros(len(features)), np.zeros(len(features))
     weights[chosen], edge[chosen], blur[chosen] = quality.weights, quality.edge, quality.blur
     if missing is None:

@@ -70,7 +70,7 @@ def has_checkpoint(path: Path) -> bool:
     return path.is_file() or previous_generation(path).is_file()
 
 
-def load_newest_checkpoint(path: Path, tell: Callable[[str], None]) -> dict[str, Any]:
+def load_newest_checkpoint(path: Path, tell: Callable[[str], object]) -> dict[str, Any]:
     """The state in `path`, or in the generation before it where that cannot be read; `tell` is called then.
 
     Raises:

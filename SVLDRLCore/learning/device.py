@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from SVLDRLCore.errors import InputError, shown
 
@@ -24,3 +25,8 @@ def choose_device(name: str) -> torch.device:
     if not known:
         raise InputError(f"device {shown(name)}", "it is not here or not known", "Use auto, cpu or cuda")
     return device
+
+
+def to_device(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network there, laid out as 3D convolutions like it best; in place."""
+    return network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

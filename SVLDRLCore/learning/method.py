@@ -77,7 +77,7 @@ class StepResult:
     """
 
     loss: Tensor
-    logged: dict[str, float | list[float]] = field(default_factory=dict)
+    logged: Mapping[str, float | list[float]] = field(default_factory=dict)
     apart: tuple[str, ...] = ()
 
 
@@ -138,7 +138,7 @@ class Method(Protocol):
 class Companions(nn.Module):
     """The network that predicts (`student`), and what a method trains beside it; `forward` is the former's."""
 
-    def __init__(self, student: nn.Module, **beside: nn.Module) -> None:
+    def __init__(self, student: ActorCriticUNETR, **beside: nn.Module) -> None:
         super().__init__()
         self.student = student
         for name, module in beside.items():

@@ -32,8 +32,8 @@ MOST_NAMES = 6
 def bound_list(
     labels: Mapping[int, str],
     listed: Sequence[Case],
-    training: Sequence[Case],
-    held_out: Sequence[Case],
+    training: Sequence[Case | TrainingCase],
+    held_out: Sequence[Case | TrainingCase],
     clean: Sequence[Case] | None,
 ) -> Bound:
     """What a data list alone tells, before a file is read; plain types.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def write_run(folder: RunFolder, settings: dict[str, Any]) -> None:
     write_json_atomically(folder.settings, {**settings, "format": FORMATS["run"]})
 
 
-def resolve_model(path: str | Path) -> Path:
+def resolve_model(path: str | os.PathLike[str]) -> Path:
     """The model package that a path means: itself (folder or zip), or a run folder's last model.
 
     Raises:

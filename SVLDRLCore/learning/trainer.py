@@ -23,7 +23,8 @@ from SVLDRLCore.learning.checkpoints import (
     restore_random_states,
     save_checkpoint,
 )
-from SVLDRLCore.learning.method import Method, weights_that_predict
+from SVLDRLCore.learning.device import to_device
+from SVLDRLCore.learning.method import StepResult, weights_that_predict
 from SVLDRLCore.learning.optimisation import (
     build_average,
     build_optimiser,
@@ -34,12 +35,23 @@ from SVLDRLCore.learning.run_binding import require_same
 from SVLDRLCore.learning.stages import Stage, open_parts, stage_at
 
 
+class Learner(Protocol):
+    """What a trainer needs of a method: one step, and the network that is trained."""
+
+    predictor: nn.Module
+
+    @property
+    def network(self) -> nn.Module: ...
+
+    def training_step(self, batch: Any, stage: str, progress: float) -> StepResult: ...
+
+
 class Sampler(Protocol):
     """A source of batches whose position can be saved."""
 
     cases: Any
 
-    def next(self) -> Batch: ...
+    def next(self) -> Any: ...
 
     def state(self) -> dict[str, Any]: ...
 
@@ -91,7 +103,7 @@ class Trainer:
 
     def __init__(
         self,
-        method: Method,
+        method: Learner,
         sampler: Sampler,
         stages: tuple[Stage, ...],
         optimiser: OptimiserConfig,
@@ -111,7 +123,7 @@ class Trainer:
         self.optimiser_config, self.config = optimiser, config
         self.device, self.events, self.control = device, events, control
         self.checkpoint, self.hooks = checkpoint, hooks or Hooks()
-        self.network = method.network.to(device, memory_format=torch.channels_last_3d)
+        self.network = to_device(method.network, device)
         self.optimiser = build_optimiser(self.network, optimiser)
         self.average = build_average(self.network, optimiser.ema_decay)
         method.predictor = self.predictor
@@ -294,6 +306,7 @@ class Trainer:
             InputError: it belongs to a run of other data or settings, or of another length, or to another network.
         """
         place = str(self.checkpoint)
+        assert self.checkpoint is not None  # there is one to take up
         state = load_newest_checkpoint(self.checkpoint, lambda text: self.events.emit("warning", text=text))
         self._require_ours(state)
         if state.get("steps") != self.steps:
@@ -308,7 +321,7 @@ class Trainer:
             raise InputError(place, "it belongs to another network", "Resume with the settings of that run") from error
 
     def _require_ours(self, state: dict[str, Any]) -> None:
-        if self.bound is None:
+        if self.bound is None or self.checkpoint is None:
             return
         told = state.get("run")
         if told is None:

@@ -45,9 +45,9 @@ def draw_smooth_field(
 class Ball:
     """A part that is missing (`adds` False) or leaks out: voxels within `radius_mm` of `centre_mm` (d, h, w)."""
 
-    centre_mm: tuple[float, float, float]
+    centre_mm: tuple[float, ...]
     radius_mm: float
-    spacing_dhw: tuple[float, float, float]
+    spacing_dhw: tuple[float, ...]
     adds: bool
 
     def on(self, region: Sequence[slice], shape: Sequence[int]) -> np.ndarray:
@@ -76,7 +76,7 @@ class Corruption:
 
     def of(self, distance: np.ndarray, region: Sequence[slice]) -> np.ndarray:
         """Boolean mask (D, H, W) of a region, from the label's signed distance map (whole case, mm)."""
-        limit = self.shift_mm
+        limit: float | np.ndarray = self.shift_mm
         if self.field is not None:
             limit = limit + self.amplitude_mm * self.field.on(region, distance.shape)
         near = distance[tuple(region)]

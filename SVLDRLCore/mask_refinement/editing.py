@@ -20,7 +20,7 @@ from SVLDRLCore.masks.boxes import extent_of
 from SVLDRLCore.masks.pieces import without_far_pieces
 from SVLDRLCore.models.trained_model import TrainedModel
 
-Box = tuple[slice, slice, slice]
+Box = tuple[slice, ...]
 
 DEFAULT_TRUST = 0.5
 """How far the user's mask is believed: 1 returns it unchanged, 0 follows the agents' policy."""
@@ -101,14 +101,10 @@ def refined_belief(
             belief = trust * rough[index] + (1 - trust) * prediction[index]
         else:
             inputs = agent_inputs(model, index, image, rough[index], prediction[index], spacing_dhw, trust)
-            options = {
-                "overlap": overlap,
-                "batch_size": batch_size,
-                "device": device,
-                "progress": progress,
-                "tell": tell,
-            }
-            belief = edited(model, index, inputs, [trust], **options)[0]
+            belief = edited(
+                model, index, inputs, [trust],
+                overlap=overlap, batch_size=batch_size, device=device, progress=progress, tell=tell,
+            )[0]  # fmt: skip
         refined[index] = without_far_pieces(belief, rough[index], spacing_dhw) if trust > 0 else belief
     return refined
 
@@ -129,7 +125,7 @@ def agent_inputs(
     fades: who trusts no mask believes the model.
     """
     mask, found = rough > 0.5, prediction > 0.5
-    usual = model.mask_network.calibration_of(structure).for_new_cases(share=min(1.0, 2.0 * trust))
+    usual = model.agents.calibration_of(structure).for_new_cases(share=min(1.0, 2.0 * trust))
     measure = measure_border(mask, found, image, spacing_dhw)
     whole = without_local_faults(mask, found, measure, usual, spacing_dhw, generalisation_factor=max(1.0, 2.0 * trust))
     start = np.where(whole == mask, rough, whole)
@@ -152,17 +148,18 @@ def edited(
     tell: Tell | None = None,
 ) -> np.ndarray:
     """Beliefs (T, D, H, W) of the mask agents, one map a trust, from `agent_inputs`."""
-    m, factor = model.channels, model.mask_network.calibration_of(structure).generalisation_factor
+    agent_network = model.agents
+    m, factor = model.channels, agent_network.calibration_of(structure).generalisation_factor
     thresholds = [threshold_of(trust, factor) for trust in trusts]
 
     def agents(x: Tensor) -> Tensor:
         maps = (x[:, :m], x[:, m : m + 1], x[:, m + 1 : m + 2], x[:, m + 2 :])
-        return edit_mask(model.mask_network, *maps, model.config.mask_agents, thresholds)
+        return edit_mask(agent_network, *maps, model.config.mask_agents, thresholds)
 
     size = model.config.data.patch_size
     return predict_maps(
         agents, torch.from_numpy(inputs), size, overlap, batch_size, device, progress,
-        name=model.name, tell=tell, modules=[model.mask_network],
+        name=model.name, tell=tell, modules=[agent_network],
     ).numpy()  # fmt: skip
 
 
@@ -209,7 +206,7 @@ def edit_label(
 def box_around(drawn: np.ndarray | None, prepared: PreparedImage, margin_mm: float, patch_size: Sequence[int]) -> Box:
     """Where masks (C, D, H, W) lie on the prepared grid, with a margin and at least a patch; None: everywhere."""
     size = prepared.array.shape[1:]
-    extent = None if drawn is None else extent_of(drawn.any(0))
+    extent = None if drawn is None else extent_of(np.asarray(drawn.any(0)))
     if extent is None:
         return tuple(slice(0, n) for n in size)
     box = []

@@ -55,8 +55,9 @@ class MaskBatch:
     def to(self, device: torch.device) -> MaskBatch:
         """The same batch on a device."""
         tensors = (self.image, self.target, self.valid, self.rough, self.prediction, self.alignment)
+        image, target, valid, rough, prediction, alignment = (t.to(device, non_blocking=True) for t in tensors)
         known = None if self.known is None else self.known.to(device, non_blocking=True)
-        return MaskBatch(*(t.to(device, non_blocking=True) for t in tensors), self.cases, known)
+        return MaskBatch(image, target, valid, rough, prediction, alignment, self.cases, known)
 
 
 class MaskPatchSampler:
@@ -107,7 +108,9 @@ class MaskPatchSampler:
         """A batch of patches."""
         patches = [self._patch(self.order.next()) for _ in range(self.batch_size)]
         stacked = [torch.stack(tensors) for tensors in zip(*(tensors for _, tensors in patches))]
-        return MaskBatch(*stacked[:6], tuple(index for index, _ in patches), *stacked[6:])
+        image, target, valid, rough, prediction, alignment, *known = stacked
+        cases = tuple(index for index, _ in patches)
+        return MaskBatch(image, target, valid, rough, prediction, alignment, cases, *known)
 
     def state(self) -> dict[str, Any]:
         """Position in the epoch and random state, plain types."""

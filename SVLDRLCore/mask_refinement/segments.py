@@ -86,7 +86,8 @@ def match_structures(
             str(label.path), f"no segment fits the structures asked for: {', '.join(missing)}",
             f"Choose among those that are drawn and that the model knows: {drawn_names}",
         )  # fmt: skip
-    warnings, messages = [], []
+    warnings: list[str] = []
+    messages: list[str] = []
     if assumed:
         taken = ", ".join(
             f"{called[v]} is {structures.names[i]}" for i in sorted(found) for v in found[i] if v in assumed
@@ -217,7 +218,8 @@ def _mapped(
     structures: Structures, label: Volume, names: Mapping[int, str], present: Sequence[int], mapping: Mapping[str, str]
 ) -> dict[int, int | None]:
     """Label value -> structure index, or None to leave it alone, as the user says."""
-    known, mapped = known_names(structures), {}
+    known = known_names(structures)
+    mapped: dict[int, int | None] = {}
     for segment, structure in mapping.items():
         values = [value for value in present if _key(names.get(value, "")) == _key(segment)]
         values = values or [value for value in present if str(value) == segment.strip()]

@@ -27,6 +27,7 @@ from SVLDRLCore.mask_refinement.method import MaskAgents
 from SVLDRLCore.mask_refinement.patches import MaskPatchSampler
 from SVLDRLCore.masks.dice import dice_of_structures
 from SVLDRLCore.models.trained_model import build_mask_network
+from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork
 
 MOST_MASK_CASES = 200
 """Cases that the mask agents learn from at most: their predictions are kept in memory."""
@@ -69,7 +70,7 @@ def train_mask_agents(
     trainer = Trainer(
         method, sampler, mask_stages(network, config), mask_optimiser(config), config.train,
         device=given.device, events=events, control=control,
-        checkpoint=folder and folder.mask_checkpoint, hooks=Hooks(generators={"agents": generator}),
+        checkpoint=None if folder is None else folder.mask_checkpoint, hooks=Hooks(generators={"agents": generator}),
         bound=given.bound, part=part,
     )  # fmt: skip
     if resume and folder is not None and has_checkpoint(folder.mask_checkpoint):
@@ -98,6 +99,12 @@ def _generalisation_factors(
     unseen = [dice_of_structures(case.masks.numpy(), maps, case.ignored) for case, maps in new]
     count = len(given.structures.names)
     return generalisation_factors(*(np.reshape(dice, (-1, count)) for dice in (learned, unseen)))
+
+
+def factors_of(network: nn.Module) -> list[float]:
+    """How careful the agents of a network are on new cases, one number a structure."""
+    assert isinstance(network, MaskAgentNetwork)
+    return network.generalisation_factors
 
 
 def mask_optimiser(config: Config) -> OptimiserConfig:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -79,7 +80,7 @@ class Calibration:
             share: of the generalisation factor; 0 is none.
         """
         factor = 1.0 + share * (self.generalisation_factor - 1.0)
-        sizes = {"missing_mm": factor * self.missing_mm, "leak_mm": factor * self.leak_mm}
+        sizes: dict[str, Any] = {"missing_mm": factor * self.missing_mm, "leak_mm": factor * self.leak_mm}
         return replace(self, unevenness=factor**0.25 * self.unevenness, **sizes)
 
     def shift(self, measure: BorderMeasure) -> float:
@@ -104,7 +105,8 @@ def calibration_fault(values: Sequence[float], channels: int) -> str:
     """Why numbers cannot be those of a `Calibration`, in words; empty if they can. For packages of others."""
     if not all(math.isfinite(value) for value in values):
         return "a number is not finite"
-    found = Calibration(*values)
+    channel, *others = values
+    found = Calibration(channel, *others)  # type: ignore[arg-type]  # looked at below
     if found.channel not in range(channels):
         return f"it looks at image channel {found.channel:g}, there are {channels}"
     if not 1 <= found.generalisation_factor <= LARGEST_FACTOR:

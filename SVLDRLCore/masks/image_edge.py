@@ -36,9 +36,10 @@ def edge_positions(
         mask: boolean (D, H, W); image: (M, D, H, W).
         ignored: boolean (D, H, W), voxels that nobody has labelled.
     """
-    mask = _bordered(mask, spacing_dhw, ignored)
-    if mask is None:
+    bordered = _bordered(mask, spacing_dhw, ignored)
+    if bordered is None:
         return None
+    mask = bordered
     box = bounding_box(mask, [LARGEST_SHIFT_MM / s for s in spacing_dhw])
     spacing = border_spacing(mask[box], spacing_dhw)
     distance = _distance(mask, box, spacing, ignored)
@@ -72,9 +73,10 @@ def edge_sharpness(
         mask: boolean (D, H, W); image: (M, D, H, W).
         ignored: boolean (D, H, W), voxels that nobody has labelled.
     """
-    mask = _bordered(mask, spacing_dhw, ignored)
-    if mask is None:
+    bordered = _bordered(mask, spacing_dhw, ignored)
+    if bordered is None:
         return None
+    mask = bordered
     spacing = border_spacing(mask, spacing_dhw)
     voxel = float(np.mean(spacing))
     box = bounding_box(mask, [(LARGEST_SHIFT_MM + REACH_VOXELS * voxel) / s for s in spacing_dhw])

@@ -81,7 +81,8 @@ def _enclosed(label: np.ndarray, values: Sequence[int], spacing_dhw: Sequence[fl
 def _contact_areas(label: np.ndarray, values: Sequence[int], spacing_dhw: Sequence[float]) -> np.ndarray:
     """Areas (mm2) in which two values touch, background first, (1 + N, 1 + N); the volume's own faces are left out."""
     place = np.searchsorted([0, *values], label)
-    count, areas = len(values) + 1, 0.0
+    count = len(values) + 1
+    areas = np.zeros((count, count))
     for axis, spacing in enumerate(spacing_dhw):
         first, second = (np.take(place, range(a, place.shape[axis] - 1 + a), axis).ravel() for a in (0, 1))
         different = first != second

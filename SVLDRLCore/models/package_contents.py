@@ -8,7 +8,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from SVLDRLCore.csv_cells import as_cell, as_cells, cell_text
 from SVLDRLCore.events import plain
@@ -107,7 +107,7 @@ def parse_csv(data: bytes) -> TrainingRows:
 def parse_json(data: bytes) -> Any:
     """Plain values; raises ValueError for what is no JSON, and for numbers or keys that others would read otherwise."""
 
-    def refuse(word: str) -> None:
+    def refuse(word: str) -> NoReturn:
         raise ValueError(f"{word} is no JSON number")
 
     def finite(text: str) -> float:

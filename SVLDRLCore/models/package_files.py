@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from SVLDRLCore.errors import InputError
 
@@ -43,7 +43,7 @@ class PackageFiles:
 
     path: Path
     sizes: Mapping[str, int]
-    open: Callable[[str], BinaryIO]
+    open: Callable[[str], IO[bytes]]
 
     @property
     def names(self) -> tuple[str, ...]:

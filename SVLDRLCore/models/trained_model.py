@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from SVLDRLCore.config.settings import Config, NetworkConfig, config_to_dict
 from SVLDRLCore.config.versions import FORMATS
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.learning.device import to_device
 from SVLDRLCore.learning.run_folder import resolve_model
 from SVLDRLCore.masks.alignment import CALIBRATION_VALUES
 from SVLDRLCore.masks.structures import Structures
@@ -47,6 +49,13 @@ class TrainedModel:
     labels: dict[int, dict[str, Any]]
     method: str
     name: str = "the model"
+
+    @property
+    def agents(self) -> MaskAgentNetwork:
+        """The mask agents of a model that has them."""
+        if self.mask_network is None:
+            raise ValueError(f"{self.name} has no mask agents")
+        return self.mask_network
 
 
 def build_networks(
@@ -134,7 +143,8 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
         mask_network.load_state_dict(mask_weights)
     for module in (network, mask_network):
         if module is not None:
-            module.eval().requires_grad_(False).to(device, memory_format=torch.channels_last_3d)
+            module.eval().requires_grad_(False)
+            to_device(module, torch.device(device))
     labels, method = dict(package.labels), table.method
     return TrainedModel(network, mask_network, config, structures, channels, labels, method, f"model {path}")
 
@@ -153,13 +163,14 @@ def _require_fit(
     Built without memory first: a small file may describe a network of many gigabytes.
     """
     with WithoutWeights():
-        parts = {"network.": build_networks(config, channels, structures, _has_image_agents(header))}
+        network = build_networks(config, channels, structures, _has_image_agents(header))
+        parts: dict[str, nn.Module] = {"network.": network}
         if _named(header, "mask_agents."):
             parts["mask_agents."] = build_mask_network(config, channels, structures)
     unknown = [name for name in header if not name.startswith(tuple(parts))]
     differs = f"{unknown[0][:60]!r} belongs to no network" if unknown else ""
-    for prefix, network in parts.items():
-        differs = differs or difference(network, _named(header, prefix))
+    for prefix, part in parts.items():
+        differs = differs or difference(part, _named(header, prefix))
     if differs:
         raise InputError(str(path), f"its weights do not fit its config.json ({differs})", SOUND)
 

@@ -57,7 +57,7 @@ def parse_header(header: bytes, data_bytes: int) -> dict[str, Entry]:
 
 
 def _entry(name: str, about: Any) -> Entry:
-    shape = about.get("shape") if isinstance(about, dict) else None
+    shape: Any = about.get("shape") if isinstance(about, dict) else None
     whole = isinstance(shape, list) and len(shape) <= 8 and all(type(n) is int and 0 <= n < 1 << 40 for n in shape)
     if not whole or about.get("dtype") not in BYTES:
         raise ValueError(f"its header describes {name[:60]!r} in a way that is not read here")

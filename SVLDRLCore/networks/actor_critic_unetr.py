@@ -5,10 +5,12 @@ Shapes: B batch, M image channels, C output channels, A = 3 actions, D H W voxel
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from SVLDRLCore.config.settings import NetworkConfig
-from SVLDRLCore.networks.backbones import build_decoder, build_encoder, upsample_to
+from SVLDRLCore.networks.backbones import build_decoder, build_encoder, start_at_zero, upsample_to
 
 ACTIONS = ("keep", "enhance", "weaken")
 
@@ -21,10 +23,9 @@ class Decoder(nn.Module):
         self.body = build_decoder(config, resolution)
         self.head = nn.Conv3d(self.body.out_channels, out_channels, kernel_size=1)
         if zero_init:
-            nn.init.zeros_(self.head.weight)
-            nn.init.zeros_(self.head.bias)
+            start_at_zero(self.head)
 
-    def forward(self, features: list[Tensor], size: tuple[int, ...]) -> Tensor:
+    def forward(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
         return upsample_to(self.head(self.body(features)), size)
 
 

@@ -7,7 +7,8 @@ the stage that holds more than half of a U-Net's operations).
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+
 from monai.networks.nets.basic_unet import Down, TwoConv, UpCat
 from monai.networks.nets.segresnet import SegResNet
 from monai.networks.nets.swin_unetr import SwinUNETR
@@ -132,21 +133,23 @@ class SwinDecoder(nn.Module):
         return x
 
 
-def build_encoder(config: NetworkConfig, in_channels: int) -> nn.Module:
+def build_encoder(config: NetworkConfig, in_channels: int) -> UNetEncoder | SegResNetEncoder | SwinEncoder:
     """The shared encoder that `config.backbone` names."""
     if config.backbone == "swin_unetr":
         return quick_for_one(SwinEncoder(in_channels, config))
-    encoder = UNetEncoder if config.backbone == "unet" else SegResNetEncoder
-    return quick_for_one(encoder(in_channels, config.feature_size, config.levels))
+    if config.backbone == "unet":
+        return quick_for_one(UNetEncoder(in_channels, config.feature_size, config.levels))
+    return quick_for_one(SegResNetEncoder(in_channels, config.feature_size, config.levels))
 
 
-def build_decoder(config: NetworkConfig, resolution: str) -> nn.Module:
+def build_decoder(config: NetworkConfig, resolution: str) -> UNetDecoder | SegResNetDecoder | SwinDecoder:
     """A decoder for that encoder; `out_channels` tells the width of its features."""
     if config.backbone == "swin_unetr":
         return quick_for_one(SwinDecoder(config, resolution))
     channels = [config.feature_size * 2**level for level in range(config.levels)]
-    decoder = UNetDecoder if config.backbone == "unet" else SegResNetDecoder
-    return quick_for_one(decoder(channels, resolution))
+    if config.backbone == "unet":
+        return quick_for_one(UNetDecoder(channels, resolution))
+    return quick_for_one(SegResNetDecoder(channels, resolution))
 
 
 def _segresnet(in_channels: int, feature_size: int, levels: int) -> SegResNet:
@@ -172,6 +175,13 @@ def _swin_unetr(in_channels: int, config: NetworkConfig) -> SwinUNETR:
     )
 
 
+def start_at_zero(head: nn.Conv3d) -> None:
+    """Make a head's output zero, whatever it sees."""
+    nn.init.zeros_(head.weight)
+    if head.bias is not None:
+        nn.init.zeros_(head.bias)
+
+
 def count_parameters(module: nn.Module) -> int:
     """Number of trainable values."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
@@ -182,8 +192,8 @@ def smallest_multiple(config: NetworkConfig) -> int:
     return 32 if config.backbone == "swin_unetr" else 2 ** (config.levels - 1)
 
 
-def upsample_to(x: Tensor, size: torch.Size) -> Tensor:
+def upsample_to(x: Tensor, size: Sequence[int]) -> Tensor:
     """Trilinear interpolation to a spatial size, the way from half resolution to voxels."""
-    if x.shape[2:] == size:
+    if tuple(x.shape[2:]) == tuple(size):
         return x
-    return nn.functional.interpolate(x, size=size, mode="trilinear", align_corners=False)
+    return nn.functional.interpolate(x, size=tuple(size), mode="trilinear", align_corners=False)

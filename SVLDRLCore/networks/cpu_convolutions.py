@@ -7,8 +7,12 @@ longer than oneDNN takes for two such patches. So a lone sample goes through as 
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 LARGE = 20480
 """Batch x channels x depth x height above which ATen chooses oneDNN by itself."""
@@ -23,7 +27,7 @@ class PairedConv3d(nn.Conv3d):
         return super()._conv_forward(x.expand(2, -1, -1, -1, -1), weight, bias)[:1]
 
 
-def quick_for_one(network: nn.Module) -> nn.Module:
+def quick_for_one(network: Network) -> Network:
     """Make every plain 3D convolution of `network` a `PairedConv3d`, in place; returns it."""
     for module in network.modules():
         if type(module) is nn.Conv3d and module.groups == 1 and max(module.kernel_size) > 1:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from SVLDRLCore.config.settings import NetworkConfig
 from SVLDRLCore.masks.alignment import CALIBRATION_VALUES, Calibration
 from SVLDRLCore.networks.actor_critic_unetr import ACTIONS
-from SVLDRLCore.networks.backbones import build_decoder, build_encoder
+from SVLDRLCore.networks.backbones import build_decoder, build_encoder, start_at_zero
 from SVLDRLCore.networks.cpu_convolutions import quick_for_one
 
 VOTERS = 4
@@ -55,6 +55,8 @@ class MaskAgentNetwork(nn.Module):
         structures: C, each with its own calibration.
     """
 
+    calibrations: Tensor
+
     def __init__(self, config: NetworkConfig, in_channels: int, step_size: float, structures: int) -> None:
         super().__init__()
         self.config, self.step_size = config, step_size
@@ -62,7 +64,8 @@ class MaskAgentNetwork(nn.Module):
         self.decoder = build_decoder(config, "full")
         width = self.decoder.out_channels
         self.opinion_head = nn.Conv3d(width, 1 + VOTERS, kernel_size=1)
-        self.votes = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, VOTERS))
+        counts = nn.Linear(16, VOTERS)
+        self.votes = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), counts)
         self.register_buffer("calibrations", torch.zeros(structures, CALIBRATION_VALUES))
         self.calibrate([Calibration()] * structures)
         self.agent_features = quick_for_one(nn.Conv3d(width, width, kernel_size=3, padding=1))
@@ -70,11 +73,10 @@ class MaskAgentNetwork(nn.Module):
         self.policy_head = nn.Conv3d(width, len(ACTIONS), kernel_size=1)
         self.value_head = nn.Conv3d(width, 1, kernel_size=1)
         self.decisiveness = nn.Parameter(torch.tensor(12.0))
-        nn.init.zeros_(self.votes[2].weight)
-        nn.init.constant_(self.votes[2].bias, 0.5)
+        nn.init.zeros_(counts.weight)
+        nn.init.constant_(counts.bias, 0.5)
         for head in (self.opinion_head, self.policy_head, self.value_head):
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+            start_at_zero(head)
 
     def calibrate(self, calibrations: Sequence[Calibration]) -> None:
         """Keep what is usual for trusted labels of each structure; it travels with the weights."""
@@ -96,7 +98,8 @@ class MaskAgentNetwork(nn.Module):
         """
         voters = torch.cat([2 * rough - 1, 2 * prediction - 1, alignment[:, :2]], dim=1)
         features = self.decoder(self.encoder(torch.cat([image, voters / 2], dim=1)))
-        shift, uneven = alignment[:, 2:, *(n // 2 for n in rough.shape[2:])].unbind(1)  # the same everywhere
+        d, h, w = (n // 2 for n in rough.shape[2:])
+        shift, uneven = alignment[:, 2:, d, h, w].unbind(1)  # the same everywhere
         weights = self.votes(torch.stack([shift, shift.abs(), uneven], dim=1))[:, :, None, None, None]
         seen = self.opinion_head(features)
         vote = seen[:, :1] + 4 * ((weights + seen[:, 1:]) * voters).sum(1, keepdim=True)

@@ -14,6 +14,8 @@ from SVLDRLCore.svl_drl import actions as act
 from SVLDRLCore.svl_drl.returns import discounted_returns
 from SVLDRLCore.svl_drl.rewards import implausibility, reward
 
+NOTHING = torch.empty(0)
+
 
 @dataclass
 class Episode:
@@ -28,8 +30,8 @@ class Episode:
     log_probs: list[Tensor] = field(default_factory=list)
     entropies: list[Tensor] = field(default_factory=list)
     returns: list[Tensor] = field(default_factory=list)
-    first_logits: Tensor | None = None
-    last_logits: Tensor | None = None
+    first_logits: Tensor = NOTHING
+    last_logits: Tensor = NOTHING
 
 
 def image_episode(

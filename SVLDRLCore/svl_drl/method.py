@@ -11,7 +11,7 @@ from torch import Tensor
 from SVLDRLCore.config.settings import Config
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.class_probabilities import mean_where
-from SVLDRLCore.learning.method import StepResult
+from SVLDRLCore.learning.method import MethodInput, StepResult
 from SVLDRLCore.learning.method_words import MethodWords
 from SVLDRLCore.learning.segmentation_method import SegmentationMethod
 from SVLDRLCore.learning.stages import Plan, plan_stages
@@ -45,6 +45,10 @@ class SVLDRL(SegmentationMethod):
     over_the_variant: ClassVar[Mapping[str, Any]] = {}  # the variants are its own
     acts_on_image: ClassVar[bool] = True
 
+    def __init__(self, given: MethodInput) -> None:
+        super().__init__(given)
+        self.actor_critic = given.network
+
     def plan(self) -> Plan:
         """The three stages of `stages`; labels are first judged at the end of the warm-up."""
         stages = plan_stages(self.config.train.steps, self.config.stages)
@@ -68,7 +72,7 @@ class SVLDRL(SegmentationMethod):
     def _step_with_agents(self, batch: Batch, stage: str, progress: float) -> StepResult:
         agents = self.config.agents
         episode = image_episode(
-            self.network,
+            self.actor_critic,
             batch.image,
             batch.target,
             agents,

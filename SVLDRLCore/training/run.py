@@ -20,13 +20,13 @@ from SVLDRLCore.label_quality.label_agents import enough_trusted
 from SVLDRLCore.label_quality.missing_structures import told_of_missing
 from SVLDRLCore.label_quality.review import LabelReview
 from SVLDRLCore.learning.checkpoints import has_checkpoint
-from SVLDRLCore.learning.method import MethodInput, RunInput
+from SVLDRLCore.learning.method import Method, MethodInput, RunInput
 from SVLDRLCore.learning.run_binding import without_mask_agents
 from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.learning.segmentation_loss import soft_dice
 from SVLDRLCore.learning.trainer import Hooks, PartOfJob, Trainer
 from SVLDRLCore.mask_refinement.generalisation import what_to_tell
-from SVLDRLCore.mask_refinement.training import train_mask_agents
+from SVLDRLCore.mask_refinement.training import factors_of, train_mask_agents
 from SVLDRLCore.masks.known_voxels import where_known
 from SVLDRLCore.models.trained_model import build_networks
 from SVLDRLCore.training.registry import make_method, method_named
@@ -55,10 +55,10 @@ def run_training(
         Cancelled: the user stopped it; checkpoints are written.
         InputError: the training cannot go on, with the reason.
     """
-    trainer, review = _train_network(given, folder, events, control, resume)
+    trainer, review, method = _train_network(given, folder, events, control, resume)
     last = trainer.predicting_weights()
     rows, seconds = list(trainer.rows), dict(trainer.stage_seconds)
-    of_method = trainer.method.warnings(rows)
+    of_method = method.warnings(rows)
     missing = told_of_missing(review.rows)
     warnings = [*review.warnings, *missing, *of_method]
     mask_network = None
@@ -70,7 +70,7 @@ def run_training(
         seconds |= agents.stage_seconds
         careful = what_to_tell(
             given.structures.names,
-            agents.predictor.generalisation_factors,
+            factors_of(agents.predictor),
             [where_known(case.masks.numpy() > 0, case.ignored) for case in given.held_out],
         )
         for text in careful:
@@ -95,7 +95,7 @@ def run_training(
 
 def _train_network(
     given: RunInput, folder: RunFolder | None, events: EventLog, control: JobControl, resume: bool
-) -> tuple[Trainer, LabelReview]:
+) -> tuple[Trainer, LabelReview, Method]:
     config, device = given.config, given.device
     torch.manual_seed(config.train.seed)
     kind = method_named(given.method, config.variant)
@@ -112,7 +112,7 @@ def _train_network(
     # At step 0 there is something to judge with only where the network comes from another run.
     looks = {border, second} - (set() if given.initial_weights else {0})
     sampler = PatchSampler(given.training, config.data, config.train.batch_size, config.train.seed)
-    place = folder and folder.path
+    place = None if folder is None else folder.path
     review = LabelReview(
         given.training, sampler.order, config, nested, device, events, place, control.check, sampler.relabel,
         given.structures.names,
@@ -139,14 +139,15 @@ def _train_network(
     )
     trainer = Trainer(
         method, sampler, plan.stages, config.optimiser, config.train,
-        device=device, events=events, control=control, checkpoint=folder and folder.checkpoint, hooks=hooks,
+        device=device, events=events, control=control, hooks=hooks,
+        checkpoint=None if folder is None else folder.checkpoint,
         bound=given.bound and without_mask_agents(given.bound),
         part=PartOfJob(steps_after=sum(mask_stage_steps(config).values())),
     )  # fmt: skip
     if resume and folder is not None and has_checkpoint(folder.checkpoint):
         trainer.resume()
     trainer.run()
-    return trainer, review
+    return trainer, review, method
 
 
 def start_from(network: nn.Module, weights: dict[str, torch.Tensor]) -> None:

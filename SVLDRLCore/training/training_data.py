@@ -164,7 +164,7 @@ def _read(
         look = read_and_check(case, listed.labels, part)
         facts += [look.facts] if look.facts else []
         problems += look.problems
-        if look.usable:
+        if look.usable and look.label is not None:
             try:
                 made = prepare_case(case, look.images, look.label, config.data, structures)
             except InputError as error:

@@ -102,7 +102,7 @@ def test_nine_of_ten_trusted_labels_lie_below_the_limits() -> None:
 
 def test_refinement_starts_without_local_faults() -> None:
     truth, part = ball(15.0, (0, 0, 0), ISO), ball(8.0, (0, 14.0, 0), ISO)
-    model = SimpleNamespace(mask_network=SimpleNamespace(calibration_of=lambda structure: USUAL))
+    model = SimpleNamespace(agents=SimpleNamespace(calibration_of=lambda structure: USUAL))
     rough, prediction = (truth & ~part).astype(np.float32), truth.astype(np.float32)
     starts = [agent_inputs(model, 0, rough[None], rough, prediction, ISO, trust)[1] for trust in (0.0, 0.5, 0.95)]
     assert np.array_equal(starts[0], starts[1])
@@ -121,7 +121,7 @@ def test_a_model_that_errs_more_on_new_cases_repairs_less() -> None:
 
     def start(generalisation_factor: float, trust: float = 0.5) -> np.ndarray:
         usual = replace(USUAL, generalisation_factor=generalisation_factor)
-        model = SimpleNamespace(mask_network=SimpleNamespace(calibration_of=lambda structure: usual))
+        model = SimpleNamespace(agents=SimpleNamespace(calibration_of=lambda structure: usual))
         return agent_inputs(model, 0, mask[None], mask, prediction, ISO, trust)[1]
 
     assert start(1.0).sum() < mask.sum()  # what the model lacks would pass for a leak
