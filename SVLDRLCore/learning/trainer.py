@@ -25,6 +25,7 @@ from SVLDRLCore.learning.checkpoints import (
 )
 from SVLDRLCore.learning.device import to_device
 from SVLDRLCore.learning.method import StepResult, weights_that_predict
+from SVLDRLCore.learning.older_checkpoints import without_image_agents
 from SVLDRLCore.learning.optimisation import (
     build_average,
     build_optimiser,
@@ -340,6 +341,7 @@ class Trainer:
             self.events.emit("warning", text=text)
 
     def _take_up(self, state: dict[str, Any]) -> None:
+        state = without_image_agents(state, self.network)
         self.network.load_state_dict(state["network"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

@@ -24,9 +24,7 @@ from SVLDRLCore.training.train import train
 SETTINGS = {
     "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0], "held_out_fraction": 0.25},
     "network": {"feature_size": 8, "levels": 3},
-    "agents": {"rollout_steps": 2},
     "mask_agents": {"transition_steps": 4, "full_rl_steps": 4, "rollout_steps": 2, "feature_size": 8},
-    "stages": {"warm_up": 0.4, "transition": 0.2, "full_rl": 0.4},
     "train": {"steps": 15, "batch_size": 1, "steps_per_epoch": 3, "validate_every": 4, "device": "cpu", "threads": 1},
 }
 Event = dict[str, Any]
@@ -106,17 +104,19 @@ def same_result(folder: Path, expected: Path) -> None:
         assert a.training == b.training
         assert a.read_extra("reliability.csv") == b.read_extra("reliability.csv")
     assert any(key.startswith("mask_agents.") for key in ours)
-    assert len(load_package(folder / "model").training) >= 7  # epochs of all five stages
+    assert len(load_package(folder / "model").training) >= 7  # epochs of all three stages
 
 
 def test_killed_again_and_again_it_ends_as_if_nothing_had_been(datalist: Path, unbroken: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     kill_at(datalist, folder, steps("warm_up", 2))  # before the first checkpoint
     assert not (folder / "checkpoint.pt").exists()
-    kill_at(datalist, folder, steps("full_rl", 11))  # three steps behind the last one
+    kill_at(datalist, folder, steps("warm_up", 11))  # three steps behind the last one
     assert 0 < load_checkpoint(folder / "checkpoint.pt")["step"] < 11
-    kill_at(datalist, folder, steps("mask_agents", 6))  # the network is done, its agents are not
+    kill_at(datalist, folder, steps("transition", 18))  # the network is done, its agents are not
     assert load_checkpoint(folder / "checkpoint.pt")["step"] == 15
+    kill_at(datalist, folder, steps("full_rl", 21))
+    assert load_checkpoint(folder / "checkpoint_mask_agents.pt")["step"] >= 4
     with child(datalist, folder) as process:
         lines = [json.loads(line) for line in process.stdout]  # all of them events
         assert process.wait(60) == 0, process.stderr.read().decode()
@@ -134,7 +134,7 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_been(datalist: Path, u
 def test_it_stops_when_its_parent_dies_and_goes_on(datalist: Path, unbroken: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with child(datalist, folder) as process:
-        wait_for(process, steps("transition", 7))
+        wait_for(process, steps("warm_up", 7))
         process.stdin.close()  # what the end of the parent looks like
         lines = [json.loads(line) for line in process.stdout]
         assert process.wait(60) == 130

@@ -31,7 +31,6 @@ SETTINGS = {
     "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0], "held_out_fraction": 0.25},
     "network": {"feature_size": 8, "levels": 3},
     "mask_agents": {"transition_steps": 3, "full_rl_steps": 3, "rollout_steps": 2, "feature_size": 8},
-    "stages": {"warm_up": 0.4, "transition": 0.2, "full_rl": 0.4},
     "train": {"steps": 10, "batch_size": 1, "steps_per_epoch": 2, "validate_every": 2, "device": "cpu", "threads": 1},
 }
 CASES = 5
@@ -65,8 +64,8 @@ def place(tmp_path_factory) -> Path:
         folder / "data", CASES, 1, noise="mt", size_dhw=(10, 20, 20), spacing_dhw=(4.0, 4.0, 4.0)
     )
     train(datalist, folder / "unbroken", overrides=SETTINGS)
-    stopped(datalist, folder / "network", "full_rl", 9)
-    stopped(datalist, folder / "agents", "mask_agents", 5)
+    stopped(datalist, folder / "network", "warm_up", 9)
+    stopped(datalist, folder / "agents", "full_rl", 15)
     return folder
 
 
@@ -259,7 +258,7 @@ def test_what_is_not_given_is_as_it_was(copy: Path, capsys) -> None:
 
 def test_a_checkpoint_of_another_training_is_refused(copy: Path, capsys) -> None:
     other = corrupt(copy / "data" / "datalist.json", copy / "noisy", noise="mt", ratio=1.0)
-    stopped(other, copy / "second", "full_rl", 9)
+    stopped(other, copy / "second", "warm_up", 9)
     shutil.copy(copy / "second" / "checkpoint.pt", copy / "network" / "checkpoint.pt")
     assert goes_on(copy)[0] == 2
     assert "it belongs to another training: case case_001: its label has changed" in capsys.readouterr().err
@@ -272,7 +271,7 @@ def test_a_checkpoint_of_another_training_is_refused(copy: Path, capsys) -> None
 
 
 def as_of_0_1(folder: Path) -> None:
-    """Take out what 0.1 did not write."""
+    """Take out what 0.1 did not write, and put in the decoders that every network had."""
     run = RunFolder(folder)
     settings = json.loads(run.settings.read_text())
     run.settings.write_text(json.dumps({key: part for key, part in settings.items() if key not in ("format", "bound")}))
@@ -282,7 +281,26 @@ def as_of_0_1(folder: Path) -> None:
         elif path.is_file():
             state = load_checkpoint(path)
             path.unlink()
+            if "mask" not in path.name:
+                state = with_image_agents(state)
             save_checkpoint(path, {key: part for key, part in state.items() if key not in ("run", "threads")})
+
+
+def with_image_agents(state: dict[str, Any]) -> dict[str, Any]:
+    """A state with two decoders behind the others, as all of 0.1's; the optimiser knows one of them."""
+    heads = {"value_decoder.head.weight": torch.ones(1, 8), "policy_decoder.head.weight": torch.ones(3, 8)}
+    optimiser, count = state["optimiser"], len(state["optimiser"]["param_groups"][0]["params"])
+    labels = state["review"]["labels"]
+    seen = {"labels": labels | {"snapshots": [{**each, **heads} for each in labels["snapshots"]]}}
+    group = {**optimiser["param_groups"][0], "params": list(range(count + 2))}
+    moments = {name: torch.ones(1, 8) for name in ("exp_avg", "exp_avg_sq")} | {"step": torch.tensor(1.0)}
+    return state | {
+        "network": {**state["network"], **heads},
+        "average": {**state["average"], **{f"module.{name}": each for name, each in heads.items()}},
+        "best_weights": {**state["best_weights"], **heads},
+        "optimiser": {"state": {**optimiser["state"], count: moments}, "param_groups": [group]},
+        "review": {**state["review"], **seen},
+    }
 
 
 @pytest.mark.parametrize("run", ["network", "agents"])
