@@ -49,7 +49,7 @@ lint: venv types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Both sides; the settings are in pyproject.toml.
+# Types of both packages; the settings are in pyproject.toml.
 types: venv
 	$(BIN)/mypy
 

@@ -212,12 +212,12 @@ def _check_source(
 ) -> None:
     """InputError unless there is exactly one source of knowledge: a model, or the rough mask itself."""
     if (model is None) != learn_from_this_case:
-        why = "both were given" if model is not None else "none was given"
-        raise InputError("model or learn_from_this_case", why, "Give a model, or let it learn from this case")
+        why = "one was given, and one is to be trained" if model is not None else "none was given"
+        raise InputError("The model", why, "Give one with --model, or train on this case with --learn-from-this-case")
     if learn_from_this_case and rough is None:
-        raise InputError("learn_from_this_case", "there is no rough mask to learn from", "Give one, or give a model")
+        raise InputError("--learn-from-this-case", "there is no rough mask to learn from", "Give one, or give a model")
     if keep_model is not None and not learn_from_this_case:
-        raise InputError("keep_model", "no model is trained here", "Add learn_from_this_case, or leave it out")
+        raise InputError("--keep-model", "no model is trained here", "Add --learn-from-this-case, or leave it out")
     if mapping and (rough is None or learn_from_this_case):
         why = (
             "there is no rough mask" if rough is None else "a model of this case knows its segments by their own names"
@@ -328,8 +328,8 @@ def _warnings(
         elif factor > WORTH_TELLING and trust < 1 and not row["added_ml"] and not row["removed_ml"]:
             told.append(
                 f"{row['structure']}: nothing was changed. The model errs more on new cases than on those that it has "
-                f"learned from, or nobody knows, so it is {factor:.1f} times as careful; less trust in the "
-                "mask lets it change more."
+                "learned from, or that was not measured, so it changes only what is plainly wrong. Lower the trust in "
+                "the mask to let it change more."
             )
     return told
 

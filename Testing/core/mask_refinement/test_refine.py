@@ -92,7 +92,7 @@ def test_who_wonders_why_nothing_changes_is_told_of_a_careful_model(tmp_path: Pa
     careful = model_that(tmp_path, KEEP, generalisation_factor=3.25)
     done, _ = refined(tmp_path, careful, image, rough)
     assert "organ: nothing was changed" in done.warnings[0]
-    assert "3.2 times as careful; less trust" in done.warnings[0]
+    assert "changes only what is plainly wrong. Lower the trust" in done.warnings[0]
     assert not refined(tmp_path, careful, image, rough, trust=1.0, overwrite=True)[0].warnings  # as asked
     assert not refined(tmp_path, model_that(tmp_path, KEEP), image, rough, overwrite=True)[0].warnings
     eager = model_that(tmp_path, ENHANCE, generalisation_factor=3.25)

@@ -277,7 +277,7 @@ def test_what_a_training_says_of_labels_and_quality_is_shown(train: Any, tmp_pat
         {"case": "case_002", "weight": 1.0, "trusted": True},
     ]
     (run / "reliability.json").write_text(json.dumps({"rule": "", "warnings": [], "cases": rows}))
-    careful = "heart: no case was held out; the mask agents are 2.0 times as careful."
+    careful = "heart: refinements stay close to the rough mask, since no case was held out."
     numbers = "## Numbers\n\n- Dice on held-out cases: 0.83"
     card = f"# Heart\n\n{numbers}\n\n## Warnings\n\n- {careful}\n\n## Limits\n\nMany.\n"
     (run / "model" / "MODEL_CARD.md").write_text(card)
