@@ -110,7 +110,7 @@ def test_moved_labels_are_learned_from_as_long_as_they_beat_the_network(monkeypa
 
 
 def test_where_enough_labels_are_believed_none_is_moved(monkeypatch: Any) -> None:
-    monkeypatch.setattr(label_review, "ENOUGH", len(BELIEVED))
+    monkeypatch.setattr(label_review, "ENOUGH_BELIEVED", len(BELIEVED))
     cases, learned = training_cases(), {}
     config = load_config("general", "extended")
     order = CaseOrder(len(cases), np.random.default_rng(0))
