@@ -143,6 +143,8 @@ def warm_up_overrides(settings: BenchmarkSettings, seed: int) -> dict[str, Any]:
 def row_overrides(settings: BenchmarkSettings, row: Row, seed: int, steps: int) -> dict[str, Any]:
     """Settings of a run; where a shared warm-up lies behind it, its share goes to the stages that follow.
 
+    The network first judges the labels where the shared warm-up ends, or would end.
+
     Raises:
         InputError: settings that `load_config` refuses.
     """
@@ -154,7 +156,7 @@ def row_overrides(settings: BenchmarkSettings, row: Row, seed: int, steps: int) 
     first = settings.warm_up_steps / (settings.warm_up_steps + settings.steps) if row.warm_up == "own" else 0.0
     later = (1.0 - first) / rest
     stages = {"warm_up": first, "transition": later * shares.transition, "full_rl": later * shares.full_rl}
-    return merge(tree, {"stages": stages})
+    return merge(merge({"reliability": {"first_review": first}}, tree), {"stages": stages})
 
 
 def _group(tree: Any, where: str) -> dict[str, Any]:

@@ -146,8 +146,12 @@ def load_method_config(
     Raises:
         InputError: an unknown method, preset, variant or setting, or a value that cannot be used, by name.
     """
-    config = load_config(preset, variant, overrides, method_named(method, variant).over_the_variant)
+    kind = method_named(method, variant)
+    config = load_config(preset, variant, overrides, kind.over_the_variant)
     require_own_settings(method, config)
+    if kind.acts_on_image and config.mask_agents.enabled:
+        why = f"the agents of {variant} act on the image, and the stages can train only the ones or the others"
+        raise InputError("setting mask_agents.enabled", why, "Leave it out, or use the variant extended")
     return config
 
 

@@ -6,7 +6,7 @@ masks, too. So the table tells both, rough masks after refinement and what is le
     SVLDRL_DATA=/path/to/data python Testing/studies/mask_agent_ablation.py runs/refinement [--data left_atrium]
 
 Works on the trainings of `refinement_study.py`: their segmentation network stays, the mask agents are trained anew with
-other shares of opinion and reinforcement. What is done is not done again. Results: `ablation.csv`, `ablation.md`.
+other lengths of Transition and Full RL. What is done is not done again. Results: `ablation.csv`, `ablation.md`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from SVLDRLCore.models.trained_model import load_model
 from SVLDRLCore.training.train import train
 
 VARIANTS = {
-    "opinion 550": (550, 0),
-    "opinion 450, reinforcement 100": (450, 100),
-    "opinion 250, reinforcement 300": (250, 300),
+    "transition 550": (550, 0),
+    "transition 450, full RL 100": (450, 100),
+    "transition 250, full RL 300": (250, 300),
 }
 TRUSTS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 CLEAN = "clean"
@@ -40,8 +40,8 @@ KINDS = ("erosion 2 mm", "dilation 2 mm", "irregular border", "missing part", CL
 
 def variant_rows(study: Path, data: str, noise: str, variant: str) -> list[dict[str, Any]]:
     """Train one variant's mask agents behind a finished network and refine with them."""
-    source, (opinion, reinforcement) = study / f"{data}_{noise}", VARIANTS[variant]
-    place = source / f"mask_agents_{opinion}_{reinforcement}"
+    source, (transition, full_rl) = study / f"{data}_{noise}", VARIANTS[variant]
+    place = source / f"mask_agents_{transition}_{full_rl}"
     rows_file = place / "rows.json"
     if not rows_file.is_file():
         run = RunFolder(place / "run")
@@ -50,7 +50,7 @@ def variant_rows(study: Path, data: str, noise: str, variant: str) -> list[dict[
             for name in (RunFolder(source / "run").checkpoint, source / "run" / "reliability.json"):
                 shutil.copy(name, run.path)
             settings = json.loads(RunFolder(source / "run").settings.read_text("utf-8"))
-            settings["config"]["mask_agents"] |= {"transition_steps": opinion, "full_rl_steps": reinforcement}
+            settings["config"]["mask_agents"] |= {"transition_steps": transition, "full_rl_steps": full_rl}
             run.settings.write_text(json.dumps(settings), "utf-8")
         train(source / "data" / "datalist.json", run.path, resume=True)
         config = STUDIES / f"benchmark_{data}.json"

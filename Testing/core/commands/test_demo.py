@@ -22,8 +22,8 @@ from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.models.trained_model import load_model
 
 HELD_OUT = ("held_out_1", "held_out_2")
-MODEL = ("MODEL_CARD.md", "SHA256SUMS", "config.json", "labels.json", "model.safetensors", "reliability.csv",
-         "reliability.svg", "stage_seconds.json", "training.csv")  # fmt: skip
+MODEL = ("MODEL_CARD.md", "SHA256SUMS", "calibration.json", "config.json", "labels.json", "model.safetensors",
+         "reliability.csv", "reliability.svg", "stage_seconds.json", "training.csv")  # fmt: skip
 
 
 def files_in(folder: Path) -> set[str]:
@@ -58,7 +58,7 @@ def test_leaves_exactly_what_it_promises(made):
 def test_the_summary_is_what_the_files_say(made):
     summary = json.loads((made.folder / "summary.json").read_text())
     assert summary["seed"] == 3
-    stages = {"warm_up", "transition", "full_rl", "mask_opinion", "mask_agents"}
+    stages = {"warm_up", "transition", "full_rl"}
     assert set(summary["seconds"]) == {"data", "reading and predicting", *stages, "refinement"}
     assert all(seconds > 0 for seconds in summary["seconds"].values())
     for when, kind in (("before", "rough"), ("after", "refined")):
@@ -115,18 +115,19 @@ def test_one_stream_of_events_with_all_stages(made):
     assert kinds[-1] == "finished"
     assert kinds.count("started") == kinds.count("finished") == 1
     stages = [event["stage"] for event in made.events if event["event"] == "stage"]
-    assert stages == ["warm_up", "transition", "full_rl", "mask_opinion", "mask_agents"]
+    assert stages == ["warm_up", "transition", "full_rl"]
     told = {event["stage"] for event in made.events if event["event"] == "progress"}
     assert told >= {"making phantoms", "reading cases", "reviewing labels", *stages, "refining", "writing the report"}
     assert [event["time"] for event in made.events] == sorted(event["time"] for event in made.events)
 
 
-def test_the_mask_agents_steps_follow_the_networks(made):
-    moved = demo_command._on_one_axis(made.events)
-    steps = [event["step"] for event in moved]
+def test_the_stages_count_their_steps_as_one_job(made):
+    told = [event for event in made.events if event["event"] in ("stage", "metrics")]
+    steps = [event["step"] for event in told]
     assert steps == sorted(steps)
-    starts = {event["stage"]: event["step"] for event in moved if event["event"] == "stage"}
-    assert (starts["mask_opinion"], starts["mask_agents"], steps[-1]) == (20, 28, 32)
+    starts = {event["stage"]: (event["step"], event["last"]) for event in told if event["event"] == "stage"}
+    assert starts == {"warm_up": (0, 20), "transition": (20, 28), "full_rl": (28, 32)}
+    assert steps[-1] == 32
 
 
 def never(*args, **values):

@@ -149,7 +149,7 @@ def test_the_papers_networks_take_the_papers_patches(preset):
     config = load_config(preset, "as_printed")
     structures = structures_of(labels, config.data.regions)
     with WithoutWeights():
-        network = build_networks(config, channels, structures, True)
+        network = build_networks(config, channels, structures, image_agents=True)
     size = (patch, patch, patch)
     image = torch.empty(1, channels, *size, device="meta")
     with torch.no_grad():

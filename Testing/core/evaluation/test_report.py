@@ -251,7 +251,7 @@ def test_curves(image_format):
 
 
 def test_curves_stop_where_a_stage_logs_nothing_and_are_named_once():
-    starts = [("warm_up", 0.0), ("full_rl", 80.0), ("mask_opinion", 240.0), ("mask_agents", 390.0)]
+    starts = [("warm_up", 0.0), ("full_rl", 80.0), ("robust", 240.0), ("other", 390.0)]
     steps = np.array([90.0, 240.0, 400.0, 440.0])  # the row at a border tells of the stage before it
     breaks = silent_stages(steps, starts)
     assert breaks == [0.0, 240.0]
