@@ -51,7 +51,7 @@ def reviewing(steps: int, **reliability: float) -> Config:
         "data": {"patch_size": [16, 16, 16], "spacing_mm": list(SPACING)},
         "network": {"feature_size": 8, "levels": 3},
         "mask_agents": {"enabled": False},
-        "reliability": {"second_review": 1.0, **reliability},
+        "reliability": {"first_review": 1.0, "second_review": 1.0, **reliability},
         "stages": {"warm_up": 1.0, "transition": 0.0, "full_rl": 0.0},
         "train": {"steps": steps, "batch_size": 1, "steps_per_epoch": steps, "device": "cpu", "threads": 1},
     }
