@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 SEED ?= 0
+WORKERS ?= 2
 SLICER_PYTHON ?= python3.12
 SLICER_VENV ?= .venv-slicer
 
@@ -23,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt Testing/slicer/requirements.txt
 	touch $@
 
 test: venv
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # The panels and adapters alone, with the Python that Slicer has, and without torch.
 test-slicer:
@@ -49,7 +50,7 @@ lint: venv types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Types; the settings are in pyproject.toml.
+# Types of both packages; the settings are in pyproject.toml.
 types: venv
 	$(BIN)/mypy
 

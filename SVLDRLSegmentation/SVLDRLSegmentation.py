@@ -1,37 +1,36 @@
 """SVL-DRL segmentation: refine rough masks, train on imperfect labels, find doubtful annotations."""
 
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
+from collections.abc import Callable
+
+import qt
 import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
-    ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
+from SVLDRLSegmentationLib import forgetLibrary
 from SVLDRLSegmentationLib.About import acknowledgementText, helpText
-from SVLDRLSegmentationLib.AuditLogic import AuditLogic
-from SVLDRLSegmentationLib.AuditPanel import AuditPanel
-from SVLDRLSegmentationLib.DependenciesBar import DependenciesBar
-from SVLDRLSegmentationLib.Parameters import moduleParameters
-from SVLDRLSegmentationLib.PhantomData import registerSampleData
-from SVLDRLSegmentationLib.RefineLogic import RefineLogic
-from SVLDRLSegmentationLib.RefinePanel import RefinePanel
-from SVLDRLSegmentationLib.Reload import forgetLibrary
-from SVLDRLSegmentationLib.TrainBatchLogic import TrainBatchLogic
-from SVLDRLSegmentationLib.TrainLogic import TrainLogic
-from SVLDRLSegmentationLib.TrainPanel import TrainPanel
-from SVLDRLSegmentationLib.UserInterface import loadUi
+from SVLDRLSegmentationLib.audit.AuditPanel import AuditPanel
+from SVLDRLSegmentationLib.refine.RefinePanel import RefinePanel
+from SVLDRLSegmentationLib.scene.Parameters import Parameters, moduleParameters
+from SVLDRLSegmentationLib.scene.PhantomData import registerSampleData
+from SVLDRLSegmentationLib.Scripting import ScriptingLogic
+from SVLDRLSegmentationLib.train.TrainPanel import TrainPanel
+from SVLDRLSegmentationLib.widgets.DependenciesBar import DependenciesBar
+from SVLDRLSegmentationLib.widgets.Panel import Panel
+from SVLDRLSegmentationLib.widgets.UserInterface import loadUi
 
 
 class SVLDRLSegmentation(ScriptedLoadableModule):
     """What Slicer lists."""
 
-    def __init__(self, parent: Any) -> None:
+    def __init__(self, parent: qt.QWidget) -> None:
         ScriptedLoadableModule.__init__(self, parent)
         parent.title = _("SVL-DRL Segmentation")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
@@ -43,10 +42,10 @@ class SVLDRLSegmentation(ScriptedLoadableModule):
 class SVLDRLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """Three tabs, and above them a line when something has to be installed first."""
 
-    def __init__(self, parent: Any = None) -> None:
+    def __init__(self, parent: qt.QWidget | None = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.panels = ()
+        self.panels: tuple[Panel, ...] = ()
 
     def setup(self) -> None:
         """Make the panels, when the module is opened first, and anew on Reload, while it is shown."""
@@ -90,53 +89,30 @@ class SVLDRLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         """Another module is shown; jobs go on."""
         self.setParameters(None)
 
-    def onSceneClose(self, caller: Any, event: str) -> None:
+    def onSceneClose(self, caller: object, event: object) -> None:
         """The parameter node goes with the scene."""
         self.setParameters(None)
         for panel in self.panels:
             panel.sceneClosed()
 
-    def onSceneChanged(self, caller: Any, event: str) -> None:
+    def onSceneChanged(self, caller: object, event: object) -> None:
         """All nodes have arrived: the scene's own parameters, unless the module is not shown."""
         if self.parent.isEntered:
             self.setParameters(moduleParameters())
 
-    def setParameters(self, parameters: Any) -> None:
+    def setParameters(self, parameters: Parameters | None) -> None:
         """Let the panels show these parameters; None disconnects them."""
         for panel in self.panels:
             panel.setParameters(parameters)
 
-    def goOn(self, panel: Any, use: Any, path: str) -> None:
+    def goOn(self, panel: Panel, use: Callable[[str], None], path: str) -> None:
         """Another tab goes on with a model or a data list."""
         use(path)
         self.ui.tabs.setCurrentWidget(panel.widget)
 
 
-class SVLDRLSegmentationLogic(ScriptedLoadableModuleLogic):
-    """For scripts: no popups, JobError on failure, options as for the logics' `start`; without waiting, the task."""
-
-    def __init__(self) -> None:
-        ScriptedLoadableModuleLogic.__init__(self)
-        self.refineLogic, self.trainLogic, self.auditLogic = RefineLogic(), TrainLogic(), AuditLogic()
-
-    def refine(self, volumeNode: Any, segmentationNode: Any = None, *, waitForCompletion: bool = True, **options: Any):
-        """The refined segmentation node."""
-        do = self.refineLogic.refine if waitForCompletion else self.refineLogic.start
-        return do(volumeNode, segmentationNode, **options)
-
-    def train(self, cases: Any, outputFolder: Path, preset="", *, waitForCompletion=True, **options: Any):
-        """The trained model's folder."""
-        do = self.trainLogic.train if waitForCompletion else self.trainLogic.start
-        return do(cases, outputFolder, preset, **options)
-
-    def trainBatch(self, jobs: list[dict[str, Any]], csvPath: Path | None = None) -> list[dict[str, Any]]:
-        """Results of trainings one after another; each job holds the arguments of `train`."""
-        return TrainBatchLogic(self.trainLogic).trainBatch(jobs, csvPath)
-
-    def audit(self, cases: Any, model: Path, outputFolder: Path, *, waitForCompletion: bool = True, **options: Any):
-        """Doubtful annotations, worst first."""
-        do = self.auditLogic.audit if waitForCompletion else self.auditLogic.start
-        return do(cases, model, outputFolder, **options)
+class SVLDRLSegmentationLogic(ScriptingLogic):
+    """For scripts: `refine`, `train`, `trainBatch`, `audit`. Its base tells what they take and return."""
 
 
 class SVLDRLSegmentationTest(ScriptedLoadableModuleTest):

@@ -31,7 +31,7 @@ QUICK = {
     "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0]},
     "network": {"levels": 3},
     "train": {"steps": 20, "steps_per_epoch": 2, "validate_every": 10, "batch_size": 1},
-    "mask_agents": {"opinion_steps": 10, "reinforcement_steps": 4, "rollout_steps": 2},
+    "mask_agents": {"transition_steps": 10, "full_rl_steps": 4, "rollout_steps": 2},
 }
 
 
@@ -48,8 +48,8 @@ def main() -> None:
 
 def takePictures(bench: Any, scratch: Path, output: Path, quick: bool) -> None:
     """The tutorial of the README, step by step."""
-    from SVLDRLSegmentationLib.ModelList import ModelList
-    from SVLDRLSegmentationLib.PhantomData import loadPhantom
+    from SVLDRLSegmentationLib import loadPhantom
+    from SVLDRLSegmentationLib.jobs.Models import ModelList
 
     ModelList().folder = scratch / "models"
     bench.load(ROOT / "SVLDRLSegmentation" / "SVLDRLSegmentation.py")

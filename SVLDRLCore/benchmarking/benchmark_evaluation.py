@@ -22,7 +22,7 @@ from SVLDRLCore.files.datalist import load_datalist
 from SVLDRLCore.inference.sliding_window import predict_probabilities
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.device import choose_device
-from SVLDRLCore.masks.pieces import without_islands
+from SVLDRLCore.masks.pieces import without_fragments
 from SVLDRLCore.models.trained_model import TrainedModel, load_model
 
 
@@ -99,7 +99,7 @@ def weight_auc(reliability: Path, corruption: Path) -> float | None:
 def largest_components(masks: np.ndarray) -> np.ndarray:
     """Of each of the masks (C, D, H, W) the largest component alone, by the rule of `refine --keep-largest`."""
     one = {0: (1,)}  # each mask is a label map of its own: nothing lies around or inside it
-    return np.stack([without_islands(mask.astype(np.uint8), one, [0], 0, keep_largest=True) > 0 for mask in masks])
+    return np.stack([without_fragments(mask.astype(np.uint8), one, [0], 0, keep_largest=True) > 0 for mask in masks])
 
 
 def process_clock(on_cpu: bool) -> Callable[[], float]:

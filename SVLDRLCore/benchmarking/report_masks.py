@@ -42,7 +42,7 @@ class SavedMasks:
         image, bits, shape, spacing = found
         return ReferenceCase(image.astype(np.float32), unpack_masks(bits, shape), tuple(map(float, spacing)))
 
-    def prediction(self, where: Condition, seed: int, row: str, case: str, shape: tuple[int, ...]) -> NDArray | None:
+    def prediction(self, where: Condition, seed: int, row: str, case: str, shape: tuple[int, ...]) -> np.ndarray | None:
         """Predicted masks (C, D, H, W) of a run's case, or None where they were not saved."""
         path = self.runs.get((where, seed, row))
         if path is None:
@@ -60,7 +60,7 @@ def open_masks(folder: Path, settings: BenchmarkSettings) -> SavedMasks:
     return SavedMasks(folder / "masks", runs)
 
 
-def _arrays(path: Path, case: str, names: tuple[str, ...]) -> list[NDArray] | None:
+def _arrays(path: Path, case: str, names: tuple[str, ...]) -> list[np.ndarray] | None:
     if not path.is_file():
         return None
     keys = [f"{case}/{name}" if name else case for name in names]

@@ -153,9 +153,9 @@ def _below(axis: Axes, text: str, color: str) -> None:
 
 def _panel(
     axis: Axes,
-    image: NDArray,
+    image: np.ndarray,
     truth: ReferenceCase,
-    grey: NDArray,
+    grey: np.ndarray,
     outlines: Sequence[tuple[NDArray[np.bool_], Sequence[str], float]],
     box: tuple[slice, ...],
 ) -> None:

@@ -32,7 +32,9 @@ def define(sub: ArgumentParser) -> None:
     sub.add_argument("--margin-mm", type=float, default=20.0, help="how far around the rough mask to look")
     sub.add_argument("--overlap", type=float, default=0.5, help="of the sliding windows")
     sub.add_argument("--policy-steps", type=int, default=0, help="edits a voxel may make; 0: as in the training")
-    sub.add_argument("--smallest-island-ml", type=float, default=0.0, help="remove smaller pieces of what was refined")
+    sub.add_argument(
+        "--smallest-fragment-ml", type=float, default=0.0, help="remove smaller pieces of what was refined"
+    )
     sub.add_argument("--keep-largest", action="store_true", help="keep only the largest piece of each structure")
     sub.add_argument("--device", type=str, default="auto")
     sub.add_argument("--confidence", type=str, default=None, help="image file for the voxel-wise confidence")

@@ -19,7 +19,7 @@ _PANEL_INCHES = 2.6
 _WIDEST_PANEL, _WIDEST_ROW = 1.7, 4.5  # width / height; a wider row would be too low to read on a page
 
 
-def outline_figure(image: NDArray, spacing_dhw: Sequence[float], masks: Sequence[Mask], slices: int = 3) -> bytes:
+def outline_figure(image: np.ndarray, spacing_dhw: Sequence[float], masks: Sequence[Mask], slices: int = 3) -> bytes:
     """Outlines of masks on axial slices, and on one coronal or sagittal slice, as a PNG.
 
     The slices are those where the masks disagree most (one mask alone: its largest ones), apart from each
@@ -61,7 +61,7 @@ def outline_figure(image: NDArray, spacing_dhw: Sequence[float], masks: Sequence
 
 
 def _window(
-    shape: tuple[int, ...], spacing: NDArray, masks: Sequence[NDArray], margin_mm: float = 20.0
+    shape: tuple[int, ...], spacing: np.ndarray, masks: Sequence[np.ndarray], margin_mm: float = 20.0
 ) -> tuple[slice, ...]:
     """The part of the image to show: all masks, a margin, and no side much shorter than the longest."""
     size = np.array(shape)
@@ -77,7 +77,7 @@ def _window(
     return tuple(slice(int(a), int(a + n)) for a, n in zip(start, wanted))
 
 
-def _interest(shape: tuple[int, ...], masks: Sequence[NDArray]) -> NDArray:
+def _interest(shape: tuple[int, ...], masks: Sequence[np.ndarray]) -> np.ndarray:
     """Where the masks disagree; where they all agree, the masks themselves; without masks, everywhere."""
     union = np.logical_or.reduce([np.zeros(shape, bool), *masks])
     common = np.logical_and.reduce([np.ones(shape, bool), *masks])
@@ -87,7 +87,7 @@ def _interest(shape: tuple[int, ...], masks: Sequence[NDArray]) -> NDArray:
     return np.ones(shape, bool)
 
 
-def _apart(score: NDArray, count: int) -> list[int]:
+def _apart(score: np.ndarray, count: int) -> list[int]:
     """Up to ``count`` indices of high score, in order, no two of them close together."""
     occupied = np.flatnonzero(score)
     distance = max(1, (occupied[-1] - occupied[0] + 1) // (count + 1))
@@ -102,13 +102,13 @@ def _apart(score: NDArray, count: int) -> list[int]:
 
 def _slice_panel(
     panel: Axes,
-    image: NDArray,
+    image: np.ndarray,
     masks: Sequence[Mask],
-    spacing: NDArray,
+    spacing: np.ndarray,
     axis: int,
     index: int,
     first: int,
-    grey_range: NDArray,
+    grey_range: np.ndarray,
 ) -> None:
     """One slice with outlines, in mm; ``first`` is the slice of the whole image where this part starts."""
     from matplotlib import patheffects

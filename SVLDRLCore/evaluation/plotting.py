@@ -14,7 +14,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from SVLDRLCore.errors import InputError
 
@@ -96,7 +95,7 @@ def stacked_axes(heights: Sequence[float], width: float = 7.6) -> tuple[Figure, 
     return figure, list(grid[:, 0])
 
 
-def series(events: Iterable[Mapping[str, Any]], key: str) -> tuple[NDArray, NDArray]:
+def series(events: Iterable[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
     """(steps, values) of one logged value, in order of steps; what is missing or not finite is left out."""
     points = [
         (float(event["step"]), float(event[key]))
@@ -107,7 +106,9 @@ def series(events: Iterable[Mapping[str, Any]], key: str) -> tuple[NDArray, NDAr
     return steps, values
 
 
-def curve(axis: Axes, steps: NDArray, values: NDArray, *, label: str, color: str, breaks: Sequence[float] = ()) -> None:
+def curve(
+    axis: Axes, steps: np.ndarray, values: np.ndarray, *, label: str, color: str, breaks: Sequence[float] = ()
+) -> None:
     """A curve with dots; a long noisy one is pale under its running mean. Broken after each of ``breaks``."""
     window = steps.size // 40
     for part in unbroken(steps, breaks):
@@ -119,13 +120,13 @@ def curve(axis: Axes, steps: NDArray, values: NDArray, *, label: str, color: str
         label = "_"  # one entry in the legend
 
 
-def unbroken(steps: NDArray, breaks: Sequence[float]) -> list[NDArray]:
+def unbroken(steps: np.ndarray, breaks: Sequence[float]) -> list[np.ndarray]:
     """Indices of ``steps`` (ascending) between the breaks; a break belongs to what is before it."""
     parts = np.split(np.arange(steps.size), np.searchsorted(steps, sorted(breaks), side="right"))
     return [part for part in parts if part.size]
 
 
-def silent_stages(steps: NDArray, starts: Sequence[tuple[str, float]]) -> list[float]:
+def silent_stages(steps: np.ndarray, starts: Sequence[tuple[str, float]]) -> list[float]:
     """First steps of the stages in which a value was never logged: no curve may cross them.
 
     A row tells of the steps up to its own, so that one at a border belongs to the stage before.
@@ -134,7 +135,7 @@ def silent_stages(steps: NDArray, starts: Sequence[tuple[str, float]]) -> list[f
     return [low for low, high in pairwise(edges) if not ((steps > low) & (steps <= high)).any()]
 
 
-def running_mean(values: NDArray, window: int) -> NDArray:
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
     """The mean over the window around each value; at the ends, over what there is of it."""
     if values.size < 2:
         return values

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.evaluation.figures import (
@@ -34,11 +33,11 @@ class CasePicture:
     """One case to show: the image (D, H, W) along superior, posterior, left, and its masks; spacing in mm."""
 
     name: str
-    image: NDArray
+    image: np.ndarray
     spacing_dhw: tuple[float, float, float]
-    rough: NDArray | None = None
-    refined: NDArray | None = None
-    true: NDArray | None = None
+    rough: np.ndarray | None = None
+    refined: np.ndarray | None = None
+    true: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

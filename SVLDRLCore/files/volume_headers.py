@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from SVLDRLCore.errors import InputError
@@ -11,7 +13,17 @@ from SVLDRLCore.files.nifti_header import read_nifti
 from SVLDRLCore.files.nrrd_header import read_nrrd
 from SVLDRLCore.files.voxel_data import VoxelData
 
-SUFFIXES = (".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd", ".nii.gz", ".nii")
+READERS: dict[str, Callable[[Path], VoxelData]] = {
+    ".seg.nrrd": read_nrrd,
+    ".nrrd": read_nrrd,
+    ".nhdr": read_nrrd,
+    ".mha": read_metaimage,
+    ".mhd": read_metaimage,
+    ".nii.gz": partial(read_nifti, compressed=True),
+    ".nii": partial(read_nifti, compressed=False),
+}
+"""Suffix -> what reads its header; of two that a name ends in, the first one counts."""
+SUFFIXES = tuple(READERS)
 
 
 def volume_suffix(path: Path) -> str:
@@ -32,8 +44,4 @@ def read_header(path: Path) -> VoxelData:
     """
     suffix = volume_suffix(path)
     require_readable(path)
-    if suffix in (".nii", ".nii.gz"):
-        return read_nifti(path, compressed=suffix == ".nii.gz")
-    if suffix in (".mha", ".mhd"):
-        return read_metaimage(path)
-    return read_nrrd(path)
+    return READERS[suffix](path)

@@ -52,7 +52,7 @@ from SVLDRLCore.mask_refinement.segments import (
     structure_masks,
 )
 from SVLDRLCore.masks.dice import dice_of
-from SVLDRLCore.masks.pieces import without_islands
+from SVLDRLCore.masks.pieces import without_fragments
 from SVLDRLCore.memory import require_memory
 from SVLDRLCore.models.memory_needs import prediction_bytes
 from SVLDRLCore.models.trained_model import TrainedModel, load_model
@@ -87,7 +87,7 @@ class _Options:
     overlap: float
     device: torch.device
     policy_steps: int
-    smallest_island_ml: float
+    smallest_fragment_ml: float
     keep_largest: bool
 
 
@@ -104,7 +104,7 @@ def refine(
     overlap: float = 0.5,
     device: str = "auto",
     policy_steps: int = 0,
-    smallest_island_ml: float = 0.0,
+    smallest_fragment_ml: float = 0.0,
     keep_largest: bool = False,
     learn_from_this_case: bool = False,
     keep_model: str | Path | None = None,
@@ -125,7 +125,7 @@ def refine(
             alone. Without it names decide, and values only where the rough mask has no names, with a warning.
         margin_mm: the model looks at the rough mask's box and this much around it.
         policy_steps: edits that each voxel may make; 0: as many as in the training.
-        smallest_island_ml: pieces of the refined structures below this volume are removed.
+        smallest_fragment_ml: pieces of the refined structures below this volume are removed.
         keep_largest: of each refined structure only the largest piece is kept.
         learn_from_this_case: instead of `model`, train a small one on this image and its rough mask, in about a
             minute. It evens out what the mask does differently at like places of the image; it cannot know of an
@@ -144,12 +144,12 @@ def refine(
     with EventLog(None, listeners) as events:
         events.emit("started", job="refine", output=str(output))
         with failures_told(events), ExitStack() as temporary:
-            _check_numbers(trust, margin_mm, overlap, policy_steps, smallest_island_ml)
+            _check_numbers(trust, margin_mm, overlap, policy_steps, smallest_fragment_ml)
             _check_source(model, rough, learn_from_this_case, keep_model, mapping)
             _check_places(images, rough, model, output, confidence, keep_model, overwrite)
             options = _Options(
                 trust, tuple(structures), dict(mapping or {}), margin_mm, overlap, choose_device(device),
-                policy_steps, smallest_island_ml, keep_largest,
+                policy_steps, smallest_fragment_ml, keep_largest,
             )  # fmt: skip
             if learn_from_this_case and rough is not None:
                 scratch = temporary.enter_context(scratch_folder(Path(tempfile.gettempdir())))
@@ -194,13 +194,13 @@ def _check_places(
 
 
 def _check_numbers(
-    trust: float, margin_mm: float, overlap: float, policy_steps: int, smallest_island_ml: float
+    trust: float, margin_mm: float, overlap: float, policy_steps: int, smallest_fragment_ml: float
 ) -> None:
     require_number("trust", trust, 0, 1)
     require_number("margin_mm", margin_mm, 0, 10_000)
     require_number("overlap", overlap, 0, LARGEST_OVERLAP)
     require_number("policy_steps", policy_steps, 0, 100, whole=True)
-    require_number("smallest_island_ml", smallest_island_ml, 0, 1e6)
+    require_number("smallest_fragment_ml", smallest_fragment_ml, 0, 1e6)
 
 
 def _check_source(
@@ -212,12 +212,12 @@ def _check_source(
 ) -> None:
     """InputError unless there is exactly one source of knowledge: a model, or the rough mask itself."""
     if (model is None) != learn_from_this_case:
-        why = "both were given" if model is not None else "none was given"
-        raise InputError("model or learn_from_this_case", why, "Give a model, or let it learn from this case")
+        why = "one was given, and one is to be trained" if model is not None else "none was given"
+        raise InputError("The model", why, "Give one with --model, or train on this case with --learn-from-this-case")
     if learn_from_this_case and rough is None:
-        raise InputError("learn_from_this_case", "there is no rough mask to learn from", "Give one, or give a model")
+        raise InputError("--learn-from-this-case", "there is no rough mask to learn from", "Give one, or give a model")
     if keep_model is not None and not learn_from_this_case:
-        raise InputError("keep_model", "no model is trained here", "Add learn_from_this_case, or leave it out")
+        raise InputError("--keep-model", "no model is trained here", "Add --learn-from-this-case, or leave it out")
     if mapping and (rough is None or learn_from_this_case):
         why = (
             "there is no rough mask" if rough is None else "a model of this case knows its segments by their own names"
@@ -299,9 +299,9 @@ def _refine(
         result = draw_structures(structures, before, native, matched, images[0].geometry.spacing_dhw)
     progress("writing", 0.97)
     voxel_ml = float(np.prod(images[0].geometry.spacing_dhw)) / 1000.0
-    if options.smallest_island_ml or options.keep_largest:
-        smallest_voxels = options.smallest_island_ml / voxel_ml
-        result = without_islands(result, members, list(matched), smallest_voxels, options.keep_largest)
+    if options.smallest_fragment_ml or options.keep_largest:
+        smallest_voxels = options.smallest_fragment_ml / voxel_ml
+        result = without_fragments(result, members, list(matched), smallest_voxels, options.keep_largest)
     segments = segments_of(trained, label, matched)
     write_label(output, result, images[0].geometry, segments, overwrite=overwrite)
     sureness = 2 * np.abs(native - 0.5).min(0)
@@ -328,8 +328,8 @@ def _warnings(
         elif factor > WORTH_TELLING and trust < 1 and not row["added_ml"] and not row["removed_ml"]:
             told.append(
                 f"{row['structure']}: nothing was changed. The model errs more on new cases than on those that it has "
-                f"learned from, or nobody knows, so it is {factor:.1f} times as careful; less trust in the "
-                "mask lets it change more."
+                "learned from, or that was not measured, so it changes only what is plainly wrong. Lower the trust in "
+                "the mask to let it change more."
             )
     return told
 

@@ -1,1 +1,1 @@
-"""Which labels to label_agent_weights, while training and in an audit."""
+"""Which labels to believe, while training and in an audit."""

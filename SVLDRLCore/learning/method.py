@@ -16,6 +16,7 @@ from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.method_words import MethodWords
 from SVLDRLCore.learning.stages import Plan
+from SVLDRLCore.masks.structures import Structures
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
 
 STUDENT = "student"
@@ -46,6 +47,26 @@ class MethodInput:
             InputError: one that the method does not have.
         """
         return build(kind, dict(self.config.method_settings), "method_settings.")
+
+
+@dataclass(frozen=True)
+class RunInput:
+    """What a run works on.
+
+    Attributes:
+        training: cases that are learned from.
+        held_out: cases that choose the best model; noisy like the rest, or the clean list the user named.
+        bound: what the state of the run depends on (`run_binding.bound_run`); checkpoints are bound to it.
+    """
+
+    config: Config
+    method: str
+    structures: Structures
+    training: list[TrainingCase]
+    held_out: list[TrainingCase]
+    device: torch.device
+    initial_weights: dict[str, torch.Tensor] | None = None
+    bound: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

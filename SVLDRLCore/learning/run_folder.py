@@ -8,14 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from SVLDRLCore.atomic_files import write_json_atomically
-from SVLDRLCore.config.settings import Config
 from SVLDRLCore.config.versions import FORMATS, NewerFormatError, migrate
-from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.masks.structures import Structures
 
 _LOCKS = (".lock", ".training.lock", ".training.holder.json")
 
@@ -121,23 +116,3 @@ def resolve_model(path: str | os.PathLike[str]) -> Path:
         return run.model
     why = "the training there has not finished" if run.settings.is_file() else "there is no model there"
     raise InputError(str(path), why, "Name a model folder or a finished training's folder")
-
-
-@dataclass(frozen=True)
-class RunInput:
-    """What a run works on.
-
-    Attributes:
-        training: cases that are learned from.
-        held_out: cases that choose the best model; noisy like the rest, or the clean list the user named.
-        bound: what the state of the run depends on (`run_binding.bound_run`); checkpoints are bound to it.
-    """
-
-    config: Config
-    method: str
-    structures: Structures
-    training: list[TrainingCase]
-    held_out: list[TrainingCase]
-    device: torch.device
-    initial_weights: dict[str, torch.Tensor] | None = None
-    bound: dict[str, Any] | None = None

@@ -58,13 +58,13 @@ def what_to_tell(
         if factor <= WORTH_TELLING:
             continue
         if not held_out:
-            why = "no case was held out"
+            why = "no case was held out to measure the network"
         elif not any((masks[index] > 0).any() for masks in held_out):
             why = "no held-out case has it"
         else:
             why = "the network errs more on held-out cases than on learned ones"
         told.append(
-            f"{name}: {why}; the mask agents are {factor:.1f} times as careful. More training cases, or less trust in "
-            "the mask, let them change more."
+            f"{name}: refinements stay close to the rough mask, since {why}. Train with more cases, or lower the trust "
+            "in the mask, to let them change more."
         )
     return told

@@ -18,7 +18,8 @@ from SVLDRLCore.inference.case_predictions import predict_cases
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.label_quality.review import LabelReview
 from SVLDRLCore.learning.checkpoints import has_checkpoint
-from SVLDRLCore.learning.run_folder import RunFolder, RunInput
+from SVLDRLCore.learning.method import RunInput
+from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.learning.stages import Stage, stages_of
 from SVLDRLCore.learning.trainer import Hooks, PartOfJob, Trainer
 from SVLDRLCore.mask_refinement.generalisation import generalisation_factors
@@ -62,12 +63,9 @@ def train_mask_agents(
         cases, predictions, config.data, agents, config.train.batch_size, config.train.seed, trust
     )
     sampler.order.weigh(trust, config.reliability.floor)
-    generalisation_factors = _generalisation_factors(given, predictor, cases, predictions, trust, events, control)
+    factors = _generalisation_factors(given, predictor, cases, predictions, trust, events, control)
     network.calibrate(
-        [
-            replace(usual, generalisation_factor=each)
-            for usual, each in zip(sampler.calibrations, generalisation_factors)
-        ]
+        [replace(usual, generalisation_factor=each) for usual, each in zip(sampler.calibrations, factors)]
     )
     trainer = Trainer(
         method, sampler, mask_stages(network, config), mask_optimiser(config), config.train,

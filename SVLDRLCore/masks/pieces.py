@@ -24,7 +24,7 @@ def without_far_pieces(belief: np.ndarray, rough: np.ndarray, spacing_dhw: Seque
     return np.where(far[pieces], rough, belief)
 
 
-def without_islands(
+def without_fragments(
     label: np.ndarray,
     members: Mapping[int, Sequence[int]],
     wanted: Collection[int],

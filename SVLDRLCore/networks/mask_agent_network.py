@@ -64,8 +64,8 @@ class MaskAgentNetwork(nn.Module):
         self.decoder = build_decoder(config, "full")
         width = self.decoder.out_channels
         self.opinion_head = nn.Conv3d(width, 1 + VOTERS, kernel_size=1)
-        counts = nn.Linear(16, VOTERS)
-        self.votes = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), counts)
+        seen, counts = nn.Linear(3, 16), nn.Linear(16, VOTERS)
+        self.votes = nn.Sequential(seen, nn.Tanh(), counts)
         self.register_buffer("calibrations", torch.zeros(structures, CALIBRATION_VALUES))
         self.calibrate([Calibration()] * structures)
         self.agent_features = quick_for_one(nn.Conv3d(width, width, kernel_size=3, padding=1))

@@ -1,4 +1,4 @@
-"""SVL-DRL: staged training with an agent in every voxel. Reads as Algorithm 1."""
+"""SVL-DRL: staged training with an agent in every voxel (A2C, one worker). Reads as Algorithm 1."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ NOT_LEARNED = 0.98 * UNIFORM_ENTROPY
 """Entropy (nats) that a policy which has learned something falls below."""
 
 HANDLING = (
-    "A warm-up on the given labels, a transition in which value and policy learn to judge the prediction, then full "
-    "reinforcement learning, in which each voxel is an agent that is rewarded for agreement with the labels and for "
-    "plausible masks."
+    "A warm-up on the given labels, a transition in which a critic learns to judge the prediction, then full "
+    "reinforcement learning (A2C: actor-critic, synchronous), in which each voxel is an agent that is rewarded for "
+    "agreement with the labels and for plausible masks."
 )
 VARIANT_NAMES = {
     "as_printed": "the method exactly as printed in the paper",

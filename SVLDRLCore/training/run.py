@@ -20,9 +20,9 @@ from SVLDRLCore.label_quality.label_agents import enough_trusted
 from SVLDRLCore.label_quality.missing_structures import told_of_missing
 from SVLDRLCore.label_quality.review import LabelReview
 from SVLDRLCore.learning.checkpoints import has_checkpoint
-from SVLDRLCore.learning.method import Method, MethodInput
+from SVLDRLCore.learning.method import Method, MethodInput, RunInput
 from SVLDRLCore.learning.run_binding import without_mask_agents
-from SVLDRLCore.learning.run_folder import RunFolder, RunInput
+from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.learning.segmentation_loss import soft_dice
 from SVLDRLCore.learning.trainer import Hooks, PartOfJob, Trainer
 from SVLDRLCore.mask_refinement.generalisation import what_to_tell

@@ -23,6 +23,7 @@ from SVLDRLCore.files.label_tables import IGNORE
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.checkpoints import FolderLock
 from SVLDRLCore.learning.device import choose_device
+from SVLDRLCore.learning.method import RunInput
 from SVLDRLCore.learning.run_binding import (
     Bound,
     bound_content,
@@ -32,14 +33,7 @@ from SVLDRLCore.learning.run_binding import (
     require_same_names,
     resumed_config,
 )
-from SVLDRLCore.learning.run_folder import (
-    RunFolder,
-    RunInput,
-    read_run,
-    require_free,
-    resolve_model,
-    write_run,
-)
+from SVLDRLCore.learning.run_folder import RunFolder, read_run, require_free, resolve_model, write_run
 from SVLDRLCore.learning.trainer import require_precision
 from SVLDRLCore.models.card import write_model_card
 from SVLDRLCore.models.package import save_package

@@ -12,7 +12,8 @@ from SVLDRLCore.data.cases import TrainingCase, in_memory
 from SVLDRLCore.data.phantoms import make_phantom
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.run_folder import RunFolder, RunInput
+from SVLDRLCore.learning.method import RunInput
+from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.masks.structures import Structures, structures_of
 from SVLDRLCore.training.run import RunResult, run_training
 

@@ -28,7 +28,7 @@ from SVLDRLCore.files.volumes import Segment, read_label, write_label
 TINY: dict[str, Any] = {
     "data": {"spacing_mm": [6.0, 6.0, 6.0], "patch_size": [8, 16, 16]},
     "network": {"feature_size": 8, "levels": 2},
-    "mask_agents": {"opinion_steps": 2, "reinforcement_steps": 2},
+    "mask_agents": {"transition_steps": 2, "full_rl_steps": 2},
     "train": {"steps": 6, "steps_per_epoch": 3, "validate_every": 6, "batch_size": 1, "device": "cpu"},
 }
 RUN, SHOWN = ("bash", "python"), ("text", "console", "json", "python slicer")

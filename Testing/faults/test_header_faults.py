@@ -217,8 +217,8 @@ CHILD = """
 import sys
 from pathlib import Path
 import numpy as np
-from SVLDRLCore.data import file_integrity
-from SVLDRLCore.data.volumes import read_image, read_label
+from SVLDRLCore.files import integrity
+from SVLDRLCore.files.volumes import read_image, read_label
 from SVLDRLCore.errors import InputError
 for name in sys.stdin.read().split():
     print("variant", name, flush=True)
@@ -227,9 +227,9 @@ for name in sys.stdin.read().split():
             found = read(Path(name)).array.ravel()
         except InputError:
             continue
-        data = file_integrity.check_file(Path(name))
+        data = integrity.check_file(Path(name))
         if data.encoding in ("raw", "gzip", "zlib") and data.scaled == (1.0, 0.0):
-            counted = np.frombuffer(b"".join(file_integrity._voxel_blocks(data))[: data.promised_bytes], data.dtype)
+            counted = np.frombuffer(b"".join(integrity._voxel_blocks(data))[: data.promised_bytes], data.dtype)
             assert np.array_equal(counted, found), "ITK read other voxels than were counted"
 print("done")
 """

@@ -131,7 +131,7 @@ REFINE = ["refine", "i.nrrd", "--model", "m", "--output", "o.nrrd"]
         ([*REFINE, "--overlap", "nan"], "overlap"),
         ([*REFINE, "--overlap", "0.999"], "overlap"),
         ([*REFINE, "--policy-steps", "-1"], "policy_steps"),
-        ([*REFINE, "--smallest-island-ml", ".nan"], "smallest_island_ml"),
+        ([*REFINE, "--smallest-fragment-ml", ".nan"], "smallest_fragment_ml"),
         ([*REFINE, "--trust", ".nan"], "trust"),
         ([*REFINE, "--margin-mm", ".inf"], "margin_mm"),
         (["audit", "d.json", "--model", "m", "--output", "o", "--overlap", "nan"], "overlap"),

@@ -21,7 +21,7 @@ TINY: dict[str, Any] = {
     "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0], "held_out_fraction": 0.34},
     "network": {"feature_size": 8, "levels": 3},
     "agents": {"rollout_steps": 2},
-    "mask_agents": {"opinion_steps": 4, "reinforcement_steps": 2, "rollout_steps": 2, "feature_size": 8},
+    "mask_agents": {"transition_steps": 4, "full_rl_steps": 2, "rollout_steps": 2, "feature_size": 8},
     "train": {"batch_size": 1, "steps_per_epoch": 2, "validate_every": 4, "threads": 1},
 }
 """Settings over the general preset: seconds instead of minutes."""
@@ -55,7 +55,7 @@ def tinyModel(tmp_path_factory: pytest.TempPathFactory, tinyCases: Path) -> Path
 @pytest.fixture
 def panel(bench: Any, tmp_path: Path) -> Any:
     """The module, opened; models are kept in the test's own folder."""
-    from SVLDRLSegmentationLib.ModelList import ModelList
+    from SVLDRLSegmentationLib.jobs.Models import ModelList
 
     ModelList().folder = tmp_path / "models"
     bench.load(MODULE)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TINY: dict[str, Any] = {
     "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0]},
     "network": {"feature_size": 8, "levels": 3},
-    "mask_agents": {"opinion_steps": 2, "reinforcement_steps": 2, "rollout_steps": 2, "feature_size": 8},
+    "mask_agents": {"transition_steps": 2, "full_rl_steps": 2, "rollout_steps": 2, "feature_size": 8},
     "train": {"steps": 6, "batch_size": 1, "steps_per_epoch": 2, "validate_every": 4, "device": "cpu", "threads": 1},
 }
 """Settings laid over a preset: a training of seconds."""

@@ -143,7 +143,7 @@ class FakePackages:
     """Stands for `Dependencies`: two packages are missing until they are installed, or the installation fails."""
 
     def __init__(self, error: Exception | None = None) -> None:
-        self.error, self.installed, self.verified = error, False, False
+        self.error, self.installed, self.trusted = error, False, False
 
     def summary(self) -> str:
         return "" if self.installed else "Missing: PyTorch, monai (download: about 2.5 GB)."
@@ -157,7 +157,7 @@ class FakePackages:
         self.installed = True
 
     def verify(self) -> None:
-        self.verified = True
+        self.trusted = True
 
 
 @pytest.mark.worker
@@ -166,7 +166,7 @@ def test_nothing_is_said_when_nothing_is_missing(panel: Any) -> None:  # noqa: F
 
 
 def test_one_line_and_one_button_when_packages_are_missing(bench: Any, panel: Any) -> None:  # noqa: F811
-    from SVLDRLSegmentationLib.DependenciesBar import DependenciesBar
+    from SVLDRLSegmentationLib.widgets.DependenciesBar import DependenciesBar
 
     packages = FakePackages()
     panel.ui.installButton.disconnect("clicked()")
@@ -182,14 +182,14 @@ def test_one_line_and_one_button_when_packages_are_missing(bench: Any, panel: An
         assert "2.5 GB" in panel.ui.dependenciesLabel.text
         panel.ui.installButton.click()
     assert packages.installed
-    assert packages.verified
+    assert packages.trusted
     assert panel.ui.dependenciesFrame.isHidden()
     assert bar.dependencies is packages
 
 
 def test_a_failed_installation_says_what_why_and_what_to_do(bench: Any, panel: Any) -> None:  # noqa: F811
-    from SVLDRLSegmentationLib.DependenciesBar import DependenciesBar
-    from SVLDRLSegmentationLib.JobError import JobError
+    from SVLDRLSegmentationLib.jobs.JobError import JobError
+    from SVLDRLSegmentationLib.widgets.DependenciesBar import DependenciesBar
 
     packages = FakePackages(JobError("PyTorch", "the network is gone", "Connect and try again"))
     panel.ui.installButton.disconnect("clicked()")

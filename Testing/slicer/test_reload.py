@@ -31,10 +31,10 @@ def sameLibraryAfterwards() -> Iterator[None]:
 def test_every_tab_goes_on(bench: Any, panel: Any, tinyCases: Path) -> None:  # noqa: F811
     panel.refinePanel.parameters.trust = 0.75
     panel.trainPanel.parameters.dataPath = str(tinyCases)
-    scene, library = sceneState(), sys.modules["SVLDRLSegmentationLib.TrainPanel"]
+    scene, library = sceneState(), sys.modules["SVLDRLSegmentationLib.train.TrainPanel"]
     new = bench.reload()
     assert new is not panel
-    assert sys.modules["SVLDRLSegmentationLib.TrainPanel"] is not library
+    assert sys.modules["SVLDRLSegmentationLib.train.TrainPanel"] is not library
     assert sceneState() == scene
     assert new.refinePanel.ui.trustSlider.value == 0.75
     assert new.trainPanel.cases.table.names == ["case_001", "case_002", "case_003"]

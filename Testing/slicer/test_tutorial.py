@@ -15,7 +15,7 @@ pytestmark = pytest.mark.worker
 QUICK = {
     "data": {"spacing_mm": [6.0, 6.0, 6.0], "patch_size": [8, 16, 16]},
     "network": {"levels": 2},
-    "mask_agents": {"opinion_steps": 2, "reinforcement_steps": 2},
+    "mask_agents": {"transition_steps": 2, "full_rl_steps": 2},
     "train": {"steps": 6, "validate_every": 6, "device": "cpu"},
 }
 
@@ -23,7 +23,7 @@ QUICK = {
 def test_the_console_example(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.load(MODULE)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    monkeypatch.setattr("SVLDRLSegmentationLib.PhantomData.CASES", 6)
+    monkeypatch.setattr("SVLDRLSegmentationLib.scene.PhantomData.CASES", 6)
     page = (ROOT / "docs" / "tutorial_slicer.md").read_text("utf-8")
     example = re.search(r"```python slicer\n(.+?)```", page, re.DOTALL)[1]
     quick = re.sub(r'"demo"(?=, \w+=)', '"demo", overrides=QUICK', example)

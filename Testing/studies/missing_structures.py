@@ -32,7 +32,8 @@ from SVLDRLCore.events import EventLog
 from SVLDRLCore.files.datalist import load_datalist
 from SVLDRLCore.inference.case_predictions import predict_cases
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.run_folder import RunFolder, RunInput
+from SVLDRLCore.learning.method import RunInput
+from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.masks.borders import shift_border
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.structures import Structures, structures_of

@@ -8,11 +8,10 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import inspect
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
 from docutils import nodes
@@ -21,7 +20,8 @@ from sphinx.util.docutils import SphinxDirective
 
 import SVLDRLCore
 from SVLDRLCore.cli import build_parser
-from SVLDRLCore.config.settings import VARIANTS, Config, load_config, preset_names
+from SVLDRLCore.config.described import described
+from SVLDRLCore.config.settings import VARIANTS, load_config, preset_names
 from SVLDRLCore.training.registry import METHODS
 
 
@@ -82,52 +82,25 @@ def _command(name: str, sub: argparse.ArgumentParser) -> str:
 
 
 class Settings(Generated):
+    """`{settings} public` or `{settings} rest`, with the defaults of the variant `extended`."""
+
+    required_arguments = 1
+
     def markdown(self) -> str:
-        parts = []
-        for group in fields(Config):
-            kind = get_type_hints(Config)[group.name]
-            if not is_dataclass(kind):
-                continue
-            told = field_docs(kind)
-            rows = [
-                (f"`{group.name}.{each.name}`", f"`{_default(each)}`", _range(each, kind), told.get(each.name, ""))
-                for each in fields(kind)
-                if not self.content or _is_public(each) == (self.content[0] == "public")
-            ]
-            if rows:
-                head = f"## {group.name}\n\n{inspect.cleandoc(kind.__doc__ or '')}\n\n"
-                parts.append(head + table(("setting", "default", "values", "meaning"), rows))
-        return "\n".join(parts)
+        public = self.arguments[0] == "public"
+        groups: dict[str, list[tuple[Any, ...]]] = {}
+        for each in described(load_config()):
+            section, dot, _ = each.name.partition(".")
+            if dot and each.public == public:
+                meaning = f"{each.meaning} For experiments only." if each.control else each.meaning
+                row = (f"`{each.name}`", f"`{_shown(each.value)}`", f"{each.range} {each.unit}", meaning)
+                groups.setdefault(section, []).append(row)
+        head = ("setting", "default", "values", "meaning")
+        return "\n".join(f"### {section}\n\n{table(head, rows)}" for section, rows in groups.items())
 
 
-def _is_public(each: Any) -> bool:
-    return bool(each.metadata.get("public", False))
-
-
-def _default(each: Any) -> str:
-    value = each.default_factory() if each.default is MISSING else each.default
+def _shown(value: Any) -> str:
     return json.dumps(round(value, 4) if isinstance(value, float) else value)
-
-
-def _range(each: Any, kind: type) -> str:
-    hint = get_type_hints(kind)[each.name]
-    if options := [option for option in getattr(hint, "__args__", ()) if isinstance(option, (str, int))]:
-        return ", ".join(f"`{json.dumps(option)}`" for option in options)
-    if "range" in each.metadata:
-        low, high = each.metadata["range"]
-        unit = each.metadata.get("unit", "")
-        return f"{low:g} to {high:g} {unit}".strip()
-    return "`true`, `false`" if hint is bool else ""
-
-
-def field_docs(kind: type) -> dict[str, str]:
-    """The text below each field of a dataclass."""
-    (cls,) = (node for node in ast.parse(inspect.getsource(kind)).body if isinstance(node, ast.ClassDef))
-    told = {}
-    for field, text in zip(cls.body, cls.body[1:]):
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-            told[field.target.id] = text.value.value
-    return told
 
 
 class Presets(Generated):

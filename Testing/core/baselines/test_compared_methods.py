@@ -15,7 +15,8 @@ from SVLDRLCore.data.phantoms import make_phantom
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning.run_folder import RunFolder, RunInput
+from SVLDRLCore.learning.method import RunInput
+from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.masks.structures import Structures, structures_of
 from SVLDRLCore.training.registry import METHODS
 from SVLDRLCore.training.run import RunResult, run_training

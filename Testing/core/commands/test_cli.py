@@ -216,14 +216,14 @@ def test_channels_are_separated_by_commas(monkeypatch, tmp_path: Path, text: str
     assert main(["refine", text, "rough.nrrd", "--model", "m", "--output", "out", "--trust", "0.7"]) == 0
     assert got["image"] == images
     assert (got["rough"], got["trust"], got["margin_mm"]) == ("rough.nrrd", 0.7, 20.0)
-    assert (got["policy_steps"], got["smallest_island_ml"], got["keep_largest"]) == (0, 0.0, False)
+    assert (got["policy_steps"], got["smallest_fragment_ml"], got["keep_largest"]) == (0, 0.0, False)
     odd = tmp_path / "a,b.nrrd"  # a file's name may hold a comma
     odd.write_bytes(b"")
     assert main(["refine", str(odd), "--model", "m", "--output", "out"]) == 0
     assert (got["image"], got["rough"]) == (str(odd), None)
-    more = ["--policy-steps", "5", "--smallest-island-ml", "0.5", "--keep-largest", "--keep-model", "kept"]
+    more = ["--policy-steps", "5", "--smallest-fragment-ml", "0.5", "--keep-largest", "--keep-model", "kept"]
     assert main(["refine", "a.nrrd", "rough.nrrd", "--learn-from-this-case", "--output", "out", *more]) == 0
-    assert (got["policy_steps"], got["smallest_island_ml"], got["keep_largest"]) == (5, 0.5, True)
+    assert (got["policy_steps"], got["smallest_fragment_ml"], got["keep_largest"]) == (5, 0.5, True)
     assert (got["model"], got["learn_from_this_case"], got["keep_model"]) == (None, True, "kept")
 
 

@@ -22,8 +22,8 @@ from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.models.trained_model import load_model
 
 HELD_OUT = ("held_out_1", "held_out_2")
-MODEL = ("MODEL_CARD.md", "SHA256SUMS", "calibration.json", "config.json", "labels.json", "model.safetensors", "reliability.csv",
-         "reliability.svg", "stage_seconds.json", "training.csv")  # fmt: skip
+MODEL = ("MODEL_CARD.md", "SHA256SUMS", "calibration.json", "config.json", "labels.json", "model.safetensors",
+         "reliability.csv", "reliability.svg", "stage_seconds.json", "training.csv")  # fmt: skip
 
 
 def files_in(folder: Path) -> set[str]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from SVLDRLCore.config.settings import config_from_dict
+from SVLDRLCore.config.stage_steps import stage_steps
 from SVLDRLCore.config.versions import FORMATS, NewerFormatError, migrate
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.jobs.info import format_info, info
@@ -55,6 +56,7 @@ def check_predicts_as_then(model: Path) -> None:
 
 def test_a_model_of_version_0_1_predicts_and_refines_as_it_did() -> None:
     check_predicts_as_then(OLD / "model.zip")
+    assert stage_steps(load_model(OLD / "model.zip").config) == {"warm_up": 60, "transition": 40, "full_rl": 10}
 
 
 def test_it_is_told_in_the_words_of_today() -> None:

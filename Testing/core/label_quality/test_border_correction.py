@@ -21,7 +21,8 @@ from SVLDRLCore.label_quality import review as label_review
 from SVLDRLCore.label_quality.border_correction import moved_masks, quality_of_moved, shifts_onto_edge
 from SVLDRLCore.label_quality.features import edge_offsets
 from SVLDRLCore.label_quality.review import LabelReview
-from SVLDRLCore.learning.run_folder import RunFolder, RunInput
+from SVLDRLCore.learning.method import RunInput
+from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.masks.borders import shift_border
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.structures import structures_of

@@ -22,7 +22,8 @@ from SVLDRLCore.label_quality.features import label_features
 from SVLDRLCore.label_quality.label_agents import enough_trusted, label_agent_weights, policy_features
 from SVLDRLCore.label_quality.thresholds import ALL_UPDATES, FEWEST_JUDGED, NEAR_VOXELS, PER_WINDOW, WINDOWS
 from SVLDRLCore.label_quality.weights import judge
-from SVLDRLCore.learning.run_folder import RunFolder, RunInput
+from SVLDRLCore.learning.method import RunInput
+from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.masks.borders import shift_border
 from SVLDRLCore.masks.structures import structures_of
 from SVLDRLCore.models.trained_model import build_networks

@@ -27,8 +27,8 @@ from SVLDRLCore.label_quality.weights import (
     judge_unseen,
     reliability_rows,
 )
+from SVLDRLCore.learning.method import RunInput
 from SVLDRLCore.learning.method_words import MethodWords
-from SVLDRLCore.learning.run_folder import RunInput
 from SVLDRLCore.masks.borders import shift_border
 from SVLDRLCore.masks.structures import structures_of
 from SVLDRLCore.models.card import write_model_card

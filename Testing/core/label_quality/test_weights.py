@@ -14,7 +14,7 @@ from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.label_quality.features import LabelFeatures, common_edge, edge_deviation
 from SVLDRLCore.label_quality.weights import judge, judge_unseen
-from SVLDRLCore.learning.run_folder import RunInput
+from SVLDRLCore.learning.method import RunInput
 from SVLDRLCore.masks.borders import shift_border
 from SVLDRLCore.masks.image_edge import edge_positions
 from SVLDRLCore.masks.structures import structures_of

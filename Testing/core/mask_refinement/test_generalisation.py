@@ -85,12 +85,11 @@ def test_the_user_is_told_of_marked_care_only() -> None:
     assert what_to_tell(["liver", "spleen"], [1.5, 1.0], held_out) == []
     told = what_to_tell(["liver", "spleen"], [1.2, 3.26], held_out)
     assert len(told) == 1
-    assert told[0].startswith("spleen: the network errs more")
-    assert "3.3 times as careful" in told[0]
+    assert told[0].startswith("spleen: refinements stay close to the rough mask, since the network errs more")
 
 
 def test_a_structure_in_no_held_out_label_is_not_said_to_be_drawn_worse_there() -> None:
     without_spleen = np.stack([np.ones((2, 2, 2)), np.zeros((2, 2, 2))])
     told = what_to_tell(["liver", "spleen"], [UNKNOWN, UNKNOWN], [without_spleen] * 2)
-    assert told[0].startswith("liver: the network errs more")
-    assert told[1].startswith("spleen: no held-out case has it")
+    assert told[0].startswith("liver: refinements stay close to the rough mask, since the network errs more")
+    assert told[1].startswith("spleen: refinements stay close to the rough mask, since no held-out case has it")

@@ -20,7 +20,7 @@ from SVLDRLCore.files.volumes import (
 )
 from SVLDRLCore.jobs.refine import refine
 from SVLDRLCore.mask_refinement.editing import threshold_of
-from SVLDRLCore.masks.pieces import without_far_pieces, without_islands
+from SVLDRLCore.masks.pieces import without_far_pieces, without_fragments
 from SVLDRLCore.svl_drl.actions import ENHANCE, KEEP, WEAKEN
 from SVLDRLCore.training.train import train
 
@@ -92,7 +92,7 @@ def test_who_wonders_why_nothing_changes_is_told_of_a_careful_model(tmp_path: Pa
     careful = model_that(tmp_path, KEEP, generalisation_factor=3.25)
     done, _ = refined(tmp_path, careful, image, rough)
     assert "organ: nothing was changed" in done.warnings[0]
-    assert "3.2 times as careful; less trust" in done.warnings[0]
+    assert "changes only what is plainly wrong. Lower the trust" in done.warnings[0]
     assert not refined(tmp_path, careful, image, rough, trust=1.0, overwrite=True)[0].warnings  # as asked
     assert not refined(tmp_path, model_that(tmp_path, KEEP), image, rough, overwrite=True)[0].warnings
     eager = model_that(tmp_path, ENHANCE, generalisation_factor=3.25)
@@ -232,7 +232,12 @@ def test_several_channels_in_their_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "left"),
-    [({}, 4), ({"smallest_island_ml": 4 * 0.064}, 4), ({"smallest_island_ml": 0.3}, 0), ({"keep_largest": True}, 0)],
+    [
+        ({}, 4),
+        ({"smallest_fragment_ml": 4 * 0.064}, 4),
+        ({"smallest_fragment_ml": 0.3}, 0),
+        ({"keep_largest": True}, 0),
+    ],
 )
 def test_islands_of_what_was_refined_go_where_asked(tmp_path: Path, options: dict[str, Any], left: int) -> None:
     geometry = GRIDS["as_trained"]
@@ -250,13 +255,13 @@ def test_islands_of_nested_regions() -> None:
     label[:, 1:9, 1:9], label[:, 2:5, 2:5], label[1, 7, 7] = 1, 2, 2  # the core has an island inside the whole
     label[1, 11, 10:12] = 1, 2  # and there is an island of both
     members = {0: [1, 2], 1: [2]}
-    clean = without_islands(label, members, [0, 1], 3, False)
+    clean = without_fragments(label, members, [0, 1], 3, False)
     assert clean[1, 7, 7] == 1
     assert not clean[1, 11].any()
     assert (clean != label).sum() == 3
-    only_core = without_islands(label, members, [1], 3, True)
+    only_core = without_fragments(label, members, [1], 3, True)
     assert only_core[1, 7, 7] == only_core[1, 11, 11] == only_core[1, 11, 10] == 1
-    only_whole = without_islands(label, members, [0], 3, False)
+    only_whole = without_fragments(label, members, [0], 3, False)
     assert (only_whole[1, 7, 7], only_whole[1, 11, 10], only_whole[1, 11, 11]) == (2, 0, 2)
 
 

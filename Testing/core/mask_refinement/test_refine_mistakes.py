@@ -38,11 +38,11 @@ def test_an_existing_output_is_kept_unless_overwriting_is_asked(tmp_path: Path) 
     [
         ({"trust": 1.5}, "trust"),
         ({"policy_steps": -1}, "policy_steps"),
-        ({"smallest_island_ml": -0.5}, "smallest_island_ml"),
-        ({"learn_from_this_case": True}, "both were given"),
+        ({"smallest_fragment_ml": -0.5}, "smallest_fragment_ml"),
+        ({"learn_from_this_case": True}, "one was given, and one is to be trained"),
         ({"model": None}, "none was given"),
         ({"model": None, "rough": None, "learn_from_this_case": True}, "no rough mask to learn from"),
-        ({"keep_model": "kept"}, "keep_model"),
+        ({"keep_model": "kept"}, "--keep-model"),
         (
             {"model": None, "rough": "void.seg.nrrd", "structures": ["organ"], "learn_from_this_case": True},
             "no segment",

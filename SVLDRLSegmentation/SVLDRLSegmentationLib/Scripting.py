@@ -1,0 +1,73 @@
+"""What scripts call: refinements, trainings and audits in one object, without popups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import slicer
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+from .audit.AuditLogic import AuditLogic
+from .audit.AuditTask import AuditRow, AuditTask
+from .jobs.Core import Json
+from .refine.RefineLogic import RefineLogic
+from .refine.RefineTask import RefineTask
+from .scene.Cases import Cases
+from .train.TrainBatchLogic import TrainBatchLogic
+from .train.TrainLogic import TrainLogic
+from .train.TrainTask import TrainTask
+
+
+class ScriptingLogic(ScriptedLoadableModuleLogic):
+    """Options are those of the logics' `start`. All methods raise JobError on failure.
+
+    With `waitForCompletion=False` they return at once, with a task whose callbacks tell of its end.
+    """
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        self.refineLogic, self.trainLogic, self.auditLogic = RefineLogic(), TrainLogic(), AuditLogic()
+
+    def refine(
+        self,
+        volumeNode: slicer.vtkMRMLScalarVolumeNode | Sequence[slicer.vtkMRMLScalarVolumeNode],
+        segmentationNode: slicer.vtkMRMLSegmentationNode | None = None,
+        *,
+        waitForCompletion: bool = True,
+        **options: Any,
+    ) -> slicer.vtkMRMLSegmentationNode | RefineTask:
+        """The refined segmentation node."""
+        task = self.refineLogic.start(volumeNode, segmentationNode, **options)
+        return task.wait().segmentationNode if waitForCompletion else task
+
+    def train(
+        self,
+        cases: Cases,
+        outputFolder: str | Path,
+        preset: str = "",
+        *,
+        waitForCompletion: bool = True,
+        **options: Any,
+    ) -> Path | TrainTask:
+        """The trained model's folder."""
+        task = self.trainLogic.start(cases, outputFolder, preset, **options)
+        return task.wait() if waitForCompletion else task
+
+    def trainBatch(self, jobs: Sequence[Json], csvPath: str | Path | None = None) -> list[Json]:
+        """Results of trainings one after another; each job holds the arguments of `train`."""
+        return TrainBatchLogic(self.trainLogic).trainBatch(jobs, csvPath)
+
+    def audit(
+        self,
+        cases: Cases,
+        model: str | Path,
+        outputFolder: str | Path,
+        *,
+        waitForCompletion: bool = True,
+        **options: Any,
+    ) -> list[AuditRow] | AuditTask:
+        """Doubtful annotations, worst first."""
+        task = self.auditLogic.start(cases, model, outputFolder, **options)
+        return task.wait() if waitForCompletion else task

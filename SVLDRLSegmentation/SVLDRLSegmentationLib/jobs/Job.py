@@ -1,0 +1,349 @@
+"""One child process of SVLDRLCore: started, listened to, paused, cancelled, killed with all its children."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, ClassVar
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from .Core import Json, childEnvironment, coreFolder, pythonExecutable
+from .JobError import JobError
+
+POLL_MILLISECONDS = 100
+EXIT_GRACE_SECONDS = 5.0
+"""On exit of the application a training gets this long to write its checkpoint."""
+LOG_LINES = 400
+_OWN_GROUP = 0
+if sys.platform == "win32":
+    _OWN_GROUP = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+"""The launcher PythonSlicer has the real Python as its child: only a group of processes can be killed as a whole."""
+_PIPE_SECONDS = 2.0
+"""How long the pipes of an ended process are read on, should someone else hold them open."""
+
+
+@dataclass(frozen=True)
+class JobEnd:
+    """How a job ended.
+
+    Attributes:
+        status: "finished", "failed" or "cancelled".
+        values: the fields of the last event.
+        what, why, do: of a failure; of a cancelled job what and why.
+        log: the last lines that were no events.
+    """
+
+    status: str
+    values: Json = field(default_factory=dict)
+    what: str = ""
+    why: str = ""
+    do: str = ""
+    log: str = ""
+
+    def error(self) -> JobError:
+        """The same as an exception."""
+        return JobError(self.what, self.why, self.do, self.log)
+
+
+class Job:
+    """A command of SVLDRLCore in a child process, with its events handed over on the GUI thread.
+
+    Example:
+        >>> job = Job("refine", {"image": "image.nrrd", "model": "model", "output": "refined.nrrd"}, folder)
+        >>> job.onEnd = lambda end: print(end.status)
+        >>> job.start()  # returns at once
+
+    Args:
+        command: a subcommand of `svldrl`.
+        options: its options, named as on the command line with underscores; positional ones, too.
+        folder: an existing folder for job.json and log.txt and the child's working folder; its owner removes it.
+        endsWithScene: whether closing the scene kills the job.
+    """
+
+    _running: ClassVar[list[Job]] = []
+    _watchedScene: ClassVar[slicer.vtkMRMLScene | None] = None
+    _watchesExit: ClassVar[bool] = False
+
+    def __init__(self, command: str, options: Mapping[str, object], folder: Path, endsWithScene: bool = True) -> None:
+        self.command, self.options, self.folder = command, dict(options), Path(folder)
+        self.endsWithScene = endsWithScene
+        self.onEvent: Callable[[Json], None] | None = None
+        self.onLog: Callable[[str], None] | None = None
+        self.onEnd: Callable[[JobEnd], None] | None = None
+        self.end: JobEnd | None = None
+        self.paused = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lines: queue.Queue[tuple[str, bytes | None]] = queue.Queue()
+        self._openPipes = 0
+        self._log: deque[str] = deque(maxlen=LOG_LINES)
+        self._logFile: IO[str] | None = None
+        self._last: Json = {}
+        self._failure: Json = {}
+        self._stopReason = ""
+        self._killAt = self._exitedAt = float("inf")
+        self._timer: qt.QTimer | None = None
+
+    @staticmethod
+    def all() -> list[Job]:
+        """The jobs that are running."""
+        return list(Job._running)
+
+    @staticmethod
+    def stopAll(reason: str = "", sceneJobsOnly: bool = False) -> None:
+        """Kill all jobs, or those that end with the scene; each tells its owner by onEnd that it was cancelled."""
+        for job in Job.all():
+            if job.endsWithScene or not sceneJobsOnly:
+                job.kill(reason)
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self.end is None
+
+    @property
+    def _child(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "the job was not started"
+        return self._process
+
+    @property
+    def processId(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    def start(self) -> None:
+        """Start the child process and return at once.
+
+        Raises:
+            JobError: it cannot be started.
+        """
+        core = coreFolder()
+        (self.folder / "job.json").write_text(json.dumps(self.options, ensure_ascii=False, indent=1), "utf-8")
+        environment = dict(childEnvironment(core), PYTHONUTF8="1", PYTHONIOENCODING="utf-8", PYTHONUNBUFFERED="1")
+        command = [pythonExecutable(), "-P", "-m", "SVLDRLCore", self.command, "--config", "job.json", "--events"]
+        try:
+            process = subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, start_new_session=sys.platform != "win32", creationflags=_OWN_GROUP,
+            )  # fmt: skip
+        except OSError as error:
+            raise JobError(
+                _("The background process"), str(error), _("Check that the program can be run: {}").format(command[0])
+            ) from error
+        self._process = process
+        self._logFile = (self.folder / "log.txt").open("a", encoding="utf-8")
+        for name in ("stdout", "stderr"):
+            self._openPipes += 1
+            arguments = (name, getattr(process, name), self._lines)
+            threading.Thread(target=_read, args=arguments, name=f"{self.command} {name}", daemon=True).start()
+        Job._running.append(self)
+        Job._watchApplication()
+        self._timer = qt.QTimer()
+        self._timer.interval = POLL_MILLISECONDS
+        self._timer.connect("timeout()", self.poll)
+        self._timer.start()
+
+    def pause(self) -> None:
+        """Ask the job to wait after its current step."""
+        self.paused = self._send("pause")
+
+    def resume(self) -> None:
+        self._send("resume")
+        self.paused = False
+
+    def cancel(self, graceSeconds: float = 5.0) -> None:
+        """Ask the job to stop after its current step; kill it if it has not ended when the time is over."""
+        if not self.running:
+            return
+        self._stopReason = self._stopReason or _("cancelled by the user")
+        self.paused = False
+        self._killAt = min(self._killAt, time.monotonic() + graceSeconds)
+        self._send("cancel")
+
+    def kill(self, reason: str = "") -> None:
+        """End the process and all its children at once."""
+        if not self.running:
+            return
+        self._stopReason = self._stopReason or reason or _("stopped")
+        if self._child.poll() is None:
+            _killTree(self._child)
+
+    def wait(self) -> JobEnd:
+        """For scripts: how the job ended, while the application stays alive."""
+        while self.end is None:
+            self.poll()
+            slicer.app.processEvents()
+            time.sleep(0.01)
+        return self.end
+
+    def poll(self) -> None:
+        """Hand over what has arrived; called by a timer on the GUI thread."""
+        while self.end is None:
+            try:
+                self._take(*self._lines.get_nowait())
+            except queue.Empty:
+                break
+        if not self.running:
+            return
+        now = time.monotonic()
+        if self._child.poll() is None:
+            if now > self._killAt:
+                _killTree(self._child)
+            return
+        self._exitedAt = min(self._exitedAt, now)
+        if (self._openPipes == 0 and self._lines.empty()) or now > self._exitedAt + _PIPE_SECONDS:
+            self._finish()
+
+    def _take(self, source: str, line: bytes | None) -> None:
+        if line is None:
+            self._openPipes -= 1
+            return
+        text = line.decode("utf-8", errors="replace").rstrip("\r\n")
+        event = _eventOf(text) if source == "stdout" else None
+        if event is None:
+            self._log.append(text)
+            if self._logFile is not None:
+                self._logFile.write(text + "\n")
+            if self.onLog:
+                self.onLog(text)
+            return
+        self._last = event
+        if event["event"] == "failed":
+            self._failure = event
+        if self.onEvent:
+            self.onEvent(event)
+
+    def _send(self, command: str) -> bool:
+        if not self.running:
+            return False
+        pipe = self._child.stdin
+        assert pipe is not None, "it is started with one"
+        try:
+            pipe.write(json.dumps({"command": command}).encode() + b"\n")
+            pipe.flush()
+        except (OSError, ValueError):  # it has just ended
+            return False
+        return True
+
+    def _finish(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+        if self._openPipes:  # children that outlived it hold them
+            _killGroup(self._child)
+        for pipe in (self._child.stdin, self._child.stdout, self._child.stderr):
+            with contextlib.suppress(OSError):  # what was to be written to a dead process
+                if pipe is not None:
+                    pipe.close()
+        if self._logFile is not None:
+            self._logFile.close()
+        Job._running.remove(self)
+        self.end = self._howItEnded()
+        if self.onEnd:
+            self.onEnd(self.end)
+
+    def _howItEnded(self) -> JobEnd:
+        log, event = "\n".join(self._log), self._last.get("event")
+        if event == "finished" or (self._child.returncode == 0 and not self._failure and event != "cancelled"):
+            return JobEnd("finished", self._last, log=log)
+        if self._stopReason or event == "cancelled":
+            why = self._stopReason or self._last.get("text", "")
+            return JobEnd("cancelled", self._last, _("{} was cancelled").format(self.command), why, "", log)
+        if self._failure:
+            what, why, do = (str(self._failure.get(key, "")) for key in ("what", "why", "do"))
+        else:
+            what, why, do = self._explanation(log)
+        if "out of memory" in why.lower():
+            do = _("Choose the device Processor (CPU), or free memory of the graphics card, and try again")
+        return JobEnd("failed", self._failure or self._last, what, why, do, log)
+
+    def _explanation(self, log: str) -> tuple[str, str, str]:
+        """What to tell of a worker that ended without telling."""
+        told = re.search(r"^(.+)\n  why: (.+)\n  do:  (.+)$", log, re.MULTILINE)
+        if told:
+            return told[1], told[2], told[3]
+        missing = re.search(r"No module named '([\w.]+)'", log)
+        if missing:
+            return (
+                _("The background process could not start"),
+                _("the Python package {} is not installed").format(missing[1].split(".")[0]),
+                _("Install the missing packages with the button at the top of the module"),
+            )
+        code = self._child.returncode
+        last = next((line.strip() for line in reversed(self._log) if line.strip()), _("it said nothing"))
+        if code < 0:
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+            why = _("the system ended it ({}), as it does when memory runs out").format(name)
+        else:
+            why = _("it stopped with exit code {}: {}").format(code, last)
+        do = _("Look at the log; close other programs if memory was short, then start again")
+        return _("The background process '{}' ended unexpectedly").format(self.command), why, do
+
+    @classmethod
+    def _watchApplication(cls) -> None:
+        """Stop with the scene and with the application; once for each."""
+        if cls._watchedScene is not slicer.mrmlScene:
+            cls._watchedScene = slicer.mrmlScene
+            slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.StartCloseEvent, cls._onSceneClose)
+        if not cls._watchesExit:
+            cls._watchesExit = True
+            slicer.app.connect("aboutToQuit()", cls._onExit)
+
+    @staticmethod
+    def _onSceneClose(caller: slicer.vtkMRMLScene, event: object) -> None:
+        if caller is slicer.mrmlScene:
+            Job.stopAll(_("the scene was closed"), sceneJobsOnly=True)
+
+    @staticmethod
+    def _onExit() -> None:
+        jobs = Job.all()
+        for job in jobs:
+            job.cancel(EXIT_GRACE_SECONDS)
+        latest = time.monotonic() + EXIT_GRACE_SECONDS
+        while time.monotonic() < latest and any(job._child.poll() is None for job in jobs):
+            time.sleep(0.02)
+        Job.stopAll()
+
+
+def _eventOf(text: str) -> Json | None:
+    try:
+        event = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
+
+
+def _read(name: str, pipe: IO[bytes], lines: queue.Queue[tuple[str, bytes | None]]) -> None:
+    """Runs in a thread of its own: nothing of Qt or MRML here."""
+    try:
+        for line in pipe:
+            lines.put((name, line))
+    except (OSError, ValueError):  # closed under our hands when a process is given up
+        pass
+    lines.put((name, None))
+
+
+def _killTree(process: subprocess.Popen[bytes]) -> None:
+    if sys.platform == "win32":
+        taskkill = os.path.join(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "taskkill.exe")
+        command = [taskkill, "/T", "/F", "/PID", str(process.pid)]
+        subprocess.run(command, capture_output=True, creationflags=subprocess.CREATE_NO_WINDOW, check=False)
+    _killGroup(process)
+
+
+def _killGroup(process: subprocess.Popen[bytes]) -> None:
+    if sys.platform == "win32":
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left; macOS calls it a permission
+        os.killpg(process.pid, signal.SIGKILL)

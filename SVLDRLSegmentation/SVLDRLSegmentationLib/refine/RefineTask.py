@@ -1,0 +1,350 @@
+"""A refinement in the background: scene to files, one worker after the other, files to scene."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from ..jobs.Core import Json
+from ..jobs.Job import Job, JobEnd
+from ..jobs.JobError import JobError
+from ..jobs.Models import Model
+from ..jobs.Task import Task
+from ..scene.Lattice import contentOf, labelmapOf, reachesBeyond, voxelMl, voxelsOutside
+from ..scene.SceneFiles import (
+    LabelLayer,
+    gone,
+    gridOf,
+    labelLayers,
+    readLabelmap,
+    requireInScene,
+    requireVolume,
+    sameGrid,
+    segmentationInVolumeFrame,
+    writeLayer,
+    writeVolume,
+)
+from ..scene.WriteBack import (
+    fillSegmentationNode,
+    keepExclusive,
+    newSegmentationNode,
+    overwriteSegments,
+    replaceSegments,
+    requireOverwritable,
+    segmentationOfLabels,
+)
+from .SegmentEdits import RefineResult, SegmentChange, addChangeTable, packed, segmentEdits
+from .UndoHistory import UndoHistory
+
+
+@dataclass(frozen=True)
+class RefineRun:
+    """One call of the core's refinement.
+
+    Attributes:
+        layer: the segments, with the values that the core gets.
+        names: segment ID -> the name under which the core knows it.
+    """
+
+    layer: LabelLayer
+    names: dict[str, str]
+
+
+def planRuns(
+    before: Sequence[LabelLayer],
+    wanted: Sequence[str],
+    names: dict[str, str],
+    model: Model | None,
+    structureOf: Mapping[str, str] | None = None,
+) -> tuple[list[RefineRun], list[str]]:
+    """How to refine the wanted segments so that no overlap is lost: a run for each layer that holds some of them.
+
+    Segments of one name that do not overlap are one structure: they are refined together and share the result.
+
+    Args:
+        before: all segments.
+        names: of all segments.
+        model: None where one is to be trained on the case.
+        structureOf: segment ID -> the model's name for it, or "" to leave it alone; by name where it is not told.
+
+    Returns:
+        The runs, and sentences on the segments that are left as they are.
+
+    Raises:
+        JobError: nothing is left to refine.
+    """
+    drawn = {i for layer in before for i, value in layer.values.items() if np.any(layer.array == value)}
+    empty = [names[i] for i in wanted if i not in drawn]
+    wanted = [i for i in wanted if i in drawn]
+    if not wanted:
+        raise JobError(
+            ", ".join(empty) or _("Segments"),
+            _("nothing is drawn there inside of the volume") if empty else _("none is ticked"),
+            _("Draw something, tick another segment, or choose no segmentation to segment from scratch"),
+        )
+    warnings = [_("{}: nothing is drawn there inside of the volume, it stays as it is.").format(name) for name in empty]
+    known = {i: names[i].strip() or i for i in wanted} if model is None else model.knownAs(wanted, names, structureOf)
+    if model is not None and not known:
+        raise JobError(
+            ", ".join(names[i] for i in wanted),
+            _("the model {} knows other structures: {}").format(model.name, ", ".join(model.structures)),
+            _("Say which structure it is, rename the segment as the model calls it, or choose another model"),
+        )
+    for segmentID in wanted:
+        if segmentID not in known:
+            warnings.append(_("{}: the model does not know it, it stays as it is.").format(names[segmentID]))
+    together = ([i for i in layer.values if i in known] for layer in before)
+    return [_run(layer, ids, known, model) for layer, ids in zip(before, together) if ids], warnings
+
+
+def _run(layer: LabelLayer, segmentIDs: list[str], known: dict[str, str], model: Model | None) -> RefineRun:
+    """Each segment under the model's name for it; the first of a name gets its value in the model, others a new one."""
+    labels = {label.name: label.value for label in model.labels} if model is not None else {}
+    free = max(labels.values(), default=0)
+    values: dict[str, int] = {}
+    for segmentID in segmentIDs:
+        value = labels.pop(known[segmentID], None)
+        if value is None:
+            free += 1
+        values[segmentID] = free if value is None else value
+    return RefineRun(layer.renumbered(values), {i: known[i] for i in values})
+
+
+class RefineTask(Task[RefineResult]):
+    """A refinement in the background; see `Task` for its callbacks, `RefineLogic.start` for the arguments.
+
+    The scene is read before the first worker starts and written after the last one has finished, not in between.
+    """
+
+    def __init__(
+        self,
+        volumeNodes: Sequence[slicer.vtkMRMLScalarVolumeNode],
+        segmentationNode: slicer.vtkMRMLSegmentationNode | None,
+        segmentIDs: Sequence[str] | None,
+        structureOf: Mapping[str, str] | None,
+        model: Model | None,
+        options: Json,
+        outputNode: slicer.vtkMRMLSegmentationNode | None,
+        history: UndoHistory,
+    ) -> None:
+        super().__init__()
+        self._volumeNodes, self._volumeNode = list(volumeNodes), volumeNodes[0]
+        self._segmentationNode: slicer.vtkMRMLSegmentationNode = segmentationNode
+        self._outputNode: slicer.vtkMRMLSegmentationNode = outputNode
+        self._segmentIDs, self._structureOf = segmentIDs, structureOf
+        self._model, self._options, self._history = model, options, history
+        self._labels = () if model is None else model.labels
+        self._before: list[LabelLayer] = []
+        self._after: list[LabelLayer] = []
+        self._runs: list[RefineRun] = []
+        self._done = 0
+        self._warnings: list[str] = []
+        self._lost: JobError | None = None
+        scene = slicer.mrmlScene
+        self._observer = (scene, scene.AddObserver(scene.NodeRemovedEvent, self._onNodeRemoved))
+
+    def start(self) -> None:
+        """Write the files and start the first worker.
+
+        Raises:
+            JobError: the nodes cannot be used.
+        """
+        try:
+            self._check()
+            self._grid = gridOf(self._volumeNode)
+            if self._segmentationNode is not None:
+                self._planRuns()
+            folder = self._temporaryFolder()
+            for index, volumeNode in enumerate(self._volumeNodes):
+                writeVolume(volumeNode, folder / f"image_{index}.nrrd")
+            self._startRun()
+        except JobError:
+            self._stopWatching()
+            self._removeTemporaryFolder()
+            raise
+
+    def _check(self) -> None:
+        for volumeNode in self._volumeNodes:
+            requireVolume(volumeNode)
+        first = gridOf(self._volumeNode)
+        for other in self._volumeNodes[1:]:
+            if not sameGrid(gridOf(other), first):
+                raise JobError(
+                    other.GetName(),
+                    _("it lies on another grid than {}").format(self._volumeNode.GetName()),
+                    _("Resample it with the module Resample Scalar/Vector/DWI Volume"),
+                )
+        if self._model is None and self._segmentationNode is None:
+            raise JobError(_("Model"), _("none is chosen"), _("Choose a model, or a segmentation to learn from"))
+        if self._model is not None and self._model.channels != len(self._volumeNodes):
+            raise JobError(
+                self._model.name,
+                _("it needs {} volumes, {} given").format(self._model.channels, len(self._volumeNodes)),
+                _("Give a volume for each channel, in the order of the training"),
+            )
+        for node in (self._segmentationNode, self._outputNode):
+            if node is not None:
+                requireInScene(node)
+        if self._overwrites:
+            requireOverwritable(self._outputNode, self._volumeNode)
+
+    @property
+    def _overwrites(self) -> bool:
+        return self._outputNode is not None and self._outputNode is self._segmentationNode
+
+    def _planRuns(self) -> None:
+        segmentation = segmentationInVolumeFrame(self._segmentationNode, self._volumeNode)
+        known = list(segmentation.GetSegmentIDs())
+        wanted = known if self._segmentIDs is None else list(self._segmentIDs)
+        for segmentID in wanted:
+            if segmentID not in known:
+                raise JobError(
+                    self._segmentationNode.GetName(),
+                    _("it has no segment with the ID {}").format(segmentID),
+                    _("Choose among: {}").format(", ".join(known)),
+                )
+        self._names = {i: segmentation.GetSegment(i).GetName() for i in known}
+        wanted = [i for i in known if i in wanted]
+        outside = self._outside(segmentation, wanted)
+        self._before = labelLayers(segmentation, self._grid)
+        self._runs, self._warnings = planRuns(self._before, wanted, self._names, self._model, self._structureOf)
+        self._warnings += outside
+
+    def _outside(self, segmentation: slicer.vtkSegmentation, segmentIDs: Sequence[str]) -> list[str]:
+        """Sentences on the parts of segments that the volume does not show."""
+        told = []
+        for segmentID in segmentIDs:
+            labelmap = labelmapOf(segmentation, segmentID)
+            if labelmap is None or not reachesBeyond(labelmap, self._grid):
+                continue
+            place, mask = contentOf(segmentation, segmentID) or (self._grid, None)
+            count = 0 if mask is None else voxelsOutside(place, mask, self._grid)
+            if count:
+                text = _("{name}: {volume:.2f} mL of it lie outside of the volume and stay as they are.")
+                told.append(text.format(name=self._names[segmentID], volume=count * voxelMl(place)))
+        return told
+
+    def _startRun(self) -> None:
+        folder, number = self._temporaryFolder(), self._done
+        images = ",".join(f"image_{i}.nrrd" for i in range(len(self._volumeNodes)))
+        options = {"image": images, "output": f"refined_{number}.nrrd", **self._options}
+        if self._model is not None:
+            options["model"] = str(self._model.path.absolute())
+        if self._runs:
+            run = self._runs[number]
+            writeLayer(run.layer, run.names, self._grid, folder / f"rough_{number}.seg.nrrd")
+            options["rough"] = f"rough_{number}.seg.nrrd"
+        self._startJob(Job("refine", options, folder))
+
+    def _progress(self, share: float, stage: str, secondsLeft: float | None) -> None:
+        count = max(1, len(self._runs))
+        if count > 1:  # how long the other runs will take is not known
+            secondsLeft = None
+        super()._progress(-1.0 if share < 0 else (self._done + share) / count, stage, secondsLeft)
+
+    def _event(self, event: Json) -> None:
+        if event["event"] == "warning":
+            self._warnings.append(self._inUsersWords(str(event.get("text", ""))))
+        super()._event(event)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeRemoved(self, caller: slicer.vtkMRMLScene, event: str, node: slicer.vtkMRMLNode) -> None:
+        """Without its nodes the work is for nothing: it ends at once, and says why."""
+        nodes = (*self._volumeNodes, self._segmentationNode, self._outputNode)
+        if self.job is not None and not caller.IsClosing() and any(node is one for one in nodes):
+            self._lost = self._lost or gone(node)
+            self.job.cancel(self.graceSeconds)
+
+    def _stopWatching(self) -> None:
+        scene, tag = self._observer
+        scene.RemoveObserver(tag)
+
+    def _end(self, result: RefineResult | None = None, error: JobError | None = None) -> None:
+        self._stopWatching()
+        if error is not None and self._lost is not None:
+            error, self.wasCancelled = self._lost, False
+        super()._end(result, error)
+
+    def _jobEnded(self, end: JobEnd) -> None:
+        words = self._inUsersWords
+        super()._jobEnded(JobEnd(end.status, end.values, words(end.what), words(end.why), words(end.do), end.log))
+
+    def _inUsersWords(self, text: str) -> str:
+        """Our temporary files under the names of the nodes that they hold."""
+        for index, volumeNode in enumerate(self._volumeNodes):
+            text = text.replace(f"image_{index}.nrrd", volumeNode.GetName())
+        if self._segmentationNode is not None:
+            text = text.replace(f"rough_{self._done}.seg.nrrd", self._segmentationNode.GetName())
+        return text
+
+    def _finish(self, end: JobEnd) -> RefineResult | None:
+        array = readLabelmap(self._temporaryFolder() / f"refined_{self._done}.nrrd", self._grid)
+        if self._runs:
+            self._after.append(LabelLayer(array.copy(), self._runs[self._done].layer.values))
+        else:
+            self._after.append(LabelLayer(array.copy(), {label.id: label.value for label in self._labels}))
+        self._done += 1
+        self._requireNodes()
+        if self._done < len(self._runs):
+            self._startRun()
+            return None
+        return self._writeBack()
+
+    def _requireNodes(self) -> None:
+        for node in (self._volumeNode, self._segmentationNode, self._outputNode):
+            if node is not None:
+                requireInScene(node)
+        if self._volumeNode.GetImageData() is None or not sameGrid(gridOf(self._volumeNode), self._grid):
+            raise JobError(
+                self._volumeNode.GetName(),
+                _("the volume was changed while it was worked on"),
+                _("Start again; the scene is as it was"),
+            )
+
+    def _writeBack(self) -> RefineResult:
+        segmentation, changes, layers = self._edited()
+        if self._overwrites:
+            node = self._outputNode
+            self._history.save(node)
+            for layer, grid in layers:
+                overwriteSegments(node, [layer], self._volumeNode, grid)
+            self._history.written(node)
+        else:
+            for layer, grid in layers:
+                replaceSegments(segmentation, [layer], grid)
+            name = (self._segmentationNode or self._volumeNode).GetName()
+            if self._outputNode is None:
+                name = _("{} refined").format(name) if self._segmentationNode else _("{} segmentation").format(name)
+                node = newSegmentationNode(segmentation, self._volumeNode, name, self._segmentationNode)
+            else:
+                node = self._outputNode
+                self._history.save(node)
+                fillSegmentationNode(node, segmentation, self._volumeNode, self._segmentationNode)
+                self._history.written(node)
+        rows = [change.row() for change in changes]
+        table = addChangeTable(_("{} volumes").format(node.GetName()), rows)
+        return RefineResult(
+            node, table, rows, self._warnings, tuple(changes), self._volumeNode, self._history.canUndo(node)
+        )
+
+    def _edited(
+        self,
+    ) -> tuple[slicer.vtkSegmentation, list[SegmentChange], list[tuple[LabelLayer, slicer.vtkOrientedImageData]]]:
+        """The segmentation as it is now, what happens to it, and the label maps that do it."""
+        if not self._runs:
+            (layer,) = self._after
+            masks = {label: layer.array == label.value for label in self._labels}
+            changes = [SegmentChange.of(i.id, i.name, self._grid, mask & False, mask) for i, mask in masks.items()]
+            return segmentationOfLabels(layer, self._labels, self._grid), changes, []
+        keepExclusive(self._before, self._after)
+        segmentation = segmentationInVolumeFrame(self._segmentationNode, self._volumeNode)
+        there = set(segmentation.GetSegmentIDs())
+        missing = [i for layer in self._after for i in layer.values if i not in there]
+        self._warnings += [_("{}: it was removed while it was worked on.").format(self._names[i]) for i in missing]
+        changes = segmentEdits(segmentation, self._before, self._after, self._names, self._grid)
+        return segmentation, changes, packed(changes, self._after)

@@ -1,0 +1,1 @@
+"""The Refine tab: its panel, its logic for scripts, and how a result gets into the scene."""

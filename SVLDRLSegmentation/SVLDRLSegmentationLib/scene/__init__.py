@@ -1,0 +1,1 @@
+"""Between the scene and files: volumes, segmentations, cases of the scene, parameters."""

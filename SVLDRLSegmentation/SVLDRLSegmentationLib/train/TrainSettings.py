@@ -1,0 +1,94 @@
+"""Settings of a training: the core's presets, and what the panel and scripts change of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slicer.i18n import tr as _
+
+from ..jobs.Core import Json, coreFolder
+from ..jobs.JobError import JobError
+
+STAGES = ("warm_up", "transition", "full_rl")
+"""The three stages of a training, as the core calls them."""
+STEP_SETTINGS = (("train", "steps"), ("mask_agents", "transition_steps"), ("mask_agents", "full_rl_steps"))
+"""The settings that hold their steps."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Name, a sentence about it, and steps of warm-up, transition and full RL."""
+
+    name: str
+    about: str
+    steps: tuple[int, int, int]
+
+
+def presets() -> list[Preset]:
+    """All of them, `general` first."""
+    coreFolder()
+    from SVLDRLCore.config.settings import load_config, preset_names
+    from SVLDRLCore.config.stage_steps import stage_steps
+
+    found = []
+    for name in sorted(preset_names(), key=lambda name: (name != "general", name)):
+        config = load_config(name)
+        planned = stage_steps(config)
+        first, second, third = (planned.get(stage, 0) for stage in STAGES)
+        found.append(Preset(name, config.about, (first, second, third)))
+    return found
+
+
+def plannedStages(config: Json) -> dict[str, int]:
+    """Stage -> steps, as settings of any version tell; a training's events tell it exactly.
+
+    Nothing for settings that are no settings: the training itself refuses them, by name.
+    """
+    coreFolder()
+    from SVLDRLCore.config.stage_steps import stage_steps
+    from SVLDRLCore.errors import InputError
+
+    try:
+        return stage_steps(config)
+    except InputError:
+        return {}
+
+
+def changedSettings(
+    stageSteps: Mapping[str, int], device: str, overrides: Mapping[str, Json] | None
+) -> dict[str, Json]:
+    """What is asked to differ from the preset: section -> key -> value.
+
+    Args:
+        stageSteps: of `STAGES`; the preset's where 0.
+    """
+    tree = {section: dict(values) for section, values in (overrides or {}).items()}
+    if device:
+        tree.setdefault("train", {})["device"] = device
+    for stage, (section, key) in zip(STAGES, STEP_SETTINGS, strict=True):
+        if stageSteps.get(stage):
+            tree.setdefault(section, {})[key] = int(stageSteps[stage])
+    return tree
+
+
+def regionsOf(datalist: str | Path, structures: Sequence[str]) -> dict[str, list[int]]:
+    """The core predicts named regions alone; a structure is a region of one label.
+
+    Raises:
+        JobError: the data set has no structure of a name.
+    """
+    coreFolder()
+    from SVLDRLCore.files.datalist import load_datalist
+
+    labels = {name.strip().casefold(): (name, value) for value, name in load_datalist(datalist).labels.items()}
+    missing = [name for name in structures if name.strip().casefold() not in labels]
+    if missing:
+        raise JobError(
+            missing[0],
+            _("the data set has no structure of that name"),
+            _("Choose among: {}").format(", ".join(name for name, _value in labels.values())),
+        )
+    chosen = [labels[name.strip().casefold()] for name in structures]
+    return {name: [value] for name, value in chosen}

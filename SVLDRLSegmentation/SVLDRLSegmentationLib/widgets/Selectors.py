@@ -1,0 +1,144 @@
+"""What is chosen on this computer: a device to compute on, and a model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ..jobs.JobError import JobError
+from ..jobs.Models import Model, ModelList
+from .UserInterface import chooseFile, chooseFolder
+
+SETTING = "SVLDRLSegmentation/Device"
+
+
+class DeviceSelector:
+    """A combo box of devices; the panels share one choice."""
+
+    def __init__(self, comboBox: qt.QComboBox) -> None:
+        self._comboBox = comboBox
+        choices = [(_("Automatic"), "auto"), (_("Processor (CPU)"), "cpu"), (_("NVIDIA graphics card (CUDA)"), "cuda")]
+        for text, device in choices:
+            comboBox.addItem(text, device)
+        self.refresh()
+        comboBox.connect("currentIndexChanged(int)", self._remember)
+
+    @property
+    def device(self) -> str:
+        """As the core calls it: auto, cpu or cuda."""
+        return self._comboBox.itemData(self._comboBox.currentIndex)
+
+    def refresh(self) -> None:
+        """Show the remembered choice, which another panel may have changed."""
+        self._comboBox.currentIndex = max(0, self._comboBox.findData(slicer.util.settingsValue(SETTING, "auto")))
+
+    def _remember(self, index: int) -> None:
+        qt.QSettings().setValue(SETTING, self._comboBox.itemData(index))
+
+
+THIS_CASE = "this case"
+"""In place of a model's path: learn from the case itself."""
+
+
+class ModelSelector:
+    """Lists the models of this computer; `onChanged` is called with the path when the user chooses another one."""
+
+    def __init__(
+        self, comboBox: qt.QComboBox, browseButton: qt.QToolButton, label: qt.QLabel, offerThisCase: bool = False
+    ) -> None:
+        self._comboBox, self._browseButton, self._label = comboBox, browseButton, label
+        self._offersThisCase = offerThisCase
+        self._path = ""
+        self._models: dict[str, Model] = {}
+        self.onChanged: Callable[[str], None] = lambda path: None
+        self._addBrowseMenu()
+        comboBox.connect("currentIndexChanged(int)", self._onIndex)
+        self.refresh()
+
+    @property
+    def path(self) -> str:
+        """Of the chosen model; THIS_CASE; or empty when none is chosen."""
+        return self._path
+
+    @path.setter
+    def path(self, path: str) -> None:
+        if path == THIS_CASE and not self._offersThisCase:
+            path = ""  # chosen in another tab, and no model here
+        if path != self._path:
+            self._path = path
+            self.refresh()
+
+    def refresh(self) -> None:
+        """List what is there now; the choice stays."""
+        self._models = {str(model.path): model for model in ModelList().models()}
+        self._readChosen()
+        wasBlocked = self._comboBox.blockSignals(True)
+        self._comboBox.clear()
+        if not self._path:
+            self._comboBox.addItem(_("Choose a model"), "")
+        for path, model in self._models.items():
+            self._comboBox.addItem(model.name, path)
+        if self._offersThisCase:
+            self._comboBox.addItem(_("Train on this case (no model needed)"), THIS_CASE)
+        if self._comboBox.findData(self._path) < 0:
+            self._comboBox.addItem(_("{name} (not found)").format(name=Path(self._path).name), self._path)
+        self._comboBox.currentIndex = self._comboBox.findData(self._path)
+        self._comboBox.blockSignals(wasBlocked)
+        self._showAbout()
+
+    def browse(self, path: str) -> None:
+        """Add a model that lies elsewhere and choose it."""
+        if not path:
+            return
+        try:
+            self._choose(str(ModelList().remember(path).path))
+        except JobError as error:
+            self._label.text = f"{error.what}: {error.why}. {error.do}"
+            self._label.visible = True
+
+    def _readChosen(self) -> None:
+        """A model of a scene that was made elsewhere need not be in the list."""
+        if self._path and self._path != THIS_CASE and self._path not in self._models:
+            with contextlib.suppress(JobError):  # shown as not found
+                self._models[self._path] = ModelList().read(self._path)
+
+    def _addBrowseMenu(self) -> None:
+        menu = qt.QMenu(self._browseButton)
+        for text, choose in (
+            (_("Model folder..."), lambda: chooseFolder(self._browseButton)),
+            (_("Model zip..."), lambda: chooseFile(self._browseButton, _("Models (*.zip)"))),
+        ):
+            action = menu.addAction(text)
+            action.connect("triggered()", lambda choose=choose: self.browse(choose()))
+        self._browseButton.setMenu(menu)
+        self._browseButton.setPopupMode(qt.QToolButton.InstantPopup)
+
+    def _onIndex(self, index: int) -> None:
+        self._choose(self._comboBox.itemData(index) or "")
+
+    def _choose(self, path: str) -> None:
+        self.path = path
+        self._showAbout()
+        self.onChanged(path)
+
+    def _showAbout(self) -> None:
+        model = self._models.get(self._path)
+        if model is not None:
+            text = _("Knows {structures}.").format(structures=", ".join(model.structures))
+            if model.channels > 1:
+                text += " " + _("It needs {count} images.").format(count=model.channels)
+        elif self._path == THIS_CASE:
+            text = _(
+                "A small network first learns from this volume and its rough segmentation. That takes some minutes."
+            )
+        elif self._path:
+            text = _("There is no model at {path}").format(path=self._path)
+        else:
+            text = ""
+        self._label.text = text
+        self._label.visible = bool(text)
