@@ -30,6 +30,12 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def shown_path(path: object) -> str:
+    """A file's place as messages quote it: of a very long one the end, which has its name."""
+    text = repr(str(path))[1:-1]
+    return text if len(text) <= 240 else f"...{text[-237:]}"
+
+
 class NotWritten(InputError):
     """A file could not be written whole. What stood there before is as it was."""
 

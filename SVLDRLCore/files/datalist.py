@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from SVLDRLCore.atomic_files import made_folder, write_json_atomically
-from SVLDRLCore.errors import InputError, shown
+from SVLDRLCore.errors import InputError, shown, shown_path
 from SVLDRLCore.files.datalist_keys import (
     BEGIN,
     is_file,
@@ -168,7 +168,7 @@ def _case(entry: Any, part: str, path: Path, where: str, content: dict[str, Any]
     files += [path.parent / label] if label else []
     for file in files:
         if not is_file(file):
-            why = f"{where} names the missing file {shown(str(file))[1:-1]}"
+            why = f"{where} names the missing file {shown_path(file)}"
             raise InputError(str(path), why, "Correct the path or remove the case")
         volume_suffix(file)
     return Case(name, tuple(files[:-1] if label else files), files[-1] if label else None, trusted)

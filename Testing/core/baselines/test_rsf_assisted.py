@@ -128,7 +128,7 @@ def test_the_spacing_comes_from_the_settings_or_from_the_cases() -> None:
     assert own.reviews_cases
     image = np.zeros((1, 4, 4, 4), np.float32)
     cases = [in_memory("case", image, image, (z, 1.0, 1.0), (4, 4, 4)) for z in (2.0, 3.0, 9.0)]
-    own.look((case, image) for case in cases)
+    own.review((case, image) for case in cases)
     assert own.spacing_dhw == (3.0, 1.0, 1.0)
     trained.restore(own.state())
     assert trained.spacing_dhw == own.spacing_dhw
