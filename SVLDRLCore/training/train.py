@@ -234,7 +234,7 @@ def _reliability_files(result: RunResult) -> dict[str, bytes]:
 def _write_models(given: RunInput, result: RunResult, labels: dict[int, str], folder: RunFolder) -> Path:
     config = package_config(given.config, given.method, given.training[0].image.shape[0], given.structures)
     table = {value: {"name": name} for value, name in labels.items()}
-    numbers = {"Dice on held-out cases (their labels are noisy, too)": round(result.best_score, 4)}
+    numbers = {"Dice on held-out cases (their labels are noisy, too)": round(result.best_score, 2)}
     card = write_model_card(
         config,
         table,

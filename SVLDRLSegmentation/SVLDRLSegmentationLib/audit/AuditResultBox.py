@@ -92,7 +92,7 @@ class AuditResultBox:
             "Select a row to see the annotation as an orange outline and the proposal as a blue area."
         )
         self.ui.resultLabel.text = text.format(count=len(doubtful), all=len(self.rows))
-        head = [_("Wrong?"), _("Case"), _("Structure"), _("Reason"), _("Size (mL)"), _("State")]
+        head = [_("Wrong?"), _("Case"), _("Structure"), _("Reason"), _("mL"), _("State")]
         wasBlocked = self.ui.resultTable.blockSignals(True)
         fillTable(self.ui.resultTable, head, [_texts(row, self.logic.state(row)) for row in self._listed])
         self.ui.resultTable.clearSelection()
