@@ -42,6 +42,9 @@ from SVLDRLCore.label_quality.weights import LabelQuality, judge, judge_unseen, 
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.known_voxels import where_known
 
+MOST_KEPT = 200
+"""Cases whose predictions are kept in memory until the mask's agents want them."""
+
 
 class LabelReview:
     """Sets how often each case is trained on (`reliability.enabled`) and remembers the models it looked with.
@@ -75,6 +78,10 @@ class LabelReview:
         self.inverted = False
         self.warnings: list[str] = []
         self.snapshots: list[dict[str, torch.Tensor]] = []
+        self.predictions: list[list[np.ndarray]] = []
+        """What each snapshot's network predicted, a float16 map a case, where agents of the mask want it; not kept in
+        checkpoints."""
+        self._maps: list[np.ndarray] = []
         self.relabel, self.structures = relabel, structures
         self.moved: dict[int, list[float]] = {}
         self.moved_quality = 0.0
@@ -86,6 +93,8 @@ class LabelReview:
             self._weigh(network)
         # Last: a review that is cancelled half way begins anew on resuming, and must not count twice.
         self.snapshots.append({k: v.detach().cpu().clone() for k, v in network.state_dict().items()})
+        self.predictions.append(self._maps)
+        self._maps = []
 
     def review_early(self, network: nn.Module) -> None:
         """Weigh, and do not remember the network: it has hardly learned anything."""
@@ -167,6 +176,8 @@ class LabelReview:
 
     def _weigh(self, network: nn.Module) -> None:
         features, drawn = [], []
+        self._maps = []
+        keeps = self.config.mask_agents.enabled and len(self.cases) <= MOST_KEPT
         enough = enough_of_each(self._volumes) if self._some_lack_something() else ()
         predicted = predict_cases(
             network, self.cases, self.config, self.nested, self.device, self.between, self.events.warn
@@ -177,6 +188,8 @@ class LabelReview:
             features.append(found)
             pair = (where_known(maps, case.ignored) for maps in (probabilities > 0.5, given > 0))
             drawn.append(_dice_of_shown(*pair))
+            if keeps:
+                self._maps.append(probabilities.astype(np.float16))
             self.events.progress(done, len(self.cases), "reviewing labels")
         earlier = self.weights if self.inverted else None
         quality = judge(features, self._trusted, self._spacing_mm, self.config.reliability, earlier)
@@ -251,6 +264,7 @@ class LabelReview:
         self.weights, self.inverted = list(state["weights"]), state["inverted"]
         self.rows, self.rule = list(state["rows"]), state["rule"]
         self.warnings, self.snapshots = list(state["warnings"]), list(state["snapshots"])
+        self.predictions = [[] for _ in self.snapshots]
         self.moved_quality = state.get("moved_quality", 0.0)
         self._learn_moved(dict(state.get("moved", {})))
 

@@ -53,7 +53,7 @@ def train_mask_agents(
     chosen = [i for i in np.argsort([-w for w in weights], kind="stable").tolist() if weights[i] >= 0.1]
     chosen = sorted(chosen[:MOST_MASK_CASES]) or list(range(min(len(weights), MOST_MASK_CASES)))
     cases = [given.training[i] for i in chosen]
-    predictions = _snapshots_predictions(given, predictor, review, cases, events, control)
+    predictions = _snapshots_predictions(given, predictor, review, chosen, events, control)
     torch.manual_seed(config.train.seed + 2)
     network = build_mask_network(config, cases[0].image.shape[0], given.structures)
     generator = torch.Generator().manual_seed(config.train.seed + 3)
@@ -122,16 +122,25 @@ def _snapshots_predictions(
     given: RunInput,
     predictor: nn.Module,
     review: LabelReview,
-    cases: list[TrainingCase],
+    chosen: list[int],
     events: EventLog,
     control: JobControl,
 ) -> list[list[np.ndarray]]:
-    """For each case the predictions of the models at the reviews and of the final one (last)."""
+    """For each chosen case the predictions of the models at the reviews and of the final one (last).
+
+    What a review has predicted in this process is taken as it is.
+    """
     final = {k: v.detach().clone() for k, v in predictor.state_dict().items()}
     networks = [*review.snapshots, final]
+    cases = [given.training[i] for i in chosen]
     made: list[list[np.ndarray]] = [[] for _ in cases]
     try:
         for index, weights in enumerate(networks):
+            known = review.predictions[index] if index < len(review.predictions) else []
+            if known:
+                for n, i in enumerate(chosen):
+                    made[n].append(known[i])
+                continue
             predictor.load_state_dict(weights)
             predicted = predict_cases(
                 predictor, cases, given.config, given.structures.nested, given.device, control.check, events.warn
