@@ -6,7 +6,7 @@ The border's shift, missing parts and leaks only mean something beside the other
 1. trusted cases, or those whose labels the model's own training came to believe (its weights), where there are any;
 2. else the half of the cases whose shifts lie closest together, the nearer to 0 the better;
 3. where labels look as if a network had made them, and the model fits these better than the rest, agreeing with the
-   model is no merit but the suspicion itself: the inversion guard of `methods.reliability` then has the word.
+   model is no merit but the suspicion itself: the inversion guard of `weights.judge` then has the word.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.known_voxels import completed, where_known
 
-KINDS = ("border shift", "missing part", "leak", "empty")
 MARGIN_VOXELS = (8, 8, 8)
 
 

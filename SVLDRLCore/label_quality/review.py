@@ -42,8 +42,8 @@ from SVLDRLCore.label_quality.weights import LabelQuality, judge, judge_unseen, 
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.known_voxels import where_known
 
-MOST_KEPT = 200
-"""Cases whose predictions are kept in memory until the mask's agents want them."""
+MOST_MASK_CASES = 200
+"""Cases that the mask's agents learn from at most: their predictions are kept in memory."""
 
 
 class LabelReview:
@@ -177,7 +177,7 @@ class LabelReview:
     def _weigh(self, network: nn.Module) -> None:
         features, drawn = [], []
         self._maps = []
-        keeps = self.config.mask_agents.enabled and len(self.cases) <= MOST_KEPT
+        keeps = self.config.mask_agents.enabled and len(self.cases) <= MOST_MASK_CASES
         enough = enough_of_each(self._volumes) if self._some_lack_something() else ()
         predicted = predict_cases(
             network, self.cases, self.config, self.nested, self.device, self.between, self.events.warn

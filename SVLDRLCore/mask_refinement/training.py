@@ -16,7 +16,7 @@ from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.inference.case_predictions import predict_cases
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.label_quality.review import LabelReview
+from SVLDRLCore.label_quality.review import MOST_MASK_CASES, LabelReview
 from SVLDRLCore.learning.checkpoints import has_checkpoint
 from SVLDRLCore.learning.method import RunInput
 from SVLDRLCore.learning.run_folder import RunFolder
@@ -28,9 +28,6 @@ from SVLDRLCore.mask_refinement.patches import MaskPatchSampler
 from SVLDRLCore.masks.dice import dice_of_structures
 from SVLDRLCore.models.trained_model import build_mask_network
 from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork
-
-MOST_MASK_CASES = 200
-"""Cases that the mask agents learn from at most: their predictions are kept in memory."""
 
 
 def train_mask_agents(

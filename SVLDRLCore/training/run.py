@@ -110,7 +110,7 @@ def _train_network(
     border = plan.first_review
     second = round(config.reliability.second_review * config.train.steps)
     # At step 0 there is something to judge with only where the network comes from another run.
-    looks = {border, second} - (set() if given.initial_weights else {0})
+    reviewed = {border, second} - (set() if given.initial_weights else {0})
     sampler = PatchSampler(given.training, config.data, config.train.batch_size, config.train.seed)
     place = None if folder is None else folder.path
     review = LabelReview(
@@ -118,7 +118,7 @@ def _train_network(
         given.structures.names,
     )  # fmt: skip
 
-    def look(predictor: nn.Module) -> None:
+    def both_reviews(predictor: nn.Module) -> None:
         method.review(predict_cases(predictor, given.training, config, nested, device, control.check, events.warn))
         review(predictor)
 
@@ -131,7 +131,9 @@ def _train_network(
     if config.reliability.enabled and enough_trusted(trusted) and 0 < early < border:
         unseen[early] = review.review_early
     hooks = Hooks(
-        reviews=unseen | dict.fromkeys(sorted(looks), review) | ({border: look} if method.reviews_cases else {}),
+        reviews=unseen
+        | dict.fromkeys(sorted(reviewed), review)
+        | ({border: both_reviews} if method.reviews_cases else {}),
         review_state=lambda: {"labels": review.state(), "method": method.state()},
         restore_review=restore,
         validate=_validation(given, events, control),

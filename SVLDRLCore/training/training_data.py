@@ -161,12 +161,12 @@ def _read(
     for index, case in enumerate(every):
         control.check()
         part = "validation" if clean is not None and index >= len(training) else "training"
-        look = read_and_check(case, listed.labels, part)
-        facts += [look.facts] if look.facts else []
-        problems += look.problems
-        if look.usable and look.label is not None:
+        seen = read_and_check(case, listed.labels, part)
+        facts += [seen.facts] if seen.facts else []
+        problems += seen.problems
+        if seen.usable and seen.label is not None:
             try:
-                made = prepare_case(case, look.images, look.label, config.data, structures)
+                made = prepare_case(case, seen.images, seen.label, config.data, structures)
             except InputError as error:
                 problems.append(Problem(case.name, "error", error.what, error.why, error.do))
             else:  # after an error only what else is wrong is looked for
