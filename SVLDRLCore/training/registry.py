@@ -149,6 +149,7 @@ def load_method_config(
     kind = method_named(method, variant)
     config = load_config(preset, variant, overrides, kind.over_the_variant)
     require_own_settings(method, config)
+    require_backbone(method, config)
     if kind.acts_on_image and config.mask_agents.enabled:
         why = f"the agents of {variant} act on the image, and the stages can train only the ones or the others"
         raise InputError("setting mask_agents.enabled", why, "Leave it out, or use the variant extended")
@@ -167,6 +168,14 @@ def require_own_settings(name: str, config: Config) -> None:
         )
 
 
+def require_backbone(name: str, config: Config) -> None:
+    """InputError where the method cannot train the backbone that the settings name."""
+    known, asked = method_named(name, config.variant).backbones, config.network.backbone
+    if asked not in known:
+        why = f"{asked} is no network that {name} ({config.variant}) can train"
+        raise InputError("setting network.backbone", why, f"Use one of {', '.join(known)}")
+
+
 def make_method(name: str, given: MethodInput) -> Method:
     """The method of that name.
 
@@ -174,6 +183,7 @@ def make_method(name: str, given: MethodInput) -> Method:
         InputError: an unknown name, or settings that the method does not have.
     """
     require_own_settings(name, given.config)
+    require_backbone(name, given.config)
     return method_named(name, given.config.variant)(given)
 
 
