@@ -43,6 +43,7 @@ from SVLDRLCore.job_control import JobControl, cancel_on_signals, listen_to_stdi
 from SVLDRLCore.learning.device import choose_device
 from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.training.train import train
+from SVLDRLCore.training.training_data import grid_for
 
 EXIT_FAILED, EXIT_CANCELLED = 2, 130
 _LOCK_SECONDS = 120.0
@@ -135,9 +136,10 @@ def on_one_grid(settings: BenchmarkSettings, datalist: Path) -> BenchmarkSetting
 
     (A training on some of the cases alone would take the median of those, and its masks another grid.)
     """
-    if load_config(settings.preset, "corrected", settings.overrides).data.spacing_mm is not None:
+    config = load_config(settings.preset, "corrected", settings.overrides)
+    if config.data.spacing_mm is not None:
         return settings
-    spacing = {"data": {"spacing_mm": list(median_spacing(load_datalist(datalist).training))}}
+    spacing = {"data": {"spacing_mm": list(grid_for(config, median_spacing(load_datalist(datalist).training)))}}
     return replace(settings, overrides=merge(settings.overrides, spacing))
 
 
