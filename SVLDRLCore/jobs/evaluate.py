@@ -249,9 +249,6 @@ def _compare(
 
     By slice a structure has metrics for each slice, else one for the whole.
     `spelling` holds each name in lower case as it was spelled first, and learns the names of this case.
-    """(metrics by structure, the structures that count even if no other case has them, warnings).
-
-    By slice a structure has metrics for each slice, else one for the whole. `spelling` holds each name in lower case as it was spelled first, and learns the names of this case.
     """
     reference = read_label(case.reference)
     volume = None if case.prediction is None else read_label(case.prediction)
