@@ -59,6 +59,15 @@ METHODS: dict[str, Listed] = {
         "SVLDRLCore.svl_drl.method:SVLDRL",
         {"extended": "SVLDRLCore.training.extended:Extended"},
     ),
+    "pixel_drl": Listed(
+        MethodWords(
+            "pixel-level deep reinforcement learning (PixelDRL-MG)",
+            "An agent in each pixel of a slice sets it to background or keeps it, and is paid for coming nearer to the "
+            "label.",
+            "Liu 2025",
+        ),
+        "SVLDRLCore.pixel_drl.method:PixelDRL",
+    ),
     "supervised": _compared(
         "plain supervised training", "", "Every label is learned from as it is.", "supervised:Supervised"
     ),
