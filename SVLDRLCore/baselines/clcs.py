@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from SVLDRLCore.config.backbones import IN_PARTS
+from SVLDRLCore.config.backbone_facts import IN_PARTS
 from SVLDRLCore.config.building import number
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.class_probabilities import (

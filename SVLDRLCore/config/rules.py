@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from SVLDRLCore.config.backbones import backbone_of
+from SVLDRLCore.config.backbone_facts import backbone_of
 from SVLDRLCore.errors import InputError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from SVLDRLCore.config.backbones import BACKBONES
+from SVLDRLCore.config.backbone_facts import BACKBONES
 from SVLDRLCore.config.building import (
     LARGEST_SEED,
     build,

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from SVLDRLCore.atomic_files import write_json_atomically
-from SVLDRLCore.config.backbones import backbone_of
+from SVLDRLCore.config.backbone_facts import backbone_of
 from SVLDRLCore.config.settings import Config
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.sampler import CaseOrder

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from SVLDRLCore.config.backbones import WITHOUT_AGENTS
+from SVLDRLCore.config.backbone_facts import WITHOUT_AGENTS
 from SVLDRLCore.config.settings import Config
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.sampler import Batch

@@ -22,8 +22,8 @@ from SVLDRLCore.models.package import ModelPackage, load_package
 from SVLDRLCore.models.package_contents import plain_name
 from SVLDRLCore.models.package_table import SOUND, parse_table, settings_of
 from SVLDRLCore.models.weight_header import Entry, WithoutWeights, difference
-from SVLDRLCore.networks.building import build_network
 from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork
+from SVLDRLCore.networks.network_building import build_network
 from SVLDRLCore.networks.segmentation_network import SegmentationNetwork
 
 CALIBRATIONS = "calibrations"

@@ -79,7 +79,7 @@ class ActorCriticUNETR(SegmentationNetwork):
 
 
 def actor_critic_of(config: Config, channels: int, out_channels: int, image_agents: bool) -> ActorCriticUNETR:
-    """The network of a backbone in parts (see `building.BUILDERS`)."""
+    """The network of a backbone in parts (see `network_building.BUILDERS`)."""
     return ActorCriticUNETR(config.network, channels, out_channels, image_agents)
 
 

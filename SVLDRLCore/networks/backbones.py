@@ -14,7 +14,7 @@ from monai.networks.nets.segresnet import SegResNet
 from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import Tensor, nn
 
-from SVLDRLCore.config.backbones import backbone_of
+from SVLDRLCore.config.backbone_facts import backbone_of
 from SVLDRLCore.config.settings import NetworkConfig
 from SVLDRLCore.networks.cpu_convolutions import quick_for_one
 

@@ -67,7 +67,7 @@ class UNetPlusPlus2D(BasicUNetPlusPlus):
 
 
 def slice_network_of(config: Config, channels: int, out_channels: int, image_agents: bool = False) -> SliceNetwork:
-    """The network of a `_2d` backbone (see `building.BUILDERS`)."""
+    """The network of a `_2d` backbone (see `network_building.BUILDERS`)."""
     return SliceNetwork(_on_slice(config.network, channels, out_channels))
 
 

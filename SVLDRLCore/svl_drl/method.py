@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from SVLDRLCore.config.backbones import IN_PARTS
+from SVLDRLCore.config.backbone_facts import IN_PARTS
 from SVLDRLCore.config.settings import Config
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.class_probabilities import mean_where

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from SVLDRLCore.config.backbones import backbone_of
+from SVLDRLCore.config.backbone_facts import backbone_of
 
 if TYPE_CHECKING:
     from SVLDRLCore.config.settings import Config

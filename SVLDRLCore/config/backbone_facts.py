@@ -45,7 +45,7 @@ BACKBONES: dict[str, Backbone] = {
     "pixel_actor_critic": Backbone(on_slices=True, channel_unit=4, patch_unit=8, smallest_side=16),
     "pixel_q_unet": Backbone(on_slices=True),
 }
-"""By name; `networks.building.BUILDERS` says where each is built."""
+"""By name; `networks.network_building.BUILDERS` says where each is built."""
 IN_PARTS = tuple(name for name, backbone in BACKBONES.items() if backbone.in_parts)
 WITHOUT_AGENTS = tuple(name for name in BACKBONES if not name.startswith("pixel_"))
 """What a method can train that knows no more of a network than its logits; agents in the pixels come with their own
