@@ -168,6 +168,9 @@ class OptimiserConfig:
     """SGD only (not stated in the paper)."""
     poly_power: float = number(0.9, 0, 100)
     """Learning rate falls as (1 - step / steps)^power; 0 keeps it constant."""
+    decay_factor: float = number(1.0, 1e-3, 1)
+    """Factor on the learning rate after each `decay_every` of the steps; 1: none."""
+    decay_every: float = number(0.125, 1e-6, 1, "share of the steps")
     gradient_clip: float = number(1.0, 0, 1e9, "norm")
     """Largest gradient norm; 0 turns clipping off."""
     ema_decay: float = number(0.99, 0, 0.99999)

@@ -26,25 +26,13 @@ SURE = 10.0
 
 
 @dataclass(frozen=True)
-class PixelNetworkSettings:
-    """What the network needs of a method's settings, to learn and to predict."""
+class EpisodeSettings:
+    """What a mask's agents may do."""
 
     t_max: int = number(10, 1, 100, "steps")
     """Steps of an episode."""
-    attention: bool = True
-    """Self-attention on the deepest features (eq. 1)."""
-    dilation: bool = True
-    """Dilated convolutions; off: the same convolutions without gaps."""
-    normalise: bool = True
-    """Instance normalisation behind each convolution (printed: none)."""
-    state: Literal["image", "image_and_mask"] = "image_and_mask"
-    """What the agents see: the image with zeroed pixels as printed, or the whole image and the mask beside it."""
     reversible: bool = True
     """Keep means object, so that a pixel can come back; printed: what is set to zero stays zero."""
-    shared_body: bool = True
-    """Policy and value network share all but their last two convolutions; printed: they are apart."""
-    neighbourhood: int = number(3, 1, 33, "pixels")
-    """Side of the learned window of eq. 8, odd; 1: each pixel for itself."""
     actions: Literal["set_or_keep", "adjust"] = "set_or_keep"
     """Set to zero or keep; or what is added to a probability (PixelRL)."""
 
@@ -71,12 +59,19 @@ def unfolded(slices: Tensor, depth: int) -> Tensor:
     return slices.unflatten(0, (-1, depth)).transpose(1, 2)
 
 
-def after_actions(mask: Tensor, actions: Tensor, settings: PixelNetworkSettings) -> Tensor:
+def after_actions(mask: Tensor, actions: Tensor, settings: EpisodeSettings) -> Tensor:
     """f^(t) from f^(t-1) (B, C, H, W) and the actions (B, C, H, W)."""
     if settings.actions == "adjust":
         return (mask + torch.tensor(ADJUSTMENTS, device=mask.device)[actions]).clamp(0.0, 1.0)
     kept = (actions == KEEP_PIXEL).to(mask.dtype)
     return kept if settings.reversible else mask * kept
+
+
+def best_actions(wanted: Tensor) -> Tensor:
+    """The action that each agent wants most, (B, C, H, W) from (B, C, A, H, W); the first of equals."""
+    if wanted.shape[2] == 2:  # ten times faster than argmax over so few
+        return (wanted[:, :, 1] > wanted[:, :, 0]).long()
+    return wanted.argmax(2)
 
 
 class EpisodeNetwork(SegmentationNetwork, ABC):
@@ -88,7 +83,7 @@ class EpisodeNetwork(SegmentationNetwork, ABC):
         nested: structures may contain each other; else each pixel has one at most.
     """
 
-    def __init__(self, settings: PixelNetworkSettings, structures: int, nested: bool) -> None:
+    def __init__(self, settings: EpisodeSettings, structures: int, nested: bool) -> None:
         super().__init__()
         self.settings, self.structures, self.nested = settings, structures, nested
 
@@ -116,7 +111,7 @@ class EpisodeNetwork(SegmentationNetwork, ABC):
         wanted = torch.zeros(0)
         for _ in range(self.settings.t_max):
             wanted = self.preferences(seen, masks[-1])
-            actions.append(wanted.argmax(2))
+            actions.append(best_actions(wanted))
             masks.append(after_actions(masks[-1], actions[-1], self.settings))
         return masks, actions, wanted
 

@@ -19,7 +19,9 @@ Window = Callable[[Tensor], Tensor]
 """Sum of omega_{i-j} x_j over the neighbours j of each pixel."""
 
 
-def episode_returns(rewards: Sequence[Tensor], gamma: float, window: Window, last: Tensor | None = None) -> list[Tensor]:
+def episode_returns(
+    rewards: Sequence[Tensor], gamma: float, window: Window, last: Tensor | None = None
+) -> list[Tensor]:
     """R_i <- r_i + gamma sum omega_{i-j} R_j, backwards from R = 0, or from V(s^T) where `last` is given.
 
     Lines 17 to 19 of Algorithm 1, with the window of eq. 8 on what follows, as in PixelRL.
@@ -32,7 +34,9 @@ def episode_returns(rewards: Sequence[Tensor], gamma: float, window: Window, las
     return returns[::-1]
 
 
-def one_step_returns(rewards: Sequence[Tensor], next_values: Sequence[Tensor], gamma: float, window: Window) -> list[Tensor]:
+def one_step_returns(
+    rewards: Sequence[Tensor], next_values: Sequence[Tensor], gamma: float, window: Window
+) -> list[Tensor]:
     """R_i^(t) = r_i^(t) + gamma sum omega_{i-j} V(s_j^(t+1)) (eq. 8); no gradient flows into V."""
     return [paid + gamma * window(value.detach()) for paid, value in zip(rewards, next_values)]
 

@@ -3,25 +3,26 @@
 Source: Y. Liu, D. Yuan, Z. Xu, Y. Zhan, H. Zhang, J. Lu, T. Lukasiewicz, "Pixel level deep reinforcement learning for
 accurate and robust medical image segmentation", Scientific Reports 15 (2025).
 
-As there: network, actions, reward, returns and gradients, in the variant `as_printed`. `pixel_drl.settings` and
-docs/pixel_drl.md tell what the others do differently, and why. "Asynchronous" is one worker here, as in PixelRL's code.
+As published, in the variant `as_printed`: network, actions, reward, returns, gradients and schedule.
+Adapted: the others, see `settings.FORMS` and docs/pixel_drl.md. "Asynchronous" is one worker here, as in PixelRL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
+from SVLDRLCore.config.settings import Config
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.method import MethodInput, StepResult
+from SVLDRLCore.learning.method_words import MethodWords
 from SVLDRLCore.learning.segmentation_method import SegmentationMethod
 from SVLDRLCore.learning.stages import Plan, Stage
-from SVLDRLCore.networks.pixel_actor_critic import PixelActorCritic
 from SVLDRLCore.networks.pixel_episodes import folded
-from SVLDRLCore.pixel_drl.episode import PixelEpisode, pixel_episode
+from SVLDRLCore.pixel_drl.episode import ActorCriticNetwork, PixelEpisode, pixel_episode
 from SVLDRLCore.pixel_drl.equations import (
     actor_loss,
     critic_loss,
@@ -30,28 +31,37 @@ from SVLDRLCore.pixel_drl.equations import (
     mean_of_valid,
     one_step_returns,
 )
-from SVLDRLCore.pixel_drl.settings import PixelSettings
+from SVLDRLCore.pixel_drl.settings import FORMS, PRINTED_SCHEDULE, ActorSettings, PixelSettings
 from SVLDRLCore.svl_drl.returns import explained_variance
 
 AGENTS_LEARN = "full_rl"
 """The stage in which they do."""
+FORM_NAMES = {
+    "as_printed": "as printed in the paper",
+    "corrected": "the paper's method with what hinders it put right",
+    "extended": "with the gain of both actions in place of the one drawn",
+}
+SURE_OF_ONE = 0.02
+"""Dice at the end of an episode below which the agents have learned nothing but one action."""
 
 
-class PixelDRL(SegmentationMethod):
-    """PA3C from the first step on."""
+def of_form(form: str, **more: Any) -> dict[str, Any]:
+    """Settings that a form of PixelDRL-MG lays over the variant of its name."""
+    off = SegmentationMethod.over_the_variant
+    return {**off, "network": {"backbone": "pixel_actor_critic"}, "method_settings": FORMS[form], **more}
 
-    over_the_variant: ClassVar[Mapping[str, Any]] = {
-        **SegmentationMethod.over_the_variant,
-        "network": {"backbone": "pixel_actor_critic"},
-    }
+
+class PixelAgents(SegmentationMethod):
+    """An actor and a critic in each pixel, that learn from the first step on."""
+
     own_settings: ClassVar[type | None] = PixelSettings
     backbones: ClassVar[tuple[str, ...]] = ("pixel_actor_critic",)
 
     def __init__(self, given: MethodInput) -> None:
         super().__init__(given)
-        self.settings = given.settings(PixelSettings)
-        assert isinstance(given.network, PixelActorCritic)
-        self.actor_critic = given.network
+        kind = cast("type[ActorSettings]", self.own_settings)
+        self.settings: Any = given.settings(kind)
+        self.actor_critic = cast("ActorCriticNetwork", given.network)
 
     def plan(self) -> Plan:
         """One stage of all steps; labels are first judged after `reliability.first_review` of them."""
@@ -60,18 +70,18 @@ class PixelDRL(SegmentationMethod):
         return Plan((Stage(AGENTS_LEARN, 0, steps, parts),), round(self.config.reliability.first_review * steps))
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
-        """An episode, and the loss whose gradient is that of eq. 13, 15 and 16."""
+        """An episode, and the loss whose gradients are those of eq. 13, 15 and 16."""
         settings = self.settings
         image, target, valid = folded(batch.image), folded(batch.target), folded(batch.valid)
         episode = pixel_episode(self.actor_critic, image, target, settings, self.generator)
         returns = self.returns_of(episode)
-        critic = critic_loss(returns, episode.values, valid)
+        critic = critic_loss(returns, episode.values[:-1], valid)
         if settings.every_action:
             gains = [gains_of(target, weights) for weights in episode.weights]
             actor = every_action_loss(episode.log_policies, gains, valid)
         else:
-            actor = actor_loss(returns, episode.values, episode.log_probs, valid)
-        entropy = torch.stack([mean_of_valid(each, valid) for each in episode.entropy()]).sum()
+            actor = actor_loss(returns, episode.values[:-1], episode.log_probs, valid)
+        entropy = torch.stack([mean_of_valid(each, valid) for each in episode.entropies]).sum()
         loss = actor + settings.value_weight * critic - settings.entropy_bonus * entropy
         logged = {"policy_loss": float(actor.detach()), "value_loss": float(critic.detach())}
         if settings.anchor_weight:
@@ -87,9 +97,39 @@ class PixelDRL(SegmentationMethod):
             return one_step_returns(episode.rewards, episode.values[1:], self.settings.gamma, window)
         return episode_returns(episode.rewards, self.settings.gamma, window)
 
+    def warnings(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Whether the agents ended with one action for all pixels."""
+        dice = [row["episode_dice"] for row in rows if "episode_dice" in row]
+        if not dice or dice[-1] >= SURE_OF_ONE:
+            return []
+        return [f"The agents learned one action for all pixels: Dice at the end of their episodes is {dice[-1]:.3f}."]
+
+
+class PixelDRL(PixelAgents):
+    """PixelDRL-MG, the variant `extended`."""
+
+    over_the_variant: ClassVar[Mapping[str, Any]] = of_form("extended")
+
+    @classmethod
+    def card_words(cls, words: MethodWords, config: Config) -> MethodWords:
+        """With the form."""
+        return MethodWords(f"{words.title}, {FORM_NAMES[config.variant]}", words.handling, words.reference)
+
+
+class PixelDRLCorrected(PixelDRL):
+    """The variant `corrected`."""
+
+    over_the_variant: ClassVar[Mapping[str, Any]] = of_form("corrected")
+
+
+class PixelDRLAsPrinted(PixelDRL):
+    """The variant `as_printed`, with its schedule."""
+
+    over_the_variant: ClassVar[Mapping[str, Any]] = of_form("as_printed", **PRINTED_SCHEDULE)
+
 
 def gains_of(target: Tensor, weights: Tensor) -> Tensor:
-    """What setting to zero and keeping earn at each pixel but for what both share, (B, C, 2, H, W)."""
+    """What setting to zero and keeping earn at each pixel (eq. 12) but for what both share, (B, C, 2, H, W)."""
     return -torch.stack([weights * target.square(), weights * (1 - target).square()], dim=2)
 
 
@@ -100,16 +140,13 @@ def anchor_loss(log_policies: Sequence[Tensor], target: Tensor, valid: Tensor) -
 
 
 @torch.no_grad()
-def told_of(episode: PixelEpisode, returns: Sequence[Tensor], target: Tensor) -> dict[str, float | list[float]]:
-    """What shows whether the agents learn: entropy, share kept, reward, explained variance of V, Dice at the end."""
-    rewards = torch.stack(episode.rewards)
-    last = episode.masks[-1]
-    overlap, total = (last * target).sum(), (last + target).sum()
+def told_of(episode: PixelEpisode, returns: Sequence[Tensor], target: Tensor) -> dict[str, float]:
+    """What shows whether the agents learn: entropy, reward, explained variance of V, Dice at the end."""
+    rewards, last = torch.stack(episode.rewards), (episode.masks[-1] > 0.5).to(target.dtype)
     return {
-        "entropy": float(episode.entropy().mean()),
-        "kept": float(torch.stack(episode.actions).float().mean()),
+        "entropy": float(torch.stack(episode.entropies).mean()),
         "reward_mean": float(rewards.mean()),
         "reward_sd": float(rewards.std(unbiased=False)),
         "explained_variance": explained_variance(torch.stack(episode.values[:-1]), torch.stack(list(returns))),
-        "episode_dice": float(2 * overlap / total.clamp_min(1.0)),
+        "episode_dice": float(2 * (last * target).sum() / (last + target).sum().clamp_min(1.0)),
     }
