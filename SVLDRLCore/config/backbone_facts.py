@@ -42,7 +42,7 @@ BACKBONES: dict[str, Backbone] = {
     "unet_plus_plus_2d": Backbone(on_slices=True, patch_unit=16),
     "segresnet_2d": Backbone(on_slices=True),
     "swin_unetr_2d": Backbone(on_slices=True, channel_unit=12, patch_unit=32, smallest_side=64),
-    "pixel_actor_critic": Backbone(on_slices=True, patch_unit=8),
+    "pixel_actor_critic": Backbone(on_slices=True, channel_unit=4, patch_unit=8, smallest_side=16),
     "pixel_q_unet": Backbone(on_slices=True),
 }
 """By name; `networks.network_building.BUILDERS` says where each is built."""

@@ -63,7 +63,7 @@ def _network(config: Config) -> None:
         raise InputError("setting data.patch_size", why, f"{net.backbone} needs that")
     if max(patch) < backbone.smallest_side:
         do = f"Use {backbone.smallest_side} or more on a side"
-        raise InputError("setting data.patch_size", f"{patch} is too small for Swin UNETR", do)
+        raise InputError("setting data.patch_size", f"{patch} is too small for {net.backbone}", do)
 
 
 def _on_slices(config: Config) -> None:

@@ -168,6 +168,9 @@ class OptimiserConfig:
     """SGD only (not stated in the paper)."""
     poly_power: float = number(0.9, 0, 100)
     """Learning rate falls as (1 - step / steps)^power; 0 keeps it constant."""
+    decay_factor: float = number(1.0, 1e-3, 1)
+    """Factor on the learning rate after each `decay_every` of the steps; 1: none."""
+    decay_every: float = number(0.125, 1e-6, 1, "share of the steps")
     gradient_clip: float = number(1.0, 0, 1e9, "norm")
     """Largest gradient norm; 0 turns clipping off."""
     ema_decay: float = number(0.99, 0, 0.99999)
@@ -299,7 +302,7 @@ class Config:
     reliability: ReliabilityConfig = field(default_factory=ReliabilityConfig)
     mask_agents: MaskAgentConfig = field(default_factory=MaskAgentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    method_settings: dict[str, float | None] = field(default_factory=dict)
+    method_settings: dict[str, float | int | bool | str | None] = field(default_factory=dict)
     """Hyper-parameters of a compared method, e.g. {"forget_rate": 0.2}; see the method's file."""
 
     def __post_init__(self) -> None:

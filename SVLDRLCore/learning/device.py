@@ -28,9 +28,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def to_device(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network there, laid out as its convolutions, 3D or 2D, like it best; in place."""
-    ranks = {tensor.dim() for tensor in (*network.parameters(), *network.buffers())}
-    if {4, 5} <= ranks:  # torch lays out all of a module's tensors alike
-        return network.to(device)
-    layout = torch.channels_last if 4 in ranks else torch.channels_last_3d
-    return network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    """The network there, laid out as 3D convolutions like it best; in place."""
+    if any(tensor.ndim == 4 for tensor in network.state_dict().values()):
+        return network.to(device)  # 2D convolutions gain nothing from another layout
+    return network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
