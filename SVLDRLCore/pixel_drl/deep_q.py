@@ -4,10 +4,11 @@ Sources: V. Mnih et al., "Human-level control through deep reinforcement learnin
 A. Guez, D. Silver, "Deep reinforcement learning with double Q-learning", AAAI 2016; Z. Wang et al., "Dueling network
 architectures for deep reinforcement learning", ICML 2016.
 
-As published: targets, epsilon-greedy actions, squared error, a second network for the targets. Adapted: one agent a
-pixel on a U-Net, in PixelDRL-MG's environment. Errors are not clipped at 1: a clipped error learns the median, and the
-median pixel near a small object is background. The second network is the moving average of the first. What is replayed is
-the whole episode at once, since a batch holds tens of thousands of agents; nothing is kept from image to image.
+As published: targets, epsilon-greedy actions, squared error, a second network for the targets.
+Adapted: one agent a pixel on a U-Net, in PixelDRL-MG's environment. Errors are not clipped at 1: a clipped error learns
+the median, and the median pixel near a small object is background. The second network is the moving average of the
+first. The whole episode is learned from at once, since it holds tens of thousands of agents; nothing is kept from
+image to image.
 """
 
 from __future__ import annotations
