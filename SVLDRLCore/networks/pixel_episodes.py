@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from SVLDRLCore.config.building import build, number
 from SVLDRLCore.config.settings import Config
@@ -74,6 +74,15 @@ def best_actions(wanted: Tensor) -> Tensor:
     return wanted.argmax(2)
 
 
+@dataclass(frozen=True)
+class GreedyEpisode:
+    """Masks f^(0) .. f^(T), and of the T steps actions (B, C, H, W) and preferences (B, C, A, H, W)."""
+
+    masks: list[Tensor]
+    actions: list[Tensor]
+    wanted: list[Tensor]
+
+
 class EpisodeNetwork(SegmentationNetwork, ABC):
     """A network that acts on a mask. `forward` runs the greedy episode: the mask comes straight from the policy.
 
@@ -100,44 +109,60 @@ class EpisodeNetwork(SegmentationNetwork, ABC):
         return torch.ones(len(image), self.structures, *image.shape[2:], device=image.device)
 
     @torch.no_grad()
-    def greedy_episode(self, image: Tensor, rough: Tensor | None = None) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Masks f^(0) .. f^(T), actions of the T steps, and the last preferences, of slices (B, M, H, W).
+    def greedy_episode(self, image: Tensor, rough: Tensor | None = None) -> GreedyEpisode:
+        """An episode of slices (B, M, H, W) in which each agent does what it wants most.
 
         `rough`: a mask (B, C, H, W) to begin with.
         """
         seen = self.look(image)
         masks = [self.first_mask(seen, image) if rough is None else rough.to(image)]
         actions: list[Tensor] = []
-        wanted = torch.zeros(0)
+        wanted: list[Tensor] = []
         for _ in range(self.settings.t_max):
-            wanted = self.preferences(seen, masks[-1])
-            actions.append(best_actions(wanted))
+            wanted.append(self.preferences(seen, masks[-1]))
+            actions.append(best_actions(wanted[-1]))
             masks.append(after_actions(masks[-1], actions[-1], self.settings))
-        return masks, actions, wanted
+        return GreedyEpisode(masks, actions, wanted)
 
     def episode_masks(self, image: Tensor, rough: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Masks (T + 1, B, C, D, H, W) and actions (T, B, C, D, H, W) of a greedy episode on (B, M, D, H, W)."""
-        depth = image.shape[2]
-        masks, actions, _ = self.greedy_episode(folded(image), None if rough is None else folded(rough))
-        return torch.stack([unfolded(f, depth) for f in masks]), torch.stack([unfolded(a, depth) for a in actions])
+        """Masks f^(0) .. f^(T) (T + 1, B, C, D, H, W) and actions (T, B, C, D, H, W) on an image (B, M, D, H, W).
 
-    def forward(self, image: Tensor, rough: Tensor | None = None) -> Tensor:
-        """Logits of the last mask: (B, C, D, H, W) of nested structures, (B, 1 + C, D, H, W) of exclusive ones.
-
-        A pixel that several agents keep goes to the one that wants it most.
+        Of exclusive structures that claim one pixel, only the one that wants it most has it, but in f^(0).
         """
         depth = image.shape[2]
-        masks, _, wanted = self.greedy_episode(folded(image), None if rough is None else folded(rough))
-        return unfolded(self.mask_logits(masks[-1], wanted), depth)
+        done = self.greedy_episode(folded(image), None if rough is None else folded(rough))
+        drawn = [done.masks[0], *(self.without_rivals(f, q) for f, q in zip(done.masks[1:], done.wanted))]
+        return torch.stack([unfolded(f, depth) for f in drawn]), torch.stack([unfolded(a, depth) for a in done.actions])
 
-    def mask_logits(self, mask: Tensor, wanted: Tensor) -> Tensor:
-        """Logits of +-`SURE` from a last mask (B, C, H, W); a map of probabilities is taken at one half."""
-        mask = (mask > 0.5).to(wanted.dtype)
-        if self.nested:
-            return SURE * (2 * mask - 1)
-        keenness = mask if self.settings.actions == "adjust" else wanted[:, :, KEEP_PIXEL] - wanted[:, :, SET_TO_ZERO]
-        if self.structures > 1:
-            winner = torch.where(mask > 0, keenness, -torch.inf).argmax(1, keepdim=True)
-            mask = mask * torch.zeros_like(mask).scatter_(1, winner, 1.0)
-        background = 1 - mask.sum(1, keepdim=True)
-        return SURE * (2 * torch.cat([background, mask], dim=1) - 1)
+    def forward(self, image: Tensor, rough: Tensor | None = None) -> Tensor:
+        """Logits of the last mask: (B, C, D, H, W) of nested structures, (B, 1 + C, D, H, W) of exclusive ones."""
+        done = self.greedy_episode(folded(image), None if rough is None else folded(rough))
+        mask = (self.without_rivals(done.masks[-1], done.wanted[-1]) > 0.5).to(image.dtype)
+        if not self.nested:
+            mask = torch.cat([1 - mask.sum(1, keepdim=True), mask], dim=1)
+        return unfolded(SURE * (2 * mask - 1), image.shape[2])
+
+    def without_rivals(self, mask: Tensor, wanted: Tensor) -> Tensor:
+        """The mask (B, C, H, W) with one structure a pixel at most, where they exclude each other."""
+        if self.nested or self.structures == 1:
+            return mask
+        adjusts = self.settings.actions == "adjust"
+        keenness = mask if adjusts else wanted[:, :, KEEP_PIXEL] - wanted[:, :, SET_TO_ZERO]
+        winner = torch.where(mask > 0.5, keenness, -torch.inf).argmax(1, keepdim=True)
+        return mask * torch.zeros_like(mask).scatter_(1, winner, 1.0)
+
+
+class FromRoughMask(nn.Module):
+    """A network that begins its episode from a mask, as one of an image with the mask as further channels.
+
+    Args:
+        network: the agents'.
+        channels: M; the C masks follow them.
+    """
+
+    def __init__(self, network: EpisodeNetwork, channels: int) -> None:
+        super().__init__()
+        self.network, self.channels = network, channels
+
+    def forward(self, image_and_mask: Tensor) -> Tensor:
+        return self.network(image_and_mask[:, : self.channels], image_and_mask[:, self.channels :])

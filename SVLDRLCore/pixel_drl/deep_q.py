@@ -4,9 +4,11 @@ Sources: V. Mnih et al., "Human-level control through deep reinforcement learnin
 A. Guez, D. Silver, "Deep reinforcement learning with double Q-learning", AAAI 2016; Z. Wang et al., "Dueling network
 architectures for deep reinforcement learning", ICML 2016.
 
-As published: targets, epsilon-greedy actions, Huber loss, a second network for the targets. Adapted: one agent a pixel
-on a U-Net, in PixelDRL-MG's environment. The second network is the moving average of the first. What is replayed is
-the whole episode at once, since a batch holds tens of thousands of agents; nothing is kept from image to image.
+As published: targets, epsilon-greedy actions, squared error, a second network for the targets.
+Adapted: one agent a pixel on a U-Net, in PixelDRL-MG's environment. Errors are not clipped at 1: a clipped error learns
+the median, and the median pixel near a small object is background. The second network is the moving average of the
+first. The whole episode is learned from at once, since it holds tens of thousands of agents; nothing is kept from
+image to image.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.method import MethodInput, StepResult
@@ -77,7 +78,7 @@ class DQN(SegmentationMethod):
         return Plan((Stage(AGENTS_LEARN, 0, steps, parts),), round(self.config.reliability.first_review * steps))
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
-        """An episode, and the Huber loss of Q against its targets, summed over the steps."""
+        """An episode, and half of the squared error of Q against its targets, summed over the steps."""
         settings, network = self.settings, self.q_network
         average = cast(PixelQUNet, self.predictor)
         image, target, valid = folded(batch.image), folded(batch.target), folded(batch.valid)
@@ -101,7 +102,7 @@ class DQN(SegmentationMethod):
             with torch.no_grad():
                 later = None if over else average.preferences(seen_by_average, following)
                 wanted = q_target(earned[-1], later, settings.gamma, q.detach() if settings.double else None)
-            losses.append(mean_of_valid(F.smooth_l1_loss(taken, wanted, reduction="none"), valid))
+            losses.append(mean_of_valid(0.5 * (taken - wanted).square(), valid))
             mask = following
         loss = torch.stack(losses).sum()
         dice = 2 * (mask * target).sum() / (mask + target).sum().clamp_min(1.0)

@@ -89,7 +89,7 @@ FORMS: dict[str, dict[str, Any]] = {
         "anchor_weight": 0.0,
     },
 }
-FORMS["extended"] = {**FORMS["corrected"], "every_action": True}
+FORMS["extended"] = {**FORMS["corrected"], "every_action": True, "anchor_weight": 0.5}
 PRINTED_SCHEDULE: dict[str, Mapping[str, Any]] = {
     "optimiser": {
         "name": "adamw",
@@ -97,7 +97,6 @@ PRINTED_SCHEDULE: dict[str, Mapping[str, Any]] = {
         "weight_decay": 0.0,
         "poly_power": 0.0,
         "decay_factor": 0.9,
-        "decay_every": 0.125,
         "gradient_clip": 0.0,
         "ema_decay": 0.0,
     },
