@@ -116,13 +116,13 @@ BY_SLICE_TEXT = (
     "(Cheng 2021). Each slice is an image of its own, its surfaces are 2D; slices where neither mask has the "
     "structure are left out. "
 )
-"""What the tables by slice need beside `definition_text`."""
+"""What tables by slice have more."""
 
 
-def definition_text(hd95: Hd95 = "max") -> str:
+def definition_text(hd95: Hd95 = "max", by_slice: bool = False) -> str:
     """The sentence to print beside every table of these numbers."""
-    return (
-        f"HD95: {_HD95_TEXT[hd95]} of the distances between 6-neighbour edge voxel centres, mm. "
+    return (BY_SLICE_TEXT if by_slice else "") + (
+        f"HD95: {_HD95_TEXT[hd95]} of the distances between {4 if by_slice else 6}-neighbour edge voxel centres, mm. "
         "ASD: mean of those distances in both directions, mm. "
         "Missed and spurious structures count as Dice 0 and the image diagonal as distance; "
         "structures absent from both are left out. SD: sample standard deviation."

@@ -13,7 +13,6 @@ from SVLDRLCore.atomic_files import files_together, made_folder
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.evaluation.metrics import (
     ABSENT,
-    BY_SLICE_TEXT,
     METRIC_NAMES,
     SHARE_NAMES,
     Hd95,
@@ -136,7 +135,7 @@ def _evaluate(
     events: EventLog,
     control: JobControl,
 ) -> Evaluation:
-    definition = (BY_SLICE_TEXT if by_slice else "") + definition_text(hd95)
+    definition = definition_text(hd95, by_slice)
     files = [Path(output) / f"evaluation.{kind}" for kind in ("csv", "json")] if output is not None else []
     if files:
         require_output_folder(files[0].parent)

@@ -16,6 +16,7 @@ from SVLDRLCore.mask_refinement.episode import edit_mask
 from SVLDRLCore.mask_refinement.local_faults import without_local_faults
 from SVLDRLCore.mask_refinement.segments import structure_masks
 from SVLDRLCore.masks.alignment import alignment_maps, measure_border
+from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.masks.boxes import extent_of
 from SVLDRLCore.masks.pieces import without_far_pieces
 from SVLDRLCore.models.trained_model import TrainedModel
@@ -140,7 +141,8 @@ def agent_inputs(
     start = np.where(whole == mask, rough, whole)
     if not np.array_equal(whole, mask):
         measure = measure_border(whole, found, image, spacing_dhw)
-    alignment = alignment_maps(whole, found, measure, usual, spacing_dhw)
+    borders = [signed_distance(each, tuple(spacing_dhw)) for each in (whole, found)]
+    alignment = alignment_maps(*borders, measure, usual, spacing_dhw)
     return np.concatenate([image, start[None], prediction[None], alignment]).astype(np.float32)
 
 

@@ -66,7 +66,7 @@ class MaskAgents:
         return StepResult(opinion + value + POLICY_WEIGHT * policy, logged)
 
     def _form_opinion(self, batch: MaskBatch) -> StepResult:
-        opinion = self.network.read(batch.image, batch.rough, batch.prediction, batch.alignment).opinion
+        opinion = self.network.opinion(batch.image, batch.rough, batch.prediction, batch.alignment)
         loss = self._opinion_loss(opinion, batch)
         return StepResult(loss, {"segmentation_loss": float(loss.detach())}, AGENT_PARTS)
 

@@ -88,6 +88,7 @@ class MaskPatchSampler:
         self.order = CaseOrder(len(cases), self.rng)
         self._foreground = [foreground_voxels(case) for case in cases]
         self._labelled = [labelled_voxels(case) for case in cases]
+        self._model_distance: dict[tuple[int, int, int], np.ndarray] = {}
         self._distance = [
             [
                 signed_distance(completed(m.numpy() > 0, case.ignored, case.spacing_dhw), case.spacing_dhw).astype(
@@ -128,9 +129,10 @@ class MaskPatchSampler:
         window = draw_window(case.image.shape[1:], self.data, foreground[structure], rng, self._labelled[index])
         shown = self.predictions[index]
         final = rng.random() < 0.7
-        prediction = shown[-1 if final else int(rng.integers(len(shown)))][structure]
+        which = len(shown) - 1 if final else int(rng.integers(len(shown)))
+        prediction = shown[which][structure]
         start = self._start(index, structure)
-        rough, alignment = self._aligned(index, structure, start, prediction, window)
+        rough, alignment = self._aligned(index, structure, start, which, window)
         tensors = [case.image[:, *window].float(), case.masks[structure][window].float()[None]]
         tensors += [case.valid[:, *window].float(), rough, prediction[window].float()[None], alignment]
         if any(voxels is not None for voxels in self._labelled):
@@ -191,6 +193,15 @@ class MaskPatchSampler:
         ignored = None if case.ignored is None else case.ignored[box]
         return measure_border(mask, model, image, case.spacing_dhw, ignored)
 
+    def _to_model(self, index: int, structure: int, which: int) -> np.ndarray:
+        """Signed distance (D, H, W) to a prediction's border; kept, since predictions stay as they are."""
+        key = (index, structure, which)
+        if key not in self._model_distance:
+            found = self.predictions[index][which][structure].numpy() > 0.5
+            distance = signed_distance(found, self.cases[index].spacing_dhw)
+            self._model_distance[key] = distance.astype(np.float16)
+        return self._model_distance[key]
+
     def _mask(self, index: int, structure: int, start: Corruption | Tensor, region: tuple[slice, ...]) -> np.ndarray:
         """The mask to start from in a region (D, H, W)."""
         if isinstance(start, Tensor):
@@ -198,11 +209,12 @@ class MaskPatchSampler:
         return start.of(self._distance[index][structure], region)
 
     def _aligned(
-        self, index: int, structure: int, start: Corruption | Tensor, prediction: Tensor, window: tuple[slice, ...]
+        self, index: int, structure: int, start: Corruption | Tensor, which: int, window: tuple[slice, ...]
     ) -> tuple[Tensor, Tensor]:
         """The mask to start from in a window (1, D, H, W), and what is seen of how the whole of it lies."""
-        measure = self._measure(index, structure, start, prediction)
-        rough, model = self._mask(index, structure, start, window), prediction[window].numpy() > 0.5
-        spacing = self.cases[index].spacing_dhw
-        maps = alignment_maps(rough, model, measure, self.calibrations[structure], spacing)
+        measure = self._measure(index, structure, start, self.predictions[index][which][structure])
+        rough, spacing = self._mask(index, structure, start, window), self.cases[index].spacing_dhw
+        to_model = self._to_model(index, structure, which)[window].astype(np.float32)
+        to_rough = signed_distance(rough, spacing)
+        maps = alignment_maps(to_rough, to_model, measure, self.calibrations[structure], spacing)
         return torch.from_numpy(rough[None].astype(np.float32)), torch.from_numpy(maps)

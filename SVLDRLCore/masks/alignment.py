@@ -198,11 +198,14 @@ def _quantiles(values: Sequence[float], weights: np.ndarray, wanted: Sequence[fl
     return np.interp(wanted, share, ranked).tolist()
 
 
-def depth_map(mask: np.ndarray, spacing_dhw: Sequence[float], shift_mm: float = 0.0) -> np.ndarray:
-    """How deep inside a mask each voxel lies once its border is moved by `shift_mm`: (D, H, W), -1 to 1, 0 on it."""
+def depth_map(distance: np.ndarray, spacing_dhw: Sequence[float], shift_mm: float = 0.0) -> np.ndarray:
+    """How deep inside a mask each voxel lies once its border is moved by `shift_mm`: (D, H, W), -1 to 1, 0 on it.
+
+    Args:
+        distance: to the mask's border, `signed_distance`.
+    """
     width = 3 * float(np.prod(spacing_dhw)) ** (1 / 3)
-    distance = np.clip(signed_distance(mask, tuple(spacing_dhw)), -1e3, 1e3)
-    return np.tanh((shift_mm - distance) / width).astype(np.float32)
+    return np.tanh((shift_mm - np.clip(distance, -1e3, 1e3)) / width).astype(np.float32)
 
 
 def alignment_maps(
@@ -216,6 +219,9 @@ def alignment_maps(
 
     Depth in the rough mask with its border moved by the case's shift, depth in the prediction with its own border
     moved by what is usual, then the case's shift (in `UNIT_MM`) and unevenness (1 is usual), the same everywhere.
+
+    Args:
+        rough, prediction: of the masks, `signed_distance`.
     """
     maps = np.empty((ALIGNMENT_CHANNELS, *rough.shape), np.float32)
     shift = calibration.shift(measure) if measure is not None else 0.0

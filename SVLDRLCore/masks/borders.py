@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from SVLDRLCore.masks.boxes import bounding_box
+
 FEWEST_FACES = 0.125
 """Axes across which a smaller share of a border's area lies do not speak for it. A compact body has a third of its
 border across each axis, a tube three times as long as wide an eighth at its ends, one through all slices nothing."""
@@ -50,7 +52,10 @@ def signed_distance(mask: np.ndarray, spacing_dhw: tuple[float, ...]) -> np.ndar
         return np.full(mask.shape, -np.inf, np.float32)
     half_voxel = 0.5 * min(spacing_dhw)
     outside = ndimage.distance_transform_edt(~mask, sampling=spacing_dhw)
-    inside = ndimage.distance_transform_edt(mask, sampling=spacing_dhw)
+    # Nothing outside the mask's box and a voxel around it is nearer to a voxel inside than what lies there.
+    box = bounding_box(mask, [1] * mask.ndim)
+    inside = np.zeros(mask.shape)
+    inside[box] = ndimage.distance_transform_edt(mask[box], sampling=spacing_dhw)
     return np.where(mask, half_voxel - inside, outside - half_voxel).astype(np.float32)
 
 

@@ -96,6 +96,16 @@ class MaskAgentNetwork(nn.Module):
         """Look once at image (B, M, D, H, W), rough mask and prediction (B, 1, D, H, W) in [0, 1] and alignment
         (B, 4, D, H, W).
         """
+        features, opinion = self._features_and_opinion(image, rough, prediction, alignment)
+        return TrunkOutput(self.agent_features(features.detach()), opinion)
+
+    def opinion(self, image: Tensor, rough: Tensor, prediction: Tensor, alignment: Tensor) -> Tensor:
+        """The opinion's logits (B, 1, D, H, W) alone, of what `read` takes."""
+        return self._features_and_opinion(image, rough, prediction, alignment)[1]
+
+    def _features_and_opinion(
+        self, image: Tensor, rough: Tensor, prediction: Tensor, alignment: Tensor
+    ) -> tuple[Tensor, Tensor]:
         voters = torch.cat([2 * rough - 1, 2 * prediction - 1, alignment[:, :2]], dim=1)
         features = self.decoder(self.encoder(torch.cat([image, voters / 2], dim=1)))
         d, h, w = (n // 2 for n in rough.shape[2:])
@@ -104,8 +114,7 @@ class MaskAgentNetwork(nn.Module):
         seen = self.opinion_head(features)
         vote = seen[:, :1] + 4 * ((weights + seen[:, 1:]) * voters).sum(1, keepdim=True)
         share = belief_in_mask(uneven)[:, None, None, None, None]
-        opinion = share * vote + (1 - share) * 4 * voters[:, 1:2]
-        return TrunkOutput(self.agent_features(features.detach()), opinion)
+        return features, share * vote + (1 - share) * 4 * voters[:, 1:2]
 
     def step(self, seen_once: TrunkOutput, belief: Tensor) -> tuple[Tensor, Tensor]:
         """Action logits (B, 1, A, D, H, W) and V (B, 1, D, H, W) at the current belief (B, 1, D, H, W)."""

@@ -83,7 +83,9 @@ def test_return_of_one_step() -> None:
     assert found[0, 0, 0, 0].item() == pytest.approx(2 + 0.5 * (0.2 * 0 + 0.1 * (1 + 3 + 4)))
     (gradient,) = torch.autograd.grad(found.sum(), window.logits)
     assert gradient.abs().sum() > 0  # omega learns, V does not
-    assert not found.grad_fn or torch.autograd.grad(found.sum(), values, allow_unused=True, retain_graph=True) == (None,)
+    assert not found.grad_fn or torch.autograd.grad(found.sum(), values, allow_unused=True, retain_graph=True) == (
+        None,
+    )
 
 
 def test_return_to_the_end_of_an_episode() -> None:

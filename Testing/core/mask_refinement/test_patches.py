@@ -135,7 +135,7 @@ def test_an_empty_or_full_mask_cannot_be_measured() -> None:
     full, empty, image = ball(5.0, ISO), np.zeros((48, 48, 48), bool), np.zeros((1, 48, 48, 48), np.float32)
     for rough, model in ((empty, full), (full, empty), (~empty, full), (full, ~empty)):
         assert measure_border(rough, model, image, ISO) is None
-    maps = alignment_maps(empty, full, None, Calibration(), ISO)
+    maps = alignment_maps(signed_distance(empty, ISO), signed_distance(full, ISO), None, Calibration(), ISO)
     assert np.isfinite(maps).all()
     assert (maps[0] < -0.9).all()
     assert (maps[2] == 0).all()
@@ -148,7 +148,8 @@ def test_the_moved_mask_is_the_mask_of_the_other_reader() -> None:
     rough, model = ball(8.0, ISO), ball(11.0, ISO)
     usual = Calibration(0, 0.0, 0.2, 0.0, 1.0, 1.0)
     measure = measured(rough, model)
-    maps = alignment_maps(rough, model, measure, usual, ISO)
+    borders = signed_distance(rough, ISO), signed_distance(model, ISO)
+    maps = alignment_maps(*borders, measure, usual, ISO)
     inside = maps[0] > 0
     assert 2 * (inside & model).sum() / (inside.sum() + model.sum()) > 0.97
     assert maps.shape == (4, 48, 48, 48)
@@ -157,8 +158,8 @@ def test_the_moved_mask_is_the_mask_of_the_other_reader() -> None:
     assert np.all(maps[3] == np.float32(usual.relative_unevenness(measure)))
     assert np.abs(maps[:2]).max() <= 1
     # A model that is known to draw 2 mm too wide is moved back by that.
-    wide = alignment_maps(rough, model, measure, Calibration(model_mm=2.0), ISO)
-    np.testing.assert_array_equal(wide[1], depth_map(model, ISO, -2.0))
+    wide = alignment_maps(*borders, measure, Calibration(model_mm=2.0), ISO)
+    np.testing.assert_array_equal(wide[1], depth_map(borders[1], ISO, -2.0))
 
 
 def test_thinning_keeps_the_voxels_as_even_as_they_can_be() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
@@ -83,21 +85,24 @@ def parameters_of(backbone: str, **size: Any) -> int:
         return count_parameters(build_network(config, 1, 2))
 
 
-@pytest.mark.parametrize(
-    ("backbone", "size", "millions"),
-    [
-        ("unet_2d", {"feature_size": 32, "levels": 5}, 7.76),  # U-Net with 32 channels, as DQN's in the paper
-        ("unet_2d", {"feature_size": 64, "levels": 5}, 31.0),  # Ronneberger 2015
-        ("attention_unet_2d", {"feature_size": 32, "levels": 5}, 7.94),
-        ("unet_plus_plus_2d", {"feature_size": 32}, 9.12),
-        ("segresnet_2d", {"feature_size": 24, "levels": 4}, 2.2),
-        ("swin_unetr_2d", {"feature_size": 24}, 6.30),
-    ],
-)
-def test_parameters_are_those_that_the_documentation_tells(
-    backbone: str, size: dict[str, int], millions: float
-) -> None:
-    assert parameters_of(backbone, **size) / 1e6 == pytest.approx(millions, rel=0.01)
+def told_parameters() -> list[tuple[str, int, float]]:
+    """(backbone, feature size, millions) of the table in the documentation."""
+    page = (Path(__file__).parents[3] / "docs" / "how_to" / "segment_slices.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+_2d)` \|[^|]*\|([^|]*)\|$", page, re.M)
+    return [
+        (name, int(size), float(millions))
+        for name, cell in rows
+        for millions, size in re.findall(r"([\d.]+) at (\d+)", cell)
+    ]
+
+
+@pytest.mark.parametrize(("backbone", "feature_size", "millions"), told_parameters())
+def test_parameters_are_those_that_the_documentation_tells(backbone: str, feature_size: int, millions: float) -> None:
+    assert parameters_of(backbone, feature_size=feature_size) / 1e6 == pytest.approx(millions, abs=0.051)
+
+
+def test_the_documentation_tells_of_all() -> None:
+    assert {backbone for backbone, _, _ in told_parameters()} == set(ON_SLICES)
 
 
 @pytest.mark.parametrize(

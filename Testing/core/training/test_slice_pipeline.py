@@ -8,32 +8,35 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_trainings import given_run, run, same_weights
+from tiny_trainings import ONE, all_finite, given_run, run, same_weights
 from torch import Tensor, nn
 
 from SVLDRLCore.cli import main
-from SVLDRLCore.config.settings import DataConfig, load_config
+from SVLDRLCore.config.backbone_facts import BACKBONES, backbone_of
+from SVLDRLCore.config.settings import DataConfig, NetworkConfig, load_config
 from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.data.resampling import Intensity, prepare_image, to_native
 from SVLDRLCore.data.sampler import PatchSampler
-from SVLDRLCore.errors import Cancelled
+from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.files.datalist import load_datalist
 from SVLDRLCore.files.volumes import Geometry, Volume, read_image, read_label
 from SVLDRLCore.inference.sliding_window import predict_probabilities
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning.method import RunInput
 from SVLDRLCore.learning.run_folder import RunFolder
-from SVLDRLCore.models.package import load_package
-from SVLDRLCore.models.trained_model import load_model
-from SVLDRLCore.training.run import run_training
+from SVLDRLCore.models.package import load_package, save_package
+from SVLDRLCore.models.trained_model import build_networks, load_model, package_config, package_tensors
+from SVLDRLCore.training.registry import METHODS, method_named
+from SVLDRLCore.training.run import run_training, start_from
 
 UNIT = Intensity("unit", 0, 1)
 TURNED = (0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 """Columns W, H, D run to posterior, inferior and left: the slices of the patient lie across H."""
 TINY = [
-    "network.feature_size=8", "network.levels=3", "data.patch_size=[1,32,32]", "train.steps=30", "train.batch_size=4",
-    "train.validate_every=15", "train.steps_per_epoch=5", "train.device=cpu", "train.threads=1",
+    "network.feature_size=8", "network.levels=3", "data.patch_size=[1,32,32]", "train.steps=10", "train.batch_size=2",
+    "train.validate_every=10", "train.steps_per_epoch=5", "train.device=cpu", "train.threads=1",
     "data.held_out_fraction=0.25", "optimiser.ema_decay=0.9",
 ]  # fmt: skip
 
@@ -115,12 +118,47 @@ def test_from_a_folder_of_phantoms_to_numbers(tmp_path: Path, capsys: pytest.Cap
     assert "HD95 mm" in capsys.readouterr().out
 
 
+def on_slices(backbone: str = "unet_2d", method: str = "svl_drl", **train: Any) -> RunInput:
+    """A run of a few steps on slices, label reviews included where the method has them."""
+    size = {"feature_size": backbone_of(NetworkConfig(backbone=backbone)).channel_unit, "levels": 3}
+    side = 64 if backbone == "swin_unetr_2d" else 16
+    return given_run(
+        "extended", method, held_out=1, network={"backbone": backbone, **size}, mask_agents={"enabled": False},
+        data={"patch_size": (1, side, side), "spacing_mm": (4.0, 4.0, 0.0)}, train=train,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if "unet_2d" in method_named(name).backbones])
+def test_every_method_that_knows_logits_alone_trains_on_slices(method: str) -> None:
+    given = on_slices(method=method, steps=5)
+    assert all_finite(run(given)[0])
+
+
+@pytest.mark.parametrize("backbone", [name for name in BACKBONES if name.endswith("_2d")])
+def test_a_package_gives_the_same_predictions(backbone: str, tmp_path: Path) -> None:
+    config = on_slices(backbone).config
+    network = build_networks(config, 2, ONE).eval()
+    save_package(
+        tmp_path / "model", tensors=package_tensors(network.state_dict(), None),
+        config=package_config(config, "supervised", 2, ONE), labels={1: {"name": "organ"}}, training_rows=[], card="",
+    )  # fmt: skip
+    image = torch.rand(1, 2, 2, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(load_model(tmp_path / "model").network(image), network(image))
+
+
+def test_a_network_on_slices_goes_on_from_another_of_its_kind() -> None:
+    torch.manual_seed(0)
+    first, second = (build_networks(on_slices().config, 1, ONE) for _ in range(2))
+    start_from(second, first.state_dict())
+    assert same_weights(dict(second.state_dict()), dict(first.state_dict()))
+    with pytest.raises(InputError, match="another network"):
+        start_from(second, build_networks(on_slices("attention_unet_2d").config, 1, ONE).state_dict())
+
+
 @pytest.mark.parametrize("backbone", ["unet_2d", "attention_unet_2d"])
 def test_a_stopped_training_on_slices_goes_on_to_the_bit(tmp_path: Path, backbone: str) -> None:
-    network: dict[str, Any] = {"backbone": backbone, "feature_size": 8, "levels": 3}
-    given = given_run(
-        "extended", held_out=1, network=network, mask_agents={"enabled": False}, data={"patch_size": (1, 16, 16)}
-    )
+    given = on_slices(backbone)
     unbroken, _ = run(given)
     control = JobControl()
 
