@@ -254,6 +254,8 @@ class MaskAgentConfig:
     prediction_share: float = number(0.1, 0, 1, "share of the episodes")
     """Episodes that start from a model's (earlier) prediction."""
     feature_size: int = number(8, 8, 512, "channels")
+    trunk_resolution: Literal["half", "full"] = "half"
+    """Where the trunk sees: at half resolution with one convolution at full (a third of the time), or at full (0.1)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -128,6 +128,11 @@ class LabelReview:
         whole = np.array([case.ignored is None for case in self.cases])[:, None]
         return bool((has.any(axis=0) & ~has & whole).any())
 
+    @property
+    def near_labels(self) -> bool:
+        """Whether cases are predicted near their labels alone: what a label forgot is judged by all of the others."""
+        return not self._some_lack_something()
+
     def _seen_in_images(self) -> list[tuple[PerStructure, PerStructure]]:
         """`label_edges` and `label_sharpness` of each case, measured once: neither labels nor images change."""
         config = self.config.reliability
@@ -185,8 +190,9 @@ class LabelReview:
         keeps = self.config.mask_agents.enabled and len(self.cases) <= MOST_MASK_CASES
         enough = enough_of_each(self._volumes) if self._some_lack_something() else ()
         predicted = predict_cases(
-            network, self.cases, self.config, self.nested, self.device, self.between, self.events.warn
-        )
+            network, self.cases, self.config, self.nested, self.device, self.between, self.events.warn,
+            near_labels=self.near_labels,
+        )  # fmt: skip
         for done, ((case, probabilities), seen) in enumerate(zip(predicted, self._seen_in_images()), start=1):
             given = case.masks.numpy()
             found = label_features(probabilities, given, case.spacing_dhw, *seen, case.ignored, self.nested, enough)
