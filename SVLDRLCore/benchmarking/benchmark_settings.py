@@ -23,9 +23,9 @@ from SVLDRLCore.training.registry import METHODS, load_method_config
 DATA_VARIABLE = "SVLDRL_DATA"
 CLEAN = "clean"
 """Stands for a noise where the labels are the original ones."""
-_NOT_A_ROWS = {"data": None, "train": ("steps", "seed")}
+_NOT_A_ROWS: dict[str, tuple[str, ...] | None] = {"data": None, "train": ("steps", "seed")}
 """Overrides that would leave a row with other volumes or another budget than all the rest."""
-_NOT_BEHIND_A_SHARED_WARM_UP = {"network": None}
+_NOT_BEHIND_A_SHARED_WARM_UP: dict[str, tuple[str, ...] | None] = {"network": None}
 """Overrides whose network is none that the shared warm-up has trained."""
 
 

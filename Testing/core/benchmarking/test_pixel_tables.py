@@ -14,7 +14,9 @@ from SVLDRLCore.benchmarking.benchmark_jobs import do_job
 from SVLDRLCore.benchmarking.benchmark_settings import read_settings
 from SVLDRLCore.benchmarking.folder import BenchmarkFolder, result_rows
 from SVLDRLCore.benchmarking.plan import plan_jobs, plan_runs
-from SVLDRLCore.benchmarking.results import unpack_masks, write_results
+from SVLDRLCore.benchmarking.report_data import Condition, Study
+from SVLDRLCore.benchmarking.results import read_results, unpack_masks, write_results
+from SVLDRLCore.benchmarking.table_columns import accuracy
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.evaluation.metrics import slice_metrics
 from SVLDRLCore.job_control import JobControl
@@ -67,6 +69,11 @@ def test_a_benchmark_is_measured_from_its_masks(tmp_path: Path) -> None:
     do_job(folder, settings, job, datalist, "data", JobControl())
     write_results(folder.results, result_rows(folder, settings, plan_runs(settings)))
     (line,) = pixel_tables.measure(folder.path)
+    study = Study({}, settings, {}, tuple(read_results(folder.results)))
+    cells = {column.title: found for column, found in accuracy(study, Condition("mt", 0.0), ["U-Net"], None).items()}
+    assert float(cells["Boundary IoU [%] ↑"][0].number) == pytest.approx(
+        np.mean([row.boundary_iou for row in study.results])
+    )
 
     dice, boundary = [], []
     with np.load(folder.reference_masks) as truth, np.load(folder.masks / f"{job.name}.npz") as predicted:
