@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from SVLDRLCore.config.backbone_facts import BACKBONES
+from SVLDRLCore.config.backbone_facts import fitting_backbone
 from SVLDRLCore.config.building import (
     LARGEST_SEED,
     build,
@@ -364,16 +364,7 @@ def load_config(
     asked = renamed_settings(overrides or {})
     for layer in (_preset_layer(preset, variant), VARIANTS[variant], of_method or {}):
         tree = merge(tree, renamed_settings(layer))
-    return build(Config, merge(_fitting_backbone(tree, asked), asked))
-
-
-def _fitting_backbone(tree: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
-    """Agents of the mask see it in 3D: with a network on slices they are off, unless they are asked for by name."""
-    network = merge(tree, asked).get("network")
-    name = network.get("backbone") if isinstance(network, dict) else None
-    if isinstance(name, str) and name in BACKBONES and BACKBONES[name].on_slices:
-        return merge(tree, {"mask_agents": {"enabled": False}})
-    return tree
+    return build(Config, merge(fitting_backbone(tree, asked, of_method or {}), asked))
 
 
 def config_from_dict(tree: dict[str, Any]) -> Config:
