@@ -6,7 +6,7 @@
 `measure` reads a benchmark's folder and writes `results/pixel/NAME.csv`: a line a run, with the mean over all slices
 whose reference shows the structure (as the paper, which leaves out the others) and over whole cases. `write` makes
 `results/pixel_tables.md` from these files and from `results/pixel/published.csv`. Names: `lgg2d`, `la`, `ablation`,
-`t_max`, `shots`, `noise`, `fold_0` to `fold_4`, `slices`.
+`t_max`, `shots`, `noise`, `fold_0` to `fold_4`, `slices`, `lgg2d_short`.
 """
 
 from __future__ import annotations
@@ -210,7 +210,9 @@ def circumstances() -> str:
         seeds = ", ".join(sorted({line["seed"] for line in read_lines(path.stem)}))
         machine, versions = HARDWARE.format(**told["machine"]), told["versions"]
         libraries = f"torch {versions['torch']}, MONAI {versions['monai']}"
-        made_by = "pixel_splits.py" if path.stem.startswith(("fold", "slices")) else f"benchmark_pixel_{path.stem}.json"
+        made_by = f"benchmark_pixel_{path.stem}.json"
+        if path.stem.startswith(("fold", "slices", "lgg2d_short")):
+            made_by = "pixel_lgg2d_short.json" if path.stem == "lgg2d_short" else "pixel_splits.py"
         cells.append([path.stem, f"`{made_by}`", str(told["runs"]), seeds, machine, libraries, told["date"][:10]])
     header = ["Study", "Settings", "Runs", "Seeds", "Machine", "Libraries", "Date"]
     return markdown_table(header, cells) if cells else NOT_RUN
