@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from SVLDRLCore.atomic_files import write_json_atomically
+from SVLDRLCore.config.backbone_facts import backbone_of
 from SVLDRLCore.config.settings import Config
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.sampler import CaseOrder
@@ -39,6 +41,7 @@ from SVLDRLCore.label_quality.label_agents import (
 from SVLDRLCore.label_quality.missing_structures import enough_of_each, filled_in
 from SVLDRLCore.label_quality.thresholds import ALL_UPDATES, ENOUGH_BELIEVED, LOW_WEIGHT, MOVED_WORTH
 from SVLDRLCore.label_quality.weights import LabelQuality, judge, judge_unseen, reliability_rows
+from SVLDRLCore.masks.borders import FAR_APART_MM, voxel_mm
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.known_voxels import where_known
 
@@ -70,6 +73,8 @@ class LabelReview:
         relabel: Callable[[int, torch.Tensor], None] = lambda index, masks: None,
         structures: Sequence[str] = (),
     ) -> None:
+        if config.data.slices_apart:
+            cases = [replace(case, spacing_dhw=(FAR_APART_MM, *case.spacing_dhw[1:])) for case in cases]
         self.cases, self.order, self.config, self.nested = cases, order, config, nested
         self.device, self.events, self.folder, self.between = device, events, folder, between
         self.rows: list[dict[str, Any]] = []
@@ -177,7 +182,7 @@ class LabelReview:
 
     @property
     def _spacing_mm(self) -> float:
-        return float(np.median([np.mean(case.spacing_dhw) for case in self.cases]))
+        return float(np.median([voxel_mm(case.spacing_dhw) for case in self.cases]))
 
     def _weigh(self, network: nn.Module) -> None:
         features, drawn = [], []
@@ -199,7 +204,8 @@ class LabelReview:
             self.events.progress(done, len(self.cases), "reviewing labels")
         earlier = self.weights if self.inverted else None
         quality = judge(features, self._trusted, self._spacing_mm, self.config.reliability, earlier)
-        if enough_trusted(self._trusted) and self.config.reliability.label_agents != "none":
+        asks = self.config.reliability.label_agents != "none" and backbone_of(self.config.network).in_parts
+        if asks and enough_trusted(self._trusted):
             quality = self._asked_agents(network, features, quality)
         self._take(features, quality)
         if self.moved:
