@@ -60,7 +60,8 @@ def train_mask_agents(
         cases, predictions, config.data, agents, config.train.batch_size, config.train.seed, trust
     )
     sampler.order.weigh(trust, config.reliability.floor)
-    factors = _generalisation_factors(given, predictor, cases, predictions, trust, events, control)
+    near = review.near_labels
+    factors = _generalisation_factors(given, predictor, cases, predictions, trust, near, events, control)
     network.calibrate(
         [replace(usual, generalisation_factor=each) for usual, each in zip(sampler.calibrations, factors)]
     )
@@ -82,6 +83,7 @@ def _generalisation_factors(
     cases: list[TrainingCase],
     predictions: list[list[np.ndarray]],
     weights: list[float],
+    near_labels: bool,
     events: EventLog,
     control: JobControl,
 ) -> list[float]:
@@ -92,7 +94,10 @@ def _generalisation_factors(
         if weight >= 0.5
     ]
     nested = given.structures.nested
-    new = predict_cases(predictor, given.held_out, given.config, nested, given.device, control.check, events.warn)
+    new = predict_cases(
+        predictor, given.held_out, given.config, nested, given.device, control.check, events.warn,
+        near_labels=near_labels,
+    )  # fmt: skip
     unseen = [dice_of_structures(case.masks.numpy(), maps, case.ignored) for case, maps in new]
     count = len(given.structures.names)
     return generalisation_factors(*(np.reshape(dice, (-1, count)) for dice in (learned, unseen)))
@@ -139,9 +144,11 @@ def _snapshots_predictions(
                     made[n].append(known[i])
                 continue
             predictor.load_state_dict(weights)
+            nested, device = given.structures.nested, given.device
             predicted = predict_cases(
-                predictor, cases, given.config, given.structures.nested, given.device, control.check, events.warn
-            )
+                predictor, cases, given.config, nested, device, control.check, events.warn,
+                near_labels=review.near_labels,
+            )  # fmt: skip
             for n, (_, maps) in enumerate(predicted):
                 made[n].append(maps.astype(np.float16))
                 events.progress(index * len(cases) + n + 1, len(networks) * len(cases), "preparing mask agents")
