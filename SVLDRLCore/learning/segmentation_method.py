@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from SVLDRLCore.config.settings import Config
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.sampler import Batch
-from SVLDRLCore.learning.method import MethodInput, StepResult, trained_parts
+from SVLDRLCore.learning.method import MethodInput, StepResult, Taught, trained_parts
 from SVLDRLCore.learning.method_words import MethodWords
 from SVLDRLCore.learning.segmentation_loss import segmentation_loss
 from SVLDRLCore.learning.stages import TRAINED_PARTS, Plan, Stage
@@ -41,6 +41,7 @@ class SegmentationMethod:
         self.config, self.nested = given.config, given.nested
         self.generator = given.generator
         self.trusted = tuple(given.trusted)
+        self.taught: Mapping[int, Taught] = {}
 
     def plan(self) -> Plan:
         """The warm-up, then the method's own stage."""

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from SVLDRLCore.config.stage_steps import mask_stage_steps
-from SVLDRLCore.data.sampler import PatchSampler
+from SVLDRLCore.data.sampler import PairedSampler, PatchSampler
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.inference.case_predictions import predict_cases
@@ -105,13 +105,20 @@ def _train_network(
     generator = torch.Generator().manual_seed(config.train.seed + 1)
     nested = given.structures.nested
     trusted = [case.trusted for case in given.training]
-    method = make_method(given.method, MethodInput(network, config, nested, generator, trusted))
+    def report(done: int, total: int, what: str) -> None:
+        control.check()
+        events.progress(done, total, what)
+
+    handed = MethodInput(network, config, nested, generator, trusted, given.training, report)
+    method = make_method(given.method, handed)
     plan = method.plan()
     border = plan.first_review
     second = round(config.reliability.second_review * config.train.steps)
     # At step 0 there is something to judge with only where the network comes from another run.
     reviewed = {border, second} - (set() if given.initial_weights else {0})
-    sampler = PatchSampler(given.training, config.data, config.train.batch_size, config.train.seed)
+    unlabelled = [case for case in given.training if case.unlabelled]
+    drawn_by = PairedSampler if unlabelled else PatchSampler
+    sampler = drawn_by(given.training, config.data, config.train.batch_size, config.train.seed)
     place = None if folder is None else folder.path
     review = LabelReview(
         given.training, sampler.order, config, nested, device, events, place, control.check, sampler.relabel,
@@ -122,9 +129,18 @@ def _train_network(
         method.review(predict_cases(predictor, given.training, config, nested, device, control.check, events.warn))
         review(predictor)
 
+    def take_up_taught() -> None:
+        for index, taught in method.taught.items():
+            sampler.teach(index, taught.masks, taught.strength)
+
+    def review_unlabelled(predictor: nn.Module) -> None:
+        method.review(predict_cases(predictor, unlabelled, config, nested, device, control.check, events.warn))
+        take_up_taught()
+
     def restore(state: dict[str, Any]) -> None:
         review.restore(state["labels"])
         method.restore(state["method"])
+        take_up_taught()
 
     unseen = {} if given.initial_weights else {0: lambda predictor: review.before_training()}
     early = round(config.reliability.early_review * config.train.steps)
@@ -133,7 +149,8 @@ def _train_network(
     hooks = Hooks(
         reviews=unseen
         | dict.fromkeys(sorted(reviewed), review)
-        | ({border: both_reviews} if method.reviews_cases else {}),
+        | ({border: both_reviews} if method.reviews_cases else {})
+        | dict.fromkeys(plan.rounds, review_unlabelled),
         review_state=lambda: {"labels": review.state(), "method": method.state()},
         restore_review=restore,
         validate=_validation(given, events, control),

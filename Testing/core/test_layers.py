@@ -27,6 +27,7 @@ ROOMS = (
     "label_quality",
     "mask_refinement",
     "evaluation",
+    "adaptation",
     "training",
     "benchmarking",
     "jobs",
