@@ -102,9 +102,7 @@ def prepare_unlabelled(
     spacing = tuple(float(s) for s in prepared.geometry.spacing_dhw)
     size = prepared.array.shape[1:]
     nothing = np.zeros((len(structures.names), *size), np.uint8)
-    loaded = in_memory(
-        case.name, prepared.array, nothing, spacing, config.patch_size, ignored=np.ones(size, bool)
-    )
+    loaded = in_memory(case.name, prepared.array, nothing, spacing, config.patch_size, ignored=np.ones(size, bool))
     return replace(loaded, image_digest=content_digest(images, np.float32))
 
 

@@ -110,6 +110,7 @@ class Method(Protocol):
             step: the network that is validated and kept, and the teacher of methods that want one.
         reviews_cases: whether `review` is to be called before the first step after the warm-up.
         taught: pseudo-labels of unlabelled cases by their index; taken up after each round of its plan.
+        finished: whether it has learned what it can; read after each round.
     """
 
     over_the_variant: ClassVar[Mapping[str, Any]]
@@ -119,6 +120,7 @@ class Method(Protocol):
     predictor: nn.Module
     reviews_cases: bool
     taught: Mapping[int, Taught]
+    finished: bool
 
     def __init__(self, given: MethodInput) -> None: ...
 
@@ -144,6 +146,10 @@ class Method(Protocol):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state()` was taken."""
+        ...
+
+    def findings(self) -> dict[str, Any]:
+        """What its reviews found and a report shows; empty where there is none."""
         ...
 
     def warnings(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -34,6 +34,7 @@ class SegmentationMethod:
     own_settings: ClassVar[type | None] = None
     acts_on_image: ClassVar[bool] = False
     reviews_cases = False
+    finished = False
 
     def __init__(self, given: MethodInput) -> None:
         self.network: nn.Module = given.network
@@ -70,6 +71,10 @@ class SegmentationMethod:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Nothing to restore."""
+
+    def findings(self) -> dict[str, Any]:
+        """None."""
+        return {}
 
     def warnings(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """Nothing to warn of."""

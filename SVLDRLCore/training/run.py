@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,10 @@ from SVLDRLCore.training.registry import make_method, method_named
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run made: weights on the CPU, logged rows, reviews and what the user must be told."""
+    """What a run made: weights on the CPU, logged rows, reviews and what the user must be told.
+
+    `findings`: what the method's own reviews found.
+    """
 
     network: dict[str, torch.Tensor]
     best_network: dict[str, torch.Tensor]
@@ -44,6 +47,7 @@ class RunResult:
     stage_seconds: dict[str, float]
     warnings: list[str]
     best_score: float
+    findings: dict[str, Any] = field(default_factory=dict)
 
 
 def run_training(
@@ -90,6 +94,7 @@ def run_training(
         seconds,
         warnings,
         trainer.best_score,
+        method.findings(),
     )
 
 
@@ -105,6 +110,7 @@ def _train_network(
     generator = torch.Generator().manual_seed(config.train.seed + 1)
     nested = given.structures.nested
     trusted = [case.trusted for case in given.training]
+
     def report(done: int, total: int, what: str) -> None:
         control.check()
         events.progress(done, total, what)
@@ -155,6 +161,7 @@ def _train_network(
         restore_review=restore,
         validate=_validation(given, events, control),
         generators={"agents": generator},
+        finished=lambda: method.finished,
     )
     trainer = Trainer(
         method, sampler, plan.stages, config.optimiser, config.train,

@@ -1,7 +1,7 @@
 """Adapting a model to images of another kind: all methods from one warm-up, measured on the target's labels.
 
     python Testing/studies/adaptation_study.py ct_to_mr --output runs/adaptation --seeds 0
-    python Testing/studies/adaptation_study.py ct_to_mr --output runs/adaptation --methods "self-training" "purification"
+    python Testing/studies/adaptation_study.py ct_to_mr --output runs/adaptation --methods "purification"
 
 Tasks: abdomen CT to MR and MR to CT (liver, both kidneys, spleen), heart ACDC to MS-CMR. The target's training images
 are adapted to without their labels. The numbers are of its validation cases, which no training has seen, and of the
@@ -40,9 +40,9 @@ from SVLDRLCore.models.trained_model import build_networks
 from SVLDRLCore.training.registry import load_method_config
 from SVLDRLCore.training.run import run_training
 
-WARM_UP, STEPS = 500, 400
+WARM_UP, STEPS = 600, 300
 """Steps on the source alone, shared by the methods of one appearance; steps of the method."""
-ABDOMEN: dict[str, Any] = {"patch_size": [24, 32, 40], "spacing_mm": [7.0, 7.0, 7.0], "intensity": "unit"}
+ABDOMEN: dict[str, Any] = {"patch_size": [24, 24, 32], "spacing_mm": [8.0, 8.0, 8.0], "intensity": "unit"}
 HEART: dict[str, Any] = {"patch_size": [8, 64, 64], "spacing_mm": None, "intensity": "unit"}
 
 
@@ -85,6 +85,9 @@ ROWS = {
     "random appearance alone": Row("source_only", RANDOM),
     "self-training, random appearance": Row("self_training", RANDOM),
     "fixed thresholds, random appearance": Row("fixed_thresholds", RANDOM),
+    "purification": Row("pseudo_label_purification", RANDOM),
+    "purification, by its threshold": Row("pseudo_label_purification", {**RANDOM, "agent": "threshold"}),
+    "purification, random strengths": Row("pseudo_label_purification", {**RANDOM, "agent": "random"}),
     "target's labels (ceiling)": Row("source_only", {}, supervised=True),
 }
 
@@ -98,7 +101,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--warm-up", type=int, default=WARM_UP)
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings laid over each method's")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="method_settings of the purification")
     options = parser.parse_args()
     torch.set_num_threads(1)
     study = Study(TASKS[options.task], options)
@@ -115,7 +118,7 @@ class Study:
         self.task, self.options = task, options
         self.folder = options.output / options.task
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.laid_over = dict(text.split("=", 1) for text in options.set)
+        self.laid_over = {key: json.loads(value) for key, value in (text.split("=", 1) for text in options.set)}
         config = self.config(ROWS["source only"], 0, 1)
         root = Path(os.environ["SVLDRL_DATA"])
         source, target = (load_datalist(root / each) for each in (task.source, task.target))
@@ -142,7 +145,7 @@ class Study:
             "network": {"levels": self.task.levels},
             "stages": {"warm_up": warm_up, "transition": 0.0, "full_rl": 1.0 - warm_up},
             "train": {"steps": steps, "batch_size": 2, "validate_every": steps, "seed": seed, "device": "cpu"},
-            "method_settings": {**row.settings, **{k: json.loads(v) for k, v in self.laid_over.items()}},
+            "method_settings": {**row.settings, **(self.laid_over if "purification" in row.method else {})},
         }
         return load_method_config(row.method, "general", "extended", overrides)
 
@@ -164,6 +167,7 @@ class Study:
             "unseen": self.scores(network, self.unseen, config),
             "adapted": self.scores(network, self.labelled, config),
             "seconds": round(time.monotonic() - began),
+            "rounds": done.findings.get("rounds", []),
             "rows": [{k: v for k, v in each.items() if k != "event"} for each in done.rows][-3:],
         }
         file.write_text(json.dumps(found, indent=1))

@@ -1,0 +1,98 @@
+"""One image seen in all contexts: its regions, what is known of them, and what an agent's actions make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from SVLDRLCore.adaptation.adapting import decided
+from SVLDRLCore.adaptation.recomposition import Predict, contexts
+from SVLDRLCore.adaptation.region_agent import RELABEL, STRENGTHS, RegionTable
+from SVLDRLCore.adaptation.regions import (
+    FEATURES,
+    Regions,
+    anchor_size,
+    codes_of,
+    off_main_piece,
+    probability_of,
+    region_features,
+    regions_of,
+)
+from SVLDRLCore.config.settings import Config
+from SVLDRLCore.data.cases import TrainingCase
+
+
+@dataclass(frozen=True)
+class Viewed:
+    """What the contexts say of one image.
+
+    Attributes:
+        masks, consensus: uint8 (C, D, H, W), by the teacher alone and by the mean of all contexts.
+        regions: of `masks`; features: (R, F), see `regions.FEATURES`.
+        implausible: (R,), share off the main piece.
+    """
+
+    masks: np.ndarray
+    consensus: np.ndarray
+    regions: Regions
+    features: np.ndarray
+    implausible: np.ndarray
+
+    def taught_by(self, actions: np.ndarray, nested: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Masks (C, D, H, W) and strengths (D, H, W) that the actions (R,) of the regions make."""
+        strength = np.array([*STRENGTHS, 1.0], np.float32)[actions][self.regions.index]
+        relabelled = (actions == RELABEL)[self.regions.index]
+        return np.where(relabelled, self.consensus, self.masks), strength
+
+    def picture(self, case: TrainingCase, masks: np.ndarray, strength: np.ndarray, number: int) -> dict[str, Any]:
+        """The slice with most of the structures: what the report shows of a round; tensors, for checkpoints."""
+        slices = masks.any(0).sum((1, 2))
+        at = int(slices.argmax()) if slices.any() else len(slices) // 2
+        reliability = self.features[:, FEATURES.index("reliability")][self.regions.index]
+        maps = {
+            "image": case.image.numpy()[0, at], "label": codes_of(masks[:, at : at + 1], False)[0],
+            "reliability": reliability[at], "strength": strength[at],
+        }  # fmt: skip
+        shown = {name: torch.from_numpy(np.ascontiguousarray(values, np.float32)) for name, values in maps.items()}
+        return {"case": case.name, "round": number, "slice": at, "spacing": list(case.spacing_dhw), **shown}
+
+
+def viewed(
+    image: np.ndarray,
+    maps: np.ndarray,
+    predict: Predict,
+    patch: Sequence[int],
+    surroundings: Mapping[str, np.ndarray],
+    nested: bool,
+    config: Config,
+) -> Viewed:
+    """An image (M, D, H, W), for which the teacher says `maps` (C, D, H, W), in all contexts."""
+    masks = decided(maps, nested)
+    codes = codes_of(masks, nested)
+    total, agreements = maps.astype(np.float32), []
+    for _, found in contexts(image, predict, patch, surroundings):
+        agreements.append(probability_of(found, codes, nested))
+        total = total + found
+    consensus = decided(total / (1 + len(agreements)), nested)
+    regions = regions_of(codes, anchor_size(patch))
+    features = region_features(regions, codes, maps, agreements, codes_of(consensus, nested), nested, config.agents)
+    return Viewed(masks, consensus, regions, features, regions.means(off_main_piece(codes)))
+
+
+def region_table(view: Viewed, truth: np.ndarray | None, nested: bool) -> RegionTable:
+    """An image's regions for the agent; `truth`: masks (C, D, H, W) where they are known."""
+    regions = view.regions
+    if truth is None:
+        right = view.features[:, FEATURES.index("reliability")].astype(np.float64)
+        by_consensus = right * view.features[:, FEATURES.index("consensus")]
+    else:
+        codes = codes_of(truth, nested)
+        right = regions.means(codes_of(view.masks, nested) == codes)
+        by_consensus = regions.means(codes_of(view.consensus, nested) == codes)
+    return RegionTable(
+        view.features, right, by_consensus, view.implausible, regions.size, regions.code, truth is not None
+    )
