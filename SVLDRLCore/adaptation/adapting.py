@@ -61,7 +61,9 @@ class AdaptingMethod(SegmentationMethod):
         self.rounds_done = 0
 
     def plan(self) -> Plan:
-        """The warm-up on the source, then a stage in equal rounds."""
+        """The warm-up on the source, then a stage in equal rounds; InputError where there is no target."""
+        if self.looks_at_target:
+            require_targets(self.targets)
         plain = super().plan()
         last = plain.stages[-1]
         if last.name != ROBUST or not self.targets:

@@ -23,7 +23,6 @@ import torch
 from SVLDRLCore.adaptation.adapting import (
     AdaptationSettings,
     AdaptingMethod,
-    require_targets,
     taught_with,
 )
 from SVLDRLCore.adaptation.appearance import fourier_swap, grey_levels, match_histogram
@@ -92,7 +91,6 @@ class PseudoLabelPurification(AdaptingMethod):
 
     def review(self, predicted: Iterable[tuple[TrainingCase, np.ndarray]]) -> None:
         """One round: look, let the agent learn, set the strengths."""
-        require_targets(self.targets)
         rng = np.random.default_rng([self.seed, 11, self.rounds_done])
         sources = rng.permutation(self.sources)[: self.settings.simulated].tolist()
         total = (len(self.targets) + len(sources)) * (PREDICTIONS + 1)

@@ -76,7 +76,7 @@ def probability_of(maps: np.ndarray, codes: np.ndarray, nested: bool) -> np.ndar
     return np.take_along_axis(class_probabilities(maps, nested), codes[None], axis=0)[0]
 
 
-def entropy_of(maps: np.ndarray, nested: bool) -> np.ndarray:
+def class_entropy(maps: np.ndarray, nested: bool) -> np.ndarray:
     """Entropy of the classes (D, H, W), 1 where all are equally likely."""
     p = np.clip(class_probabilities(maps, nested), 1e-7, 1)
     return -(p * np.log(p)).sum(0) / np.log(len(p))
@@ -129,7 +129,7 @@ def region_features(
         reliability,
         agreed.min(0),
         regions.means(probability_of(maps, codes, nested)),
-        regions.means(entropy_of(maps, nested)),
+        regions.means(class_entropy(maps, nested)),
         regions.means(consensus_codes == codes),
         np.log(regions.size) / np.log(regions.size.max() + 1),
         regions.means(boundary(codes)),

@@ -143,7 +143,6 @@ class PairedSampler(PatchSampler):
         known = [not case.unlabelled for case in self.cases]
         self._of_kind = [[i for i, labelled in enumerate(known) if labelled is kind] for kind in (True, False)]
         self._orders = [CaseOrder(len(indices), self.rng) for indices in self._of_kind]
-        self.order = self._orders[0]
 
     def next(self) -> Batch:
         """A batch of both kinds of patches."""

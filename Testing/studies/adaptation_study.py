@@ -40,9 +40,9 @@ from SVLDRLCore.models.trained_model import build_networks
 from SVLDRLCore.training.registry import load_method_config
 from SVLDRLCore.training.run import run_training
 
-WARM_UP, STEPS = 600, 300
+WARM_UP, STEPS = 1000, 300
 """Steps on the source alone, shared by the methods of one appearance; steps of the method."""
-ABDOMEN: dict[str, Any] = {"patch_size": [24, 24, 32], "spacing_mm": [8.0, 8.0, 8.0], "intensity": "unit"}
+ABDOMEN: dict[str, Any] = {"patch_size": [16, 24, 32], "spacing_mm": [10.0, 10.0, 10.0], "intensity": "unit"}
 HEART: dict[str, Any] = {"patch_size": [8, 64, 64], "spacing_mm": None, "intensity": "unit"}
 
 
