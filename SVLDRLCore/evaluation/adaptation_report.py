@@ -23,12 +23,18 @@ from SVLDRLCore.evaluation.report import data_uri, rendered
 from SVLDRLCore.evaluation.tables import write_text
 
 _WIDTH = 1.7
-_CURVES = (
-    ("Reward", (("reward", "whole", INK), ("consistency", "consistency of the views", BLUE),
-                ("truth_in_simulation", "true gain on simulated images", TEAL), ("plausibility", "plausibility", ORANGE))),
-    ("Share", (("strength_of_structures", "mean strength of structures", BLUE), ("reliability", "mean reliability", TEAL),
-               ("differs_from_threshold", "voxels unlike the threshold", ORANGE), ("relabelled", "relabelled", PURPLE))),
-)  # fmt: skip
+_REWARD = (
+    ("reward", "whole", INK),
+    ("consistency", "consistency of the views", BLUE),
+    ("truth_in_simulation", "true gain on simulated images", TEAL),
+    ("plausibility", "plausibility", ORANGE),
+)
+_SHARE = (
+    ("strength_of_structures", "mean strength of structures", BLUE),
+    ("reliability", "mean reliability", TEAL),
+    ("differs_from_threshold", "voxels unlike the threshold", ORANGE),
+    ("relabelled", "relabelled", PURPLE),
+)
 
 
 def rounds_figure(rounds: Sequence[Mapping[str, Any]], image_format: str = "svg") -> bytes | None:
@@ -38,7 +44,7 @@ def rounds_figure(rounds: Sequence[Mapping[str, Any]], image_format: str = "svg"
     numbers = [row["round"] + 1 for row in rounds]
     with report_style():
         figure, axes = stacked_axes([1.5, 1.5])
-        for axis, (title, curves) in zip(axes, _CURVES):
+        for axis, (title, curves) in zip(axes, (("Reward", _REWARD), ("Share", _SHARE))):
             for key, label, color in curves:
                 axis.plot(numbers, [row[key] for row in rounds], color=color, label=label, marker="o", markersize=3)
             axis.set_ylabel(title)
@@ -94,10 +100,8 @@ def write_adaptation_report(
         InputError: it cannot be written, or Matplotlib or Jinja2 is missing.
     """
     cases = list(dict.fromkeys(picture["case"] for picture in pictures))
-    shown = [
-        {"name": case, "image": data_uri(maps_figure([p for p in pictures if p["case"] == case], len(structures)), "png")}
-        for case in cases
-    ]  # fmt: skip
+    maps = {case: maps_figure([p for p in pictures if p["case"] == case], len(structures)) for case in cases}
+    shown = [{"name": case, "image": data_uri(png, "png")} for case, png in maps.items()]
     last = rounds[-1]
     lead = (
         f"{len(rounds)} rounds; the last reward is {last['reward']:.3f}. The agent's strength differs from a plain "
@@ -107,7 +111,8 @@ def write_adaptation_report(
     names = [key for key in last if key != "without_rise"]
     table = [[f"{row[key] + 1}" if key == "round" else f"{row[key]:.3f}" for key in names] for row in rounds]
     html = rendered(
-        "adaptation.html", title="Adaptation to images without labels", lead=lead, steps=rows[-1]["step"] if rows else 0,
+        "adaptation.html", title="Adaptation to images without labels", lead=lead,
+        steps=rows[-1]["step"] if rows else 0,
         curves=data_uri(rounds_figure(rounds), "svg+xml"), pictures=shown,
         header=[name.replace("_", " ") for name in names], table=table, structures=list(structures),
     )  # fmt: skip

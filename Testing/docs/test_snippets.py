@@ -43,16 +43,22 @@ def with_snippets() -> list[Path]:
 @pytest.fixture(scope="module", autouse=True)
 def tiny_trainings() -> Any:
     """Whoever trains, trains for a few steps on a coarse grid, whatever else is asked for."""
-    real = SVLDRLCore.train
+    with pytest.MonkeyPatch.context() as patch:
+        for command in ("train", "adapt"):
+            real = getattr(SVLDRLCore, command)
+            for module in [each for name, each in sys.modules.items() if name.startswith("SVLDRLCore.")]:
+                if vars(module).get(command) is real:
+                    patch.setattr(module, command, tiny(real))
+        yield
+
+
+def tiny(real: Callable[..., Path]) -> Callable[..., Path]:
+    """The same training, of a few steps."""
 
     def train(*arguments: Any, overrides: dict[str, Any] | None = None, **options: Any) -> Path:
         return real(*arguments, overrides=merge(overrides or {}, TINY), **options)
 
-    with pytest.MonkeyPatch.context() as patch:
-        for module in [each for name, each in sys.modules.items() if name.startswith("SVLDRLCore.")]:
-            if vars(module).get("train") is real:
-                patch.setattr(module, "train", train)
-        yield
+    return train
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ from SVLDRLCore.models.trained_model import build_networks
 from SVLDRLCore.training.registry import load_method_config
 from SVLDRLCore.training.run import run_training
 
-WARM_UP, STEPS = 1000, 300
+WARM_UP, STEPS = 600, 250
 """Steps on the source alone, shared by the methods of one appearance; steps of the method."""
 ABDOMEN: dict[str, Any] = {"patch_size": [16, 24, 32], "spacing_mm": [10.0, 10.0, 10.0], "intensity": "unit"}
 HEART: dict[str, Any] = {"patch_size": [8, 64, 64], "spacing_mm": None, "intensity": "unit"}
@@ -144,6 +144,7 @@ class Study:
             "data": {**self.task.data, "flip_axes": []},
             "network": {"levels": self.task.levels},
             "stages": {"warm_up": warm_up, "transition": 0.0, "full_rl": 1.0 - warm_up},
+            "optimiser": {"learning_rate": 5e-3},
             "train": {"steps": steps, "batch_size": 2, "validate_every": steps, "seed": seed, "device": "cpu"},
             "method_settings": {**row.settings, **(self.laid_over if "purification" in row.method else {})},
         }

@@ -1,4 +1,4 @@
-"""Whole runs of the adapting methods on phantoms in two appearances; strength 0 gives no gradient; resumed to the bit."""
+"""Whole runs of the adapting methods on phantoms in two appearances: strength 0 gives no gradient, kill and resume."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def stop_and_compare(given: Any, unbroken: Any, folder: Path, wanted: Any) -> No
 
 def test_the_training_stops_where_the_reward_has_stopped(tmp_path: Path) -> None:
     given = adapting_run(MAIN, settings={"rounds": 5, "patience": 1, "least_gain": 5.0})
-    result, seen = run(given, tmp_path)
+    result, _ = run(given, tmp_path)
     assert [row["without_rise"] for row in result.findings["rounds"]] == [0, 1]
     assert result.rows[-1]["step"] == 5  # the warm-up of 4 and a round of one step
     again, _ = run(given, tmp_path, resume=True)

@@ -69,7 +69,7 @@ def test_small_classes_are_drawn_as_often() -> None:
 
 
 def test_it_learns_a_bandit_of_regions() -> None:
-    """Right regions are to be taught fully, wrong ones not at all, half right ones by their consensus, which is right."""
+    """Right regions are to be taught fully, wrong ones not at all, half right ones by a consensus that is right."""
     rng = np.random.default_rng(0)
     kind = rng.integers(0, 3, 600)
     right, consensus = np.array([1.0, 0.0, 0.5])[kind], np.array([0.9, 0.0, 1.0])[kind]
