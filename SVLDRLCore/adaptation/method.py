@@ -56,6 +56,7 @@ class PurificationSettings(AdaptationSettings):
     """Who sets the strengths: the agent, or one of two controls."""
     threshold: float = number(0.8, 0, 1)
     """Reliability from which the control `threshold` learns from a region, and with which the agent is compared."""
+    target_appearance_share: float = number(0.5, 0, 1, "share of the patches")
     appearance: Literal["none", "fourier", "histogram", "random"] = choice("random")
     simulated: int = number(4, 1, 1000, "cases")
     """Labelled images that are looked at in the target's appearance in each round."""

@@ -73,7 +73,7 @@ class Row:
     supervised: bool = False
 
 
-RANDOM = {"appearance": "random"}
+RANDOM = {"appearance": "random", "target_appearance_share": 0.5}
 ROWS = {
     "source only": Row("source_only", {}),
     "self-training": Row("self_training", {}),
@@ -82,7 +82,7 @@ ROWS = {
     "fixed thresholds": Row("fixed_thresholds", {}),
     "Fourier appearance": Row("fourier_appearance", {}),
     "histogram matching": Row("histogram_matching", {}),
-    "random appearance alone": Row("source_only", RANDOM),
+    "random appearance alone": Row("source_only", {"appearance": "random"}),
     "self-training, random appearance": Row("self_training", RANDOM),
     "fixed thresholds, random appearance": Row("fixed_thresholds", RANDOM),
     "purification": Row("pseudo_label_purification", RANDOM),
