@@ -16,7 +16,7 @@ from SVLDRLCore.events import EventLog
 from SVLDRLCore.files.case_checks import read_case
 from SVLDRLCore.files.datalist import Case, load_unlabelled, named_cases
 from SVLDRLCore.files.dataset_folders import CHANNEL, stem_of
-from SVLDRLCore.files.volume_headers import SUFFIXES
+from SVLDRLCore.files.volume_headers import SUFFIXES, volume_suffix
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.masks.structures import Structures
 
@@ -67,7 +67,7 @@ def _in_folder(folder: Path) -> tuple[Case, ...]:
     files = [f for f in sorted(images.iterdir()) if f.name.lower().endswith(SUFFIXES) and not f.name.startswith(".")]
     channels: dict[str, list[Path]] = defaultdict(list)
     for file in files:
-        if not LABEL_LIKE.search(stem_of(file)):
+        if not (LABEL_LIKE.search(stem_of(file)) or volume_suffix(file).startswith(".seg")):
             channels[re.sub(CHANNEL, "", stem_of(file))].append(file)
     numbered = any(len(each) > 1 for each in channels.values())
     if not numbered:  # numbers of cases, not of channels
