@@ -28,7 +28,8 @@ from SVLDRLCore.adaptation.adapting import (
 from SVLDRLCore.adaptation.appearance import fourier_swap, grey_levels, match_histogram
 from SVLDRLCore.adaptation.recomposition import PREDICTIONS, of_same_size
 from SVLDRLCore.adaptation.region_agent import (
-    RELABEL,
+    RELABELS,
+    STRENGTH_OF,
     STRENGTHS,
     RegionAgent,
     RegionTable,
@@ -177,10 +178,10 @@ class PseudoLabelPurification(AdaptingMethod):
                 for weight in (settings.plausibility_weight, 0.0)
             )
             parts[name] = {"reward": whole, "gain": bare, "plausibility": whole - bare}
-        strength = np.array([*STRENGTHS, 1.0])[of_target]
+        strength = STRENGTH_OF[of_target]
         weight = tables[0].size / tables[0].size.sum()
         foreground = tables[0].code > 0
-        plain = np.array([*STRENGTHS, 1.0])[self._plain(tables[0])]
+        plain = STRENGTH_OF[self._plain(tables[0])]
         return {
             "round": self.rounds_done,
             "reward": 0.5 * (parts["target"]["reward"] + parts["source"]["reward"]),
@@ -192,7 +193,7 @@ class PseudoLabelPurification(AdaptingMethod):
             "strength_of_structures": float(
                 (strength * weight)[foreground].sum() / max(weight[foreground].sum(), 1e-9)
             ),
-            "relabelled": float(weight[of_target == RELABEL].sum()),
+            "relabelled": float((weight * RELABELS[of_target] * (strength > 0)).sum()),
             "differs_from_threshold": float((weight * (np.abs(strength - plain) > 0.5)).sum()),
             "regions_differing": float((np.abs(strength - plain) > 0.5).mean()),
         }

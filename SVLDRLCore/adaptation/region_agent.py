@@ -1,7 +1,7 @@
 """The region agent: how strongly each region's pseudo-label is learned from.
 
-An actor-critic over regions (A2C with episodes of one step). Its actions are strengths from 0 to 1, or to take the
-consensus of all contexts as the label. What a strength earns (all ours; the abstract prints no equation):
+An actor-critic over regions (A2C with episodes of one step). Its actions are strengths from 0 to 1, of the teacher's
+label or of the consensus of all contexts. What a strength earns (all ours; the abstract prints no equation):
 
     r(s) = s (q - k (1 - q)) - s^2 / 2 - b s o
 
@@ -21,9 +21,11 @@ import torch
 from torch import Tensor, nn
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-RELABEL = len(STRENGTHS)
-"""The action of taking the consensus as the label, with strength 1."""
-ACTIONS = RELABEL + 1
+STRENGTH_OF = np.array([*STRENGTHS, *STRENGTHS[1:]])
+"""Of each action: first those that keep the teacher's label, then those that take the consensus as the label."""
+ACTIONS = len(STRENGTH_OF)
+RELABELS = np.arange(ACTIONS) >= len(STRENGTHS)
+"""Which actions take the consensus."""
 HIDDEN = 32
 BATCH = 512
 """Regions an update."""
@@ -37,7 +39,7 @@ class RegionTable:
         features: (R, F).
         right, right_by_consensus: share of right voxels of the pseudo-label and of the consensus, (R,); of target
             images what stands for it.
-        implausible: (R,), what of the region speaks against it.
+        implausible: (R, 2), what of the region speaks against the pseudo-label, and against the consensus.
         size: (R,), voxels; larger ones are drawn more often.
         code: (R,), classes.
         truth: whether `right` is known from a label.
@@ -74,11 +76,10 @@ class RegionAgent(nn.Module):
 
 def rewards_of_actions(table: RegionTable, harm: float, plausibility_weight: float) -> np.ndarray:
     """r of every action in every region, (R, ACTIONS)."""
-    strength = np.array([*STRENGTHS, 1.0])
-    right = np.stack([table.right] * len(STRENGTHS) + [table.right_by_consensus], axis=1)
-    gain = strength * (right - harm * (1 - right)) - strength**2 / 2
-    charged = strength * (np.arange(ACTIONS) != RELABEL)  # the consensus has pieces of its own
-    return gain - plausibility_weight * charged * table.implausible[:, None]
+    right = np.where(RELABELS, table.right_by_consensus[:, None], table.right[:, None])
+    implausible = np.where(RELABELS, table.implausible[:, 1:], table.implausible[:, :1])
+    gain = STRENGTH_OF * (right - harm * (1 - right)) - STRENGTH_OF**2 / 2
+    return gain - plausibility_weight * STRENGTH_OF * implausible
 
 
 def drawn_regions(table: RegionTable, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 
 from SVLDRLCore.adaptation.adapting import decided
 from SVLDRLCore.adaptation.recomposition import Predict, contexts
-from SVLDRLCore.adaptation.region_agent import RELABEL, STRENGTHS, RegionTable
+from SVLDRLCore.adaptation.region_agent import RELABELS, STRENGTH_OF, RegionTable
 from SVLDRLCore.adaptation.regions import (
     FEATURES,
     Regions,
@@ -33,7 +33,8 @@ class Viewed:
     Attributes:
         masks, consensus: uint8 (C, D, H, W), by the teacher alone and by the mean of all contexts.
         regions: of `masks`; features: (R, F), see `regions.FEATURES`.
-        implausible: (R,), share off the main piece.
+        implausible: (R, 2), share off the main piece, of the masks and of the consensus.
+        believed: (R, 2), what teacher and contexts in the mean give to the masks, and to the consensus.
     """
 
     masks: np.ndarray
@@ -41,11 +42,12 @@ class Viewed:
     regions: Regions
     features: np.ndarray
     implausible: np.ndarray
+    believed: np.ndarray
 
     def taught_by(self, actions: np.ndarray, nested: bool) -> tuple[np.ndarray, np.ndarray]:
         """Masks (C, D, H, W) and strengths (D, H, W) that the actions (R,) of the regions make."""
-        strength = np.array([*STRENGTHS, 1.0], np.float32)[actions][self.regions.index]
-        relabelled = (actions == RELABEL)[self.regions.index]
+        strength = STRENGTH_OF[actions].astype(np.float32)[self.regions.index]
+        relabelled = RELABELS[actions][self.regions.index]
         return np.where(relabelled, self.consensus, self.masks), strength
 
     def picture(self, case: TrainingCase, masks: np.ndarray, strength: np.ndarray, number: int) -> dict[str, Any]:
@@ -77,18 +79,21 @@ def viewed(
     for _, found in contexts(image, predict, patch, surroundings):
         agreements.append(probability_of(found, codes, nested))
         total = total + found
-    consensus = decided(total / (1 + len(agreements)), nested)
+    mean = total / (1 + len(agreements))
+    consensus = decided(mean, nested)
+    both = codes, codes_of(consensus, nested)
     regions = regions_of(codes, anchor_size(patch))
-    features = region_features(regions, codes, maps, agreements, codes_of(consensus, nested), nested, config.agents)
-    return Viewed(masks, consensus, regions, features, regions.means(off_main_piece(codes)))
+    features = region_features(regions, codes, maps, agreements, both[1], nested, config.agents)
+    implausible = np.stack([regions.means(off_main_piece(each)) for each in both], axis=1)
+    believed = np.stack([regions.means(probability_of(mean, each, nested)) for each in both], axis=1)
+    return Viewed(masks, consensus, regions, features, implausible, believed)
 
 
 def region_table(view: Viewed, truth: np.ndarray | None, nested: bool) -> RegionTable:
     """An image's regions for the agent; `truth`: masks (C, D, H, W) where they are known."""
     regions = view.regions
     if truth is None:
-        right = view.features[:, FEATURES.index("reliability")].astype(np.float64)
-        by_consensus = right * view.features[:, FEATURES.index("consensus")]
+        right, by_consensus = view.believed.T
     else:
         codes = codes_of(truth, nested)
         right = regions.means(codes_of(view.masks, nested) == codes)

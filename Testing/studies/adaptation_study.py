@@ -16,7 +16,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -41,7 +41,7 @@ from SVLDRLCore.training.registry import load_method_config
 from SVLDRLCore.training.run import run_training
 
 WARM_UP, STEPS = 600, 250
-"""Steps on the source alone, shared by the methods of one appearance; steps of the method."""
+"""Steps on the source alone, shared by all methods; steps of the method."""
 ABDOMEN: dict[str, Any] = {"patch_size": [16, 24, 32], "spacing_mm": [10.0, 10.0, 10.0], "intensity": "unit"}
 HEART: dict[str, Any] = {"patch_size": [8, 64, 64], "spacing_mm": None, "intensity": "unit"}
 
@@ -175,14 +175,12 @@ class Study:
         return found
 
     def warmed_up(self, row: Row, seed: int) -> dict[str, torch.Tensor]:
-        """Weights after the warm-up, shared by all rows of one appearance and seed."""
-        kind = "target" if row.supervised else row.settings.get("appearance") or row.method.split("_")[0]
-        kind = kind if kind in ("target", "random", "fourier", "histogram") else "none"
+        """Weights after a warm-up on the labelled images as they are, shared by all rows of a seed."""
+        kind = "target" if row.supervised else "source"
         file = self.folder / f"warm_up_{kind}_{seed}.pt"
         if not file.is_file():
-            method = replace(row, method="source_only", settings={"appearance": kind} if kind != "target" else {})
             cases = self.labelled if row.supervised else [*self.source, *self.target]
-            config = self.config(method, seed, self.options.warm_up, 1.0)
+            config = self.config(ROWS["source only"], seed, self.options.warm_up, 1.0)
             given = RunInput(config, "source_only", self.structures, cases, [], torch.device("cpu"))
             torch.save(run_training(given, None, EventLog(None, []), JobControl()).network, file)
         return torch.load(file, weights_only=True)

@@ -8,7 +8,6 @@ import torch
 
 from SVLDRLCore.adaptation.region_agent import (
     ACTIONS,
-    RELABEL,
     STRENGTHS,
     RegionAgent,
     RegionTable,
@@ -23,25 +22,27 @@ from SVLDRLCore.adaptation.region_agent import (
 def table(right: np.ndarray, by_consensus: np.ndarray, features: np.ndarray | None = None) -> RegionTable:
     count = len(right)
     features = right[:, None].astype(np.float32) if features is None else features
-    return RegionTable(features, right, by_consensus, np.zeros(count), np.full(count, 10), np.zeros(count, int), True)
+    return RegionTable(
+        features, right, by_consensus, np.zeros((count, 2)), np.full(count, 10), np.zeros(count, int), True
+    )
 
 
 def test_the_reward_by_hand() -> None:
     known = table(np.array([0.9]), np.array([0.5]))
     rewards = rewards_of_actions(known, harm=1.0, plausibility_weight=0.0)[0]
-    # s (0.9 - 0.1) - s^2 / 2, and of the consensus 1 (0.5 - 0.5) - 1 / 2
-    expected = [0, 0.25 * 0.8 - 0.03125, 0.5 * 0.8 - 0.125, 0.75 * 0.8 - 0.28125, 0.8 - 0.5, -0.5]
-    np.testing.assert_allclose(rewards, expected)
+    # s (0.9 - 0.1) - s^2 / 2, and of the consensus s (0.5 - 0.5) - s^2 / 2
+    own = [0, 0.25 * 0.8 - 0.03125, 0.5 * 0.8 - 0.125, 0.75 * 0.8 - 0.28125, 0.8 - 0.5]
+    np.testing.assert_allclose(rewards, [*own, -0.03125, -0.125, -0.28125, -0.5])
     harmful = rewards_of_actions(known, harm=3.0, plausibility_weight=0.0)[0]
-    np.testing.assert_allclose(harmful[-2], 0.9 - 3 * 0.1 - 0.5)
+    np.testing.assert_allclose(harmful[4], 0.9 - 3 * 0.1 - 0.5)
     assert rewards[0] == harmful[0] == 0  # what is not taught earns and costs nothing
 
 
 def test_implausible_regions_are_charged_by_their_strength() -> None:
     known = table(np.array([0.9]), np.array([0.9]))
-    odd = RegionTable(*(vars(known) | {"implausible": np.ones(1)}).values())
+    odd = RegionTable(*(vars(known) | {"implausible": np.array([[1.0, 0.0]])}).values())
     paid = rewards_of_actions(known, 1.0, 0.5) - rewards_of_actions(odd, 1.0, 0.5)
-    np.testing.assert_allclose(paid[0], [*(0.5 * s for s in STRENGTHS), 0])
+    np.testing.assert_allclose(paid[0], [*(0.5 * s for s in STRENGTHS), 0, 0, 0, 0])
 
 
 def test_the_mean_reward_counts_every_class_alike() -> None:
@@ -61,7 +62,7 @@ def test_the_mean_reward_counts_every_class_alike() -> None:
 
 def test_small_classes_are_drawn_as_often() -> None:
     two = RegionTable(
-        np.zeros((100, 1), np.float32), np.ones(100), np.ones(100), np.zeros(100), np.full(100, 8),
+        np.zeros((100, 1), np.float32), np.ones(100), np.ones(100), np.zeros((100, 2)), np.full(100, 8),
         np.array([0] * 99 + [1]), True,
     )  # fmt: skip
     drawn = drawn_regions(two, 2000, np.random.default_rng(0))
@@ -79,7 +80,7 @@ def test_it_learns_a_bandit_of_regions() -> None:
     agent = RegionAgent(3)
     earned = train_agent(agent, [known], 250, rng, 1.0, 0.0)
     actions = chosen_actions(agent, features)
-    wanted = np.array([len(STRENGTHS) - 1, 0, RELABEL])[kind]
+    wanted = np.array([len(STRENGTHS) - 1, 0, ACTIONS - 1])[kind]
     assert (actions == wanted).mean() > 0.95
     assert np.mean(earned[-20:]) > np.mean(earned[:20]) + 0.1
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from SVLDRLCore.adaptation.recomposition import PREDICTIONS, chess_board, contexts, of_same_size
-from SVLDRLCore.adaptation.region_agent import RELABEL, STRENGTHS
+from SVLDRLCore.adaptation.region_agent import ACTIONS, STRENGTHS
 from SVLDRLCore.adaptation.regions import (
     FEATURES,
     class_entropy,
@@ -86,8 +86,8 @@ def test_strengths_of_regions_by_hand() -> None:
     codes = two_cells()
     masks = np.stack([codes == 1, codes == 2]).astype(np.uint8)
     consensus = np.stack([codes == 2, codes == 1]).astype(np.uint8)
-    view = Viewed(masks, consensus, regions_of(codes, (1, 2, 2)), np.zeros((3, 13), np.float32), np.zeros(3))
-    made, strength = view.taught_by(np.array([STRENGTHS.index(0.25), 0, RELABEL]), nested=False)
+    view = Viewed(masks, consensus, regions_of(codes, (1, 2, 2)), np.zeros((3, 13), np.float32), *np.zeros((2, 3, 2)))
+    made, strength = view.taught_by(np.array([STRENGTHS.index(0.25), 0, ACTIONS - 1]), nested=False)
     np.testing.assert_array_equal(strength, [[[0.25, 0, 1, 1], [0.25, 0, 1, 1]]])
     np.testing.assert_array_equal(codes_of(made, False), [[[0, 1, 1, 1], [0, 1, 1, 1]]])
     table = region_table(view, np.stack([codes == 1, np.zeros_like(codes)]).astype(np.uint8), False)
