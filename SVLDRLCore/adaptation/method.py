@@ -28,7 +28,7 @@ from SVLDRLCore.adaptation.adapting import (
 from SVLDRLCore.adaptation.appearance import fourier_swap, grey_levels, match_histogram
 from SVLDRLCore.adaptation.recomposition import PREDICTIONS, of_same_size
 from SVLDRLCore.adaptation.region_agent import (
-    RELABELS,
+    BY_CONSENSUS,
     STRENGTH_OF,
     STRENGTHS,
     RegionAgent,
@@ -55,15 +55,16 @@ class PurificationSettings(AdaptationSettings):
 
     agent: Literal["reinforced", "threshold", "random"] = choice("reinforced")
     """Who sets the strengths: the agent, or one of two controls."""
-    threshold: float = number(0.8, 0, 1)
+    threshold: float = number(0.6, 0, 1)
     """Reliability from which the control `threshold` learns from a region, and with which the agent is compared."""
     target_appearance_share: float = number(0.5, 0, 1, "share of the patches")
-    appearance: Literal["none", "fourier", "histogram", "random"] = choice("random")
+    appearance: Literal["none", "fourier", "histogram", "random"] = choice("histogram")
+    appearance_share: float = number(0.5, 0, 1, "share of the patches")
     simulated: int = number(4, 1, 1000, "cases")
     """Labelled images that are looked at in the target's appearance in each round."""
     updates: int = number(300, 1, 10**6)
     """Updates of the agent in each round."""
-    harm: float = number(1.0, 0, 100)
+    harm: float = number(0.5, 0, 100)
     """How much worse a wrong voxel is than a right one is good (k in the reward)."""
     plausibility_weight: float = number(0.5, 0, 100)
     """Charge for what makes a region implausible (b in the reward)."""
@@ -193,7 +194,7 @@ class PseudoLabelPurification(AdaptingMethod):
             "strength_of_structures": float(
                 (strength * weight)[foreground].sum() / max(weight[foreground].sum(), 1e-9)
             ),
-            "relabelled": float((weight * RELABELS[of_target] * (strength > 0)).sum()),
+            "by_consensus": float((weight * BY_CONSENSUS[of_target] * (strength > 0)).sum()),
             "differs_from_threshold": float((weight * (np.abs(strength - plain) > 0.5)).sum()),
             "regions_differing": float((np.abs(strength - plain) > 0.5).mean()),
         }
@@ -244,5 +245,5 @@ class PseudoLabelPurification(AdaptingMethod):
 
 def joined(tables: list[RegionTable]) -> RegionTable:
     """One table of all their regions, in order."""
-    names = ("features", "right", "right_by_consensus", "implausible", "size", "code")
+    names = ("features", "right", "right_by_teacher", "implausible", "size", "code")
     return RegionTable(*(np.concatenate([getattr(t, name) for t in tables]) for name in names), truth=tables[0].truth)

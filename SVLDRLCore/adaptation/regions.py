@@ -13,8 +13,8 @@ from SVLDRLCore.config.settings import AgentConfig
 from SVLDRLCore.svl_drl.rewards import implausibility
 
 FEATURES = (
-    "reliability", "least agreement", "certainty", "entropy", "consensus", "size", "boundary share",
-    "share off the main piece", "implausibility", "reliability of its class in the case",
+    "reliability", "least agreement", "certainty", "entropy", "as the teacher", "size", "boundary share",
+    "teacher's share off the main piece", "implausibility", "reliability of its class in the case",
 )  # fmt: skip
 """What the agent sees of each region; behind them its class, one-hot."""
 
@@ -99,6 +99,11 @@ def off_main_piece(codes: np.ndarray) -> np.ndarray:
     return off
 
 
+def main_pieces(masks: np.ndarray) -> np.ndarray:
+    """Masks (C, D, H, W) with the largest piece of each structure alone."""
+    return np.stack([mask * ~off_main_piece(mask.astype(np.int64)) for mask in masks])
+
+
 def implausibility_of_classes(maps: np.ndarray, config: AgentConfig) -> np.ndarray:
     """C(f) of each class (SVL-DRL eq. 13 and 14), (1 + C,); 0 for the background."""
     found = [float(implausibility(torch.from_numpy(each)[None, None], config)) for each in maps]
@@ -108,18 +113,18 @@ def implausibility_of_classes(maps: np.ndarray, config: AgentConfig) -> np.ndarr
 def region_features(
     regions: Regions,
     codes: np.ndarray,
+    teacher_codes: np.ndarray,
     maps: np.ndarray,
     agreements: Sequence[np.ndarray],
-    consensus_codes: np.ndarray,
     nested: bool,
     config: AgentConfig,
 ) -> np.ndarray:
     """What is known of each region without a label, (R, len(FEATURES) + 1 + C).
 
     Args:
-        maps: the teacher's probabilities (C, D, H, W); `codes`: what they decide.
+        codes: what teacher and contexts together decide; `teacher_codes`: what the teacher alone does.
+        maps: the teacher's probabilities (C, D, H, W).
         agreements: of each context what it gives to `codes`, (D, H, W).
-        consensus_codes: what all contexts together decide.
     """
     agreed = np.stack([regions.means(each) for each in agreements])
     reliability = agreed.mean(0)
@@ -130,10 +135,10 @@ def region_features(
         agreed.min(0),
         regions.means(probability_of(maps, codes, nested)),
         regions.means(class_entropy(maps, nested)),
-        regions.means(consensus_codes == codes),
+        regions.means(teacher_codes == codes),
         np.log(regions.size) / np.log(regions.size.max() + 1),
         regions.means(boundary(codes)),
-        regions.means(off_main_piece(codes)),
+        regions.means(off_main_piece(teacher_codes)),
         implausibility_of_classes(maps, config)[regions.code],
         of_class[regions.code],
     ]

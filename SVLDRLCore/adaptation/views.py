@@ -11,12 +11,13 @@ import torch
 
 from SVLDRLCore.adaptation.adapting import decided
 from SVLDRLCore.adaptation.recomposition import Predict, contexts
-from SVLDRLCore.adaptation.region_agent import RELABELS, STRENGTH_OF, RegionTable
+from SVLDRLCore.adaptation.region_agent import BY_CONSENSUS, STRENGTH_OF, RegionTable
 from SVLDRLCore.adaptation.regions import (
     FEATURES,
     Regions,
     anchor_size,
     codes_of,
+    main_pieces,
     off_main_piece,
     probability_of,
     region_features,
@@ -31,14 +32,16 @@ class Viewed:
     """What the contexts say of one image.
 
     Attributes:
-        masks, consensus: uint8 (C, D, H, W), by the teacher alone and by the mean of all contexts.
-        regions: of `masks`; features: (R, F), see `regions.FEATURES`.
-        implausible: (R, 2), share off the main piece, of the masks and of the consensus.
-        believed: (R, 2), what teacher and contexts in the mean give to the masks, and to the consensus.
+        consensus: uint8 (C, D, H, W), by the mean of teacher and contexts, the largest piece of each structure (what
+            SVL-DRL eq. 13 calls plausible).
+        teacher: the same by the teacher alone.
+        regions: of the consensus; features: (R, F), see `regions.FEATURES`.
+        implausible: (R, 2), share off the main piece, of the consensus and of the teacher's label.
+        believed: (R, 2), what teacher and contexts in the mean give to the consensus, and to the teacher's label.
     """
 
-    masks: np.ndarray
     consensus: np.ndarray
+    teacher: np.ndarray
     regions: Regions
     features: np.ndarray
     implausible: np.ndarray
@@ -47,8 +50,8 @@ class Viewed:
     def taught_by(self, actions: np.ndarray, nested: bool) -> tuple[np.ndarray, np.ndarray]:
         """Masks (C, D, H, W) and strengths (D, H, W) that the actions (R,) of the regions make."""
         strength = STRENGTH_OF[actions].astype(np.float32)[self.regions.index]
-        relabelled = RELABELS[actions][self.regions.index]
-        return np.where(relabelled, self.consensus, self.masks), strength
+        by_consensus = BY_CONSENSUS[actions][self.regions.index]
+        return np.where(by_consensus, self.consensus, self.teacher), strength
 
     def picture(self, case: TrainingCase, masks: np.ndarray, strength: np.ndarray, number: int) -> dict[str, Any]:
         """The slice with most of the structures: what the report shows of a round; tensors, for checkpoints."""
@@ -73,31 +76,27 @@ def viewed(
     config: Config,
 ) -> Viewed:
     """An image (M, D, H, W), for which the teacher says `maps` (C, D, H, W), in all contexts."""
-    masks = decided(maps, nested)
-    codes = codes_of(masks, nested)
-    total, agreements = maps.astype(np.float32), []
-    for _, found in contexts(image, predict, patch, surroundings):
-        agreements.append(probability_of(found, codes, nested))
-        total = total + found
-    mean = total / (1 + len(agreements))
-    consensus = decided(mean, nested)
-    both = codes, codes_of(consensus, nested)
-    regions = regions_of(codes, anchor_size(patch))
-    features = region_features(regions, codes, maps, agreements, both[1], nested, config.agents)
+    seen = [found.astype(np.float16) for _, found in contexts(image, predict, patch, surroundings)]
+    mean = np.mean([maps, *seen], axis=0, dtype=np.float32)
+    teacher, consensus = decided(maps, nested), main_pieces(decided(mean, nested))
+    both = codes_of(consensus, nested), codes_of(teacher, nested)
+    regions = regions_of(both[0], anchor_size(patch))
+    agreements = [probability_of(each.astype(np.float32), both[0], nested) for each in seen]
+    features = region_features(regions, *both, maps, agreements, nested, config.agents)
     implausible = np.stack([regions.means(off_main_piece(each)) for each in both], axis=1)
     believed = np.stack([regions.means(probability_of(mean, each, nested)) for each in both], axis=1)
-    return Viewed(masks, consensus, regions, features, implausible, believed)
+    return Viewed(consensus, teacher, regions, features, implausible, believed)
 
 
 def region_table(view: Viewed, truth: np.ndarray | None, nested: bool) -> RegionTable:
     """An image's regions for the agent; `truth`: masks (C, D, H, W) where they are known."""
     regions = view.regions
     if truth is None:
-        right, by_consensus = view.believed.T
+        right, by_teacher = view.believed.T
     else:
         codes = codes_of(truth, nested)
-        right = regions.means(codes_of(view.masks, nested) == codes)
-        by_consensus = regions.means(codes_of(view.consensus, nested) == codes)
+        right = regions.means(codes_of(view.consensus, nested) == codes)
+        by_teacher = regions.means(codes_of(view.teacher, nested) == codes)
     return RegionTable(
-        view.features, right, by_consensus, view.implausible, regions.size, regions.code, truth is not None
+        view.features, right, by_teacher, view.implausible, regions.size, regions.code, truth is not None
     )

@@ -33,7 +33,7 @@ _SHARE = (
     ("strength_of_structures", "mean strength of structures", BLUE),
     ("reliability", "mean reliability", TEAL),
     ("differs_from_threshold", "voxels unlike the threshold", ORANGE),
-    ("relabelled", "relabelled", PURPLE),
+    ("by_consensus", "labelled by the consensus", PURPLE),
 )
 
 
