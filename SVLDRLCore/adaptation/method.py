@@ -62,6 +62,8 @@ class PurificationSettings(AdaptationSettings):
     appearance_share: float = number(0.5, 0, 1, "share of the patches")
     simulated: int = number(4, 1, 1000, "cases")
     """Labelled images that are looked at in the target's appearance in each round."""
+    most_images: int = number(50, 1, 10**6, "cases")
+    """Images without labels that are looked at in each round; of more, others in each."""
     updates: int = number(300, 1, 10**6)
     """Updates of the agent in each round."""
     harm: float = number(0.5, 0, 100)
@@ -96,7 +98,8 @@ class PseudoLabelPurification(AdaptingMethod):
         """One round: look, let the agent learn, set the strengths."""
         rng = np.random.default_rng([self.seed, 11, self.rounds_done])
         sources = rng.permutation(self.sources)[: self.settings.simulated].tolist()
-        total = (len(self.targets) + len(sources)) * (PREDICTIONS + 1)
+        wanted = self._looked_at(rng)
+        total = len(wanted) * PREDICTIONS + len(sources) * (PREDICTIONS + 1)
         done = 0
 
         def seen(case: TrainingCase, image: np.ndarray, maps: np.ndarray | None) -> Viewed:
@@ -111,7 +114,7 @@ class PseudoLabelPurification(AdaptingMethod):
             first = predict(image) if maps is None else maps
             return viewed(image, first, predict, self.patch, self._surroundings(case, rng), self.nested, self.config)
 
-        targets = [(case, seen(case, case.image.numpy(), maps)) for case, maps in predicted]
+        targets = [(case, seen(case, case.image.numpy(), maps)) for case, maps in predicted if case.name in wanted]
         looks = [self._in_target_appearance(i, rng) for i in sources]
         simulated = [(self.cases[i], seen(self.cases[i], image, None)) for i, image in zip(sources, looks)]
         tables = [
@@ -133,7 +136,7 @@ class PseudoLabelPurification(AdaptingMethod):
                 between=lambda done: self.report(done, settings.updates, "training the region agent"),
             )  # fmt: skip
         actions = [self._actions(agent, table, rng) for table in tables]
-        taught: dict[int, Taught] = {}
+        taught: dict[int, Taught] = dict(self.taught)
         index_of = {self.cases[i].name: i for i in self.targets}
         pictures, first = [], 0
         for place, (case, each) in enumerate(targets):
@@ -153,6 +156,12 @@ class PseudoLabelPurification(AdaptingMethod):
         self.pictures = [*self.pictures, *pictures]
         self.finished = settings.agent == "reinforced" and row["without_rise"] >= settings.patience
         self.rounds_done += 1
+
+    def _looked_at(self, rng: np.random.Generator) -> set[str]:
+        """Names of the target images of a round."""
+        most = self.settings.most_images
+        few = self.targets if len(self.targets) <= most else rng.permutation(self.targets)[:most].tolist()
+        return {self.cases[i].name for i in few}
 
     def _without_rise(self) -> int:
         return int(self.history[-1]["without_rise"]) if self.history else 0

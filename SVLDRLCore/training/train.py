@@ -176,7 +176,7 @@ def _new_settings(folder: RunFolder, asked: Asked) -> dict[str, Any]:
         raise InputError(str(asked.clean_list), "its validation list is empty", "List the clean cases there")
     lists = [asked.datalist, *([asked.clean_list] if asked.clean_list else [])]
     initial = [] if asked.initial_model is None else [resolve_model(asked.initial_model)]
-    require_output_folder(folder.path, lists, closed=initial)
+    require_output_folder(folder.path, [*lists, *asked.target], closed=initial)
     require_free(folder)
     return _told(method, config, asked)
 

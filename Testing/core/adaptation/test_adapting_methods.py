@@ -141,6 +141,11 @@ def test_a_round_tells_how_the_agent_differs_from_the_threshold() -> None:
         assert picture["image"].shape == picture["reliability"].shape == (20, 20)
 
 
+def test_of_many_images_a_few_are_looked_at_in_each_round() -> None:
+    few = run(adapting_run(MAIN, settings={"most_images": 1}))[0].findings
+    assert [len({p["case"] for p in few["pictures"] if p["round"] == number}) for number in (0, 1)] == [1, 1]
+
+
 def test_padding_is_never_taught() -> None:
     from SVLDRLCore.adaptation.adapting import taught_with
     from SVLDRLCore.data.cases import in_memory
