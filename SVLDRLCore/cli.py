@@ -13,6 +13,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser
 
 from SVLDRLCore import __version__
 from SVLDRLCore.commands import (
+    adapt,
     audit,
     benchmark,
     check,
@@ -50,7 +51,7 @@ cores from those that work wherever another program is busy: on 2 cores beside o
 
 COMMANDS: dict[str, ModuleType] = {
     each.__name__.rpartition(".")[2]: each
-    for each in (train, refine, audit, evaluate, benchmark, corrupt, check, info, demo, phantom, settings)
+    for each in (train, adapt, refine, audit, evaluate, benchmark, corrupt, check, info, demo, phantom, settings)
 }
 """In the order of the help; each module has `define`, `run` and a sentence."""
 
