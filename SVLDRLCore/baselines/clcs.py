@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from SVLDRLCore.config.backbone_facts import IN_PARTS
 from SVLDRLCore.config.building import number
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.class_probabilities import (
@@ -38,7 +39,7 @@ from SVLDRLCore.learning.class_probabilities import (
 from SVLDRLCore.learning.method import Companions, MethodInput, StepResult
 from SVLDRLCore.learning.segmentation_loss import segmentation_loss
 from SVLDRLCore.learning.segmentation_method import SegmentationMethod
-from SVLDRLCore.networks.actor_critic_unetr import Decoder
+from SVLDRLCore.networks.actor_critic_unetr import Decoder, in_parts
 from SVLDRLCore.networks.backbones import upsample_to
 
 LOG_ZERO = -4.0
@@ -65,11 +66,13 @@ class CLCS(SegmentationMethod):
     """Collaborative learning with curriculum selection."""
 
     own_settings = CLCSSettings
+    backbones = IN_PARTS
 
     def __init__(self, given: MethodInput) -> None:
         super().__init__(given)
         self.settings = given.settings(CLCSSettings)
-        second = perturbed_copy(given.network.segmentation_decoder, self.settings.perturbation, self.generator)
+        self.student = in_parts(given.network)
+        second = perturbed_copy(self.student.segmentation_decoder, self.settings.perturbation, self.generator)
         self.second = second
         self.network = self.trained = Companions(given.network, second_decoder=second)
         not_seen_yet = torch.nan
@@ -77,7 +80,7 @@ class CLCS(SegmentationMethod):
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """Both branches on all labels in the warm-up, then on what their vote calls clean."""
-        student = self.trained.student
+        student = self.student
         encoded, size = student.encode(batch.image), batch.image.shape[2:]
         features, logits = [], []
         for decoder in (student.segmentation_decoder, self.second):

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from SVLDRLCore.config.backbone_facts import IN_PARTS
 from SVLDRLCore.config.building import number
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.class_probabilities import (
@@ -42,6 +43,7 @@ from SVLDRLCore.learning.class_probabilities import (
 from SVLDRLCore.learning.method import Companions, MethodInput, StepResult
 from SVLDRLCore.learning.segmentation_loss import probabilities_of
 from SVLDRLCore.learning.segmentation_method import SegmentationMethod
+from SVLDRLCore.networks.actor_critic_unetr import in_parts
 
 MOST_TOKENS = 12
 """Tokens along an axis at most; there is one for every four voxels."""
@@ -83,11 +85,13 @@ class JCAS(SegmentationMethod):
     """Joint class-affinity loss correction."""
 
     own_settings = JCASSettings
+    backbones = IN_PARTS
 
     def __init__(self, given: MethodInput) -> None:
         super().__init__(given)
         self.settings = given.settings(JCASSettings)
-        problems, classes = problems_and_classes(given.network.segmentation_decoder.head.out_channels, given.nested)
+        self.student = in_parts(given.network)
+        problems, classes = problems_and_classes(self.student.segmentation_decoder.head.out_channels, given.nested)
         speed = self.settings.matrix_speed
         self.network = self.trained = Companions(
             given.network,
@@ -99,7 +103,7 @@ class JCAS(SegmentationMethod):
         """Plain training in the warm-up, then both corrected losses."""
         if stage == "warm_up":
             return super().training_step(batch, stage, progress)
-        student = self.trained.student
+        student = self.student
         features = student.encode(batch.image)
         logits = student.segment(features, batch.image)
         with torch.autocast(batch.image.device.type, enabled=False):  # logarithms of small numbers and determinants

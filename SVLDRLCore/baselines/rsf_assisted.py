@@ -60,7 +60,9 @@ class RSFAssisted(SegmentationMethod):
         spacing_mm = given.config.data.spacing_mm
         # Where cases keep their own grids, their median spacing is learned from a look at them.
         self.reviews_cases = spacing_mm is None
-        self.spacing_dhw: tuple[float, ...] = (1.0, 1.0, 1.0) if spacing_mm is None else spacing_mm[::-1]
+        self.spacing_dhw: tuple[float, ...] = (1.0, 1.0, 1.0)
+        if spacing_mm is not None:  # a patch of one slice has no depth: any distance (0: each image's own) will do
+            self.spacing_dhw = tuple(s or min(spacing_mm[:2]) for s in reversed(spacing_mm))
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """Plain training in the warm-up, then on the corrected labels."""

@@ -17,7 +17,7 @@ from SVLDRLCore.benchmarking.folder import BenchmarkFolder
 from SVLDRLCore.benchmarking.plan import Job
 from SVLDRLCore.benchmarking.results import pack_masks, reference_arrays, write_arrays
 from SVLDRLCore.data.cases import TrainingCase, load_training_case
-from SVLDRLCore.evaluation.metrics import mask_metrics
+from SVLDRLCore.evaluation.metrics import METRIC_NAMES, SHARE_NAMES, mask_metrics
 from SVLDRLCore.files.datalist import load_datalist
 from SVLDRLCore.inference.sliding_window import predict_probabilities
 from SVLDRLCore.job_control import JobControl
@@ -76,7 +76,7 @@ def _numbers(
 ) -> dict[str, float | None]:
     """The metrics of a structure; none where neither mask has it, as it has no part in means."""
     metrics = mask_metrics(predicted, truth, case.spacing_dhw, ignored=ignored)
-    names = ("dice", "iou", "hd95_mm", "asd_mm", "volume_ratio")
+    names = (*METRIC_NAMES, *SHARE_NAMES)
     return {name: None if metrics.status == "absent" else getattr(metrics, name) for name in names}
 
 

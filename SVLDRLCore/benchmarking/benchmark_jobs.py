@@ -34,6 +34,7 @@ from SVLDRLCore.benchmarking.plan import (
     same_training,
     steps_of,
 )
+from SVLDRLCore.benchmarking.slice_lists import few_slices, save_beside
 from SVLDRLCore.config.building import merge
 from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.data.resampling import median_spacing
@@ -43,6 +44,7 @@ from SVLDRLCore.job_control import JobControl, cancel_on_signals, listen_to_stdi
 from SVLDRLCore.learning.device import choose_device
 from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.training.train import train
+from SVLDRLCore.training.training_data import grid_for
 
 EXIT_FAILED, EXIT_CANCELLED = 2, 130
 _LOCK_SECONDS = 120.0
@@ -95,7 +97,8 @@ def run_job(
     place.mkdir(parents=True, exist_ok=True)
     if job.kind == "corrupt":
         return _corrupt(settings, job, datalist, place, control)
-    noisy = _training_list(folder, job, datalist, place)
+    few = settings.rows[job.row].slices if job.kind == "train" else 0
+    noisy = _training_list(folder, job, datalist, place, few)
     if job.kind == "warm_up":
         overrides = warm_up_overrides(settings, job.place.seed)
         seconds = _train(
@@ -135,9 +138,10 @@ def on_one_grid(settings: BenchmarkSettings, datalist: Path) -> BenchmarkSetting
 
     (A training on some of the cases alone would take the median of those, and its masks another grid.)
     """
-    if load_config(settings.preset, "corrected", settings.overrides).data.spacing_mm is not None:
+    config = load_config(settings.preset, "corrected", settings.overrides)
+    if config.data.spacing_mm is not None:
         return settings
-    spacing = {"data": {"spacing_mm": list(median_spacing(load_datalist(datalist).training))}}
+    spacing = {"data": {"spacing_mm": list(grid_for(config, median_spacing(load_datalist(datalist).training)))}}
     return replace(settings, overrides=merge(settings.overrides, spacing))
 
 
@@ -221,10 +225,16 @@ def _warm_up_of(settings: BenchmarkSettings, job: Job) -> Job:
     return next(needed for needed in needs(settings, job) if needed.kind == "warm_up")
 
 
-def _training_list(folder: BenchmarkFolder, job: Job, datalist: Path, place: Path) -> Path:
-    """The data list that a job learns from, without any validation case: those are for `evaluate_job` alone."""
+def _training_list(folder: BenchmarkFolder, job: Job, datalist: Path, place: Path, few: int) -> Path:
+    """The data list that a job learns from, without any validation case: those are for `evaluate_job` alone.
+
+    `few`: of so many slices alone.
+    """
     if job.labels == "given":
-        return folder.noisy_list(job.place)
+        given = folder.noisy_list(job.place)
+        if not few:
+            return given
+        return save_beside(few_slices(load_datalist(given), few, job.place.seed, place / "few"), place / "few")
     listed, path = load_datalist(datalist), place / "datalist.json"
     training = listed.training
     if job.labels == "only_clean":
@@ -232,7 +242,10 @@ def _training_list(folder: BenchmarkFolder, job: Job, datalist: Path, place: Pat
         training = tuple(case for case in training if case.name in wanted)
         if not training:
             raise InputError("labels only_clean", "every case is corrupted at this ratio", "Leave out that ratio")
-    save_datalist(replace(listed, training=training, validation=()), path, overwrite=True)
+    listed = replace(listed, training=training, validation=())
+    if few:
+        return save_beside(few_slices(listed, few, job.place.seed, place / "few"), place / "few")
+    save_datalist(listed, path, overwrite=True)
     return path
 
 

@@ -23,8 +23,10 @@ from SVLDRLCore.training.registry import METHODS, load_method_config
 DATA_VARIABLE = "SVLDRL_DATA"
 CLEAN = "clean"
 """Stands for a noise where the labels are the original ones."""
-_NOT_A_ROWS = {"network": None, "data": None, "train": ("steps", "seed")}
-"""Overrides that would leave a row with another network, other volumes or another budget than all the rest."""
+_NOT_A_ROWS: dict[str, tuple[str, ...] | None] = {"data": None, "train": ("steps", "seed")}
+"""Overrides that would leave a row with other volumes or another budget than all the rest."""
+_NOT_BEHIND_A_SHARED_WARM_UP: dict[str, tuple[str, ...] | None] = {"network": None}
+"""Overrides whose network is none that the shared warm-up has trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ class Row:
     group: str = "compared"
     """Rows of a group share a table."""
     overrides: dict[str, Any] = field(default_factory=dict)
-    """Settings laid over those of all runs; `network` and `data` must be the same for all."""
+    """Settings laid over those of all runs; not `data`, and `network` only where the row has its own warm-up."""
     trusted: int = number(0, 0, 10**6)
     """So many truly clean training cases are marked as trusted."""
     labels: Literal["given", "clean", "only_clean"] = "given"
@@ -46,6 +48,8 @@ class Row:
     warm_up: Literal["shared", "own", "none"] = "shared"
     """Start from the shared warm-up; else untrained, with that many steps more: with a warm-up of its own that is as
     long, or without one (the ablation)."""
+    slices: int = number(0, 0, 10**6)
+    """Learn from so many slices alone, drawn by the seed among those that show a structure; 0: from all."""
     keep_largest: bool = False
     """Keep the largest component of each structure when evaluated."""
     ratios: tuple[float, ...] | None = number(None, 0, 1)
@@ -191,6 +195,8 @@ def _check(settings: BenchmarkSettings) -> None:
     for name in ("reference", "baseline"):
         _known(getattr(settings, name), settings.rows, name)
     _refuse("overrides", settings.overrides, {"train": ("steps", "seed")})
+    of_warm_up = warm_up_overrides(settings, settings.seeds[0])
+    warm = load_method_config("supervised", settings.preset, "corrected", of_warm_up)
     for name, row in settings.rows.items():
         where = f"rows.{name}"
         _known(row.method, METHODS, f"{where}.method")
@@ -198,12 +204,18 @@ def _check(settings: BenchmarkSettings) -> None:
             _known(noise, settings.noises, f"{where}.noises")
         for ratio in row.ratios or ():
             _known(ratio, settings.ratios, f"{where}.ratios")
-        _refuse(f"{where}.overrides", row.overrides, _NOT_A_ROWS)
+        shared = row.warm_up == "shared"
+        _refuse(f"{where}.overrides", row.overrides, _NOT_A_ROWS | (_NOT_BEHIND_A_SHARED_WARM_UP if shared else {}))
+        if shared and row.slices:
+            raise InputError(f"setting {where}.slices", "the shared warm-up learns from all", "Set warm_up to own")
         try:
-            row_overrides(settings, row, settings.seeds[0], settings.steps)
+            tree = row_overrides(settings, row, settings.seeds[0], settings.steps)
+            network = load_method_config(row.method, settings.preset, row.variant, tree).network
         except InputError as error:
             raise InputError(f"{where}: {error.what}", error.why, error.do) from error
-    load_method_config("supervised", settings.preset, "corrected", warm_up_overrides(settings, settings.seeds[0]))
+        if shared and network.backbone != warm.network.backbone:
+            why = f"{row.method} trains {network.backbone}, and the shared warm-up {warm.network.backbone}"
+            raise InputError(f"setting {where}.warm_up", why, "Set it to own or none")
 
 
 def _check_names(names: Iterable[str], where: str) -> None:

@@ -39,8 +39,10 @@ from SVLDRLCore.learning.device import choose_device
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.known_voxels import completed
 from SVLDRLCore.masks.structures import Structures, structures_of
-from SVLDRLCore.training.training_data import structures_of_list
+from SVLDRLCore.training.training_data import grid_for, structures_of_list
 
+FAR_APART_MM = 1e6
+"""Between slices that have nothing to do with each other."""
 NOISES = ("mt", "sloppy", "sfda")
 
 
@@ -57,6 +59,7 @@ def corrupt(
     preset: str = "general",
     lowest_dice: float = 0.70,
     highest_dice: float = 0.75,
+    by_slice: bool = False,
     listeners: Sequence[Listener] = (),
     control: JobControl | None = None,
 ) -> Path:
@@ -67,6 +70,8 @@ def corrupt(
     `source_cases` of the other cases until its labels reach Dice 0.70 to 0.75 labels the chosen ones. `mt` and
     `sloppy` move what lies in another structure with it: the regions of `preset` or of the data list, else what a
     label map shows.
+    `by_slice`: slices (the first axis of the file's array) are images of their own, and `mt` and `sloppy` move a border
+    within its slice alone.
     `corruption.json` holds the Dice of each corrupted label against the original. The new list has no validation
     list: nothing clean is within a training's reach.
 
@@ -76,7 +81,7 @@ def corrupt(
     with EventLog(None, listeners) as events, failures_told(events):
         return _corrupt(
             Path(datalist), Path(output), noise, ratio, seed, strength, left_out, source_cases, preset,
-            (lowest_dice, highest_dice), events, control or JobControl(),
+            (lowest_dice, highest_dice), by_slice, events, control or JobControl(),
         )  # fmt: skip
 
 
@@ -90,6 +95,7 @@ def require_noise(
     preset: str = "general",
     lowest_dice: float = 0.70,
     highest_dice: float = 0.75,
+    by_slice: bool = False,
 ) -> None:
     """InputError for an option of `corrupt` that cannot be used, by name."""
     if noise not in NOISES or strength not in tuple(MT_STRENGTHS_MM):
@@ -104,6 +110,8 @@ def require_noise(
         raise InputError("lowest_dice", f"{lowest_dice} is above highest_dice", "Correct the two")
     require_number("seed", seed, 0, LARGEST_SEED, whole=True)
     require_number("source_cases", source_cases, 1, 10**6, whole=True)
+    if not isinstance(by_slice, bool):
+        raise InputError("by_slice", f"{shown(by_slice)} is neither true nor false", "Give one of the two")
     load_config(preset, "corrected")
 
 
@@ -121,10 +129,11 @@ def _corrupt(
     source_cases: int,
     preset: str,
     dice_range: tuple[float, float],
+    by_slice: bool,
     events: EventLog,
     control: JobControl,
 ) -> Path:
-    require_noise(noise, ratio, seed, strength, left_out, source_cases, preset, *dice_range)
+    require_noise(noise, ratio, seed, strength, left_out, source_cases, preset, *dice_range, by_slice)
     require_output_folder(output, [datalist])
     if output.exists() and any(output.iterdir()):
         raise InputError(str(output), "the folder is not empty", "Choose a new or empty folder")
@@ -140,7 +149,7 @@ def _corrupt(
         change = partial(morphological_noise, strength=strength, regions=regions)
         if noise == "sloppy":
             change = partial(sloppy_noise, left_out=left_out, regions=regions)
-        noisy = _redrawn(listed, chosen, change, rng, events, control)
+        noisy = _redrawn(listed, chosen, change, by_slice, rng, events, control)
         steps = None
     else:
         source = [listed.training[i] for i in order[len(chosen) :][:source_cases]]
@@ -179,6 +188,7 @@ def _redrawn(
     listed: DataList,
     chosen: Sequence[int],
     change: Callable[..., np.ndarray],
+    by_slice: bool,
     rng: np.random.Generator,
     events: EventLog,
     control: JobControl,
@@ -191,6 +201,8 @@ def _redrawn(
         for text in label.warnings:
             events.emit("warning", text=f"{case.name}: {text}")
         ignored, spacing = _ignored(case, label), label.geometry.spacing_dhw
+        if by_slice:
+            spacing = (FAR_APART_MM, *spacing[1:])
         array = change(completed(label.array, ignored, spacing), spacing, rng=rng)
         if ignored is not None:  # what nobody has labelled stays so, and its border is none
             array = np.where(ignored, label.array, array)
@@ -210,7 +222,7 @@ def _by_source_model(
 ) -> tuple[Noisy, int]:
     structures = structures_of_list(listed, config.data)
     if config.data.spacing_mm is None:
-        config = with_values(config, data={"spacing_mm": median_spacing(listed.training)})
+        config = with_values(config, data={"spacing_mm": grid_for(config, median_spacing(listed.training))})
     loaded = [load_training_case(case, config.data, structures) for case in source]
     targets, prepared = [], []
     for index in chosen:

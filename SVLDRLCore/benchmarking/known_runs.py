@@ -19,12 +19,14 @@ from SVLDRLCore.benchmarking.plan import (
     plan_runs,
     recipe,
 )
-from SVLDRLCore.benchmarking.results import ResultRow, read_results
+from SVLDRLCore.benchmarking.results import NEWER, ResultRow, read_results
 from SVLDRLCore.errors import InputError
 
 TAKEN_OVER = "taken_over"
 """Key of a result that was measured elsewhere, with where that was."""
-_OF_A_CASE = ("case", "structure", "dice", "iou", "hd95_mm", "asd_mm", "volume_ratio", "predict_seconds")
+_OF_A_CASE = (
+    "case", "structure", "dice", "iou", "hd95_mm", "asd_mm", "volume_ratio", "predict_seconds", *NEWER,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

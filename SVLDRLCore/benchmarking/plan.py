@@ -165,6 +165,8 @@ def recipe(settings: BenchmarkSettings, job: Job, data: str) -> dict[str, Any]:
         row = settings.rows[job.row]
         about = asdict(row)
         made["row"] = {key: about[key] for key in ("method", "variant", "trusted", "keep_largest")}
+        if row.slices:
+            made["row"]["slices"] = row.slices
         overrides = row_overrides(settings, row, job.place.seed, steps_of(settings, row))
         made["settings"] = _resolved(settings, row.method, row.variant, overrides)
     if job.match is not None:

@@ -13,10 +13,14 @@ from typing import Any
 from SVLDRLCore.benchmarking.benchmark_settings import BenchmarkSettings, Row, settings_from_dict
 from SVLDRLCore.benchmarking.results import ResultRow, known, read_results
 from SVLDRLCore.benchmarking.statistics import Values, mean_sd
+from SVLDRLCore.config.backbone_facts import backbone_of
+from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.errors import InputError
 
 STEPS, TIME = "steps", "time"
 METRICS = ("dice", "iou", "hd95_mm", "asd_mm")
+SHARES = ("ppv", "sensitivity", "boundary_iou")
+"""Shown beside those where slices are segmented, as in the tables of PixelDRL-MG's paper."""
 _OTHER_GROUP = "other"
 
 
@@ -49,6 +53,12 @@ class Study:
     def planned(self) -> Mapping[str, Row]:
         """The rows of the config, in its order."""
         return self.settings.rows
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """What its tables show."""
+        config = load_config(self.settings.preset, "corrected", self.settings.overrides)
+        return (*METRICS, *SHARES) if backbone_of(config.network).on_slices else METRICS
 
     @cached_property
     def rows(self) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 from SVLDRLCore.atomic_files import write_bytes_atomically, write_text_atomically
 from SVLDRLCore.csv_cells import cell_text
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.evaluation.metrics import SHARE_NAMES
 from SVLDRLCore.evaluation.tables import csv_text
 
 
@@ -51,9 +52,14 @@ class ResultRow:
     """Mean Dice of the corrupted labels against the originals."""
     weight_auc: float | None
     """How well case weights tell clean from corrupted labels; empty where there are none."""
+    ppv: float | None = None
+    sensitivity: float | None = None
+    boundary_iou: float | None = None
 
 
 COLUMNS = tuple(f.name for f in fields(ResultRow))
+NEWER = SHARE_NAMES
+"""The last columns, which tables of version 0.1 lack."""
 MEASURED_ANEW = ("train_seconds", "warm_up_seconds", "predict_seconds", "peak_memory_mb")
 """Columns that differ when a benchmark is repeated; all others are the same to the bit on the same machine."""
 _INTEGERS, _TEXTS = ("seed", "steps"), ("noise", "row", "group", "budget", "case", "structure")
@@ -78,10 +84,10 @@ def read_results(path: Path) -> list[ResultRow]:
             records, header = list(reader), tuple(reader.fieldnames or ())
     except OSError as error:
         raise InputError(str(path), f"it cannot be read ({error})", "Run the benchmark first") from error
-    if header != COLUMNS:
+    if header not in (COLUMNS, COLUMNS[: -len(NEWER)]):
         raise InputError(str(path), f"its columns are {', '.join(header)}", f"They must be {', '.join(COLUMNS)}")
     try:
-        return [ResultRow(**{name: _parsed(name, record[name]) for name in COLUMNS}) for record in records]
+        return [ResultRow(**{name: _parsed(name, record[name]) for name in header}) for record in records]
     except ValueError as error:
         raise InputError(str(path), f"a cell cannot be read ({error})", "Run the benchmark again") from error
 

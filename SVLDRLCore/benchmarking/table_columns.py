@@ -13,7 +13,7 @@ from SVLDRLCore.benchmarking.number_format import (
     p_text,
     signed,
 )
-from SVLDRLCore.benchmarking.report_data import METRICS, Condition, Study
+from SVLDRLCore.benchmarking.report_data import Condition, Study
 from SVLDRLCore.benchmarking.results import known
 from SVLDRLCore.benchmarking.statistics import (
     Comparison,
@@ -60,13 +60,16 @@ _MEASURES = {
     "iou": _Measure("IoU [%] ↑", 100, 2, "higher"),
     "hd95_mm": _Measure("HD95 [mm] ↓", 1, 2, "lower"),
     "asd_mm": _Measure("ASD [mm] ↓", 1, 2, "lower"),
+    "ppv": _Measure("PPV [%] ↑", 100, 2, "higher"),
+    "sensitivity": _Measure("Sensitivity [%] ↑", 100, 2, "higher"),
+    "boundary_iou": _Measure("Boundary IoU [%] ↑", 100, 2, "higher"),
 }
 
 
 def accuracy(study: Study, where: Condition, rows: Sequence[str], structure: str | None) -> dict[Column, list[Cell]]:
     """Mean ± SD of each measure over seeds and cases, of all structures or one."""
     columns: dict[Column, list[Cell]] = {}
-    for metric in METRICS:
+    for metric in study.metrics:
         measure = _MEASURES[metric]
         cells = []
         for row in rows:

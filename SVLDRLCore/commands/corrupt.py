@@ -21,6 +21,7 @@ def define(sub: ArgumentParser) -> None:
     sub.add_argument("--strength", type=str, default="strong", help="of mt noise: mild or strong")
     sub.add_argument("--left-out", type=float, default=0.2, help="share of the slices that sloppy labels lack")
     sub.add_argument("--source-cases", type=int, default=2, help="cases that the sfda source model is trained on")
+    sub.add_argument("--by-slice", action="store_true", help="mt and sloppy: each slice is an image of its own")
     sub.add_argument("--preset", type=str, default="general", help="of the sfda source model")
     job_options(sub)
 

@@ -16,6 +16,8 @@ def define(sub: ArgumentParser) -> None:
     sub.add_argument("references", type=str, help="file, folder or datalist")
     sub.add_argument("--output", type=str, default=None, help="folder for evaluation.csv and evaluation.json")
     sub.add_argument("--hd95", type=str, default="max", help="max (MONAI) or pooled (MedPy)")
+    each = "each slice is an image of its own; PPV, sensitivity and boundary IoU, too"
+    sub.add_argument("--by-slice", action="store_true", help=each)
     sub.add_argument("--overwrite", action="store_true")
     job_options(sub)
 

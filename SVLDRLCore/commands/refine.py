@@ -38,6 +38,9 @@ def define(sub: ArgumentParser) -> None:
     sub.add_argument("--keep-largest", action="store_true", help="keep only the largest piece of each structure")
     sub.add_argument("--device", type=str, default="auto")
     sub.add_argument("--confidence", type=str, default=None, help="image file for the voxel-wise confidence")
+    sub.add_argument(
+        "--steps", type=str, default=None, help="new folder for each step's mask and actions (models of pixel_drl)"
+    )
     sub.add_argument("--overwrite", action="store_true")
     job_options(sub)
 

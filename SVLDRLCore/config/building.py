@@ -145,7 +145,9 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
             return value
         raise InputError(f"setting {where}", f"{shown(value)} is not among the choices", f"Use one of {options}")
     if origin in (Union, types.UnionType):
-        return None if value is None else _convert(options[0], value, where)
+        if value is None:
+            return None
+        return _convert(next((kind for kind in options if type(value) is kind), options[0]), value, where)
     if origin is tuple and isinstance(value, (list, tuple)):
         kinds = [options[0]] * len(value) if options[-1] is Ellipsis else options
         if len(kinds) == len(value):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from SVLDRLCore.config.backbone_facts import backbone_of
 from SVLDRLCore.errors import InputError
 
 if TYPE_CHECKING:
     from SVLDRLCore.config.settings import Config
 
+SMALLEST_SPACING_MM = 1e-4
 MOST_PATCH_VOXELS = 512**3
 """One float map of the largest patch takes half a gigabyte."""
 
@@ -37,12 +39,13 @@ def _shares(config: Config) -> None:
 
 def _network(config: Config) -> None:
     net, patch = config.network, config.data.patch_size
-    is_swin = net.backbone == "swin_unetr"
+    backbone = backbone_of(net)
+    is_swin = net.backbone in ("swin_unetr", "swin_unetr_2d")
     if math.prod(patch) > MOST_PATCH_VOXELS:
         why = f"{patch} holds more than {MOST_PATCH_VOXELS:,} voxels"
         raise InputError("setting data.patch_size", why, "Give a smaller patch, for example [96, 96, 96]")
     for name, size, unit in (
-        ("network.feature_size", net.feature_size, 12 if is_swin else 8),
+        ("network.feature_size", net.feature_size, backbone.channel_unit),
         ("mask_agents.feature_size", config.mask_agents.feature_size, 8),
     ):
         if size % unit:
@@ -51,16 +54,43 @@ def _network(config: Config) -> None:
         if net.feature_size * 2**stage % heads:
             why = f"{heads} do not divide the {net.feature_size * 2**stage} channels of stage {stage + 1}"
             raise InputError("setting network.num_heads", why, "Give divisors, for example 3, 6, 12, 24")
-    multiple = 32 if is_swin else 2 ** (net.levels - 1)
-    if any(size % multiple for size in patch):
-        why = f"{patch} is no multiple of {multiple}"
+    if backbone.on_slices:
+        _on_slices(config)
+    multiple = backbone.patch_multiple(net)
+    sides = patch[1:] if backbone.on_slices else patch
+    if any(size % multiple for size in sides):
+        why = f"{patch} is no multiple of {multiple}{' in h and w' if backbone.on_slices else ''}"
         raise InputError("setting data.patch_size", why, f"{net.backbone} needs that")
-    if is_swin and max(patch) == 32:
-        raise InputError("setting data.patch_size", f"{patch} is too small for Swin UNETR", "Use 64 or more on a side")
+    if max(patch) < backbone.smallest_side:
+        do = f"Use {backbone.smallest_side} or more on a side"
+        raise InputError("setting data.patch_size", f"{patch} is too small for {net.backbone}", do)
+
+
+def _on_slices(config: Config) -> None:
+    """A network on slices knows no depth, and the mask's agents know nothing else."""
+    name, patch = config.network.backbone, config.data.patch_size
+    if patch[0] != 1:
+        why = f"{patch} is {patch[0]} slices thick, and {name} segments each slice by itself"
+        raise InputError("setting data.patch_size", why, f"Give one slice, for example {[1, *patch[1:]]}")
+    if config.mask_agents.enabled:
+        why = f"the mask's agents see it in 3D, and {name} sees one slice"
+        raise InputError("setting mask_agents.enabled", why, "Set it to false, or take the backbone unet")
+
+
+def _spacing(config: Config) -> None:
+    """0 is a slice distance that is kept, and nothing else."""
+    for axis, size in zip("xyz", config.data.spacing_mm or ()):
+        if axis == "z" and size == 0 and backbone_of(config.network).on_slices:
+            continue
+        if size < SMALLEST_SPACING_MM:
+            why = f"{size:g} along {axis} lies below {SMALLEST_SPACING_MM:g} mm"
+            do = "Give a distance in mm; 0 along z is for backbones that segment slice by slice"
+            raise InputError("setting data.spacing_mm", why, do)
 
 
 def _data(config: Config) -> None:
     data = config.data
+    _spacing(config)
     if len(set(data.flip_axes)) < len(data.flip_axes):
         raise InputError("setting data.flip_axes", f"{data.flip_axes} names an axis twice", "Use 0 (d), 1 (h), 2 (w)")
     if data.intensity_low >= data.intensity_high:

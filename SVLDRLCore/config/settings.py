@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from SVLDRLCore.config.backbone_facts import BACKBONES
 from SVLDRLCore.config.building import (
     LARGEST_SEED,
     build,
@@ -32,8 +33,9 @@ from SVLDRLCore.strict_json import read_json_object
 class DataConfig:
     """From files to patches."""
 
-    spacing_mm: tuple[float, float, float] | None = number(None, 1e-4, 100, "mm", public=True)
-    """Grid (x, y, z) that images are resampled to; null keeps the median spacing's grid of each image."""
+    spacing_mm: tuple[float, float, float] | None = number(None, 0, 100, "mm", public=True)
+    """Grid (x, y, z) that images are resampled to; null keeps the median spacing's grid of each image. z may be 0 where
+    slices are segmented one by one: each image keeps its own slice distance."""
     patch_size: tuple[int, int, int] = number((24, 40, 48), 1, 2048, "voxels", public=True)
     """Training patch and sliding window (d, h, w) in voxels; a multiple of the backbone's stride."""
     intensity: Literal["percentile", "window", "unit"] = choice("percentile", public=True)
@@ -56,10 +58,22 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """One encoder, three decoders (SVL-DRL section 3.2)."""
+    """One encoder, three decoders (SVL-DRL section 3.2), or a network that segments slice by slice."""
 
-    backbone: Literal["swin_unetr", "segresnet", "unet"] = choice("unet", public=True)
-    """The paper uses Swin UNETR; a small convolutional network is the sane choice without a GPU."""
+    backbone: Literal[
+        "swin_unetr",
+        "segresnet",
+        "unet",
+        "unet_2d",
+        "attention_unet_2d",
+        "unet_plus_plus_2d",
+        "segresnet_2d",
+        "swin_unetr_2d",
+        "pixel_actor_critic",
+        "pixel_q_unet",
+    ] = choice("unet", public=True)
+    """The paper uses Swin UNETR; a small convolutional network is the sane choice without a GPU. Names with `_2d`
+    segment each slice by itself; `pixel_` ones come with the methods whose agents they are."""
     feature_size: int = number(8, 1, 512, "channels", public=True)
     """Channels at full resolution (paper: not stated; Swin UNETR's own default is 24, its paper's 48)."""
     levels: int = number(4, 2, 6, public=True)
@@ -154,6 +168,8 @@ class OptimiserConfig:
     """SGD only (not stated in the paper)."""
     poly_power: float = number(0.9, 0, 100)
     """Learning rate falls as (1 - step / steps)^power; 0 keeps it constant."""
+    decay_factor: float = number(1.0, 1e-3, 1)
+    """Factor on the learning rate after each eighth of the steps (PixelDRL-MG: 0.9 every 25 of 200 epochs); 1: none."""
     gradient_clip: float = number(1.0, 0, 1e9, "norm")
     """Largest gradient norm; 0 turns clipping off."""
     ema_decay: float = number(0.99, 0, 0.99999)
@@ -194,7 +210,7 @@ class ReliabilityConfig:
     """Share of `train.steps` after which they are judged again."""
     label_agents: Literal["reinforced", "closed_form", "none"] = choice("reinforced", control=True)
     """What four or more trusted cases pay: agents whom every label must convince, too, at every review. The other two
-    are controls."""
+    are controls. They read the features of an encoder, so a backbone that segments slice by slice goes without."""
     early_review: float = number(0.1, 0, 1, "share of the steps")
     """Share of all steps after which there is one review more where that many are trusted; 0: none."""
     move_borders: bool = choice(True, control=True)
@@ -285,7 +301,7 @@ class Config:
     reliability: ReliabilityConfig = field(default_factory=ReliabilityConfig)
     mask_agents: MaskAgentConfig = field(default_factory=MaskAgentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    method_settings: dict[str, float | None] = field(default_factory=dict)
+    method_settings: dict[str, float | int | bool | str | None] = field(default_factory=dict)
     """Hyper-parameters of a compared method, e.g. {"forget_rate": 0.2}; see the method's file."""
 
     def __post_init__(self) -> None:
@@ -348,9 +364,19 @@ def load_config(
     if variant not in VARIANTS:
         raise InputError(f"variant {variant!r}", "there is none of that name", f"Use one of {list(VARIANTS)}")
     tree: dict[str, Any] = {"preset": name_of_preset(preset), "variant": variant}
-    for layer in (_preset_layer(preset, variant), VARIANTS[variant], of_method or {}, overrides or {}):
+    asked = renamed_settings(overrides or {})
+    for layer in (_preset_layer(preset, variant), VARIANTS[variant], of_method or {}):
         tree = merge(tree, renamed_settings(layer))
-    return build(Config, tree)
+    return build(Config, merge(_fitting_backbone(tree, asked), asked))
+
+
+def _fitting_backbone(tree: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """Agents of the mask see it in 3D: with a network on slices they are off, unless they are asked for by name."""
+    network = merge(tree, asked).get("network")
+    name = network.get("backbone") if isinstance(network, dict) else None
+    if isinstance(name, str) and name in BACKBONES and BACKBONES[name].on_slices:
+        return merge(tree, {"mask_agents": {"enabled": False}})
+    return tree
 
 
 def config_from_dict(tree: dict[str, Any]) -> Config:

@@ -22,6 +22,9 @@ from SVLDRLCore.files.volumes import Geometry, Volume, read_geometry, require_sa
 SAME_SPACING = 1e-3
 """Relative difference of spacings up to which a grid is kept rather than interpolated."""
 
+KEPT = 0.0
+"""A slice distance (z) that stands for the image's own."""
+
 PADDED_FACES = 0.01
 """Share of the image's outer faces that padding takes at least; less would hardly move a percentile."""
 PADDED_GAP = 0.5
@@ -75,7 +78,7 @@ def prepare_image(
     """Channels of one case, reoriented, resampled and normalised.
 
     `spacing_xyz` is in mm along the axes to the patient's (left, posterior, superior); None keeps the native
-    spacing. Axes of one voxel, and axes within `SAME_SPACING`, are never resampled.
+    spacing, and z = 0 the slice distance. Axes of one voxel, and axes within `SAME_SPACING`, are never resampled.
     Raises InputError when channels lie on different grids or "unit" values are outside 0..255.
     """
     if not images:
@@ -181,12 +184,13 @@ def _resampled_geometry(upright: Geometry, spacing_xyz: tuple[float, ...] | None
     """The grid with the asked spacing that shares the centre of `upright` and covers it to half a voxel."""
     if spacing_xyz is None:
         return upright
-    if len(spacing_xyz) != 3 or not all(math.isfinite(s) and s > 0 for s in spacing_xyz):
+    keeps_slices = len(spacing_xyz) == 3 and spacing_xyz[2] == KEPT
+    if len(spacing_xyz) != 3 or not all(math.isfinite(s) and s > 0 for s in spacing_xyz[: 2 if keeps_slices else 3]):
         raise InputError("spacing", f"it is {spacing_xyz}", "Give three positive distances in mm (x, y, z)")
     size, spacing, first = list(upright.size_dhw), list(upright.spacing_dhw), np.zeros(3)
     for axis, asked in enumerate(spacing_xyz[::-1]):
         n, native = size[axis], spacing[axis]
-        if n > 1 and abs(asked / native - 1) > SAME_SPACING:
+        if n > 1 and asked != KEPT and abs(asked / native - 1) > SAME_SPACING:
             size[axis], spacing[axis] = max(1, round(n * native / asked)), float(asked)
             first[axis] = (n - 1) / 2 - (size[axis] - 1) / 2 * asked / native
     if not first.any() and tuple(size) == upright.size_dhw and tuple(spacing) == upright.spacing_dhw:

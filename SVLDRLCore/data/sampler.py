@@ -164,7 +164,8 @@ def draw_window(
         foreground, around = labelled, True
     if around and len(foreground):
         centre = foreground[int(rng.integers(len(foreground)))].tolist()
-        start = [c - p // 2 + int(rng.integers(-p // 4, p // 4 + 1)) for c, p in zip(centre, patch)]
+        # A slice is met itself: a patch of one voxel has no room to lie elsewhere around it.
+        start = [c if p == 1 else c - p // 2 + int(rng.integers(-p // 4, p // 4 + 1)) for c, p in zip(centre, patch)]
     else:
         start = [int(rng.integers(0, s - p + 1)) for s, p in zip(size, patch)]
     start = [min(max(a, 0), s - p) for a, s, p in zip(start, size, patch)]

@@ -7,9 +7,15 @@ Definitions (the literature uses several; numbers are comparable only under the 
 - HD95: the larger of the two directed 95th percentiles (as MONAI); with ``hd95="pooled"`` the 95th percentile
   of both directions together (as MedPy, used by the left atrium and pancreas literature).
 - ASD: the mean over the surface distances of both directions together (MONAI's ``symmetric=True``).
+- PPV: the share of the prediction that is right; sensitivity: the share of the reference that is found.
+- Boundary IoU (Cheng 2021): the IoU of the parts of both masks that lie along their borders, slice by slice: voxels
+  with one outside the mask (or the slice) among those up to d rows and columns away, where d is
+  ``BOUNDARY_SHARE`` of the slice's diagonal in voxels, rounded, at least 1. A case pools the voxels of its slices.
 - A structure in the reference that the prediction lacks ("missed"), and one in the prediction that the
-  reference lacks ("spurious"), has Dice and IoU 0 and the image's diagonal as both distances, so that losing
-  an organ can never improve a mean. One in neither ("absent") has Dice 1, distances 0, and no part in means.
+  reference lacks ("spurious"), has Dice and all other shares 0 and the image's diagonal as both distances, so that
+  losing an organ can never improve a mean. One in neither ("absent") has Dice 1, distances 0, and no part in means.
+- By slice each slice is an image of its own: surfaces are 2D (4 neighbours), the diagonal is the slice's, and the
+  rules for missing structures hold for each slice.
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial import KDTree
 
 from SVLDRLCore.errors import InputError
@@ -31,6 +38,10 @@ Hd95 = Literal["max", "pooled"]
 Status = Literal["present", "missed", "spurious", "absent"]
 
 METRIC_NAMES = ("dice", "iou", "hd95_mm", "asd_mm", "volume_ratio")
+SHARE_NAMES = ("ppv", "sensitivity", "boundary_iou")
+"""Measured beside those, and shown where slices are compared."""
+BOUNDARY_SHARE = 0.02
+"""Width of the boundary that boundary IoU compares, of a slice's diagonal (Cheng 2021, 4.1)."""
 ALL_STRUCTURES = "(all)"
 
 _HD95_TEXT = {
@@ -41,7 +52,7 @@ _HD95_TEXT = {
 
 @dataclass(frozen=True)
 class MaskMetrics:
-    """One structure of one case; distances in mm, volumes in mL, ratio prediction / reference."""
+    """One structure of one case, or of one slice; distances in mm, volumes in mL, ratio prediction / reference."""
 
     dice: float
     iou: float
@@ -50,6 +61,9 @@ class MaskMetrics:
     volume_ratio: float
     volume_prediction_ml: float
     volume_reference_ml: float
+    ppv: float = 0.0
+    sensitivity: float = 0.0
+    boundary_iou: float = 0.0
 
     @property
     def status(self) -> Status:
@@ -61,11 +75,12 @@ class MaskMetrics:
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One structure of one case, the unit that is tabulated and averaged."""
+    """One structure of one case, or of one of its slices (counted from 0): what is tabulated and averaged."""
 
     case: str
     structure: str
     metrics: MaskMetrics
+    slice_index: int | None = None
 
 
 @dataclass(frozen=True)
@@ -93,10 +108,21 @@ class Summary:
     means: Mapping[str, MeanSD]
 
 
-def definition_text(hd95: Hd95 = "max") -> str:
+ABSENT = MaskMetrics(1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0)
+"""A structure that neither mask has."""
+BY_SLICE_TEXT = (
+    "PPV: share of the prediction that is right; sensitivity: share of the reference that is found. "
+    f"Boundary IoU: IoU of the masks' parts within {BOUNDARY_SHARE:.0%} of the slice's diagonal of their borders "
+    "(Cheng 2021). Each slice is an image of its own, its surfaces are 2D; slices where neither mask has the "
+    "structure are left out. "
+)
+"""What tables by slice have more."""
+
+
+def definition_text(hd95: Hd95 = "max", by_slice: bool = False) -> str:
     """The sentence to print beside every table of these numbers."""
-    return (
-        f"HD95: {_HD95_TEXT[hd95]} of the distances between 6-neighbour edge voxel centres, mm. "
+    return (BY_SLICE_TEXT if by_slice else "") + (
+        f"HD95: {_HD95_TEXT[hd95]} of the distances between {4 if by_slice else 6}-neighbour edge voxel centres, mm. "
         "ASD: mean of those distances in both directions, mm. "
         "Missed and spurious structures count as Dice 0 and the image diagonal as distance; "
         "structures absent from both are left out. SD: sample standard deviation."
@@ -129,13 +155,43 @@ def mask_metrics(
         1.0
     """
     spacing = _checked(prediction, reference, spacing_dhw, hd95)
+    return _measured(prediction, reference, spacing, float(np.prod(spacing)) / 1000.0, hd95, ignored)
+
+
+def slice_metrics(
+    prediction: NDArray[np.bool_],
+    reference: NDArray[np.bool_],
+    spacing_dhw: Sequence[float],
+    hd95: Hd95 = "max",
+    ignored: NDArray[np.bool_] | None = None,
+) -> list[MaskMetrics]:
+    """The metrics of each slice (H, W) of two masks (D, H, W) as an image of its own; arguments as `mask_metrics`.
+
+    A volume is the slice's area times its thickness.
+    """
+    spacing = _checked(prediction, reference, spacing_dhw, hd95)
     voxel_ml = float(np.prod(spacing)) / 1000.0
+    return [
+        _measured(seen, true, spacing[1:], voxel_ml, hd95, None if ignored is None else ignored[index])
+        for index, (seen, true) in enumerate(zip(prediction, reference))
+    ]
+
+
+def _measured(
+    prediction: NDArray[np.bool_],
+    reference: NDArray[np.bool_],
+    spacing: NDArray[np.float64],
+    voxel_ml: float,
+    hd95: str,
+    ignored: NDArray[np.bool_] | None,
+) -> MaskMetrics:
+    """Of masks (D, H, W) or slices (H, W)."""
     prediction, reference = np.asarray(prediction, bool), np.asarray(reference, bool)
     if ignored is not None:
         prediction, reference = prediction & ~ignored, reference & ~ignored
     box = extent_of(prediction | reference)
     if box is None:
-        return MaskMetrics(1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+        return ABSENT
 
     cropped_prediction, cropped_reference = prediction[box], reference[box]
     n_prediction = int(np.count_nonzero(cropped_prediction))
@@ -157,6 +213,11 @@ def mask_metrics(
         asd_mm,
         n_prediction / n_reference,
         *volumes_ml,
+        ppv=n_both / n_prediction,
+        sensitivity=n_both / n_reference,
+        boundary_iou=_boundary_iou(cropped_prediction, cropped_reference, prediction.shape[-2:])
+        if ignored is None
+        else _boundary_iou(prediction, reference, prediction.shape[-2:], ignored),
     )
 
 
@@ -195,7 +256,9 @@ def _summary(structure: str, rows: list[MetricRow]) -> Summary:
         n_missing=status.count("missed"),
         n_spurious=status.count("spurious"),
         n_absent=status.count("absent"),
-        means={name: _mean_sd([getattr(metrics, name) for metrics in counted]) for name in METRIC_NAMES},
+        means={
+            name: _mean_sd([getattr(metrics, name) for metrics in counted]) for name in (*METRIC_NAMES, *SHARE_NAMES)
+        },
     )
 
 
@@ -238,16 +301,36 @@ def _surface_beside_unknown(
 
 
 def _surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Voxels of the mask with a 6-neighbour outside it; what lies beyond the array is outside."""
+    """Voxels of the mask with a neighbour across a face outside it; what lies beyond the array is outside."""
     padded = np.pad(mask, 1)
-    inside = padded[1:-1, 1:-1, 1:-1].copy()
-    inside &= padded[:-2, 1:-1, 1:-1]
-    inside &= padded[2:, 1:-1, 1:-1]
-    inside &= padded[1:-1, :-2, 1:-1]
-    inside &= padded[1:-1, 2:, 1:-1]
-    inside &= padded[1:-1, 1:-1, :-2]
-    inside &= padded[1:-1, 1:-1, 2:]
+    inside = mask.copy()
+    for axis in range(mask.ndim):
+        for neighbours in (slice(None, -2), slice(2, None)):
+            inside &= padded[tuple(neighbours if a == axis else slice(1, -1) for a in range(mask.ndim))]
     return mask & ~inside
+
+
+def boundary_width(slice_shape: Sequence[int]) -> int:
+    """How many voxels of a slice (H, W) a mask's boundary is wide, for boundary IoU."""
+    return max(1, round(BOUNDARY_SHARE * math.hypot(*slice_shape)))
+
+
+def _boundary_iou(
+    prediction: NDArray[np.bool_],
+    reference: NDArray[np.bool_],
+    slice_shape: Sequence[int],
+    ignored: NDArray[np.bool_] | None = None,
+) -> float:
+    """Of masks (..., H, W) cropped from slices of that shape; where what is ignored begins is no border."""
+    size = 2 * boundary_width(slice_shape) + 1
+    inner = []
+    for mask in (prediction, reference):
+        kept = (mask if ignored is None else mask | ignored).astype(np.uint8)
+        for axis in (-2, -1):  # the least of a square is the least of rows, then of columns
+            kept = ndimage.minimum_filter1d(kept, size, axis=axis, mode="constant", cval=0)
+        inner.append(mask & (kept == 0))
+    either = np.count_nonzero(inner[0] | inner[1])
+    return np.count_nonzero(inner[0] & inner[1]) / either if either else 1.0
 
 
 def _distances(

@@ -28,14 +28,25 @@ _TITLES = {
     "hd95_mm": "HD95 mm",
     "asd_mm": "ASD mm",
     "volume_ratio": "Volume ratio",
+    "ppv": "PPV",
+    "sensitivity": "Sensitivity",
+    "boundary_iou": "Boundary IoU",
 }
-_DECIMALS = {"dice": 4, "iou": 4, "hd95_mm": 2, "asd_mm": 2, "volume_ratio": 3}
+_DECIMALS = {
+    "dice": 4, "iou": 4, "hd95_mm": 2, "asd_mm": 2, "volume_ratio": 3, "ppv": 4, "sensitivity": 4, "boundary_iou": 4,
+}  # fmt: skip
 
 
 def records(rows: Iterable[MetricRow]) -> list[dict[str, Any]]:
-    """One flat dictionary a row: case, structure, status, then the metrics (in mm and mL)."""
+    """One flat dictionary a row: case, (slice,) structure, status, then the metrics (in mm and mL)."""
     return [
-        {"case": row.case, "structure": row.structure, "status": row.metrics.status, **asdict(row.metrics)}
+        {
+            "case": row.case,
+            **({} if row.slice_index is None else {"slice": row.slice_index}),
+            "structure": row.structure,
+            "status": row.metrics.status,
+            **asdict(row.metrics),
+        }
         for row in rows
     ]
 
@@ -46,14 +57,16 @@ def mean_sd_text(value: MeanSD, decimals: int) -> str:
     return f"{mean} ± {value.sd:.{decimals}f}" if math.isfinite(value.sd) else mean
 
 
-def summary_table(summaries: Mapping[str, Summary]) -> tuple[list[str], list[list[str]]]:
+def summary_table(
+    summaries: Mapping[str, Summary], names: Sequence[str] = METRIC_NAMES
+) -> tuple[list[str], list[list[str]]]:
     """(header, cells) of the means of each structure, for ``text_table`` and ``markdown_table``."""
-    header = ["Structure", "n", "missed", "spurious", "absent", *(_TITLES[name] for name in METRIC_NAMES)]
+    header = ["Structure", "n", "missed", "spurious", "absent", *(_TITLES[name] for name in names)]
     cells = [
         [
             summary.structure,
             *(str(count) for count in (summary.n, summary.n_missing, summary.n_spurious, summary.n_absent)),
-            *(mean_sd_text(summary.means[name], _DECIMALS[name]) for name in METRIC_NAMES),
+            *(mean_sd_text(summary.means[name], _DECIMALS[name]) for name in names),
         ]
         for summary in summaries.values()
     ]

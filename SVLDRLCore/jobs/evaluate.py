@@ -12,12 +12,16 @@ import numpy as np
 from SVLDRLCore.atomic_files import files_together, made_folder
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.evaluation.metrics import (
+    ABSENT,
+    METRIC_NAMES,
+    SHARE_NAMES,
     Hd95,
     MaskMetrics,
     MetricRow,
     Summary,
     definition_text,
     mask_metrics,
+    slice_metrics,
     summarise,
 )
 from SVLDRLCore.evaluation.tables import (
@@ -39,18 +43,20 @@ from SVLDRLCore.files.volumes import Volume, read_label, require_same_geometry
 from SVLDRLCore.job_control import JobControl
 
 _ROLE = re.compile(r"[_.\-](labels?|seg|segmentation|pred|prediction)$", re.IGNORECASE)
-_ABSENT = MaskMetrics(1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured: a row for each case and structure, their means, and what could not be compared."""
+    """What was measured: a row for each case and structure (by slice: for each of its slices), their means, and what
+    could not be compared.
+    """
 
     rows: tuple[MetricRow, ...]
     summaries: Mapping[str, Summary]
     definition: str
     missing_predictions: tuple[str, ...]
     warnings: tuple[str, ...]
+    by_slice: bool = False
 
     @property
     def text(self) -> str:
@@ -58,7 +64,8 @@ class Evaluation:
         missing = self.missing_predictions
         lines = [f"No prediction, counted as missed ({len(missing)}): {', '.join(missing)}"] if missing else []
         lines += [f"Warning: {warning}" for warning in self.warnings]
-        return "\n".join([text_table(*summary_table(self.summaries)), "", *lines, self.definition])
+        names = (*METRIC_NAMES, *SHARE_NAMES) if self.by_slice else METRIC_NAMES
+        return "\n".join([text_table(*summary_table(self.summaries, names)), "", *lines, self.definition])
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ def evaluate(
     output: str | Path | None = None,
     hd95: Hd95 = "max",
     overwrite: bool = False,
+    by_slice: bool = False,
     listeners: Sequence[Listener] = (),
     control: JobControl | None = None,
 ) -> Evaluation:
@@ -97,6 +105,7 @@ def evaluate(
         output: the folder for evaluation.csv (a row a case and structure) and evaluation.json.
         hd95: "max" or "pooled", see ``SVLDRLCore.evaluation.metrics``.
         overwrite: whether existing results are replaced.
+        by_slice: each slice is an image of its own: the slices as the file stacks them, along its third axis.
         listeners: told the progress, the warnings and, at the end, the rows.
 
     Raises:
@@ -108,7 +117,7 @@ def evaluate(
     with EventLog(None, listeners) as events:
         events.emit("started", job="evaluate", output=None if output is None else str(output))
         with failures_told(events):
-            done = _evaluate(Path(predictions), Path(references), output, hd95, overwrite, events, control)
+            done = _evaluate(Path(predictions), Path(references), output, hd95, overwrite, by_slice, events, control)
         for warning in done.warnings:
             events.emit("warning", text=warning)
         summary = {name: asdict(summary) for name, summary in done.summaries.items()}
@@ -122,21 +131,22 @@ def _evaluate(
     output: str | Path | None,
     hd95: Hd95,
     overwrite: bool,
+    by_slice: bool,
     events: EventLog,
     control: JobControl,
 ) -> Evaluation:
-    definition = definition_text(hd95)
+    definition = definition_text(hd95, by_slice)
     files = [Path(output) / f"evaluation.{kind}" for kind in ("csv", "json")] if output is not None else []
     if files:
         require_output_folder(files[0].parent)
     require_output_files(files, [predictions, references], overwrite=overwrite)
     cases, warnings = _cases(predictions, references)
 
-    metrics_of: dict[str, dict[str, MaskMetrics]] = {}
+    metrics_of: dict[str, dict[str, list[MaskMetrics]]] = {}
     in_references: dict[str, None] = {}  # an ordered set
     spelling: dict[str, str] = {}
     for done, case in enumerate(cases, 1):
-        metrics_of[case.name], structures, told = _compare(case, hd95, spelling)
+        metrics_of[case.name], structures, told = _compare(case, hd95, by_slice, spelling)
         in_references |= dict.fromkeys(structures)
         warnings += told
         control.check()
@@ -145,12 +155,13 @@ def _evaluate(
     if foreign:
         warnings.append(f"no reference has these structures, they are left out: {_some(foreign)}")
     rows = tuple(
-        MetricRow(case, structure, metrics.get(structure, _ABSENT))
+        MetricRow(case, structure, measured, index if by_slice else None)
         for case, metrics in metrics_of.items()
         for structure in in_references
+        for index, measured in enumerate(metrics.get(structure) or [ABSENT] * _images(metrics))
     )
     missing = tuple(case.name for case in cases if case.prediction is None)
-    evaluation = Evaluation(rows, summarise(rows), definition, missing, tuple(warnings))
+    evaluation = Evaluation(rows, summarise(rows), definition, missing, tuple(warnings), by_slice)
 
     if files:
         with made_folder(files[0].parent), files_together():
@@ -230,9 +241,12 @@ def _prediction_for(case: _Case, found: Mapping[str, Path]) -> Path | None:
     return found.get(case.name) or found.get(case_name(case.reference))
 
 
-def _compare(case: _Case, hd95: Hd95, spelling: dict[str, str]) -> tuple[dict[str, MaskMetrics], list[str], list[str]]:
+def _compare(
+    case: _Case, hd95: Hd95, by_slice: bool, spelling: dict[str, str]
+) -> tuple[dict[str, list[MaskMetrics]], list[str], list[str]]:
     """(metrics by structure, the structures that count even if no other case has them, warnings).
 
+    By slice a structure has metrics for each slice, else one for the whole.
     `spelling` holds each name in lower case as it was spelled first, and learns the names of this case.
     """
     reference = read_label(case.reference)
@@ -256,11 +270,13 @@ def _compare(case: _Case, hd95: Hd95, spelling: dict[str, str]) -> tuple[dict[st
         counted = volume if ignored is None else replace(volume, array=np.where(ignored, 0, volume.array))
         in_prediction = _structures(counted, prediction_names or reference_names, spelling)
 
+    spacing = reference.geometry.spacing_dhw
     metrics = {
-        name: mask_metrics(
+        name: _measured(
             _mask(prediction, in_prediction.get(name, ())),
             _mask(reference.array, in_reference.get(name, ())),
-            reference.geometry.spacing_dhw,
+            by_slice,
+            spacing,
             hd95,
             ignored,
         )
@@ -273,6 +289,20 @@ def _compare(case: _Case, hd95: Hd95, spelling: dict[str, str]) -> tuple[dict[st
     elif volume is not None and not prediction_names:
         warnings += _no_value_in_both(case.name, volume, reference, reference_names)
     return metrics, list(in_reference if reference_names else metrics), warnings
+
+
+def _images(metrics: Mapping[str, Sequence[MaskMetrics]]) -> int:
+    """How many images a case is: its slices, or one."""
+    return max(map(len, metrics.values()), default=1)
+
+
+def _measured(
+    prediction: np.ndarray, reference: np.ndarray, by_slice: bool, spacing: Sequence[float], hd95: Hd95,
+    ignored: np.ndarray | None,
+) -> list[MaskMetrics]:  # fmt: skip
+    if by_slice:
+        return slice_metrics(prediction, reference, spacing, hd95, ignored)
+    return [mask_metrics(prediction, reference, spacing, hd95, ignored)]
 
 
 def _no_value_in_both(case: str, prediction: Volume, reference: Volume, names: Mapping[int, str]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from SVLDRLCore.learning.run_folder import resolve_model
+from SVLDRLCore.models.card import EACH_OWN
 from SVLDRLCore.models.package import load_package
 from SVLDRLCore.models.package_table import settings_of
 from SVLDRLCore.training.registry import DEFAULT, METHODS
@@ -59,7 +60,8 @@ def format_info(content: Mapping[str, Any]) -> str:
         "Method": method or "not stated",
         "Preset": content["preset"] or "not stated",
         "Network": f"{content['network'] or 'not stated'}, {content['parameters']:,} weights",
-        "Spacing": " x ".join(f"{part:g}" for part in spacing) + " mm" if spacing else "that of each image",
+        "Spacing": " x ".join(f"{part:g}" for part in spacing if part) + " mm" if spacing else EACH_OWN,
+        "Slices": f"segmented one by one, their distance is {EACH_OWN}" if spacing and not all(spacing) else "",
         "Training": f"{content['epochs']} epochs",
         "Last epoch": ", ".join(f"{key} {_number(item)}" for key, item in last.items() if item is not None),
         "Reports": ", ".join(content["extra_files"]),

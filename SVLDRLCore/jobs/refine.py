@@ -31,6 +31,7 @@ from SVLDRLCore.files.volumes import (
     write_label,
 )
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.jobs.refinement_steps import require_steps_folder, write_steps
 from SVLDRLCore.learning.device import choose_device
 from SVLDRLCore.learning.run_folder import resolve_model
 from SVLDRLCore.mask_refinement.editing import (
@@ -56,6 +57,7 @@ from SVLDRLCore.masks.pieces import without_fragments
 from SVLDRLCore.memory import require_memory
 from SVLDRLCore.models.memory_needs import prediction_bytes
 from SVLDRLCore.models.trained_model import TrainedModel, load_model
+from SVLDRLCore.pixel_drl.step_maps import agents_of, step_maps
 from SVLDRLCore.scratch_folders import scratch_folder
 from SVLDRLCore.training.single_case import keep_package, learn_from_case
 
@@ -109,6 +111,7 @@ def refine(
     learn_from_this_case: bool = False,
     keep_model: str | Path | None = None,
     confidence: str | Path | None = None,
+    steps: str | Path | None = None,
     overwrite: bool = False,
     listeners: Sequence[Listener] = (),
     control: JobControl | None = None,
@@ -132,6 +135,7 @@ def refine(
             error that is everywhere.
         keep_model: where to keep that model (a new folder); else it is removed.
         confidence: where to write the voxel-wise confidence as an image (None: only in the result).
+        steps: a new folder for each step of agents that draw the mask step by step (`jobs.refinement_steps`).
 
     Segments that the model does not know, or that are not asked for, come out untouched. Several segments of one name
     are refined as one structure and share the result: see `draw_structures`.
@@ -147,6 +151,8 @@ def refine(
             _check_numbers(trust, margin_mm, overlap, policy_steps, smallest_fragment_ml)
             _check_source(model, rough, learn_from_this_case, keep_model, mapping)
             _check_places(images, rough, model, output, confidence, keep_model, overwrite)
+            if steps is not None:
+                require_steps_folder(steps, [*images, *([rough] if rough else [])])
             options = _Options(
                 trust, tuple(structures), dict(mapping or {}), margin_mm, overlap, choose_device(device),
                 policy_steps, smallest_fragment_ml, keep_largest,
@@ -158,7 +164,7 @@ def refine(
                 )
             assert model is not None  # `_check_source` has looked
             with files_together():
-                done = _refine(images, rough, model, output, confidence, options, overwrite, events, control)
+                done = _refine(images, rough, model, output, confidence, steps, options, overwrite, events, control)
             if keep_model is not None:
                 keep_package(Path(model), keep_model, overwrite)
         for warning in done.warnings:
@@ -231,6 +237,7 @@ def _refine(
     model_path: str | Path,
     output: Path,
     confidence: str | Path | None,
+    steps: str | Path | None,
     options: _Options,
     overwrite: bool,
     events: EventLog,
@@ -242,6 +249,8 @@ def _refine(
             f"model {model_path}", f"it needs {trained.channels} image channels, {len(files)} were given",
             "Give one file a channel, in the order of the training",
         )  # fmt: skip
+    if steps is not None:
+        agents_of(trained)
     if options.policy_steps:
         agents = replace(trained.config.mask_agents, rollout_steps=options.policy_steps)
         trained = replace(trained, config=replace(trained.config, mask_agents=agents))
@@ -277,8 +286,9 @@ def _refine(
     progress("predicting", 0.0)
     region = (slice(None), *box)
     windows = window_count([s.stop - s.start for s in box], config.patch_size, options.overlap)
+    begun = None if rough_maps is None else rough_maps[region]
     found = predict(
-        trained, np.ascontiguousarray(prepared.array[region]), overlap=options.overlap, batch_size=BATCH,
+        trained, np.ascontiguousarray(prepared.array[region]), rough=begun, overlap=options.overlap, batch_size=BATCH,
         device=options.device, progress=lambda done, _: progress("predicting", 0.7 * min(1.0, done / windows)),
         tell=events.warn,
     )  # fmt: skip
@@ -304,6 +314,9 @@ def _refine(
         result = without_fragments(result, members, list(matched), smallest_voxels, options.keep_largest)
     segments = segments_of(trained, label, matched)
     write_label(output, result, images[0].geometry, segments, overwrite=overwrite)
+    if steps is not None:
+        drawn_steps = step_maps(trained, prepared, box, rough_maps, options.overlap, options.device)
+        write_steps(steps, drawn_steps, images[0].geometry, segments)
     sureness = 2 * np.abs(native - 0.5).min(0)
     if confidence is not None:
         write_image(confidence, sureness, images[0].geometry, overwrite=overwrite)

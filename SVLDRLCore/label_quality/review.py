@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from SVLDRLCore.atomic_files import write_json_atomically
+from SVLDRLCore.config.backbone_facts import backbone_of
 from SVLDRLCore.config.settings import Config
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.sampler import CaseOrder
@@ -199,7 +200,8 @@ class LabelReview:
             self.events.progress(done, len(self.cases), "reviewing labels")
         earlier = self.weights if self.inverted else None
         quality = judge(features, self._trusted, self._spacing_mm, self.config.reliability, earlier)
-        if enough_trusted(self._trusted) and self.config.reliability.label_agents != "none":
+        asks = self.config.reliability.label_agents != "none" and backbone_of(self.config.network).in_parts
+        if asks and enough_trusted(self._trusted):
             quality = self._asked_agents(network, features, quality)
         self._take(features, quality)
         if self.moved:

@@ -29,4 +29,6 @@ def choose_device(name: str) -> torch.device:
 
 def to_device(network: nn.Module, device: torch.device) -> nn.Module:
     """The network there, laid out as 3D convolutions like it best; in place."""
+    if any(tensor.ndim == 4 for tensor in network.state_dict().values()):
+        return network.to(device)  # 2D convolutions gain nothing from another layout
     return network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

@@ -17,7 +17,7 @@ from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.method_words import MethodWords
 from SVLDRLCore.learning.stages import Plan
 from SVLDRLCore.masks.structures import Structures
-from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
+from SVLDRLCore.networks.segmentation_network import SegmentationNetwork
 
 STUDENT = "student"
 T = TypeVar("T")
@@ -28,13 +28,13 @@ class MethodInput:
     """What a run gives its method.
 
     Attributes:
-        network: encoder and segmentation decoder, perhaps warmed up elsewhere.
+        network: of one of the method's `backbones`, perhaps warmed up elsewhere.
         nested: structures are nested regions (sigmoids), else exclusive classes (softmax).
         generator: source of all random draws of the method, kept in checkpoints.
         trusted: whether the user trusts the label, for each case that `Batch.cases` may name.
     """
 
-    network: ActorCriticUNETR
+    network: SegmentationNetwork
     config: Config
     nested: bool
     generator: torch.Generator = field(default_factory=torch.Generator)
@@ -89,6 +89,7 @@ class Method(Protocol):
             SVL-DRL, and what it adds there (labels weighed by reliability, mask agents) is no part of other methods.
         own_settings: the dataclass of `method_settings`; None: it has none.
         acts_on_image: whether the network that it is given has decoders for value and policy of agents on the image.
+        backbones: names of the networks that it can train.
         network: all that is trained; stages name its parts. Where more than the network that predicts is trained,
             it is `Companions`.
         predictor: the moving average of `network` (itself where there is none), set by the trainer before the first
@@ -99,6 +100,7 @@ class Method(Protocol):
     over_the_variant: ClassVar[Mapping[str, Any]]
     own_settings: ClassVar[type | None]
     acts_on_image: ClassVar[bool]
+    backbones: ClassVar[tuple[str, ...]]
     network: nn.Module
     predictor: nn.Module
     reviews_cases: bool
@@ -138,7 +140,7 @@ class Method(Protocol):
 class Companions(nn.Module):
     """The network that predicts (`student`), and what a method trains beside it; `forward` is the former's."""
 
-    def __init__(self, student: ActorCriticUNETR, **beside: nn.Module) -> None:
+    def __init__(self, student: SegmentationNetwork, **beside: nn.Module) -> None:
         super().__init__()
         self.student = student
         for name, module in beside.items():

@@ -22,8 +22,13 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, config: OptimiserConfig, step: int, steps: int) -> float:
-    """learning_rate (1 - step / steps)^poly_power, a function of the step alone so that resuming is exact."""
-    rate = config.learning_rate * (1.0 - step / max(1, steps)) ** config.poly_power
+    """learning_rate (1 - step / steps)^poly_power, a function of the step alone so that resuming is exact.
+
+    It is multiplied by `decay_factor` after each eighth of the steps.
+    """
+    share = step / max(1, steps)
+    rate = config.learning_rate * (1.0 - share) ** config.poly_power
+    rate *= config.decay_factor ** (8 * step // max(1, steps))
     for group in optimiser.param_groups:
         group["lr"] = rate
     return rate

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
+from SVLDRLCore.config.backbone_facts import WITHOUT_AGENTS
 from SVLDRLCore.config.settings import Config
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.sampler import Batch
@@ -33,6 +34,7 @@ class SegmentationMethod:
     }
     own_settings: ClassVar[type | None] = None
     acts_on_image: ClassVar[bool] = False
+    backbones: ClassVar[tuple[str, ...]] = WITHOUT_AGENTS
     reviews_cases = False
 
     def __init__(self, given: MethodInput) -> None:

@@ -92,6 +92,8 @@ def stage_at(stages: tuple[Stage, ...], step: int) -> Stage:
 
 
 def open_parts(network: nn.Module, trains: tuple[str, ...]) -> None:
-    """Let exactly the named children of a network learn."""
-    for name, child in network.named_children():
-        child.requires_grad_(name in trains)
+    """Let exactly the named children of a network learn; all of one that has none of these names."""
+    children = dict(network.named_children())
+    whole = not children.keys() & set(trains)
+    for name, child in children.items():
+        child.requires_grad_(whole or name in trains)

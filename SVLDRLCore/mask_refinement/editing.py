@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from SVLDRLCore.data.resampling import PreparedImage, to_native
 from SVLDRLCore.files.volumes import Volume
@@ -20,6 +20,7 @@ from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.masks.boxes import extent_of
 from SVLDRLCore.masks.pieces import without_far_pieces
 from SVLDRLCore.models.trained_model import TrainedModel
+from SVLDRLCore.networks.pixel_episodes import EpisodeNetwork, FromRoughMask
 
 Box = tuple[slice, ...]
 
@@ -47,15 +48,23 @@ def predict(
     model: TrainedModel,
     image: np.ndarray,
     *,
+    rough: np.ndarray | None = None,
     overlap: float = 0.5,
     batch_size: int = BATCH,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
     tell: Tell | None = None,
 ) -> np.ndarray:
-    """Probabilities of the structures (C, D, H, W) without any mask; the segmentation branch alone."""
+    """Probabilities of the structures (C, D, H, W) without any mask; the segmentation branch alone.
+
+    `rough`: masks (C, D, H, W), from which agents begin that draw the mask step by step; others do not look at it.
+    """
+    network: nn.Module = model.network
+    if rough is not None and isinstance(model.network, EpisodeNetwork):
+        network = FromRoughMask(model.network, model.channels)
+        image = np.concatenate([image, rough.astype(image.dtype)])
     return predict_probabilities(
-        model.network,
+        network,
         image,
         model.config.data.patch_size,
         model.structures.nested,

@@ -10,6 +10,9 @@ from SVLDRLCore.learning.method_words import MethodWords
 ADDED = {"reliability": "label reliability", "mask_agents": "mask agents"}
 """What settings add to a method, whichever it is -> how the card calls it."""
 
+EACH_OWN = "that of each image"
+"""Instead of a spacing, or of a slice distance that is kept (0)."""
+
 INTENDED_USE = """\
 Research: segmentation of the structures below in images like the training images, and refinement of rough
 masks of them. Each result is to be looked at by somebody who knows the anatomy."""
@@ -110,7 +113,7 @@ def _color(color: Any) -> str:
 
 
 def _spacing(spacing: Any) -> str:
-    return " ".join(f"{part:g}" for part in spacing) if spacing else "that of each image"
+    return " ".join(f"{part:g}" if part else EACH_OWN for part in spacing) if spacing else EACH_OWN
 
 
 def _sentence(text: str) -> str:

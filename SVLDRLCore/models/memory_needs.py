@@ -30,8 +30,13 @@ PREPARED_BYTES_A_CHANNEL, PREPARED_BYTES_A_MAP = 8, 8
 """Of each voxel of the grid that the network sees: the image and its windows' blend, as float32."""
 WINDOW_BYTES = 28
 """Of each voxel and feature of the windows that a network sees at a time; measured 28 to 43 without gradients."""
-TRAINING_BYTES = {"unet": 95, "segresnet": 110, "swin_unetr": 250}
-"""The same with gradients, encoder and three decoders together."""
+TRAINING_BYTES = {
+    "unet": 95, "segresnet": 110, "swin_unetr": 250,
+    "attention_unet_2d": 110, "unet_plus_plus_2d": 310, "segresnet_2d": 110, "swin_unetr_2d": 190,
+}  # fmt: skip
+"""The same with gradients, encoder and three decoders together; of a network on slices all of it."""
+LEAST_TRAINING_BYTES = 95
+"""Of what is not named there."""
 
 
 def prediction_bytes(model: TrainedModel, image: str | Path, batch_size: int, device: torch.device) -> float:
@@ -57,7 +62,7 @@ def training_bytes(config: Config, prepared_voxels: Sequence[float], channels: i
 def step_bytes(config: Config) -> int:
     """Of one step of a training on whatever device it runs."""
     voxels = config.train.batch_size * math.prod(config.data.patch_size)
-    needed = voxels * config.network.feature_size * TRAINING_BYTES[config.network.backbone]
+    needed = voxels * config.network.feature_size * TRAINING_BYTES.get(config.network.backbone, LEAST_TRAINING_BYTES)
     return needed // 2 if config.train.precision == "bfloat16" or config.network.gradient_checkpointing else needed
 
 
@@ -87,7 +92,9 @@ def _voxels(image: str | Path, config: Config) -> tuple[float, float]:
         header = read_header(Path(image))
         native = float(math.prod(header.sizes))
         spacing = config.data.spacing_mm
-        voxel_mm3 = float(np.prod(np.linalg.norm(header.axes, axis=-1)))
-        prepared = native if spacing is None else native * voxel_mm3 / math.prod(spacing)
+        lengths = np.linalg.norm(header.axes, axis=-1)
+        prepared = native if spacing is None else native * float(np.prod(lengths)) / math.prod(spacing[:2])
+        if spacing is not None:  # 0: the slices stay where they are, along the axis nearest to the patient's
+            prepared /= spacing[2] or float(lengths[np.argmax(np.abs(np.asarray(header.axes)[:, 2]) / lengths)])
         return native, prepared if math.isfinite(prepared) else 0.0
     return 0.0, 0.0

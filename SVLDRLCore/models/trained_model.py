@@ -22,8 +22,9 @@ from SVLDRLCore.models.package import ModelPackage, load_package
 from SVLDRLCore.models.package_contents import plain_name
 from SVLDRLCore.models.package_table import SOUND, parse_table, settings_of
 from SVLDRLCore.models.weight_header import Entry, WithoutWeights, difference
-from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
 from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork
+from SVLDRLCore.networks.network_building import build_network
+from SVLDRLCore.networks.segmentation_network import SegmentationNetwork
 
 CALIBRATIONS = "calibrations"
 """The mask agents' buffer with the numbers of calibration.json."""
@@ -34,14 +35,14 @@ class TrainedModel:
     """Everything that prediction and refinement need.
 
     Attributes:
-        network: encoder and segmentation decoder predict; agents on the image ride along where it has them.
+        network: predicts; agents on the image ride along where it has them.
         mask_network: the mask agents, or None.
         channels: image channels M.
         labels: label value -> {"name", "color", ...} as in labels.json.
         name: what to call it in errors: "model" and where it was read from.
     """
 
-    network: ActorCriticUNETR
+    network: SegmentationNetwork
     mask_network: MaskAgentNetwork | None
     config: Config
     structures: Structures
@@ -60,9 +61,9 @@ class TrainedModel:
 
 def build_networks(
     config: Config, channels: int, structures: Structures, image_agents: bool = False
-) -> ActorCriticUNETR:
+) -> SegmentationNetwork:
     """The untrained network of a config; with `image_agents` it has their value and policy decoders."""
-    return ActorCriticUNETR(config.network, channels, structures.channels, image_agents)
+    return build_network(config, channels, structures.channels, image_agents)
 
 
 def build_mask_network(config: Config, channels: int, structures: Structures) -> MaskAgentNetwork:

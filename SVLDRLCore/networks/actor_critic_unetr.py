@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from SVLDRLCore.config.settings import NetworkConfig
+from SVLDRLCore.config.settings import Config, NetworkConfig
 from SVLDRLCore.networks.backbones import build_decoder, build_encoder, start_at_zero, upsample_to
+from SVLDRLCore.networks.segmentation_network import SegmentationNetwork
 
 ACTIONS = ("keep", "enhance", "weaken")
 
@@ -29,7 +30,7 @@ class Decoder(nn.Module):
         return upsample_to(self.head(self.body(features)), size)
 
 
-class ActorCriticUNETR(nn.Module):
+class ActorCriticUNETR(SegmentationNetwork):
     """Shared encoder and segmentation decoder (C); with agents on the image a value and a policy (3 a voxel), too.
 
     The policy and value heads start at zero when `light_heads` is set: a uniform policy and V = 0, so that
@@ -75,3 +76,15 @@ class ActorCriticUNETR(nn.Module):
 
     def _for_agents(self, features: list[Tensor]) -> list[Tensor]:
         return [f.detach() for f in features] if self.config.detach_agents else features
+
+
+def actor_critic_of(config: Config, channels: int, out_channels: int, image_agents: bool) -> ActorCriticUNETR:
+    """The network of a backbone in parts (see `network_building.BUILDERS`)."""
+    return ActorCriticUNETR(config.network, channels, out_channels, image_agents)
+
+
+def in_parts(network: nn.Module) -> ActorCriticUNETR:
+    """The network, for a method that needs its encoder and decoders apart; `Method.backbones` keeps others away."""
+    if not isinstance(network, ActorCriticUNETR):
+        raise TypeError(f"{type(network).__name__} has no encoder and decoders apart")
+    return network

@@ -14,22 +14,23 @@ from monai.networks.nets.segresnet import SegResNet
 from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import Tensor, nn
 
+from SVLDRLCore.config.backbone_facts import backbone_of
 from SVLDRLCore.config.settings import NetworkConfig
 from SVLDRLCore.networks.cpu_convolutions import quick_for_one
 
-_ACTIVATION = ("LeakyReLU", {"inplace": True, "negative_slope": 0.1})
-_NORM = ("group", {"num_groups": 8})
+ACTIVATION = ("LeakyReLU", {"inplace": True, "negative_slope": 0.1})
+NORM = ("group", {"num_groups": 8})
 
 
 class UNetEncoder(nn.Module):
-    """MONAI BasicUNet's contracting path with `levels` resolutions."""
+    """MONAI BasicUNet's contracting path with `levels` resolutions, of volumes or of slices (2 dimensions)."""
 
-    def __init__(self, in_channels: int, feature_size: int, levels: int) -> None:
+    def __init__(self, in_channels: int, feature_size: int, levels: int, dimensions: int = 3) -> None:
         super().__init__()
         self.channels = [feature_size * 2**level for level in range(levels)]
-        self.stem = TwoConv(3, in_channels, self.channels[0], _ACTIVATION, _NORM, bias=False)
+        self.stem = TwoConv(dimensions, in_channels, self.channels[0], ACTIVATION, NORM, bias=False)
         self.down = nn.ModuleList(
-            Down(3, a, b, _ACTIVATION, _NORM, bias=False) for a, b in zip(self.channels, self.channels[1:])
+            Down(dimensions, a, b, ACTIVATION, NORM, bias=False) for a, b in zip(self.channels, self.channels[1:])
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -42,12 +43,12 @@ class UNetEncoder(nn.Module):
 class UNetDecoder(nn.Module):
     """MONAI BasicUNet's expanding path; `resolution="half"` leaves out its last stage."""
 
-    def __init__(self, channels: list[int], resolution: str) -> None:
+    def __init__(self, channels: list[int], resolution: str, dimensions: int = 3) -> None:
         super().__init__()
         finest = 0 if resolution == "full" else 1
         levels = range(len(channels) - 2, finest - 1, -1)
         self.up = nn.ModuleList(
-            UpCat(3, channels[n + 1], channels[n], channels[n], _ACTIVATION, _NORM, bias=False) for n in levels
+            UpCat(dimensions, channels[n + 1], channels[n], channels[n], ACTIVATION, NORM, bias=False) for n in levels
         )
         self.out_channels = channels[finest]
 
@@ -157,7 +158,7 @@ def _segresnet(in_channels: int, feature_size: int, levels: int) -> SegResNet:
         spatial_dims=3,
         init_filters=feature_size,
         in_channels=in_channels,
-        norm=_NORM,
+        norm=NORM,
         blocks_down=(1, *(2 for _ in range(levels - 1))),
         blocks_up=tuple(1 for _ in range(levels - 1)),
     )
@@ -189,7 +190,7 @@ def count_parameters(module: nn.Module) -> int:
 
 def smallest_multiple(config: NetworkConfig) -> int:
     """Patch sizes must be multiples of this: 32 for Swin UNETR, else one halving a level."""
-    return 32 if config.backbone == "swin_unetr" else 2 ** (config.levels - 1)
+    return backbone_of(config).patch_multiple(config)
 
 
 def upsample_to(x: Tensor, size: Sequence[int]) -> Tensor:

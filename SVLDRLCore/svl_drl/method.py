@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from SVLDRLCore.config.backbone_facts import IN_PARTS
 from SVLDRLCore.config.settings import Config
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.class_probabilities import mean_where
@@ -15,6 +16,7 @@ from SVLDRLCore.learning.method import MethodInput, StepResult
 from SVLDRLCore.learning.method_words import MethodWords
 from SVLDRLCore.learning.segmentation_method import SegmentationMethod
 from SVLDRLCore.learning.stages import Plan, plan_stages
+from SVLDRLCore.networks.actor_critic_unetr import in_parts
 from SVLDRLCore.svl_drl.episode import Episode, image_episode
 from SVLDRLCore.svl_drl.losses import (
     full_rl_loss,
@@ -44,10 +46,11 @@ class SVLDRL(SegmentationMethod):
 
     over_the_variant: ClassVar[Mapping[str, Any]] = {}  # the variants are its own
     acts_on_image: ClassVar[bool] = True
+    backbones: ClassVar[tuple[str, ...]] = IN_PARTS
 
     def __init__(self, given: MethodInput) -> None:
         super().__init__(given)
-        self.actor_critic = given.network
+        self.actor_critic = in_parts(given.network)
 
     def plan(self) -> Plan:
         """The three stages of `stages`; labels are first judged at the end of the warm-up."""

@@ -48,6 +48,10 @@ def _compared(title: str, reference: str, handling: str, place: str) -> Listed:
     return Listed(MethodWords(title, handling, reference), f"SVLDRLCore.baselines.{place}")
 
 
+def _on_pixels(title: str, reference: str, handling: str, place: str) -> Listed:
+    return Listed(MethodWords(title, handling, reference), f"SVLDRLCore.pixel_drl.{place}")
+
+
 DEFAULT = "svl_drl"
 METHODS: dict[str, Listed] = {
     "svl_drl": Listed(
@@ -58,6 +62,50 @@ METHODS: dict[str, Listed] = {
         ),
         "SVLDRLCore.svl_drl.method:SVLDRL",
         {"extended": "SVLDRLCore.training.extended:Extended"},
+    ),
+    "pixel_drl": Listed(
+        MethodWords(
+            "pixel-level deep reinforcement learning (PixelDRL-MG)",
+            "An agent in each pixel of a slice keeps it or sets it to background, step by step, and is paid for coming "
+            "nearer to the label.",
+            "Liu 2025",
+        ),
+        "SVLDRLCore.pixel_drl.method:PixelDRL",
+        {
+            "extended": "SVLDRLCore.pixel_drl.method:PixelDRL",
+            "corrected": "SVLDRLCore.pixel_drl.method:PixelDRLCorrected",
+            "as_printed": "SVLDRLCore.pixel_drl.method:PixelDRLAsPrinted",
+        },
+    ),
+    "pixel_rl": _on_pixels(
+        "agents that adjust a coarse map (PixelRL)",
+        "Furuta 2019",
+        "Agents in the pixels add to and take from the probabilities of a U-Net.",
+        "pixel_rl:PixelRL",
+    ),
+    "actor_critic": _on_pixels(
+        "actor-critic in each pixel",
+        "Konda 2000",
+        "Policy and value are decoders of a U-Net, and learn from one step at a time.",
+        "unet_actor_critic:UNetActorCritic",
+    ),
+    "dqn": _on_pixels(
+        "deep Q-learning in each pixel",
+        "Mnih 2015",
+        "A U-Net predicts what setting and keeping a pixel will earn.",
+        "deep_q:DQN",
+    ),
+    "double_dqn": _on_pixels(
+        "double deep Q-learning in each pixel",
+        "van Hasselt 2016",
+        "As deep Q-learning; the network chooses the next action, its moving average tells what that is worth.",
+        "deep_q:DoubleDQN",
+    ),
+    "dueling_dqn": _on_pixels(
+        "dueling deep Q-learning in each pixel",
+        "Wang 2016",
+        "As deep Q-learning; the value of a state and the advantages of its actions are predicted apart.",
+        "deep_q:DuelingDQN",
     ),
     "supervised": _compared(
         "plain supervised training", "", "Every label is learned from as it is.", "supervised:Supervised"
@@ -149,6 +197,7 @@ def load_method_config(
     kind = method_named(method, variant)
     config = load_config(preset, variant, overrides, kind.over_the_variant)
     require_own_settings(method, config)
+    require_backbone(method, config)
     if kind.acts_on_image and config.mask_agents.enabled:
         why = f"the agents of {variant} act on the image, and the stages can train only the ones or the others"
         raise InputError("setting mask_agents.enabled", why, "Leave it out, or use the variant extended")
@@ -167,6 +216,14 @@ def require_own_settings(name: str, config: Config) -> None:
         )
 
 
+def require_backbone(name: str, config: Config) -> None:
+    """InputError where the method cannot train the backbone that the settings name."""
+    known, asked = method_named(name, config.variant).backbones, config.network.backbone
+    if asked not in known:
+        why = f"{asked} is no network that {name} ({config.variant}) can train"
+        raise InputError("setting network.backbone", why, f"Use one of {', '.join(known)}")
+
+
 def make_method(name: str, given: MethodInput) -> Method:
     """The method of that name.
 
@@ -174,6 +231,7 @@ def make_method(name: str, given: MethodInput) -> Method:
         InputError: an unknown name, or settings that the method does not have.
     """
     require_own_settings(name, given.config)
+    require_backbone(name, given.config)
     return method_named(name, given.config.variant)(given)
 
 

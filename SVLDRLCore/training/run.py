@@ -24,6 +24,7 @@ from SVLDRLCore.learning.method import Method, MethodInput, RunInput
 from SVLDRLCore.learning.run_binding import without_mask_agents
 from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.learning.segmentation_loss import soft_dice
+from SVLDRLCore.learning.stages import TRAINED_PARTS
 from SVLDRLCore.learning.trainer import Hooks, PartOfJob, Trainer
 from SVLDRLCore.mask_refinement.generalisation import what_to_tell
 from SVLDRLCore.mask_refinement.training import factors_of, train_mask_agents
@@ -155,12 +156,16 @@ def _train_network(
 def start_from(network: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     """Take encoder and segmentation decoder from another run (a shared warm-up); the heads start afresh.
 
+    A network without these parts takes all.
+
     Raises:
         InputError: they belong to another network.
     """
-    wanted = {k: v for k, v in weights.items() if k.startswith(("encoder.", "segmentation_decoder."))}
+    parts = TRAINED_PARTS["warm_up"]
+    has_parts = parts[0] in dict(network.named_children())
+    wanted = {k: v for k, v in weights.items() if k.split(".")[0] in parts} if has_parts else weights
     try:
-        _, unexpected = network.load_state_dict(wanted, strict=False)
+        _, unexpected = network.load_state_dict(wanted, strict=not has_parts)
     except RuntimeError as error:
         raise InputError("initial weights", "they belong to another network", "Use the same settings") from error
     if unexpected or not wanted:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from SVLDRLCore.config.backbone_facts import backbone_of
 from SVLDRLCore.config.settings import Config, DataConfig, with_values
 from SVLDRLCore.data.cases import TrainingCase, prepare_case, require_alike
-from SVLDRLCore.data.resampling import median_spacing
+from SVLDRLCore.data.resampling import KEPT, median_spacing
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.files.case_checks import between_cases, read_and_check
@@ -150,7 +151,7 @@ def _read(
         training = [*training, *held_out]
         held_out = [case for case in clean.validation if case.name not in bad]
     if config.data.spacing_mm is None:
-        config = with_values(config, data={"spacing_mm": median_spacing(_readable(training))})
+        config = with_values(config, data={"spacing_mm": grid_for(config, median_spacing(_readable(training)))})
     structures = structures_of_list(listed, config.data)
     prepared: list[TrainingCase] = []
     facts: list[CaseFacts] = []
@@ -178,6 +179,11 @@ def _read(
     require_alike(prepared)
     learned, scored, moved = _apart(prepared[: len(training)], prepared[len(training) :], facts, clean is None)
     return TrainingData(config, structures, learned, scored, warnings=tuple(moved)), problems
+
+
+def grid_for(config: Config, spacing_xyz: tuple[float, ...]) -> tuple[float, ...]:
+    """A data set's spacing as the grid of its training: a network on slices leaves the slices where they are."""
+    return (*spacing_xyz[:2], KEPT) if backbone_of(config.network).on_slices else spacing_xyz
 
 
 def _readable(cases: Sequence[Case]) -> list[Case]:

@@ -23,6 +23,7 @@ ROOMS = (
     "inference",
     "models",
     "svl_drl",
+    "pixel_drl",
     "baselines",
     "label_quality",
     "mask_refinement",

@@ -20,7 +20,9 @@ from pages import ROOT, Snippet, pages, snippets
 
 import SVLDRLCore
 from SVLDRLCore.cli import main
+from SVLDRLCore.config.backbone_facts import backbone_of
 from SVLDRLCore.config.building import merge
+from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.files.datalist import load_datalist, save_datalist
 from SVLDRLCore.files.volumes import Segment, read_label, write_label
@@ -46,7 +48,10 @@ def tiny_trainings() -> Any:
     real = SVLDRLCore.train
 
     def train(*arguments: Any, overrides: dict[str, Any] | None = None, **options: Any) -> Path:
-        return real(*arguments, overrides=merge(overrides or {}, TINY), **options)
+        tiny = TINY
+        if backbone_of(load_config(options.get("preset") or "general", overrides=overrides).network).on_slices:
+            tiny = merge(TINY, {"data": {"patch_size": [1, 16, 16]}, "mask_agents": {"enabled": False}})
+        return real(*arguments, overrides=merge(overrides or {}, tiny), **options)
 
     with pytest.MonkeyPatch.context() as patch:
         for module in [each for name, each in sys.modules.items() if name.startswith("SVLDRLCore.")]:

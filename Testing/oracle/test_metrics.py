@@ -17,9 +17,11 @@ from SVLDRLCore.errors import InputError
 from SVLDRLCore.evaluation.metrics import (
     ALL_STRUCTURES,
     MetricRow,
+    boundary_width,
     case_metrics,
     definition_text,
     mask_metrics,
+    slice_metrics,
     summarise,
 )
 
@@ -110,6 +112,86 @@ def test_symmetric_and_shift_invariant(seed, spacing):
     assert forth.iou == pytest.approx(forth.dice / (2 - forth.dice))
     moved = [np.pad(mask, ((4, 1), (0, 9), (3, 0))) for mask in (prediction, reference)]
     assert mask_metrics(*moved, spacing) == forth
+
+
+def boundary_by_hand(mask, width):
+    """Voxels of a slice with one outside the mask, or the slice, at most `width` rows and columns away."""
+    rows, columns = mask.shape
+    found = np.zeros_like(mask)
+    for y, x in map(tuple, np.argwhere(mask)):
+        for v in range(y - width, y + width + 1):
+            for u in range(x - width, x + width + 1):
+                found[y, x] |= not (0 <= v < rows and 0 <= u < columns and mask[v, u])
+    return found
+
+
+@pytest.mark.parametrize("shape", [(3, 40, 30), (2, 70, 90)])
+@pytest.mark.parametrize("seed", range(2))
+def test_boundary_iou_equals_brute_force(shape, seed):
+    rng = np.random.default_rng(seed)
+    prediction, reference = (ndimage.gaussian_filter(rng.standard_normal(shape), (0, 4, 4)) > 0.02 for _ in range(2))
+    width = boundary_width(shape[1:])
+    assert width == {40: 1, 70: 2}[shape[1]]  # 2 % of the diagonals 50 and 114
+    bands = [[boundary_by_hand(mask, width) for mask in masks] for masks in (prediction, reference)]
+    both = [(a & b).sum() for a, b in zip(*bands)]
+    either = [(a | b).sum() for a, b in zip(*bands)]
+    metrics = mask_metrics(prediction, reference, (5, 1, 1))
+    assert metrics.boundary_iou == pytest.approx(sum(both) / sum(either))
+    assert metrics.ppv == pytest.approx((prediction & reference).sum() / prediction.sum())
+    assert metrics.sensitivity == pytest.approx((prediction & reference).sum() / reference.sum())
+    for index, alone in enumerate(slice_metrics(prediction, reference, (5, 1, 1))):
+        assert alone.boundary_iou == pytest.approx(both[index] / either[index])
+
+
+def test_a_thin_structure_is_all_boundary():
+    prediction, reference = np.zeros((1, 100, 100), bool), np.zeros((1, 100, 100), bool)
+    prediction[0, 50, 10:90] = reference[0, 50, 20:90] = True
+    metrics = mask_metrics(prediction, reference, (1, 1, 1))
+    assert metrics.boundary_iou == metrics.iou == 70 / 80
+
+
+def test_where_nobody_has_labelled_is_no_boundary():
+    whole = np.zeros((1, 60, 60), bool)
+    whole[0, 10:50, 10:50] = True
+    ignored = np.zeros_like(whole)
+    ignored[0, :, 30:] = True
+    half = mask_metrics(np.roll(whole, 1, axis=1), whole, (1, 1, 1), ignored=ignored)
+    assert (
+        half.boundary_iou < mask_metrics(np.roll(whole, 1, axis=1) & ~ignored, whole & ~ignored, (1, 1, 1)).boundary_iou
+    )
+
+
+def slice_by_hand(prediction, reference, spacing_hw):
+    """(HD95 max, ASD) in a slice, from every pair of pixels with a neighbour above, below or beside outside."""
+
+    def edge(mask):
+        padded = np.pad(mask, 1)
+        inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        return np.argwhere(mask & ~inside) * spacing_hw
+
+    pairs = np.linalg.norm(edge(prediction)[:, None] - edge(reference)[None], axis=-1)
+    forth, back = pairs.min(1), pairs.min(0)
+    return max(np.percentile(forth, 95), np.percentile(back, 95)), np.concatenate([forth, back]).mean()
+
+
+def test_a_slice_is_an_image_of_its_own():
+    prediction, reference = blob(20, 7, 3), blob(20, 6, 4)
+    prediction[9], reference[10] = False, False  # one that is missed, one that is invented
+    found = slice_metrics(prediction, reference, (4.0, 0.8, 1.5))
+    assert len(found) == 20
+    for index, metrics in enumerate(found):
+        seen, true = prediction[index], reference[index]
+        status = {(1, 1): "present", (0, 1): "missed", (1, 0): "spurious", (0, 0): "absent"}[seen.any(), true.any()]
+        assert metrics.status == status
+        if status == "present":
+            hausdorff, mean = slice_by_hand(seen, true, np.array([0.8, 1.5]))
+            assert (metrics.hd95_mm, metrics.asd_mm) == pytest.approx((hausdorff, mean))
+            assert metrics.dice == pytest.approx(2 * (seen & true).sum() / (seen.sum() + true.sum()))
+            assert metrics.volume_reference_ml == pytest.approx(true.sum() * 4 * 0.8 * 1.5 / 1000)
+        elif status != "absent":
+            assert (metrics.dice, metrics.ppv, metrics.sensitivity, metrics.boundary_iou) == (0, 0, 0, 0)
+            assert metrics.hd95_mm == pytest.approx(math.hypot(20 * 0.8, 20 * 1.5))
+    assert {metrics.status for metrics in found} == {"present", "missed", "spurious", "absent"}
 
 
 def test_missing_structures_are_the_worst_case():

@@ -301,8 +301,15 @@ def test_results_come_back_to_the_bit(tmp_path: Path) -> None:
     head = (tmp_path / "results.csv").read_text().splitlines()[0]
     assert head == (
         "noise,ratio,seed,row,group,budget,steps,case,structure,dice,iou,hd95_mm,asd_mm,volume_ratio,train_seconds,"
-        "warm_up_seconds,predict_seconds,peak_memory_mb,label_dice,weight_auc"
+        "warm_up_seconds,predict_seconds,peak_memory_mb,label_dice,weight_auc,ppv,sensitivity,boundary_iou"
     )
+
+
+def test_tables_of_older_versions_lack_the_last_columns(tmp_path: Path) -> None:
+    write_results(tmp_path / "results.csv", [result(dice=1 / 3)])
+    lines = [line.rsplit(",", 3)[0] for line in (tmp_path / "results.csv").read_text().splitlines()]
+    (tmp_path / "results.csv").write_text("\n".join(lines) + "\n")
+    assert read_results(tmp_path / "results.csv") == [result(dice=1 / 3, ppv=None, sensitivity=None, boundary_iou=None)]
 
 
 def test_another_table_is_refused(tmp_path: Path) -> None:

@@ -193,3 +193,23 @@ def test_the_regions_of_the_data_list_move_together(tmp_path: Path) -> None:
     for name, noisy in made.items():
         assert ndimage.label(noisy > 0)[1] == 1, name
         assert {1, 2} <= set(np.unique(noisy)), name
+
+
+def distance_in_slice(mask: np.ndarray, spacing_hw: tuple[float, ...]) -> np.ndarray:
+    outside, inside = (ndimage.distance_transform_edt(each, spacing_hw) for each in (~mask, mask))
+    return outside - inside
+
+
+def test_by_slice_a_border_moves_within_its_slice_alone(tmp_path: Path) -> None:
+    made = write_phantom_dataset(tmp_path / "data", 3, 1, size_dhw=(9, 40, 44), spacing_dhw=(1.0, 1.0, 1.5))
+    clean = labels_of(load_datalist(made))
+    noisy = labels_of(load_datalist(corrupt(made, tmp_path / "out", noise="mt", ratio=1.0, by_slice=True)))
+    signs = set()
+    for name, label in clean.items():
+        moved = noisy[name] > 0
+        shown = label.any((1, 2))
+        assert not moved[~shown].any()
+        distance = np.stack([distance_in_slice(label[n] > 0, (1.0, 1.5)) for n in np.flatnonzero(shown)])
+        assert distance[moved[shown]].max() <= distance[~moved[shown]].min()  # one shift for all slices of a case
+        signs.add(moved.sum() > label.sum())
+    assert signs == {True, False}

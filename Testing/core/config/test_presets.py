@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from SVLDRLCore.config.backbone_facts import backbone_of
 from SVLDRLCore.config.settings import (
     VARIANTS,
     config_from_dict,
@@ -46,7 +47,8 @@ def test_every_preset_loads_in_every_variant(preset, variant):
     config = load_config(preset, variant)
     assert (config.preset, config.variant) == (preset, variant)
     assert config_from_dict(config_to_dict(config)) == config
-    assert config.reliability.enabled == config.mask_agents.enabled == (variant == "extended")
+    assert config.reliability.enabled == (variant == "extended")
+    assert config.mask_agents.enabled == (variant == "extended" and not backbone_of(config.network).on_slices)
     assert [stage.name for stage in plan_stages(config.train.steps, config.stages)] == [
         "warm_up", "transition", "full_rl"
     ]  # fmt: skip

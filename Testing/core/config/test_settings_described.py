@@ -67,7 +67,7 @@ def test_public_settings_say_what_they_mean(capsys) -> None:
     assert [each.name for each in ALL if each.public and not each.meaning] == []
     assert main(["settings", "--describe", "--preset", "left_atrium"]) == 0
     text = capsys.readouterr().out
-    assert "data.spacing_mm = [2.0, 2.0, 2.0]   (mm; 0.0001 to 100)\n    Grid (x, y, z)" in text
+    assert "data.spacing_mm = [2.0, 2.0, 2.0]   (mm; 0 to 100)\n    Grid (x, y, z)" in text
     assert "random_policy" not in text
     assert main(["settings", "--describe", "--all"]) == 0
     assert "agents.random_policy = false   (true, false; for experiments only)" in capsys.readouterr().out

@@ -50,6 +50,25 @@ def folders(tmp_path):
     return tmp_path / "predictions", tmp_path / "references"
 
 
+def test_by_slice_each_slice_has_a_row_and_empty_ones_are_left_out(folders, tmp_path):
+    evaluation = evaluate(*folders, output=tmp_path / "results", by_slice=True)
+    with (tmp_path / "results" / "evaluation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * 2 * SIZE[0]
+    shown = [(row["slice"], row["dice"]) for row in rows if (row["case"], row["structure"]) == ("b", "label 2")]
+    assert [number for number, _ in shown] == [str(n) for n in range(SIZE[0])]
+    assert [float(dice) for _, dice in shown[4:6]] == pytest.approx([0.8, 0.8])
+    summary = evaluation.summaries["label 1"]
+    assert (summary.n, summary.n_missing, summary.n_absent) == (
+        6,
+        2,
+        18,
+    )  # c has no prediction
+    assert "Boundary IoU" in evaluation.text
+    assert "image of its own" in evaluation.text
+    assert "Boundary IoU" not in evaluate(*folders).text
+
+
 def test_folders(folders, tmp_path):
     evaluation = evaluate(*folders, output=tmp_path / "results")
     metrics = by_case(evaluation)
