@@ -14,6 +14,7 @@ from typing import Any
 
 __version__ = "0.2.0"
 _ROOMS = {
+    "adapt": "training",
     "audit": "jobs",
     "benchmark": "benchmarking",
     "check": "jobs",

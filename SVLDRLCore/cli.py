@@ -12,6 +12,7 @@ from types import ModuleType
 from jsonargparse import ActionConfigFile, ArgumentParser
 
 from SVLDRLCore.commands import (
+    adapt,
     audit,
     benchmark,
     check,
@@ -49,7 +50,7 @@ cores from those that work wherever another program is busy: on 2 cores beside o
 
 COMMANDS: dict[str, ModuleType] = {
     each.__name__.rpartition(".")[2]: each
-    for each in (train, refine, audit, evaluate, benchmark, corrupt, check, info, demo, phantom, settings)
+    for each in (train, adapt, refine, audit, evaluate, benchmark, corrupt, check, info, demo, phantom, settings)
 }
 """In the order of the help; each module has `define`, `run` and a sentence."""
 

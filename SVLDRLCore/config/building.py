@@ -136,6 +136,12 @@ def require_text(value: str, where: str) -> str:
     return value
 
 
+def _option_for(options: tuple[Any, ...], value: Any) -> Any:
+    """That of several types which a value has; else the first one, which will refuse it."""
+    kind = float if type(value) is int and int not in options else type(value)
+    return kind if kind in options else options[0]
+
+
 def _convert(kind: Any, value: Any, where: str) -> Any:
     if is_dataclass(kind):
         return build(cast(type, kind), value, f"{where}.")
@@ -145,9 +151,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
             return value
         raise InputError(f"setting {where}", f"{shown(value)} is not among the choices", f"Use one of {options}")
     if origin in (Union, types.UnionType):
-        if value is None:
-            return None
-        return _convert(next((kind for kind in options if type(value) is kind), options[0]), value, where)
+        return None if value is None else _convert(_option_for(options, value), value, where)
     if origin is tuple and isinstance(value, (list, tuple)):
         kinds = [options[0]] * len(value) if options[-1] is Ellipsis else options
         if len(kinds) == len(value):

@@ -301,7 +301,7 @@ class Config:
     reliability: ReliabilityConfig = field(default_factory=ReliabilityConfig)
     mask_agents: MaskAgentConfig = field(default_factory=MaskAgentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    method_settings: dict[str, float | int | bool | str | None] = field(default_factory=dict)
+    method_settings: dict[str, bool | int | float | str | None] = field(default_factory=dict)
     """Hyper-parameters of a compared method, e.g. {"forget_rate": 0.2}; see the method's file."""
 
     def __post_init__(self) -> None:

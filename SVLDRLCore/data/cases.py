@@ -48,6 +48,11 @@ class TrainingCase:
     image_digest: str = ""
     label_digest: str = ""
 
+    @property
+    def unlabelled(self) -> bool:
+        """Whether nobody has labelled any of it."""
+        return not bool(self.valid.any())
+
 
 def intensity_of(config: DataConfig) -> Intensity:
     """The intensity mapping that a config asks for."""
@@ -87,6 +92,18 @@ def prepare_case(
     return replace(
         loaded, image_digest=content_digest(images, np.float32), label_digest=content_digest([label], np.uint16)
     )
+
+
+def prepare_unlabelled(
+    case: Case, images: Sequence[Volume], config: DataConfig, structures: Structures
+) -> TrainingCase:
+    """A case without a label on the preset's grid: all of its voxels are ignored."""
+    prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
+    spacing = tuple(float(s) for s in prepared.geometry.spacing_dhw)
+    size = prepared.array.shape[1:]
+    nothing = np.zeros((len(structures.names), *size), np.uint8)
+    loaded = in_memory(case.name, prepared.array, nothing, spacing, config.patch_size, ignored=np.ones(size, bool))
+    return replace(loaded, image_digest=content_digest(images, np.float32))
 
 
 def in_memory(

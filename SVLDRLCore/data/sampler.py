@@ -100,6 +100,11 @@ class PatchSampler:
         self.cases[index] = replace(self.cases[index], masks=masks)
         self._foreground[index] = foreground_voxels(self.cases[index])
 
+    def teach(self, index: int, masks: Tensor, strength: Tensor) -> None:
+        """Take an unlabelled case's patches from these masks, and `valid` from their strength (1, D, H, W)."""
+        self.cases[index] = replace(self.cases[index], masks=masks, valid=strength, ignored=None)
+        self._foreground[index] = [torch.nonzero(mask * (strength[0] > 0)).to(torch.int16) for mask in masks]
+
     def state(self) -> dict[str, Any]:
         """Position in the epoch and random state, plain types."""
         return self.order.state()
@@ -126,6 +131,39 @@ class PatchSampler:
         return present[0] if len(present) == 1 else present[int(self.rng.integers(len(present)))]
 
 
+class PairedSampler(PatchSampler):
+    """As many patches of unlabelled cases in each batch, behind those of the labelled ones.
+
+    Args:
+        cases, config, batch_size, seed: see `PatchSampler`; `batch_size` counts the labelled patches.
+    """
+
+    def __init__(self, cases: Sequence[TrainingCase], config: DataConfig, batch_size: int, seed: int) -> None:
+        super().__init__(cases, config, batch_size, seed)
+        known = [not case.unlabelled for case in self.cases]
+        self._of_kind = [[i for i, labelled in enumerate(known) if labelled is kind] for kind in (True, False)]
+        self._orders = [CaseOrder(len(indices), self.rng) for indices in self._of_kind]
+
+    def next(self) -> Batch:
+        """A batch of both kinds of patches."""
+        return collate(
+            [
+                self._patch(indices[order.next()])
+                for order, indices in zip(self._orders, self._of_kind)
+                for _ in range(self.batch_size)
+            ]
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Positions in both epochs and random state, plain types."""
+        return {"labelled": self._orders[0].state(), "unlabelled": self._orders[1].state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue where `state()` was taken."""
+        for order, name in zip(self._orders, ("labelled", "unlabelled")):
+            order.restore(state[name])
+
+
 def foreground_voxels(case: TrainingCase) -> list[Tensor]:
     """Coordinates (N, 3) of each structure's voxels, int16 to stay small."""
     masks = case.masks if case.ignored is None else case.masks * torch.from_numpy(~case.ignored)
@@ -133,8 +171,8 @@ def foreground_voxels(case: TrainingCase) -> list[Tensor]:
 
 
 def labelled_voxels(case: TrainingCase) -> Tensor | None:
-    """Coordinates (N, 3) of `MOST_LABELLED` voxels at most that count, int16; None where all do."""
-    if case.ignored is None:
+    """Coordinates (N, 3) of `MOST_LABELLED` voxels at most that count, int16; None where all do, or none."""
+    if case.ignored is None or case.unlabelled:
         return None
     flat = np.flatnonzero(~case.ignored)
     chosen = np.random.default_rng(0).choice(flat, min(len(flat), MOST_LABELLED), replace=False)

@@ -92,13 +92,40 @@ def write_report(
     Raises:
         InputError: the file exists, cannot be written, or Matplotlib or Jinja2 is missing.
     """
+    events = list(events)
+    header, table = _case_table(rows)
+    html = rendered(
+        "report.html",
+        title=title,
+        lead=lead,
+        headlines=_headlines(summary),
+        n=summary.get("n"),
+        times=_times(summary.get("seconds") or {}),
+        pictures=[_picture(case) for case in cases],
+        colors={"rough": ROUGH_COLOR, "refined": REFINED_COLOR, "true": TRUE_COLOR},
+        training=data_uri(training_figure(events), "svg+xml"),
+        policy=data_uri(policy_figure(events), "svg+xml"),
+        reliability=data_uri(reliability_figure(reliability or ()), "svg+xml"),
+        header=header,
+        table=table,
+        notes=list(notes),
+    )
+    write_text(path, html, overwrite)
+    return Path(path)
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A page of `templates`, with the versions of what made it.
+
+    Raises:
+        InputError: Jinja2 is not installed.
+    """
     try:
         import jinja2
     except ImportError as error:
         raise InputError(
             "report", "Jinja2 is not installed", "Install it with: pip install 'svldrl[report]'"
         ) from error
-    events = list(events)
     # Nothing a case or file is called can become markup: autoescaping is on for every name.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -107,26 +134,8 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    header, table = _case_table(rows)
-    html = environment.get_template("report.html").render(
-        title=title,
-        lead=lead,
-        headlines=_headlines(summary),
-        n=summary.get("n"),
-        times=_times(summary.get("seconds") or {}),
-        pictures=[_picture(case) for case in cases],
-        colors={"rough": ROUGH_COLOR, "refined": REFINED_COLOR, "true": TRUE_COLOR},
-        training=_data_uri(training_figure(events), "svg+xml"),
-        policy=_data_uri(policy_figure(events), "svg+xml"),
-        reliability=_data_uri(reliability_figure(reliability or ()), "svg+xml"),
-        header=header,
-        table=table,
-        notes=list(notes),
-        versions=_versions(),
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    )
-    write_text(path, html, overwrite)
-    return Path(path)
+    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return environment.get_template(template).render(**values, versions=_versions(), written=written)
 
 
 def _headlines(summary: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -179,7 +188,7 @@ def _picture(case: CasePicture) -> dict[str, Any]:
         if mask is not None
     ]
     png = outline_figure(case.image, case.spacing_dhw, masks)
-    return {"name": case.name, "masks": [name for name, _, _ in masks], "image": _data_uri(png, "png")}
+    return {"name": case.name, "masks": [name for name, _, _ in masks], "image": data_uri(png, "png")}
 
 
 def _case_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[dict[str, str]]]]:
@@ -235,7 +244,8 @@ def _words(key: str) -> str:
     return key.replace("_mm", " (mm)").replace("_ml", " (mL)").replace("_", " ")
 
 
-def _data_uri(file: bytes | None, kind: str) -> str | None:
+def data_uri(file: bytes | None, kind: str) -> str | None:
+    """A picture as the address of an <img>, so that the page loads nothing; None without one."""
     return f"data:image/{kind};base64,{base64.b64encode(file).decode()}" if file else None
 
 

@@ -119,6 +119,27 @@ def load_datalist(path: str | Path) -> DataList:
     )  # fmt: skip
 
 
+def load_unlabelled(path: str | Path) -> tuple[Case, ...]:
+    """The images of a datalist's training list; labels named there are not looked at, and need not be there.
+
+    Raises InputError for broken JSON, an empty list, missing images, and an image that appears twice.
+    """
+    path = Path(path)
+    content = listed_by_nnunet(read_json_object(path, BEGIN, "datalist"))
+    entries = content.get("training")
+    if not isinstance(entries, list) or not entries:
+        raise InputError(str(path), "it has no list 'training' of images", 'Give {"training": [{"image": "path"}]}')
+    bare = [{k: e[k] for k in ("image", "name") if k in e} if isinstance(e, dict) else e for e in entries]
+    cases = [_case(entry, "training", path, f"training[{i}]", content, set()) for i, entry in enumerate(bare)]
+    _refuse_shared_images({"training": cases}, path)
+    return named_cases(cases, path)
+
+
+def named_cases(cases: Sequence[Case], path: Path) -> tuple[Case, ...]:
+    """Cases with unique names, those that have none by their images'."""
+    return tuple(_named(cases, path))
+
+
 def save_datalist(datalist: DataList, path: str | Path, overwrite: bool = False) -> Path:
     """Write a datalist as JSON with paths relative to it; InputError if it exists, unless `overwrite`."""
     path = Path(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -32,6 +32,8 @@ class MethodInput:
         nested: structures are nested regions (sigmoids), else exclusive classes (softmax).
         generator: source of all random draws of the method, kept in checkpoints.
         trusted: whether the user trusts the label, for each case that `Batch.cases` may name.
+        cases: these cases; the method changes none.
+        report: told (done, total, what is done) in reviews that take a while; what it raises (a cancel) ends them.
     """
 
     network: SegmentationNetwork
@@ -39,6 +41,8 @@ class MethodInput:
     nested: bool
     generator: torch.Generator = field(default_factory=torch.Generator)
     trusted: Sequence[bool] = ()
+    cases: Sequence[TrainingCase] = ()
+    report: Callable[[int, int, str], None] = lambda done, total, what: None
 
     def settings(self, kind: type[T]) -> T:
         """The method's own settings.
@@ -81,6 +85,17 @@ class StepResult:
     apart: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Taught:
+    """What an unlabelled case is learned from: masks uint8 (C, D, H, W), strength (1, D, H, W) in [0, 1].
+
+    A voxel of strength 0 gives no gradient.
+    """
+
+    masks: Tensor
+    strength: Tensor
+
+
 class Method(Protocol):
     """A way to learn from noisy labels. `segmentation_method.SegmentationMethod` is a start for a new one.
 
@@ -95,6 +110,8 @@ class Method(Protocol):
         predictor: the moving average of `network` (itself where there is none), set by the trainer before the first
             step: the network that is validated and kept, and the teacher of methods that want one.
         reviews_cases: whether `review` is to be called before the first step after the warm-up.
+        taught: pseudo-labels of unlabelled cases by their index; taken up after each round of its plan.
+        finished: whether it has learned what it can; read after each round.
     """
 
     over_the_variant: ClassVar[Mapping[str, Any]]
@@ -104,6 +121,8 @@ class Method(Protocol):
     network: nn.Module
     predictor: nn.Module
     reviews_cases: bool
+    taught: Mapping[int, Taught]
+    finished: bool
 
     def __init__(self, given: MethodInput) -> None: ...
 
@@ -116,7 +135,11 @@ class Method(Protocol):
         ...
 
     def review(self, predicted: Iterable[tuple[TrainingCase, np.ndarray]]) -> None:
-        """See each training case with the probabilities (C, D, H, W) that `predictor` gives it."""
+        """See training cases with the probabilities (C, D, H, W) that `predictor` gives them.
+
+        All of them after the warm-up, in a round of the plan the unlabelled ones. A review that is cancelled is done
+        anew on resuming: it draws from no generator that outlives it, and changes the method when it is complete.
+        """
         ...
 
     def state(self) -> dict[str, Any]:
@@ -125,6 +148,10 @@ class Method(Protocol):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state()` was taken."""
+        ...
+
+    def findings(self) -> dict[str, Any]:
+        """What its reviews found and a report shows; empty where there is none."""
         ...
 
     def warnings(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -12,7 +12,7 @@ from SVLDRLCore.config.backbone_facts import WITHOUT_AGENTS
 from SVLDRLCore.config.settings import Config
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.sampler import Batch
-from SVLDRLCore.learning.method import MethodInput, StepResult, trained_parts
+from SVLDRLCore.learning.method import MethodInput, StepResult, Taught, trained_parts
 from SVLDRLCore.learning.method_words import MethodWords
 from SVLDRLCore.learning.segmentation_loss import segmentation_loss
 from SVLDRLCore.learning.stages import TRAINED_PARTS, Plan, Stage
@@ -36,6 +36,7 @@ class SegmentationMethod:
     acts_on_image: ClassVar[bool] = False
     backbones: ClassVar[tuple[str, ...]] = WITHOUT_AGENTS
     reviews_cases = False
+    finished = False
 
     def __init__(self, given: MethodInput) -> None:
         self.network: nn.Module = given.network
@@ -43,6 +44,7 @@ class SegmentationMethod:
         self.config, self.nested = given.config, given.nested
         self.generator = given.generator
         self.trusted = tuple(given.trusted)
+        self.taught: Mapping[int, Taught] = {}
 
     def plan(self) -> Plan:
         """The warm-up, then the method's own stage."""
@@ -71,6 +73,10 @@ class SegmentationMethod:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Nothing to restore."""
+
+    def findings(self) -> dict[str, Any]:
+        """None."""
+        return {}
 
     def warnings(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """Nothing to warn of."""

@@ -35,10 +35,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """A method's stages, and the step before which the labels are first judged."""
+    """A method's stages, and when labels are judged.
+
+    Attributes:
+        first_review: the step before which the labels are first judged.
+        rounds: steps before which the method sees the unlabelled cases with what is predicted for them.
+    """
 
     stages: tuple[Stage, ...]
     first_review: int
+    rounds: tuple[int, ...] = ()
 
 
 def plan_stages(steps: int, shares: StageConfig) -> tuple[Stage, ...]:

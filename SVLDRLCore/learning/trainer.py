@@ -77,6 +77,7 @@ class Hooks:
         review_state, restore_review: what the reviews left behind, kept in checkpoints.
         validate: averaged network -> numbers to log; "validation_dice" decides which model is best.
         generators: random generators that checkpoints must hold, by name.
+        finished: asked after each review; True ends the training before its last step.
     """
 
     reviews: Mapping[int, Callable[[nn.Module], None]] = field(default_factory=dict)
@@ -84,6 +85,7 @@ class Hooks:
     restore_review: Callable[[dict[str, Any]], None] = lambda state: None
     validate: Callable[[nn.Module], dict[str, float]] | None = None
     generators: Mapping[str, torch.Generator] = field(default_factory=dict)
+    finished: Callable[[], bool] = lambda: False
 
 
 class Trainer:
@@ -163,7 +165,7 @@ class Trainer:
         left = TimeLeft()
         try:
             self._catch_up()
-            while self.step < self.steps:
+            while self.step < self.steps and not self.hooks.finished():
                 self.control.wait_while_paused()
                 self.control.check()
                 stage = stage_at(self.stages, self.step)
@@ -174,9 +176,13 @@ class Trainer:
                 began = time.monotonic()
                 if self.step in self.hooks.reviews:
                     self.hooks.reviews[self.step](self.predictor)
+                    if self.hooks.finished():
+                        break
                 self._learn_within_memory(stage)
                 self.step += 1
                 self._account(stage, time.monotonic() - began, left)
+            if self._recent:  # ended within an epoch
+                self._metrics(stage_at(self.stages, max(self.step - 1, 0)))
         except Cancelled:
             self.save()
             raise

@@ -155,15 +155,86 @@ METHODS: dict[str, Listed] = {
 }
 
 
+def _adapting(title: str, reference: str, handling: str, place: str) -> Listed:
+    return Listed(MethodWords(title, handling, reference), f"SVLDRLCore.adaptation.{place}")
+
+
+ADAPTING = "pseudo_label_purification"
+ADAPTATIONS: dict[str, Listed] = {
+    ADAPTING: _adapting(
+        "reinforcement-guided pseudo-label purification",
+        "after an abstract, 2025",
+        "Pseudo-labels of images without labels; an agent sets for each region how strongly it is learned from.",
+        "method:PseudoLabelPurification",
+    ),
+    "source_only": _adapting(
+        "training on the labelled images alone",
+        "",
+        "Images without labels are not looked at: the floor.",
+        "compared:SourceOnly",
+    ),
+    "self_training": _adapting(
+        "plain self-training",
+        "Lee 2013",
+        "All that the teacher predicts in images without labels is learned from.",
+        "compared:SelfTraining",
+    ),
+    "fixed_thresholds": _adapting(
+        "self-training above a fixed threshold",
+        "after FPL+, Wu 2024",
+        "Voxels of which the teacher is sure are learned from.",
+        "compared:FixedThresholds",
+    ),
+    "entropy_minimisation": _adapting(
+        "entropy minimisation",
+        "Vu 2019",
+        "Undecided predictions in images without labels cost.",
+        "compared:EntropyMinimisation",
+    ),
+    "mean_teacher": _adapting(
+        "mean teacher",
+        "Perone 2019",
+        "In images without labels the network agrees with its moving average.",
+        "compared:AdaptingMeanTeacher",
+    ),
+    "fourier_appearance": _adapting(
+        "Fourier appearance transfer",
+        "FDA, Yang 2020",
+        "Labelled images are learned from with the low frequencies of images without labels.",
+        "compared:FourierAppearance",
+    ),
+    "histogram_matching": _adapting(
+        "histogram matching",
+        "",
+        "Labelled images are learned from with the grey values of images without labels.",
+        "compared:HistogramMatching",
+    ),
+}
+"""What `svldrl adapt --method` takes: methods that need images without labels."""
+
+
 def listed_method(name: str) -> Listed:
-    """The table's line of that name.
+    """The line of that name, in either table.
 
     Raises:
         InputError: there is none.
     """
-    if name not in METHODS:
+    found = METHODS.get(name) or ADAPTATIONS.get(name)
+    if found is None:
         raise InputError(f"method {name!r}", "there is none of that name", f"Use one of {', '.join(METHODS)}")
-    return METHODS[name]
+    return found
+
+
+def require_trainable(name: str) -> None:
+    """InputError for a method that needs images without labels."""
+    if name in ADAPTATIONS:
+        raise InputError(f"method {name!r}", "it learns from images without labels, too", "Use `svldrl adapt`")
+
+
+def require_adapting(name: str) -> None:
+    """InputError for a method that does not adapt to images without labels."""
+    if name not in ADAPTATIONS:
+        raise InputError(f"method {name!r}", "no adapting method has that name", f"Use one of {', '.join(ADAPTATIONS)}")
 
 
 def method_named(name: str, variant: str = "extended") -> type[Method]:
@@ -175,9 +246,9 @@ def method_named(name: str, variant: str = "extended") -> type[Method]:
     return listed_method(name).load(variant)
 
 
-def methods_as_text() -> str:
+def methods_as_text(table: Mapping[str, Listed] = METHODS) -> str:
     """Names and titles of all methods, for help texts."""
-    return "; ".join(f"{name}: {listed.words.named}" for name, listed in METHODS.items())
+    return "; ".join(f"{name}: {listed.words.named}" for name, listed in table.items())
 
 
 def load_method_config(

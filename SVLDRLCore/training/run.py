@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from SVLDRLCore.config.stage_steps import mask_stage_steps
-from SVLDRLCore.data.sampler import PatchSampler
+from SVLDRLCore.data.sampler import PairedSampler, PatchSampler
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.inference.case_predictions import predict_cases
@@ -35,7 +35,10 @@ from SVLDRLCore.training.registry import make_method, method_named
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run made: weights on the CPU, logged rows, reviews and what the user must be told."""
+    """What a run made: weights on the CPU, logged rows, reviews and what the user must be told.
+
+    `findings`: what the method's own reviews found.
+    """
 
     network: dict[str, torch.Tensor]
     best_network: dict[str, torch.Tensor]
@@ -45,6 +48,7 @@ class RunResult:
     stage_seconds: dict[str, float]
     warnings: list[str]
     best_score: float
+    findings: dict[str, Any] = field(default_factory=dict)
 
 
 def run_training(
@@ -91,6 +95,7 @@ def run_training(
         seconds,
         warnings,
         trainer.best_score,
+        method.findings(),
     )
 
 
@@ -106,13 +111,21 @@ def _train_network(
     generator = torch.Generator().manual_seed(config.train.seed + 1)
     nested = given.structures.nested
     trusted = [case.trusted for case in given.training]
-    method = make_method(given.method, MethodInput(network, config, nested, generator, trusted))
+
+    def report(done: int, total: int, what: str) -> None:
+        control.check()
+        events.progress(done, total, what)
+
+    handed = MethodInput(network, config, nested, generator, trusted, given.training, report)
+    method = make_method(given.method, handed)
     plan = method.plan()
     border = plan.first_review
     second = round(config.reliability.second_review * config.train.steps)
     # At step 0 there is something to judge with only where the network comes from another run.
     reviewed = {border, second} - (set() if given.initial_weights else {0})
-    sampler = PatchSampler(given.training, config.data, config.train.batch_size, config.train.seed)
+    unlabelled = [case for case in given.training if case.unlabelled]
+    drawn_by = PairedSampler if unlabelled else PatchSampler
+    sampler = drawn_by(given.training, config.data, config.train.batch_size, config.train.seed)
     place = None if folder is None else folder.path
     review = LabelReview(
         given.training, sampler.order, config, nested, device, events, place, control.check, sampler.relabel,
@@ -123,9 +136,18 @@ def _train_network(
         method.review(predict_cases(predictor, given.training, config, nested, device, control.check, events.warn))
         review(predictor)
 
+    def take_up_taught() -> None:
+        for index, taught in method.taught.items():
+            sampler.teach(index, taught.masks, taught.strength)
+
+    def review_unlabelled(predictor: nn.Module) -> None:
+        method.review(predict_cases(predictor, unlabelled, config, nested, device, control.check, events.warn))
+        take_up_taught()
+
     def restore(state: dict[str, Any]) -> None:
         review.restore(state["labels"])
         method.restore(state["method"])
+        take_up_taught()
 
     unseen = {} if given.initial_weights else {0: lambda predictor: review.before_training()}
     early = round(config.reliability.early_review * config.train.steps)
@@ -134,11 +156,13 @@ def _train_network(
     hooks = Hooks(
         reviews=unseen
         | dict.fromkeys(sorted(reviewed), review)
-        | ({border: both_reviews} if method.reviews_cases else {}),
+        | ({border: both_reviews} if method.reviews_cases else {})
+        | dict.fromkeys(plan.rounds, review_unlabelled),
         review_state=lambda: {"labels": review.state(), "method": method.state()},
         restore_review=restore,
         validate=_validation(given, events, control),
         generators={"agents": generator},
+        finished=lambda: method.finished,
     )
     trainer = Trainer(
         method, sampler, plan.stages, config.optimiser, config.train,

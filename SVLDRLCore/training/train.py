@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,11 +15,12 @@ import torch
 from SVLDRLCore.atomic_files import made_folder
 from SVLDRLCore.config.settings import Config, config_from_dict, config_to_dict, name_of_preset
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.evaluation.adaptation_report import write_adaptation_report
 from SVLDRLCore.evaluation.figures import reliability_figure
 from SVLDRLCore.evaluation.tables import csv_text
 from SVLDRLCore.events import EventLog, Listener, failures_told
 from SVLDRLCore.file_places import require_output_folder
-from SVLDRLCore.files.datalist import DataList, load_datalist
+from SVLDRLCore.files.datalist import Case, DataList, load_datalist
 from SVLDRLCore.files.label_tables import IGNORE
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.checkpoints import FolderLock
@@ -44,8 +46,15 @@ from SVLDRLCore.models.trained_model import (
     package_config,
     package_tensors,
 )
-from SVLDRLCore.training.registry import DEFAULT, card_words, load_method_config
+from SVLDRLCore.training.registry import (
+    DEFAULT,
+    card_words,
+    load_method_config,
+    require_adapting,
+    require_trainable,
+)
 from SVLDRLCore.training.run import RunResult, run_training, start_from
+from SVLDRLCore.training.target_images import TargetImages, read_target_images, target_cases
 from SVLDRLCore.training.training_data import (
     TrainingData,
     clean_cases,
@@ -57,8 +66,11 @@ from SVLDRLCore.training.training_data import (
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What the caller asks for; None: the usual, or on resuming as it was."""
+class Asked:
+    """What the caller asks for; None: the usual, or on resuming as it was.
+
+    `target`: places of images without labels, for methods that adapt to them.
+    """
 
     datalist: Path
     preset: str | None
@@ -69,6 +81,7 @@ class _Asked:
     clean_list: Path | None
     initial_model: Path | None
     skip_bad_cases: bool
+    target: tuple[Path, ...] = ()
 
 
 def train(
@@ -108,12 +121,24 @@ def train(
         InputError: bad input, by name, before training starts; or a training that cannot go on.
         Cancelled: stopped; `resume=True` goes on from there.
     """
-    asked = _Asked(
+    asked = Asked(
         Path(datalist), preset, method, variant, overrides or {}, None if trusted is None else tuple(trusted),
         None if clean_list is None else Path(clean_list), None if initial_model is None else Path(initial_model),
         skip_bad_cases,
     )  # fmt: skip
-    folder = RunFolder(Path(output))
+    return start_training("train", asked, Path(output), resume, listeners, control)
+
+
+def start_training(
+    job: str,
+    asked: Asked,
+    output: Path,
+    resume: bool,
+    listeners: Sequence[Listener],
+    control: JobControl | None,
+) -> Path:
+    """Begin or go on with what is asked, see `train`; `job` is the command's name in its events."""
+    folder = RunFolder(output)
     with ExitStack() as held:
         with EventLog(None, listeners) as early, failures_told(early):
             settings = _resumed_settings(folder, asked) if resume else _new_settings(folder, asked)
@@ -125,34 +150,38 @@ def train(
                 folder_is_own()
                 write_run(folder, settings)
         events = held.enter_context(EventLog(folder.events, listeners))
-        events.emit("started", job="train", output=str(folder.path), resumed=resume)
+        events.emit("started", job=job, output=str(folder.path), resumed=resume)
         with failures_told(events, "; resume to go on"):
             model = _train(settings, folder, events, control or JobControl(), resume)
         events.emit("finished", model=str(model))
     return model
 
 
-def _new_settings(folder: RunFolder, asked: _Asked) -> dict[str, Any]:
+def _new_settings(folder: RunFolder, asked: Asked) -> dict[str, Any]:
     """The settings of a new training, once everything that can be wrong with them has been looked at.
 
     Nothing is written: a wrong path must not leave a folder behind.
     """
     method = asked.method or DEFAULT
+    (require_adapting if asked.target else require_trainable)(method)
     config = load_method_config(method, asked.preset or "general", asked.variant or "extended", asked.overrides)
     require_precision(config.train, choose_device(config.train.device))
     listed = load_datalist(asked.datalist)
     structures_of_list(listed, config.data)
     require_trusted(asked.trusted or (), listed)
+    if asked.target:
+        _require_plain(config)
+        target_cases(asked.target)
     if asked.clean_list is not None and not load_datalist(asked.clean_list).validation:
         raise InputError(str(asked.clean_list), "its validation list is empty", "List the clean cases there")
     lists = [asked.datalist, *([asked.clean_list] if asked.clean_list else [])]
     initial = [] if asked.initial_model is None else [resolve_model(asked.initial_model)]
-    require_output_folder(folder.path, lists, closed=initial)
+    require_output_folder(folder.path, [*lists, *asked.target], closed=initial)
     require_free(folder)
     return _told(method, config, asked)
 
 
-def _resumed_settings(folder: RunFolder, asked: _Asked) -> dict[str, Any]:
+def _resumed_settings(folder: RunFolder, asked: Asked) -> dict[str, Any]:
     """The settings of a training that goes on: its own, which what is asked must not contradict."""
     stored = read_run(folder)
     require_same_names(stored, method=asked.method)
@@ -162,13 +191,17 @@ def _resumed_settings(folder: RunFolder, asked: _Asked) -> dict[str, Any]:
     require_precision(config.train, choose_device(config.train.device))
     given = _told(stored["method"], config, asked)
     kept = {key: stored.get(key) for key in ("trusted", "clean_list", "initial_model") if getattr(asked, key) is None}
+    if "target" in stored and not asked.target:
+        kept["target"] = stored["target"]
     skips = stored.get("skip_bad_cases", False) or asked.skip_bad_cases
     return {**given, **kept, "skip_bad_cases": skips, "bound": stored.get("bound")}
 
 
-def _told(method: str, config: Config, asked: _Asked) -> dict[str, Any]:
+def _told(method: str, config: Config, asked: Asked) -> dict[str, Any]:
     """The content of run.json."""
+    target = {"target": [str(place.resolve()) for place in asked.target]} if asked.target else {}
     return {
+        **target,
         "datalist": str(asked.datalist.resolve()),
         "method": method,
         "config": config_to_dict(config),
@@ -190,11 +223,19 @@ def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, contro
         listed, clean, config, settings["trusted"] or (), device, events, control,
         settings.get("skip_bad_cases", False),
     )  # fmt: skip
+    target = TargetImages((), [])
+    if settings.get("target"):
+        places = target_cases([Path(place) for place in settings["target"]], [case.name for case in listed.training])
+        target = read_target_images(
+            places, data.config.data, data.structures, data.training[0], events, control,
+            settings.get("skip_bad_cases", False),
+        )  # fmt: skip
+        data = replace(data, training=[*data.training, *target.cases], warnings=(*data.warnings, *target.notes))
     initial = None
     if settings["initial_model"] is not None:
         initial = load_model(settings["initial_model"]).network.state_dict()
         start_from(build_networks(data.config, data.training[0].image.shape[0], data.structures), initial)  # if it fits
-    bound = _bound(listed, clean, data, initial)
+    bound = _bound(listed, clean, data, initial, target.listed)
     require_same(str(folder.path), settings.get("bound"), bound)
     write_run(folder, settings | {"bound": bound})
     given = RunInput(
@@ -206,11 +247,23 @@ def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, contro
     return _write_models(given, result, listed.labels, folder)
 
 
+def _require_plain(config: Config) -> None:
+    """InputError where labels are to be reviewed, or mask agents trained, beside images that have no label."""
+    for name in ("reliability", "mask_agents"):
+        if getattr(config, name).enabled:
+            why = "it needs a label of every case, and an adaptation has images without"
+            raise InputError(f"setting {name}.enabled", why, "Leave it out")
+
+
 def _bound(
-    listed: DataList, clean: DataList | None, data: TrainingData, initial: dict[str, torch.Tensor] | None
+    listed: DataList,
+    clean: DataList | None,
+    data: TrainingData,
+    initial: dict[str, torch.Tensor] | None,
+    target: Sequence[Case] = (),
 ) -> Bound:
     """What this run's state depends on: the cases that are used, by content."""
-    used = [case for case in listed.training if case.name not in data.left_out]
+    used = [*(case for case in listed.training if case.name not in data.left_out), *target]
     of_clean = None if clean is None else [case for case in clean.validation if case.name not in data.left_out]
     labels = listed.labels if listed.ignore is None else listed.labels | {listed.ignore: IGNORE}
     if clean is None:
@@ -231,6 +284,25 @@ def _reliability_files(result: RunResult) -> dict[str, bytes]:
     return files | ({"reliability.svg": plot} if plot else {})
 
 
+def _counted(given: RunInput) -> dict[str, int]:
+    unlabelled = sum(case.unlabelled for case in given.training)
+    if not unlabelled:
+        return {"cases": len(given.training)}
+    return {"labelled cases": len(given.training) - unlabelled, "images without labels": unlabelled}
+
+
+def _adaptation_files(result: RunResult, given: RunInput, folder: RunFolder) -> dict[str, bytes]:
+    """The rounds of an adaptation as a table; as a report in the run's folder where its extra is installed."""
+    rounds = result.findings.get("rounds") or []
+    if not rounds:
+        return {}
+    with contextlib.suppress(InputError):  # the report extra is not installed: the table must do
+        write_adaptation_report(
+            folder.path / "adaptation.html", given.structures.names, rounds, result.findings["pictures"], result.rows
+        )
+    return {"adaptation.csv": csv_text(rounds).encode()}
+
+
 def _write_models(given: RunInput, result: RunResult, labels: dict[int, str], folder: RunFolder) -> Path:
     config = package_config(given.config, given.method, given.training[0].image.shape[0], given.structures)
     table = {value: {"name": name} for value, name in labels.items()}
@@ -240,7 +312,7 @@ def _write_models(given: RunInput, result: RunResult, labels: dict[int, str], fo
         table,
         card_words(given.method, given.config),
         {
-            "cases": len(given.training),
+            **_counted(given),
             "trusted cases": sum(case.trusted for case in given.training),
             "steps": given.config.train.steps,
             "minutes": round(sum(result.stage_seconds.values()) / 60, 1),
@@ -250,6 +322,7 @@ def _write_models(given: RunInput, result: RunResult, labels: dict[int, str], fo
     )
     extra = {"stage_seconds.json": json.dumps(result.stage_seconds).encode(), **_reliability_files(result)}
     extra |= package_calibration(result.mask_network, given.structures)
+    extra |= _adaptation_files(result, given, folder)
     for path, weights in ((folder.best_model, result.best_network), (folder.model, result.network)):
         save_package(
             path,

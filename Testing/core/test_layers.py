@@ -28,6 +28,7 @@ ROOMS = (
     "label_quality",
     "mask_refinement",
     "evaluation",
+    "adaptation",
     "training",
     "benchmarking",
     "jobs",

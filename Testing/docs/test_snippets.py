@@ -45,7 +45,17 @@ def with_snippets() -> list[Path]:
 @pytest.fixture(scope="module", autouse=True)
 def tiny_trainings() -> Any:
     """Whoever trains, trains for a few steps on a coarse grid, whatever else is asked for."""
-    real = SVLDRLCore.train
+    with pytest.MonkeyPatch.context() as patch:
+        for command in ("train", "adapt"):
+            real = getattr(SVLDRLCore, command)
+            for module in [each for name, each in sys.modules.items() if name.startswith("SVLDRLCore.")]:
+                if vars(module).get(command) is real:
+                    patch.setattr(module, command, tiny(real))
+        yield
+
+
+def tiny(real: Callable[..., Path]) -> Callable[..., Path]:
+    """The same training, of a few steps."""
 
     def train(*arguments: Any, overrides: dict[str, Any] | None = None, **options: Any) -> Path:
         tiny = TINY
@@ -53,11 +63,7 @@ def tiny_trainings() -> Any:
             tiny = merge(TINY, {"data": {"patch_size": [1, 16, 16]}, "mask_agents": {"enabled": False}})
         return real(*arguments, overrides=merge(overrides or {}, tiny), **options)
 
-    with pytest.MonkeyPatch.context() as patch:
-        for module in [each for name, each in sys.modules.items() if name.startswith("SVLDRLCore.")]:
-            if vars(module).get("train") is real:
-                patch.setattr(module, "train", train)
-        yield
+    return train
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Directives that ask the program itself, so that these tables are never stale.
 
 `{commands}` all commands with their options; `{settings}` the settings with default, range and meaning; `{presets}`,
-`{methods}`, `{variants}` what they hold; `{functions}` the public Python functions and what they return;
+`{methods}`, `{adaptations}`, `{variants}` what they hold; `{functions}` the public Python functions and their results;
 `{method-base}`, `{method-protocol}`, `{errors}` the code itself.
 """
 
@@ -22,7 +22,7 @@ import SVLDRLCore
 from SVLDRLCore.cli import build_parser
 from SVLDRLCore.config.described import described
 from SVLDRLCore.config.settings import VARIANTS, load_config, preset_names
-from SVLDRLCore.training.registry import METHODS
+from SVLDRLCore.training.registry import ADAPTATIONS, METHODS
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -128,6 +128,12 @@ class Methods(Generated):
         return table(("`--method`", "method", "what it does about wrong labels"), rows)
 
 
+class Adaptations(Generated):
+    def markdown(self) -> str:
+        rows = [(f"`{name}`", listed.words.named, listed.words.handling) for name, listed in ADAPTATIONS.items()]
+        return table(("`--method`", "method", "what it does with images without labels"), rows)
+
+
 class Variants(Generated):
     def markdown(self) -> str:
         names = list(VARIANTS)
@@ -196,6 +202,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
         ("settings", Settings),
         ("presets", Presets),
         ("methods", Methods),
+        ("adaptations", Adaptations),
         ("variants", Variants),
         ("functions", Functions),
         ("method-base", MethodBase),

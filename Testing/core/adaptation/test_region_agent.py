@@ -1,0 +1,103 @@
+"""The region agent: its reward by hand, and a bandit of regions that it learns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from SVLDRLCore.adaptation.region_agent import (
+    ACTIONS,
+    STRENGTH_OF,
+    STRENGTHS,
+    RegionAgent,
+    RegionTable,
+    chosen_actions,
+    drawn_regions,
+    mean_reward,
+    rewards_of_actions,
+    train_agent,
+)
+
+
+def table(right: np.ndarray, by_teacher: np.ndarray, features: np.ndarray | None = None) -> RegionTable:
+    count = len(right)
+    features = right[:, None].astype(np.float32) if features is None else features
+    return RegionTable(
+        features, right, by_teacher, np.zeros((count, 2)), np.full(count, 10), np.zeros(count, int), True
+    )
+
+
+def test_the_reward_by_hand() -> None:
+    known = table(np.array([0.9]), np.array([0.5]))
+    rewards = rewards_of_actions(known, harm=1.0, plausibility_weight=0.0)[0]
+    # s (0.9 - 0.1) - s^2 / 4 of the consensus, and s (0.5 - 0.5) - s^2 / 4 of the teacher's label
+    own = [0, 0.25 * 0.8 - 0.015625, 0.5 * 0.8 - 0.0625, 0.75 * 0.8 - 0.140625, 0.8 - 0.25]
+    np.testing.assert_allclose(rewards, [*own, -0.015625, -0.0625, -0.140625, -0.25])
+    harmful = rewards_of_actions(known, harm=3.0, plausibility_weight=0.0)[0]
+    np.testing.assert_allclose(harmful[4], 0.9 - 3 * 0.1 - 0.25)
+    assert rewards[0] == harmful[0] == 0  # what is not taught earns and costs nothing
+
+
+@pytest.mark.parametrize(("right", "best"), [(0.3, 0.0), (0.5, 0.5), (0.7, 1.0)])
+def test_the_best_strength_follows_the_share_of_right_voxels(right: float, best: float) -> None:
+    rewards = rewards_of_actions(table(np.array([right]), np.zeros(1)), harm=0.5, plausibility_weight=0.0)[0]
+    assert STRENGTH_OF[rewards.argmax()] == best
+
+
+def test_implausible_regions_are_charged_by_their_strength() -> None:
+    known = table(np.array([0.9]), np.array([0.9]))
+    odd = RegionTable(*(vars(known) | {"implausible": np.array([[1.0, 0.0]])}).values())
+    paid = rewards_of_actions(known, 1.0, 0.5) - rewards_of_actions(odd, 1.0, 0.5)
+    np.testing.assert_allclose(paid[0], [*(0.5 * s for s in STRENGTHS), 0, 0, 0, 0])
+
+
+def test_the_mean_reward_counts_every_class_alike() -> None:
+    two = RegionTable(
+        np.zeros((3, 1), np.float32),
+        np.ones(3),
+        np.ones(3),
+        np.zeros(3),
+        np.array([10, 90, 5]),
+        np.array([0, 0, 1]),
+        True,
+    )
+    rewards = np.zeros((3, ACTIONS))
+    rewards[:, 1] = [1.0, 0.0, 1.0]
+    assert mean_reward(two, np.array([1, 1, 1]), rewards) == pytest.approx((0.1 + 1.0) / 2)
+
+
+def test_small_classes_are_drawn_as_often() -> None:
+    two = RegionTable(
+        np.zeros((100, 1), np.float32), np.ones(100), np.ones(100), np.zeros((100, 2)), np.full(100, 8),
+        np.array([0] * 99 + [1]), True,
+    )  # fmt: skip
+    drawn = drawn_regions(two, 2000, np.random.default_rng(0))
+    assert (drawn == 99).mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_it_learns_a_bandit_of_regions() -> None:
+    """Right regions are to be taught fully, wrong ones not at all, half right ones by a teacher who is right."""
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 3, 600)
+    right, consensus = np.array([1.0, 0.0, 0.5])[kind], np.array([0.9, 0.0, 1.0])[kind]
+    features = (np.eye(3)[kind] + 0.1 * rng.standard_normal((600, 3))).astype(np.float32)
+    known = table(right, consensus, features)
+    torch.manual_seed(0)
+    agent = RegionAgent(3)
+    earned = train_agent(agent, [known], 250, rng, 1.0, 0.0)
+    actions = chosen_actions(agent, features)
+    wanted = np.array([len(STRENGTHS) - 1, 0, ACTIONS - 1])[kind]
+    assert (actions == wanted).mean() > 0.95
+    assert np.mean(earned[-20:]) > np.mean(earned[:20]) + 0.1
+
+
+def test_a_cancel_between_updates_ends_it() -> None:
+    def between(done: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_agent(
+            RegionAgent(1), [table(np.ones(4), np.ones(4))], 10, np.random.default_rng(0), 1.0, 0.0, between=between
+        )

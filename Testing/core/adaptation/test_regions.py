@@ -1,0 +1,113 @@
+"""Regions of a pseudo-label and what contexts say of them, by hand on small arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from SVLDRLCore.adaptation.recomposition import PREDICTIONS, chess_board, contexts, of_same_size
+from SVLDRLCore.adaptation.region_agent import ACTIONS, STRENGTHS
+from SVLDRLCore.adaptation.regions import (
+    FEATURES,
+    class_entropy,
+    class_probabilities,
+    codes_of,
+    off_main_piece,
+    regions_of,
+)
+from SVLDRLCore.adaptation.views import Viewed, region_table, viewed
+from SVLDRLCore.config.settings import Config, load_config
+
+
+def two_cells() -> np.ndarray:
+    """Classes (1, 2, 4): two anchor patches of 2 x 2, the left one half background and half 1, the right one all 2."""
+    return np.array([[[0, 1, 2, 2], [0, 1, 2, 2]]])
+
+
+def test_anchor_patches_are_divided_by_class() -> None:
+    regions = regions_of(two_cells(), (1, 2, 2))
+    assert regions.code.tolist() == [0, 1, 2]
+    assert regions.size.tolist() == [2, 2, 4]
+    np.testing.assert_array_equal(regions.index, [[[0, 1, 2, 2], [0, 1, 2, 2]]])
+    assert regions.means(np.arange(8.0).reshape(1, 2, 4)).tolist() == [2, 3, 4.5]
+
+
+def test_classes_of_exclusive_and_nested_structures() -> None:
+    masks = np.array([[[[0, 1, 0]]], [[[0, 0, 1]]]], np.uint8)
+    assert codes_of(masks, nested=False).tolist() == [[[0, 1, 2]]]
+    nested = np.array([[[[0, 1, 1]]], [[[0, 0, 1]]]], np.uint8)
+    assert codes_of(nested, nested=True).tolist() == [[[0, 1, 2]]]
+    np.testing.assert_allclose(
+        class_probabilities(np.array([[[[0.7]]], [[[0.2]]]]), False)[:, 0, 0, 0], [0.1, 0.7, 0.2]
+    )
+    np.testing.assert_allclose(class_probabilities(np.array([[[[0.7]]], [[[0.2]]]]), True)[:, 0, 0, 0], [0.3, 0.5, 0.2])
+
+
+def test_entropy_is_one_where_nothing_is_known() -> None:
+    assert class_entropy(np.full((2, 1, 1, 1), 1 / 3), False)[0, 0, 0] == pytest.approx(1)
+    assert class_entropy(np.array([[[[1.0]]], [[[0.0]]]]), False)[0, 0, 0] == pytest.approx(0, abs=1e-4)
+
+
+def test_pieces_off_the_main_one() -> None:
+    codes = np.array([[[1, 1, 0, 1, 0, 2]]])
+    assert off_main_piece(codes).tolist() == [[[False, False, False, True, False, False]]]
+
+
+def test_a_recomposed_volume_keeps_every_second_block() -> None:
+    own = chess_board((2, 4, 4), (2, 2, 2))
+    assert own[0].tolist() == [[True, True, False, False]] * 2 + [[False, False, True, True]] * 2
+    image = np.random.default_rng(0).random((1, 4, 4, 4)).astype(np.float32)
+    other = np.zeros((1, 3, 6, 4), np.float32)
+    seen: list[np.ndarray] = []
+
+    def predict(volume: np.ndarray) -> np.ndarray:
+        seen.append(volume)
+        return volume
+
+    found = dict(contexts(image, predict, (4, 4, 4), {"in target": other, "in source": other}))
+    assert len(seen) == PREDICTIONS
+    assert seen[0].shape == (1, 5, 5, 5)  # shifted by a third of the window
+    for name in found:
+        np.testing.assert_array_equal(found[name], image)  # of each volume its own blocks are taken
+    kept = chess_board((4, 4, 4), (2, 2, 2))
+    np.testing.assert_array_equal(seen[3][0][kept], image[0][kept])
+    assert (seen[3][0][~kept] == 0).all()
+    assert np.allclose(seen[1][0][~kept], image.mean())
+
+
+def test_another_image_is_cut_or_mirrored_to_the_size() -> None:
+    image = np.arange(4.0).reshape(1, 1, 1, 4)
+    assert of_same_size(image, (1, 1, 2))[0, 0, 0].tolist() == [1, 2]
+    assert of_same_size(image, (1, 1, 6))[0, 0, 0].tolist() == [0, 0, 1, 2, 3, 3]
+
+
+def test_strengths_of_regions_by_hand() -> None:
+    """What the agent chooses for a region reaches each of its voxels; the teacher's label is taken where it says so."""
+    codes = two_cells()
+    masks = np.stack([codes == 1, codes == 2]).astype(np.uint8)
+    teacher = np.stack([codes == 2, codes == 1]).astype(np.uint8)
+    view = Viewed(masks, teacher, regions_of(codes, (1, 2, 2)), np.zeros((3, 13), np.float32), *np.zeros((2, 3, 2)))
+    made, strength = view.taught_by(np.array([STRENGTHS.index(0.25), 0, ACTIONS - 1]), nested=False)
+    np.testing.assert_array_equal(strength, [[[0.25, 0, 1, 1], [0.25, 0, 1, 1]]])
+    np.testing.assert_array_equal(codes_of(made, False), [[[0, 1, 1, 1], [0, 1, 1, 1]]])
+    table = region_table(view, np.stack([codes == 1, np.zeros_like(codes)]).astype(np.uint8), False)
+    assert table.right.tolist() == [1, 1, 0]
+    assert table.right_by_teacher.tolist() == [1, 0, 0]
+
+
+def test_agreement_is_reliability() -> None:
+    """A network that says the same in all contexts is reliable everywhere, one that doubts is so by its doubt."""
+    image = np.zeros((1, 4, 4, 8), np.float32)
+    image[..., 4:] = 1
+    config: Config = load_config()
+
+    def sure(volume: np.ndarray) -> np.ndarray:
+        return (volume > 0.75).astype(np.float32)
+
+    def doubtful(volume: np.ndarray) -> np.ndarray:
+        return 0.2 + 0.6 * (volume > 0.75).astype(np.float32)
+
+    for predict, expected in ((sure, 1.0), (doubtful, 0.8)):
+        view = viewed(image, predict(image), predict, (4, 4, 8), {}, False, config)
+        np.testing.assert_allclose(view.features[:, FEATURES.index("reliability")], expected, atol=1e-3)
+        np.testing.assert_array_equal(view.teacher, view.consensus)
