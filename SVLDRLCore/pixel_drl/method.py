@@ -144,7 +144,7 @@ def told_of(episode: PixelEpisode, returns: Sequence[Tensor], target: Tensor) ->
     """What shows whether the agents learn: entropy, reward, explained variance of V, Dice at the end."""
     rewards, last = torch.stack(episode.rewards), (episode.masks[-1] > 0.5).to(target.dtype)
     return {
-        "entropy": float(torch.stack(episode.entropies).mean()),
+        "pixel_entropy": float(torch.stack(episode.entropies).mean()),
         "reward_mean": float(rewards.mean()),
         "reward_sd": float(rewards.std(unbiased=False)),
         "explained_variance": explained_variance(torch.stack(episode.values[:-1]), torch.stack(list(returns))),
