@@ -19,16 +19,91 @@ STEP_SETTINGS = (("train", "steps"), ("mask_agents", "transition_steps"), ("mask
 
 @dataclass(frozen=True)
 class Preset:
-    """Name, a sentence about it, and steps of warm-up, transition and full RL."""
+    """Name, a sentence about it, steps of warm-up, transition and full RL; whether slices are segmented one by one."""
 
     name: str
     about: str
     steps: tuple[int, int, int]
+    onSlices: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingMethod:
+    """A method as the core lists it.
+
+    Attributes:
+        name: as the core takes it.
+        title: what it is called, with who published it.
+        about: what it does, in a sentence or two.
+        onSlices: it needs a preset on slices.
+        isOwn: it is the module's own, SVL-DRL, which has three stages.
+    """
+
+    name: str
+    title: str
+    about: str
+    onSlices: bool = False
+    isOwn: bool = False
+
+
+def methods() -> list[TrainingMethod]:
+    """What learns from labels, the module's own first."""
+    coreFolder()
+    from SVLDRLCore.training.registry import DEFAULT, METHODS
+
+    return [
+        TrainingMethod(name, each.words.named, each.words.handling, each.on_slices, name == DEFAULT)
+        for name, each in METHODS.items()
+    ]
+
+
+def adaptations() -> list[TrainingMethod]:
+    """What adapts to images without labels; the usual one first."""
+    coreFolder()
+    from SVLDRLCore.training.registry import ADAPTATIONS
+
+    return [TrainingMethod(name, each.words.named, each.words.handling) for name, each in ADAPTATIONS.items()]
+
+
+def requireMethod(name: str, adapts: bool) -> None:
+    """InputError of the core where it has no such method, or one that is for other data; empty is the usual one."""
+    coreFolder()
+    from SVLDRLCore.training.registry import listed_method, require_adapting, require_trainable
+
+    if name:
+        listed_method(name)
+        (require_adapting if adapts else require_trainable)(name)
+
+
+def checkedSettings(method: str, preset: str, overrides: Mapping[str, Json], adapts: bool) -> Json:
+    """The settings as the core knows them before the method adds its own, which needs torch.
+
+    Only the module's own method has agents of the mask.
+
+    Raises:
+        InputError: of the core, for a preset or a value that cannot be used.
+        JobError: a method that segments slices one by one, with settings for volumes.
+    """
+    coreFolder()
+    from SVLDRLCore.config.settings import config_to_dict, load_config
+    from SVLDRLCore.training.registry import DEFAULT, listed_method
+
+    config = config_to_dict(load_config(preset, overrides=dict(overrides)))
+    if method and listed_method(method).on_slices and config["data"]["patch_size"][0] != 1:
+        raise JobError(
+            _("Method {}").format(method),
+            _("it segments slices one by one, and the settings {} are for volumes").format(preset),
+            _("Choose a preset for slices, such as slices"),
+        )
+    if adapts or method not in ("", DEFAULT):
+        config["mask_agents"]["enabled"] = False
+    return config
 
 
 def presets() -> list[Preset]:
     """All of them, `general` first."""
     coreFolder()
+    from SVLDRLCore.config.backbone_facts import backbone_of
     from SVLDRLCore.config.settings import load_config, preset_names
     from SVLDRLCore.config.stage_steps import stage_steps
 
@@ -37,7 +112,7 @@ def presets() -> list[Preset]:
         config = load_config(name)
         planned = stage_steps(config)
         first, second, third = (planned.get(stage, 0) for stage in STAGES)
-        found.append(Preset(name, config.about, (first, second, third)))
+        found.append(Preset(name, config.about, (first, second, third), backbone_of(config.network).on_slices))
     return found
 
 
