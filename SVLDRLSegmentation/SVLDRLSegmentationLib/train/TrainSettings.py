@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from slicer.i18n import tr as _
@@ -19,12 +20,20 @@ STEP_SETTINGS = (("train", "steps"), ("mask_agents", "transition_steps"), ("mask
 
 @dataclass(frozen=True)
 class Preset:
-    """Name, a sentence about it, steps of warm-up, transition and full RL; whether slices are segmented one by one."""
+    """Settings for a kind of data.
+
+    Attributes:
+        about: a sentence about it.
+        steps: of warm-up, transition and full RL.
+        onSlices: slices are segmented one by one.
+        inSteps: it is for methods with agents that draw a mask in steps, and for no others.
+    """
 
     name: str
     about: str
     steps: tuple[int, int, int]
     onSlices: bool = False
+    inSteps: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,23 +55,30 @@ class TrainingMethod:
     isOwn: bool = False
 
 
-def methods() -> list[TrainingMethod]:
+@cache
+def methods() -> tuple[TrainingMethod, ...]:
     """What learns from labels, the module's own first."""
     coreFolder()
     from SVLDRLCore.training.registry import DEFAULT, METHODS
 
-    return [
+    return tuple(
         TrainingMethod(name, each.words.named, each.words.handling, each.on_slices, name == DEFAULT)
         for name, each in METHODS.items()
-    ]
+    )
 
 
-def adaptations() -> list[TrainingMethod]:
+@cache
+def adaptations() -> tuple[TrainingMethod, ...]:
     """What adapts to images without labels; the usual one first."""
     coreFolder()
     from SVLDRLCore.training.registry import ADAPTATIONS
 
-    return [TrainingMethod(name, each.words.named, each.words.handling) for name, each in ADAPTATIONS.items()]
+    return tuple(TrainingMethod(name, each.words.named, each.words.handling) for name, each in ADAPTATIONS.items())
+
+
+def titleOf(method: TrainingMethod) -> str:
+    """As the first word of a line."""
+    return method.title[:1].upper() + method.title[1:]
 
 
 def requireMethod(name: str, adapts: bool) -> None:
@@ -100,7 +116,8 @@ def checkedSettings(method: str, preset: str, overrides: Mapping[str, Json], ada
     return config
 
 
-def presets() -> list[Preset]:
+@cache
+def presets() -> tuple[Preset, ...]:
     """All of them, `general` first."""
     coreFolder()
     from SVLDRLCore.config.backbone_facts import backbone_of
@@ -112,8 +129,9 @@ def presets() -> list[Preset]:
         config = load_config(name)
         planned = stage_steps(config)
         first, second, third = (planned.get(stage, 0) for stage in STAGES)
-        found.append(Preset(name, config.about, (first, second, third), backbone_of(config.network).on_slices))
-    return found
+        backbone = backbone_of(config.network)
+        found.append(Preset(name, config.about, (first, second, third), backbone.on_slices, backbone.in_steps))
+    return tuple(found)
 
 
 def plannedStages(config: Json) -> dict[str, int]:
