@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from panel_tools import TINY, tinyCases, writeCases
+from panel_tools import TINY, loadCase, tinyCases, writeCases
 from small_models import waitUntil
 from SVLDRLSegmentationLib.jobs.JobError import JobError
 from SVLDRLSegmentationLib.jobs.Models import ModelList
+from SVLDRLSegmentationLib.Scripting import ScriptingLogic
 from SVLDRLSegmentationLib.train.TrainLogic import TrainLogic
 from SVLDRLSegmentationLib.train.TrainTask import TrainTask
 
@@ -45,11 +46,13 @@ def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.worker
-def test_cancelled_found_again_and_resumed(
+def test_cancelled_found_again_and_resumed_from_scripts(
     logic: TrainLogic, tinyCases: Path, unlabelled: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "models" / "other scanner"
-    task = logic.startAdaptation(tinyCases, unlabelled, folder, overrides=ADAPTING, device="cpu")
+    folder, scripts = tmp_path / "models" / "other scanner", ScriptingLogic()
+    scripts.trainLogic = logic
+    options = {"overrides": ADAPTING, "device": "cpu", "waitForCompletion": False}
+    task = scripts.adapt(tinyCases, unlabelled, folder, **options)
     told: list[Any] = []
     task.onMetrics = told.append
     waitUntil(lambda: told or task.ended, 120)
@@ -58,15 +61,12 @@ def test_cancelled_found_again_and_resumed(
     task.cancel()
     waitUntil(lambda: task.ended, 60)
     assert task.wasCancelled
-    again = TrainLogic()  # as after a restart
-    assert again.unfinished() == [folder]
-    stages: list[str] = []
-    resumed = again.start(None, folder, resume=True, modelName="There")
-    resumed.onProgress = lambda share, stage, left: stages.append(stage)
-    assert resumed.wait() == folder / "model"
+    again = ScriptingLogic()  # as after a restart
+    assert again.trainLogic.unfinished() == [folder]
+    assert again.adapt(tinyCases, [unlabelled], folder, resume=True, modelName="There") == folder / "model"
+    resumed = again.trainLogic.current
     run = json.loads((folder / "run.json").read_text("utf-8"))
     assert (run["method"], run["target"]) == ("pseudo_label_purification", [str(unlabelled)])
-    assert "purifying pseudo-labels" in stages
     assert resumed.round == 2
     steps = [row["step"] for row in resumed.metrics]
     assert steps == sorted(set(steps))
@@ -76,6 +76,31 @@ def test_cancelled_found_again_and_resumed(
     assert (folder / "model" / "adaptation.csv").is_file()
     (found,) = ModelList().models()
     assert found.path == folder / "model"
+
+
+def test_cases_of_the_scene_image_files_and_another_method(
+    logic: TrainLogic, tinyCases: Path, unlabelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the worker is asked for; it is not started."""
+    monkeypatch.setattr(TrainTask, "start", lambda task: None)
+    cases = [loadCase(tinyCases, index)[:2] for index in range(2)]
+    images = sorted(unlabelled.iterdir())
+    options = {"method": "self_training", "overrides": ADAPTING, "device": "cpu", "steps": 4, "skipBadCases": True}
+    task = logic.startAdaptation(cases, images, tmp_path / "run", "demo", **options)
+    assert task._options == {
+        "source": str(tmp_path / "run_cases" / "datalist.json"),
+        "target": [str(image) for image in images],
+        "output": str(tmp_path / "run"),
+        "preset": "demo",
+        "method": "self_training",
+        "trusted": [],
+        "skip_bad_cases": True,
+        "settings": "settings.json",
+    }
+    assert (tmp_path / "run_cases" / "datalist.json").is_file()
+    settings = json.loads((task.temporaryFolder() / "settings.json").read_text("utf-8"))
+    assert settings == {**ADAPTING, "train": {**ADAPTING["train"], "steps": 4, "device": "cpu"}}
+    assert task.stages == [("warm_up", 1.0)]
 
 
 def test_what_cannot_work_is_said_before_anything_starts(
@@ -99,6 +124,26 @@ def test_what_cannot_work_is_said_before_anything_starts(
 
 
 CONFIG = {"train": {"steps": 10}, "mask_agents": {"enabled": False}}
+
+
+def test_a_round_that_is_done_again_counts_once(tmp_path: Path) -> None:
+    """A kill within a round: what was told before and what is told after the resumption."""
+    told = [
+        {"event": "stage", "stage": "robust", "step": 2, "last": 6},
+        {"event": "progress", "stage": "robust", "done": 2, "total": 6},
+        {"event": "progress", "stage": "purifying pseudo-labels", "done": 0, "total": 9},
+        {"event": "progress", "stage": "training the region agent", "done": 0, "total": 3},
+    ]
+    lines = [json.dumps(event) for event in told]
+    (tmp_path / "events.jsonl").write_text("\n".join([*lines, "torn"]))
+    task = TrainTask(tmp_path, {"resume": True}, CONFIG)
+    assert task.round == 1
+    for event in told:
+        task._event(event)
+    assert task.round == 1
+    task._event(told[1] | {"done": 4})
+    task._event(told[2])
+    assert task.round == 2
 
 
 def announce(task: TrainTask, name: str, first: int, last: int) -> None:
