@@ -39,7 +39,7 @@ class NamedChoice(Generic[Entry]):
         wasBlocked = self._comboBox.blockSignals(True)
         for row, entry in enumerate(entries):
             self._comboBox.addItem(title(entry), entry.name)
-            self._comboBox.setItemData(row, entry.about, qt.Qt.ToolTipRole)
+            self._comboBox.setItemData(row, f"{title(entry)}\n{entry.about}", qt.Qt.ToolTipRole)  # lists cut titles
         self._comboBox.blockSignals(wasBlocked)
         self._showAbout()
 

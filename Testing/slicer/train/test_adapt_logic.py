@@ -101,6 +101,7 @@ def test_cases_of_the_scene_image_files_and_another_method(
     settings = json.loads((task.temporaryFolder() / "settings.json").read_text("utf-8"))
     assert settings == {**ADAPTING, "train": {**ADAPTING["train"], "steps": 4, "device": "cpu"}}
     assert task.stages == [("warm_up", 1.0)]
+    logic.current = None  # nothing runs
 
 
 def test_what_cannot_work_is_said_before_anything_starts(

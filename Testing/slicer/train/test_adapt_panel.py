@@ -90,7 +90,7 @@ def test_methods_are_those_of_the_core_each_with_a_word_on_it(train: Any) -> Non
         assert [box.itemData(row) for row in range(box.count)] == list(table)
         for row, listed in enumerate(table.values()):
             assert box.itemText(row).lower() == listed.words.named.lower()
-            assert box.itemData(row, qt.Qt.ToolTipRole) == listed.words.handling
+            assert box.itemData(row, qt.Qt.ToolTipRole).split("\n") == [box.itemText(row), listed.words.handling]
     assert train.ui.methodLabel.text == METHODS["svl_drl"].words.handling
     presets = train.ui.adaptPresetComboBox
     assert "pixel_drl_mg" not in [presets.itemText(row) for row in range(presets.count)]
