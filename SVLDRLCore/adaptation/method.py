@@ -68,6 +68,8 @@ class PurificationSettings(AdaptationSettings):
     """Updates of the agent in each round."""
     harm: float = number(0.5, 0, 100)
     """How much worse a wrong voxel is than a right one is good (k in the reward)."""
+    missed_weight: float = number(8.0, 0, 1e6, "voxels")
+    """How many wrong voxels a structure's voxel counts that is called background."""
     plausibility_weight: float = number(0.5, 0, 100)
     """Charge for what makes a region implausible (b in the reward)."""
     least_gain: float = number(0.002, 0, 10)
@@ -117,9 +119,10 @@ class PseudoLabelPurification(AdaptingMethod):
         targets = [(case, seen(case, case.image.numpy(), maps)) for case, maps in predicted if case.name in wanted]
         looks = [self._in_target_appearance(i, rng) for i in sources]
         simulated = [(self.cases[i], seen(self.cases[i], image, None)) for i, image in zip(sources, looks)]
+        missed = self.settings.missed_weight
         tables = [
-            joined([region_table(each, None, self.nested) for _, each in targets]),
-            joined([region_table(each, case.masks.numpy(), self.nested) for case, each in simulated]),
+            joined([region_table(each, None, self.nested, missed) for _, each in targets]),
+            joined([region_table(each, case.masks.numpy(), self.nested, missed) for case, each in simulated]),
         ]
         self._take_up(targets, tables, rng)
 
@@ -254,5 +257,5 @@ class PseudoLabelPurification(AdaptingMethod):
 
 def joined(tables: list[RegionTable]) -> RegionTable:
     """One table of all their regions, in order."""
-    names = ("features", "right", "right_by_teacher", "implausible", "size", "code")
+    names = ("features", "right", "right_by_consensus", "implausible", "size", "code")
     return RegionTable(*(np.concatenate([getattr(t, name) for t in tables]) for name in names), truth=tables[0].truth)

@@ -1,17 +1,18 @@
 """The region agent: how strongly each region's pseudo-label is learned from.
 
-An actor-critic over regions (A2C with episodes of one step). Its actions are strengths from 0 to 1, of the consensus of
-all contexts, by which the region is then re-labelled, or of the teacher's label. What a strength s earns (all ours; the
-abstract prints no equation):
+An actor-critic over regions (A2C with episodes of one step). Its actions are strengths from 0 to 1, of the teacher's
+label or of the consensus of all contexts, by which the region is then re-labelled. What a strength s earns (all ours;
+the abstract prints no equation):
 
     r(s) = s (q - k (1 - q)) - c s^2 / 2 - b s o
 
 q is the share of right voxels: true on labelled images in the target's appearance, and on target images, where no
-label is seen, what all contexts believe of the label (cross-view consistency). k is how much worse a wrong voxel is
-than a right one is good, and o the implausible share (pieces off the main one, SVL-DRL eq. 13). The square makes
-strengths between 0 and 1 the best ones where labels are half right. With k = c = 1/2 the best strength is 0 up to a
-third of right voxels and 1 from two thirds on. A stricter reward leaves out more of the structures than of the
-background, of which nearly all is right, and teaches the network to draw less and less.
+label is seen, what all contexts believe of the label (cross-view consistency). A structure's voxel that is called
+background counts as several wrong ones (`missed_weight`). k is how much worse a wrong voxel is than a right one is
+good, and o the implausible share (pieces off the main one, SVL-DRL eq. 13). The square makes strengths between 0 and 1
+the best ones where labels are half right. With k = c = 1/2 the best strength is 0 up to a third of right voxels and 1
+from two thirds on. A reward that counts all voxels alike leaves out more of the structures than of the background, of
+which nearly all is right, and teaches the network to draw less and less.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from torch import Tensor, nn
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 STRENGTH_OF = np.array([*STRENGTHS, *STRENGTHS[1:]])
-"""Of each action: first those that re-label by the consensus, then those that keep the teacher's label."""
+"""Of each action: first those that keep the teacher's label, then those that re-label by the consensus."""
 ACTIONS = len(STRENGTH_OF)
-BY_CONSENSUS = np.arange(ACTIONS) < len(STRENGTHS)
+BY_CONSENSUS = np.arange(ACTIONS) >= len(STRENGTHS)
 """Which actions take the consensus as the label."""
 EFFORT = 0.5
 """c of the reward."""
@@ -42,7 +43,7 @@ class RegionTable:
 
     Attributes:
         features: (R, F).
-        right, right_by_teacher: share of right voxels of the consensus and of the teacher's label, (R,); of target
+        right, right_by_consensus: share of right voxels of the teacher's label and of the consensus, (R,); of target
             images what stands for it.
         implausible: (R, 2), what of the region speaks against the one, and against the other.
         size: (R,), voxels; larger ones are drawn more often.
@@ -52,7 +53,7 @@ class RegionTable:
 
     features: np.ndarray
     right: np.ndarray
-    right_by_teacher: np.ndarray
+    right_by_consensus: np.ndarray
     implausible: np.ndarray
     size: np.ndarray
     code: np.ndarray
@@ -81,8 +82,8 @@ class RegionAgent(nn.Module):
 
 def rewards_of_actions(table: RegionTable, harm: float, plausibility_weight: float) -> np.ndarray:
     """r of every action in every region, (R, ACTIONS)."""
-    right = np.where(BY_CONSENSUS, table.right[:, None], table.right_by_teacher[:, None])
-    implausible = np.where(BY_CONSENSUS, table.implausible[:, :1], table.implausible[:, 1:])
+    right = np.where(BY_CONSENSUS, table.right_by_consensus[:, None], table.right[:, None])
+    implausible = np.where(BY_CONSENSUS, table.implausible[:, 1:], table.implausible[:, :1])
     gain = STRENGTH_OF * (right - harm * (1 - right)) - EFFORT * STRENGTH_OF**2 / 2
     return gain - plausibility_weight * STRENGTH_OF * implausible
 

@@ -13,8 +13,9 @@ from SVLDRLCore.config.settings import AgentConfig
 from SVLDRLCore.svl_drl.rewards import implausibility
 
 FEATURES = (
-    "reliability", "least agreement", "certainty", "entropy", "as the teacher", "size", "boundary share",
-    "teacher's share off the main piece", "implausibility", "reliability of its class in the case",
+    "reliability", "least agreement", "certainty", "entropy", "consensus", "size", "boundary share",
+    "share off the main piece", "implausibility", "reliability of its class in the case", "structures believed",
+    "structures believed at most",
 )  # fmt: skip
 """What the agent sees of each region; behind them its class, one-hot."""
 
@@ -99,11 +100,6 @@ def off_main_piece(codes: np.ndarray) -> np.ndarray:
     return off
 
 
-def main_pieces(masks: np.ndarray) -> np.ndarray:
-    """Masks (C, D, H, W) with the largest piece of each structure alone."""
-    return np.stack([mask * ~off_main_piece(mask.astype(np.int64)) for mask in masks])
-
-
 def implausibility_of_classes(maps: np.ndarray, config: AgentConfig) -> np.ndarray:
     """C(f) of each class (SVL-DRL eq. 13 and 14), (1 + C,); 0 for the background."""
     found = [float(implausibility(torch.from_numpy(each)[None, None], config)) for each in maps]
@@ -113,8 +109,9 @@ def implausibility_of_classes(maps: np.ndarray, config: AgentConfig) -> np.ndarr
 def region_features(
     regions: Regions,
     codes: np.ndarray,
-    teacher_codes: np.ndarray,
+    consensus_codes: np.ndarray,
     maps: np.ndarray,
+    believed: np.ndarray,
     agreements: Sequence[np.ndarray],
     nested: bool,
     config: AgentConfig,
@@ -122,12 +119,13 @@ def region_features(
     """What is known of each region without a label, (R, len(FEATURES) + 1 + C).
 
     Args:
-        codes: what teacher and contexts together decide; `teacher_codes`: what the teacher alone does.
-        maps: the teacher's probabilities (C, D, H, W).
+        codes: what the teacher decides; `consensus_codes`: what it and the contexts do together.
+        maps: the teacher's probabilities (C, D, H, W); `believed`: class probabilities by all (1 + C, D, H, W).
         agreements: of each context what it gives to `codes`, (D, H, W).
     """
     agreed = np.stack([regions.means(each) for each in agreements])
     reliability = agreed.mean(0)
+    some = 1 - believed[0].astype(np.float32)
     volume = np.bincount(regions.code, regions.size, len(maps) + 1)
     of_class = np.bincount(regions.code, reliability * regions.size, len(maps) + 1) / np.maximum(volume, 1)
     columns = [
@@ -135,11 +133,13 @@ def region_features(
         agreed.min(0),
         regions.means(probability_of(maps, codes, nested)),
         regions.means(class_entropy(maps, nested)),
-        regions.means(teacher_codes == codes),
+        regions.means(consensus_codes == codes),
         np.log(regions.size) / np.log(regions.size.max() + 1),
         regions.means(boundary(codes)),
-        regions.means(off_main_piece(teacher_codes)),
+        regions.means(off_main_piece(codes)),
         implausibility_of_classes(maps, config)[regions.code],
         of_class[regions.code],
+        regions.means(some),
+        ndimage.maximum(some, regions.index, range(len(regions.size))),
     ]
     return np.concatenate([np.stack(columns, axis=1), np.eye(len(maps) + 1)[regions.code]], axis=1).astype(np.float32)

@@ -16,8 +16,8 @@ from SVLDRLCore.adaptation.regions import (
     FEATURES,
     Regions,
     anchor_size,
+    class_probabilities,
     codes_of,
-    main_pieces,
     off_main_piece,
     probability_of,
     region_features,
@@ -32,16 +32,15 @@ class Viewed:
     """What the contexts say of one image.
 
     Attributes:
-        consensus: uint8 (C, D, H, W), by the mean of teacher and contexts, the largest piece of each structure (what
-            SVL-DRL eq. 13 calls plausible).
-        teacher: the same by the teacher alone.
-        regions: of the consensus; features: (R, F), see `regions.FEATURES`.
-        implausible: (R, 2), share off the main piece, of the consensus and of the teacher's label.
-        believed: (R, 2), what teacher and contexts in the mean give to the consensus, and to the teacher's label.
+        teacher: uint8 (C, D, H, W), what the teacher decides.
+        consensus: what it and the contexts decide together.
+        regions: of the teacher's masks; features: (R, F), see `regions.FEATURES`.
+        implausible: (R, 2), share off the main piece, of the teacher's masks and of the consensus.
+        believed: (1 + C, D, H, W), class probabilities by all of them, float16.
     """
 
-    consensus: np.ndarray
     teacher: np.ndarray
+    consensus: np.ndarray
     regions: Regions
     features: np.ndarray
     implausible: np.ndarray
@@ -77,26 +76,40 @@ def viewed(
 ) -> Viewed:
     """An image (M, D, H, W), for which the teacher says `maps` (C, D, H, W), in all contexts."""
     seen = [found.astype(np.float16) for _, found in contexts(image, predict, patch, surroundings)]
-    mean = np.mean([maps, *seen], axis=0, dtype=np.float32)
-    teacher, consensus = decided(maps, nested), main_pieces(decided(mean, nested))
-    both = codes_of(consensus, nested), codes_of(teacher, nested)
+    mean = 0.5 * (maps + np.mean(seen, axis=0, dtype=np.float32))
+    teacher, consensus = decided(maps, nested), decided(mean, nested)
+    both = codes_of(teacher, nested), codes_of(consensus, nested)
     regions = regions_of(both[0], anchor_size(patch))
     agreements = [probability_of(each.astype(np.float32), both[0], nested) for each in seen]
-    features = region_features(regions, *both, maps, agreements, nested, config.agents)
+    believed = class_probabilities(mean, nested).astype(np.float16)
+    features = region_features(regions, *both, maps, believed, agreements, nested, config.agents)
     implausible = np.stack([regions.means(off_main_piece(each)) for each in both], axis=1)
-    believed = np.stack([regions.means(probability_of(mean, each, nested)) for each in both], axis=1)
-    return Viewed(consensus, teacher, regions, features, implausible, believed)
+    return Viewed(teacher, consensus, regions, features, implausible, believed)
 
 
-def region_table(view: Viewed, truth: np.ndarray | None, nested: bool) -> RegionTable:
-    """An image's regions for the agent; `truth`: masks (C, D, H, W) where they are known."""
-    regions = view.regions
-    if truth is None:
-        right, by_teacher = view.believed.T
-    else:
-        codes = codes_of(truth, nested)
-        right = regions.means(codes_of(view.consensus, nested) == codes)
-        by_teacher = regions.means(codes_of(view.teacher, nested) == codes)
-    return RegionTable(
-        view.features, right, by_teacher, view.implausible, regions.size, regions.code, truth is not None
-    )
+def region_table(view: Viewed, truth: np.ndarray | None, nested: bool, missed_weight: float) -> RegionTable:
+    """An image's regions for the agent; `truth`: masks (C, D, H, W) where they are known.
+
+    Where they are not, what is believed of each class takes the truth's place.
+    """
+    regions, known = view.regions, view.believed.astype(np.float32)
+    if truth is not None:
+        known = codes_of(truth, nested) == np.arange(len(known))[:, None, None, None]
+    shares = [
+        regions.means(right) / np.maximum(regions.means(right + wrong), 1e-9)
+        for right, wrong in (
+            right_and_wrong(codes_of(masks, nested), known, missed_weight) for masks in (view.teacher, view.consensus)
+        )
+    ]
+    return RegionTable(view.features, *shares, view.implausible, regions.size, regions.code, truth is not None)
+
+
+def right_and_wrong(codes: np.ndarray, known: np.ndarray, missed_weight: float) -> tuple[np.ndarray, np.ndarray]:
+    """How right a label is at each voxel, and how wrong, (D, H, W).
+
+    Args:
+        codes: classes that the label says; known: the classes' probabilities, or their truth, (K, D, H, W).
+        missed_weight: how many voxels a structure's voxel counts that the label calls background.
+    """
+    right = np.take_along_axis(known, codes[None], axis=0)[0].astype(np.float32)
+    return right, (1 - right) * np.where(codes == 0, missed_weight, 1.0)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from SVLDRLCore.config.settings import DataConfig
+from SVLDRLCore.config.settings import Config, DataConfig
 from SVLDRLCore.data.cases import TrainingCase, prepare_unlabelled
 from SVLDRLCore.data.resampling import median_spacing
 from SVLDRLCore.errors import InputError
@@ -82,6 +82,14 @@ def _files(files: Sequence[Path]) -> tuple[Case, ...]:
         if not file.name.lower().endswith(SUFFIXES):
             raise InputError(str(file), f"it is none of {', '.join(SUFFIXES)}", DO)
     return named_cases([Case("", (file,), None) for file in files], files[0].parent if files else Path())
+
+
+def require_no_labels_needed(config: Config) -> None:
+    """InputError where labels are to be reviewed, or mask agents trained, beside images that have no label."""
+    for name in ("reliability", "mask_agents"):
+        if getattr(config, name).enabled:
+            why = "it needs a label of every case, and an adaptation has images without"
+            raise InputError(f"setting {name}.enabled", why, "Leave it out")
 
 
 def read_target_images(

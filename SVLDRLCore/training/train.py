@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,9 +14,6 @@ import torch
 from SVLDRLCore.atomic_files import made_folder
 from SVLDRLCore.config.settings import Config, config_from_dict, config_to_dict, name_of_preset
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.evaluation.adaptation_report import write_adaptation_report
-from SVLDRLCore.evaluation.figures import reliability_figure
-from SVLDRLCore.evaluation.tables import csv_text
 from SVLDRLCore.events import EventLog, Listener, failures_told
 from SVLDRLCore.file_places import require_output_folder
 from SVLDRLCore.files.datalist import Case, DataList, load_datalist
@@ -54,7 +50,13 @@ from SVLDRLCore.training.registry import (
     require_trainable,
 )
 from SVLDRLCore.training.run import RunResult, run_training, start_from
-from SVLDRLCore.training.target_images import TargetImages, read_target_images, target_cases
+from SVLDRLCore.training.run_files import adaptation_files, reliability_files
+from SVLDRLCore.training.target_images import (
+    TargetImages,
+    read_target_images,
+    require_no_labels_needed,
+    target_cases,
+)
 from SVLDRLCore.training.training_data import (
     TrainingData,
     clean_cases,
@@ -170,7 +172,7 @@ def _new_settings(folder: RunFolder, asked: Asked) -> dict[str, Any]:
     structures_of_list(listed, config.data)
     require_trusted(asked.trusted or (), listed)
     if asked.target:
-        _require_plain(config)
+        require_no_labels_needed(config)
         target_cases(asked.target)
     if asked.clean_list is not None and not load_datalist(asked.clean_list).validation:
         raise InputError(str(asked.clean_list), "its validation list is empty", "List the clean cases there")
@@ -247,14 +249,6 @@ def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, contro
     return _write_models(given, result, listed.labels, folder)
 
 
-def _require_plain(config: Config) -> None:
-    """InputError where labels are to be reviewed, or mask agents trained, beside images that have no label."""
-    for name in ("reliability", "mask_agents"):
-        if getattr(config, name).enabled:
-            why = "it needs a label of every case, and an adaptation has images without"
-            raise InputError(f"setting {name}.enabled", why, "Leave it out")
-
-
 def _bound(
     listed: DataList,
     clean: DataList | None,
@@ -272,35 +266,11 @@ def _bound(
     return bound_content(bound_list(labels, used, data.training, [], of_clean), data.training, data.held_out, initial)
 
 
-def _reliability_files(result: RunResult) -> dict[str, bytes]:
-    """Weights and cues of all cases as a table, and as a plot where matplotlib is installed."""
-    if not result.reliability:
-        return {}
-    files = {"reliability.csv": csv_text(result.reliability).encode()}
-    try:
-        plot = reliability_figure(result.reliability)
-    except InputError:  # the report extra is not installed: the table must do
-        plot = None
-    return files | ({"reliability.svg": plot} if plot else {})
-
-
 def _counted(given: RunInput) -> dict[str, int]:
     unlabelled = sum(case.unlabelled for case in given.training)
     if not unlabelled:
         return {"cases": len(given.training)}
     return {"labelled cases": len(given.training) - unlabelled, "images without labels": unlabelled}
-
-
-def _adaptation_files(result: RunResult, given: RunInput, folder: RunFolder) -> dict[str, bytes]:
-    """The rounds of an adaptation as a table; as a report in the run's folder where its extra is installed."""
-    rounds = result.findings.get("rounds") or []
-    if not rounds:
-        return {}
-    with contextlib.suppress(InputError):  # the report extra is not installed: the table must do
-        write_adaptation_report(
-            folder.path / "adaptation.html", given.structures.names, rounds, result.findings["pictures"], result.rows
-        )
-    return {"adaptation.csv": csv_text(rounds).encode()}
 
 
 def _write_models(given: RunInput, result: RunResult, labels: dict[int, str], folder: RunFolder) -> Path:
@@ -320,9 +290,9 @@ def _write_models(given: RunInput, result: RunResult, labels: dict[int, str], fo
         numbers if given.held_out else {},
         result.warnings,
     )
-    extra = {"stage_seconds.json": json.dumps(result.stage_seconds).encode(), **_reliability_files(result)}
+    extra = {"stage_seconds.json": json.dumps(result.stage_seconds).encode(), **reliability_files(result)}
     extra |= package_calibration(result.mask_network, given.structures)
-    extra |= _adaptation_files(result, given, folder)
+    extra |= adaptation_files(result, given, folder)
     for path, weights in ((folder.best_model, result.best_network), (folder.model, result.network)):
         save_package(
             path,

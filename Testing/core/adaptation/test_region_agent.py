@@ -20,18 +20,18 @@ from SVLDRLCore.adaptation.region_agent import (
 )
 
 
-def table(right: np.ndarray, by_teacher: np.ndarray, features: np.ndarray | None = None) -> RegionTable:
+def table(right: np.ndarray, by_consensus: np.ndarray, features: np.ndarray | None = None) -> RegionTable:
     count = len(right)
     features = right[:, None].astype(np.float32) if features is None else features
     return RegionTable(
-        features, right, by_teacher, np.zeros((count, 2)), np.full(count, 10), np.zeros(count, int), True
+        features, right, by_consensus, np.zeros((count, 2)), np.full(count, 10), np.zeros(count, int), True
     )
 
 
 def test_the_reward_by_hand() -> None:
     known = table(np.array([0.9]), np.array([0.5]))
     rewards = rewards_of_actions(known, harm=1.0, plausibility_weight=0.0)[0]
-    # s (0.9 - 0.1) - s^2 / 4 of the consensus, and s (0.5 - 0.5) - s^2 / 4 of the teacher's label
+    # s (0.9 - 0.1) - s^2 / 4 of the teacher's label, and s (0.5 - 0.5) - s^2 / 4 of the consensus
     own = [0, 0.25 * 0.8 - 0.015625, 0.5 * 0.8 - 0.0625, 0.75 * 0.8 - 0.140625, 0.8 - 0.25]
     np.testing.assert_allclose(rewards, [*own, -0.015625, -0.0625, -0.140625, -0.25])
     harmful = rewards_of_actions(known, harm=3.0, plausibility_weight=0.0)[0]
@@ -77,7 +77,7 @@ def test_small_classes_are_drawn_as_often() -> None:
 
 
 def test_it_learns_a_bandit_of_regions() -> None:
-    """Right regions are to be taught fully, wrong ones not at all, half right ones by a teacher who is right."""
+    """Right regions are to be taught fully, wrong ones not at all, half right ones by a consensus that is right."""
     rng = np.random.default_rng(0)
     kind = rng.integers(0, 3, 600)
     right, consensus = np.array([1.0, 0.0, 0.5])[kind], np.array([0.9, 0.0, 1.0])[kind]

@@ -15,7 +15,7 @@ from SVLDRLCore.adaptation.regions import (
     off_main_piece,
     regions_of,
 )
-from SVLDRLCore.adaptation.views import Viewed, region_table, viewed
+from SVLDRLCore.adaptation.views import Viewed, region_table, right_and_wrong, viewed
 from SVLDRLCore.config.settings import Config, load_config
 
 
@@ -82,17 +82,30 @@ def test_another_image_is_cut_or_mirrored_to_the_size() -> None:
 
 
 def test_strengths_of_regions_by_hand() -> None:
-    """What the agent chooses for a region reaches each of its voxels; the teacher's label is taken where it says so."""
+    """What the agent chooses for a region reaches each of its voxels; the consensus is taken where it says so."""
     codes = two_cells()
     masks = np.stack([codes == 1, codes == 2]).astype(np.uint8)
-    teacher = np.stack([codes == 2, codes == 1]).astype(np.uint8)
-    view = Viewed(masks, teacher, regions_of(codes, (1, 2, 2)), np.zeros((3, 13), np.float32), *np.zeros((2, 3, 2)))
+    consensus = np.stack([codes == 2, codes == 1]).astype(np.uint8)
+    regions, nothing = regions_of(codes, (1, 2, 2)), np.zeros((3, 15), np.float32)
+    view = Viewed(masks, consensus, regions, nothing, np.zeros((3, 2)), class_probabilities(masks * 0.5, False))
     made, strength = view.taught_by(np.array([STRENGTHS.index(0.25), 0, ACTIONS - 1]), nested=False)
     np.testing.assert_array_equal(strength, [[[0.25, 0, 1, 1], [0.25, 0, 1, 1]]])
     np.testing.assert_array_equal(codes_of(made, False), [[[0, 1, 1, 1], [0, 1, 1, 1]]])
-    table = region_table(view, np.stack([codes == 1, np.zeros_like(codes)]).astype(np.uint8), False)
+    table = region_table(view, np.stack([codes == 1, np.zeros_like(codes)]).astype(np.uint8), False, 8.0)
     assert table.right.tolist() == [1, 1, 0]
-    assert table.right_by_teacher.tolist() == [1, 0, 0]
+    assert table.right_by_consensus.tolist() == [1, 0, 0]
+    unseen = region_table(view, None, False, 8.0)
+    np.testing.assert_allclose(unseen.right, [1, 0.5, 0.5])
+
+
+def test_a_missed_structure_counts_as_several_wrong_voxels() -> None:
+    """Of a region of background a quarter is a structure: 3 right against 1 x 8 wrong; of a structure 3 against 1."""
+    truth = np.array([[[0, 0, 0, 1]]])
+    known = (truth == np.arange(2)[:, None, None, None]).astype(np.float32)
+    right, wrong = right_and_wrong(np.zeros((1, 1, 4), int), known, 8.0)
+    assert (right.sum(), wrong.sum()) == (3, 8)
+    right, wrong = right_and_wrong(np.ones((1, 1, 4), int), known, 8.0)
+    assert (right.sum(), wrong.sum()) == (1, 3)
 
 
 def test_agreement_is_reliability() -> None:
