@@ -11,6 +11,7 @@ from types import ModuleType
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 
+from SVLDRLCore import __version__
 from SVLDRLCore.commands import (
     adapt,
     audit,
@@ -104,7 +105,8 @@ def _refused(error: InputError) -> int:
 
 def build_parser() -> ArgumentParser:
     """The parser with all subcommands."""
-    parser = ArgumentParser(prog="svldrl", description="3D segmentation from noisy annotations by SVL-DRL.")
+    about = "3D segmentation from noisy annotations by SVL-DRL."
+    parser = ArgumentParser(prog="svldrl", description=about, version=__version__)
     commands = parser.add_subcommands(required=True)
     for name, command in COMMANDS.items():
         sub = ArgumentParser(description=command.__doc__)

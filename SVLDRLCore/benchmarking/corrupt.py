@@ -36,13 +36,12 @@ from SVLDRLCore.files.volumes import (
 )
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.device import choose_device
+from SVLDRLCore.masks.borders import FAR_APART_MM
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.known_voxels import completed
 from SVLDRLCore.masks.structures import Structures, structures_of
 from SVLDRLCore.training.training_data import grid_for, structures_of_list
 
-FAR_APART_MM = 1e6
-"""Between slices that have nothing to do with each other."""
 NOISES = ("mt", "sloppy", "sfda")
 
 

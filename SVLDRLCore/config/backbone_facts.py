@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from SVLDRLCore.config.building import merge
 
 if TYPE_CHECKING:
     from SVLDRLCore.config.settings import NetworkConfig
@@ -57,3 +60,25 @@ methods."""
 def backbone_of(network: NetworkConfig) -> Backbone:
     """What is known of the backbone that these settings name."""
     return BACKBONES[network.backbone]
+
+
+def fitting_backbone(tree: dict[str, Any], asked: dict[str, Any], of_method: Mapping[str, Any]) -> dict[str, Any]:
+    """A tree of settings that fits a network on slices, where it has one; what is asked for by name stays as it is.
+
+    Agents of the mask see it in 3D, and are off. Where it is the method that brings the network, the preset's patch
+    becomes one slice thick: who names a method need not know its network.
+    """
+    name = _backbone(merge(tree, asked))
+    if name not in BACKBONES or not BACKBONES[name].on_slices:
+        return tree
+    fitted = merge(tree, {"mask_agents": {"enabled": False}})
+    patch = fitted.get("data", {}).get("patch_size")
+    if name == _backbone(of_method) and isinstance(patch, (list, tuple)):
+        fitted = merge(fitted, {"data": {"patch_size": [1, *patch[1:]]}})
+    return fitted
+
+
+def _backbone(tree: Mapping[str, Any]) -> str:
+    network = tree.get("network")
+    name = network.get("backbone") if isinstance(network, Mapping) else None
+    return name if isinstance(name, str) else ""

@@ -77,6 +77,12 @@ def _on_slices(config: Config) -> None:
         raise InputError("setting mask_agents.enabled", why, "Set it to false, or take the backbone unet")
 
 
+def _slices(config: Config) -> None:
+    if config.data.slices_apart and not backbone_of(config.network).on_slices:
+        why = f"{config.network.backbone} sees slices as neighbours"
+        raise InputError("setting data.slices_apart", why, "Take a backbone that segments slice by slice, e.g. unet_2d")
+
+
 def _spacing(config: Config) -> None:
     """0 is a slice distance that is kept, and nothing else."""
     for axis, size in zip("xyz", config.data.spacing_mm or ()):
@@ -91,6 +97,7 @@ def _spacing(config: Config) -> None:
 def _data(config: Config) -> None:
     data = config.data
     _spacing(config)
+    _slices(config)
     if len(set(data.flip_axes)) < len(data.flip_axes):
         raise InputError("setting data.flip_axes", f"{data.flip_axes} names an axis twice", "Use 0 (d), 1 (h), 2 (w)")
     if data.intensity_low >= data.intensity_high:

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from SVLDRLCore.config.backbone_facts import BACKBONES
+from SVLDRLCore.config.backbone_facts import fitting_backbone
 from SVLDRLCore.config.building import (
     LARGEST_SEED,
     build,
@@ -38,6 +38,9 @@ class DataConfig:
     slices are segmented one by one: each image keeps its own slice distance."""
     patch_size: tuple[int, int, int] = number((24, 40, 48), 1, 2048, "voxels", public=True)
     """Training patch and sliding window (d, h, w) in voxels; a multiple of the backbone's stride."""
+    slices_apart: bool = choice(False, public=True)
+    """Slices of a file are images of their own (not neighbours in the patient): each label is reviewed slice by slice.
+    For backbones that segment slice by slice."""
     intensity: Literal["percentile", "window", "unit"] = choice("percentile", public=True)
     """How intensities reach [0, 1], where eq. 10 clips: percentiles of the volume, or a fixed window."""
     intensity_low: float = number(1.0, -1e9, 1e9, "percent, or HU", public=True)
@@ -61,17 +64,9 @@ class NetworkConfig:
     """One encoder, three decoders (SVL-DRL section 3.2), or a network that segments slice by slice."""
 
     backbone: Literal[
-        "swin_unetr",
-        "segresnet",
-        "unet",
-        "unet_2d",
-        "attention_unet_2d",
-        "unet_plus_plus_2d",
-        "segresnet_2d",
-        "swin_unetr_2d",
-        "pixel_actor_critic",
-        "pixel_q_unet",
-    ] = choice("unet", public=True)
+        "swin_unetr", "segresnet", "unet", "unet_2d", "attention_unet_2d", "unet_plus_plus_2d", "segresnet_2d",
+        "swin_unetr_2d", "pixel_actor_critic", "pixel_q_unet",
+    ] = choice("unet", public=True)  # fmt: skip
     """The paper uses Swin UNETR; a small convolutional network is the sane choice without a GPU. Names with `_2d`
     segment each slice by itself; `pixel_` ones come with the methods whose agents they are."""
     feature_size: int = number(8, 1, 512, "channels", public=True)
@@ -259,6 +254,8 @@ class MaskAgentConfig:
     prediction_share: float = number(0.1, 0, 1, "share of the episodes")
     """Episodes that start from a model's (earlier) prediction."""
     feature_size: int = number(8, 8, 512, "channels")
+    trunk_resolution: Literal["half", "full"] = "half"
+    """Where the trunk sees: at half resolution with one convolution at full (a third of the time), or at full (0.1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -367,16 +364,7 @@ def load_config(
     asked = renamed_settings(overrides or {})
     for layer in (_preset_layer(preset, variant), VARIANTS[variant], of_method or {}):
         tree = merge(tree, renamed_settings(layer))
-    return build(Config, merge(_fitting_backbone(tree, asked), asked))
-
-
-def _fitting_backbone(tree: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
-    """Agents of the mask see it in 3D: with a network on slices they are off, unless they are asked for by name."""
-    network = merge(tree, asked).get("network")
-    name = network.get("backbone") if isinstance(network, dict) else None
-    if isinstance(name, str) and name in BACKBONES and BACKBONES[name].on_slices:
-        return merge(tree, {"mask_agents": {"enabled": False}})
-    return tree
+    return build(Config, merge(fitting_backbone(tree, asked, of_method or {}), asked))
 
 
 def config_from_dict(tree: dict[str, Any]) -> Config:

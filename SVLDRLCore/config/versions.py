@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 Kind = Literal["model", "run", "checkpoint"]
 
-FORMATS: dict[Kind, int] = {"model": 2, "run": 3, "checkpoint": 2}
+FORMATS: dict[Kind, int] = {"model": 3, "run": 4, "checkpoint": 3}
 """Of a model's config.json: 1 has old names, and the calibration of mask agents among the weights. Of run.json: 1 does
-not tell what the run's data held, 1 and 2 have old names. Of a checkpoint: 1 has old names."""
+not tell what the run's data held, 1 and 2 have old names. Of a checkpoint: 1 has old names. All before the newest have
+mask agents whose trunk sees at full resolution, and do not tell it."""
 
 SETTINGS = {"reading": "variant"}
 IN_SECTION = {
@@ -51,7 +52,7 @@ def migrate(kind: Kind, content: Mapping[str, Any], version: Any) -> dict[str, A
     if version == newest:
         return dict(content)
     if kind == "model":
-        return migrated_settings(content)
+        return _settings_of_before(content)
     return _run(content, version) if kind == "run" else _checkpoint(content)
 
 
@@ -77,10 +78,18 @@ def migrated_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _settings_of_before(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """`migrated_settings`, with what today's have and did not tell then."""
+    found = migrated_settings(tree)
+    if isinstance(found.get("mask_agents"), Mapping):
+        found["mask_agents"] = {"trunk_resolution": "full", **found["mask_agents"]}
+    return found
+
+
 def _run(content: Mapping[str, Any], version: int) -> dict[str, Any]:
     """A run.json; what its data are bound to, too."""
     found = _renamed(content, CASES)
-    found["config"] = migrated_settings(found["config"])
+    found["config"] = _settings_of_before(found["config"])
     if found.get("bound"):
         found["bound"] = _bound_data(found["bound"])
     if version == 1 and found["method"] != FIRST_METHOD:
@@ -93,7 +102,7 @@ def _checkpoint(state: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(state)
     run = found.get("run")
     if run:
-        settings, data = migrated_settings(run.get("settings") or {}), _bound_data(run.get("data") or {})
+        settings, data = _settings_of_before(run.get("settings") or {}), _bound_data(run.get("data") or {})
         found["run"] = {**run, "settings": settings, "data": data}
     review = found.get("review") or {}
     if "labels" in review:

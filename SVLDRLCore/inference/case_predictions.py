@@ -87,7 +87,7 @@ def _as_far_as_it_reaches(
         grown = []
         for axis, (side, length, window) in enumerate(zip(box, size, patch)):
             faces = np.moveaxis(drawn, axis, 0)
-            more = window * 3 // 4  # a window more at the usual overlap
+            more = window * 3 // 4 or length  # a window more at the usual overlap; of windows of one slice, all
             low, high = side.start - more * bool(faces[0].any()), side.stop + more * bool(faces[-1].any())
             grown.append(_side(low, high, length, window))
         if tuple(grown) == box:

@@ -26,7 +26,7 @@ from SVLDRLCore.label_quality.thresholds import (
     UNSURE_CASES,
     USUAL_BLUR,
 )
-from SVLDRLCore.masks.borders import signed_distance
+from SVLDRLCore.masks.borders import FAR_APART_MM, signed_distance
 from SVLDRLCore.masks.image_edge import edge_positions, edge_sharpness
 from SVLDRLCore.masks.known_voxels import completed, where_known
 
@@ -103,7 +103,7 @@ def label_features(
         (0.0, 0.0) if probabilities is None else _fit(probabilities[c], m, spacing_dhw, ignored) for c, m in drawn
     ]
     bias, cross_entropy = np.mean(fitted, axis=0).tolist()
-    off_largest = [_off_largest(m, ignored) for _, m in drawn]
+    off_largest = [_off_largest(m, ignored, spacing_dhw[0] >= FAR_APART_MM) for _, m in drawn]
     for (c, mask), (own_bias, own_fit), off in zip(drawn, fitted, off_largest):
         each[c] = StructureFeatures(own_bias, own_fit, off, voxel_mm3 * int(mask.sum()))
     fragments = float(np.mean(off_largest))
@@ -137,7 +137,8 @@ def _fit(
 ) -> tuple[float, float]:
     mask = completed(mask, ignored, spacing_dhw)
     cross = ndimage.generate_binary_structure(3, 1)
-    flat = tuple(slice(None) if n > 1 else slice(1, 2) for n in mask.shape)  # one slice has no surface above or below
+    deep = [n > 1 and size < FAR_APART_MM for n, size in zip(mask.shape, spacing_dhw)]
+    flat = tuple(slice(None) if each else slice(1, 2) for each in deep)  # one slice has no surface above or below
     surface = where_known(mask & ~ndimage.binary_erosion(mask, cross[flat]), ignored)
     if not surface.any():  # all of the border lies where nobody has labelled
         return 0.0, 0.0
@@ -148,8 +149,16 @@ def _fit(
     return -float(to_prediction[surface].mean()), float(np.log(cross_entropy / surface.sum() + 1e-6))
 
 
-def _off_largest(mask: np.ndarray, ignored: np.ndarray | None = None) -> float:
-    """Share of a mask off its largest piece; what nobody has labelled may join pieces."""
+def _off_largest(mask: np.ndarray, ignored: np.ndarray | None = None, slices_apart: bool = False) -> float:
+    """Share of a mask off its largest piece (in each slice, where they lie apart); what nobody has labelled may join
+    pieces.
+    """
+    if slices_apart:
+        shown = np.flatnonzero(mask.any((1, 2)))
+        some = [mask[n : n + 1] for n in shown]
+        unknown = [None if ignored is None else ignored[n : n + 1] for n in shown]
+        off = [_off_largest(each, hidden) for each, hidden in zip(some, unknown)]
+        return float(np.average(off, weights=[each.sum() for each in some]))
     labelled, _ = ndimage.label(mask if ignored is None else mask | ignored, np.ones((3, 3, 3)))
     labelled[~mask] = 0
     return 1.0 - float(np.bincount(labelled.ravel())[1:].max()) / float(mask.sum())

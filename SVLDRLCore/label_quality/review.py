@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -40,6 +41,7 @@ from SVLDRLCore.label_quality.label_agents import (
 from SVLDRLCore.label_quality.missing_structures import enough_of_each, filled_in
 from SVLDRLCore.label_quality.thresholds import ALL_UPDATES, ENOUGH_BELIEVED, LOW_WEIGHT, MOVED_WORTH
 from SVLDRLCore.label_quality.weights import LabelQuality, judge, judge_unseen, reliability_rows
+from SVLDRLCore.masks.borders import FAR_APART_MM, voxel_mm
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.known_voxels import where_known
 
@@ -71,6 +73,8 @@ class LabelReview:
         relabel: Callable[[int, torch.Tensor], None] = lambda index, masks: None,
         structures: Sequence[str] = (),
     ) -> None:
+        if config.data.slices_apart:
+            cases = [replace(case, spacing_dhw=(FAR_APART_MM, *case.spacing_dhw[1:])) for case in cases]
         self.cases, self.order, self.config, self.nested = cases, order, config, nested
         self.device, self.events, self.folder, self.between = device, events, folder, between
         self.rows: list[dict[str, Any]] = []
@@ -178,7 +182,7 @@ class LabelReview:
 
     @property
     def _spacing_mm(self) -> float:
-        return float(np.median([np.mean(case.spacing_dhw) for case in self.cases]))
+        return float(np.median([voxel_mm(case.spacing_dhw) for case in self.cases]))
 
     def _weigh(self, network: nn.Module) -> None:
         features, drawn = [], []

@@ -18,6 +18,15 @@ FEWEST_FACES = 0.125
 border across each axis, a tube three times as long as wide an eighth at its ends, one through all slices nothing."""
 
 
+FAR_APART_MM = 1e6
+"""Distance of slices that have nothing to do with each other: nothing that is measured reaches so far."""
+
+
+def voxel_mm(spacing_dhw: Sequence[float]) -> float:
+    """Mean size of a voxel in mm; of one in slices that lie far apart, within its slice."""
+    return float(np.mean([size for size in spacing_dhw if size < FAR_APART_MM]))
+
+
 def border_spacing(mask: np.ndarray, spacing_dhw: Sequence[float]) -> tuple[float, ...]:
     """The spacing (d, h, w) in mm as a mask's border meets it: no finer than where `FEWEST_FACES` of it lie.
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from SVLDRLCore.masks.borders import border_spacing, signed_distance
+from SVLDRLCore.masks.borders import border_spacing, signed_distance, voxel_mm
 from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.masks.known_voxels import completed, far_where, where_known
 
@@ -43,7 +43,7 @@ def edge_positions(
     box = bounding_box(mask, [LARGEST_SHIFT_MM / s for s in spacing_dhw])
     spacing = border_spacing(mask[box], spacing_dhw)
     distance = _distance(mask, box, spacing, ignored)
-    return tuple(edge_position(channel[box], distance, float(np.mean(spacing))) for channel in image)
+    return tuple(edge_position(channel[box], distance, voxel_mm(spacing)) for channel in image)
 
 
 def edge_position(channel: np.ndarray, distance: np.ndarray, voxel_mm: float) -> float:
@@ -78,7 +78,7 @@ def edge_sharpness(
         return None
     mask = bordered
     spacing = border_spacing(mask, spacing_dhw)
-    voxel = float(np.mean(spacing))
+    voxel = voxel_mm(spacing)
     box = bounding_box(mask, [(LARGEST_SHIFT_MM + REACH_VOXELS * voxel) / s for s in spacing_dhw])
     distance = _distance(mask, box, spacing, ignored)
     return tuple(_sharpness(channel[box].astype(np.float32), distance, voxel, spacing_dhw) for channel in image)

@@ -70,7 +70,8 @@ def build_mask_network(config: Config, channels: int, structures: Structures) ->
     """The untrained mask agents; their trunk is a small convolutional network whatever the backbone is."""
     agents = config.mask_agents
     trunk = NetworkConfig(backbone="unet", feature_size=agents.feature_size, levels=_unet_levels(config))
-    return MaskAgentNetwork(trunk, channels, agents.step_size, len(structures.names))
+    half = agents.trunk_resolution == "half"
+    return MaskAgentNetwork(trunk, channels, agents.step_size, len(structures.names), half)
 
 
 def _unet_levels(config: Config) -> int:

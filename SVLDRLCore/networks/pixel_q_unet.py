@@ -21,7 +21,7 @@ from SVLDRLCore.networks.pixel_layers import Neighbourhood, PixelHead
 class QNetworkSettings(EpisodeSettings):
     """The episode, and what the U-Net tells."""
 
-    heads: Literal["q", "dueling", "actor_critic"] = "q"
+    heads: Literal["q", "dueling", "policy_and_value"] = "q"
     """Q of each action; V and advantages of each action (dueling); or policy and value."""
 
 
@@ -45,7 +45,7 @@ class PixelQUNet(EpisodeNetwork):
         self.decoder = UNetDecoder(self.encoder.channels, "full", dimensions=2)
         sizes = (self.decoder.out_channels, self.decoder.out_channels)
         self.action_head = PixelHead(*sizes, structures * settings.action_count, structures)
-        if self.heads == "actor_critic":
+        if self.heads == "policy_and_value":
             self.value_decoder = UNetDecoder(self.encoder.channels, "full", dimensions=2)
         if self.heads != "q":
             self.value_head = PixelHead(*sizes, structures, structures)
@@ -56,7 +56,7 @@ class PixelQUNet(EpisodeNetwork):
         found = self.decoder(features)
         if self.heads == "q":
             return self.action_head.look(found), None
-        judged = self.value_decoder(features) if self.heads == "actor_critic" else found
+        judged = self.value_decoder(features) if self.heads == "policy_and_value" else found
         return self.action_head.look(found), self.value_head.look(judged)
 
     def preferences(self, seen: tuple[Tensor, Tensor | None], mask: Tensor) -> Tensor:

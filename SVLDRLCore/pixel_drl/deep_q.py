@@ -81,7 +81,8 @@ class DQN(SegmentationMethod):
         """An episode, and half of the squared error of Q against its targets, summed over the steps."""
         settings, network = self.settings, self.q_network
         average = cast(PixelQUNet, self.predictor)
-        image, target, valid = folded(batch.image), folded(batch.target), folded(batch.valid)
+        image, valid = folded(batch.image), folded(batch.valid)
+        target = folded(batch.target) * valid
         share = min(1.0, progress / max(settings.epsilon_share, 1e-6))
         epsilon = settings.epsilon_start + (settings.epsilon_end - settings.epsilon_start) * share
         seen = network.look(image)
@@ -94,7 +95,7 @@ class DQN(SegmentationMethod):
         for step in range(settings.t_max):
             actions = with_random_share(best_actions(q.detach()), q.shape[2], epsilon, self.generator)
             following = after_actions(mask, actions, settings)
-            weights = weights_of(mask, target, settings.reward_weights)
+            weights = weights_of(mask, target, settings.reward_weights, valid)
             earned.append(pixel_reward(mask, following, target, weights))
             taken = q.gather(2, actions.unsqueeze(2)).squeeze(2)
             over = step == settings.t_max - 1
@@ -105,7 +106,7 @@ class DQN(SegmentationMethod):
             losses.append(mean_of_valid(0.5 * (taken - wanted).square(), valid))
             mask = following
         loss = torch.stack(losses).sum()
-        dice = 2 * (mask * target).sum() / (mask + target).sum().clamp_min(1.0)
+        dice = 2 * (mask * target).sum() / (mask * valid + target).sum().clamp_min(1.0)
         return StepResult(
             loss,
             {

@@ -55,11 +55,11 @@ def pixel_reward(previous: Tensor, current: Tensor, target: Tensor, weights: Ten
     return weights * error_fall(previous, current, target)
 
 
-def weights_of(mask: Tensor, target: Tensor, reward_weights: str) -> Tensor:
-    """What a pixel's reward counts (`RewardSettings.reward_weights`), (B, C, H, W)."""
+def weights_of(mask: Tensor, target: Tensor, reward_weights: str, valid: Tensor) -> Tensor:
+    """What a pixel's reward counts (`RewardSettings.reward_weights`), (B, C, H, W); 0 where `valid` is."""
     if reward_weights == "none":
-        return torch.ones_like(target)
-    return dice_weights((mask > 0.5).to(target.dtype), target)
+        return torch.ones_like(target) * valid
+    return dice_weights((mask > 0.5).to(target.dtype) * valid, target * valid) * valid
 
 
 def drawn_actions(logits: Tensor, generator: torch.Generator) -> Tensor:
@@ -82,6 +82,7 @@ def pixel_episode(
     target: Tensor,
     settings: Any,
     generator: torch.Generator,
+    valid: Tensor | None = None,
     rough: Tensor | None = None,
 ) -> PixelEpisode:
     """The agents draw their actions for t_max steps and are paid at each.
@@ -91,16 +92,18 @@ def pixel_episode(
         target: the given label, (B, C, H, W).
         settings: of the episode, with `reward_weights`.
         generator: source of all random draws, on the CPU.
+        valid: (B, 1, H, W), 0 where nobody has labelled; nothing is earned there.
         rough: the mask to begin with; else the network's own.
     """
     episode = PixelEpisode()
+    valid = torch.ones_like(image[:, :1]) if valid is None else valid
     seen = network.look(image)
     mask = network.first_mask(seen, image) if rough is None else rough
     episode.masks.append(mask)
     for _ in range(settings.t_max):
         logits, value = network.actor_and_critic(seen, mask)
         actions = drawn_actions(logits, generator)
-        weights = weights_of(mask, target, settings.reward_weights)
+        weights = weights_of(mask, target, settings.reward_weights, valid)
         following = after_actions(mask, actions, settings)
         episode.actions.append(actions)
         episode.values.append(value)

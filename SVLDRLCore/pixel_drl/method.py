@@ -72,8 +72,9 @@ class PixelAgents(SegmentationMethod):
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """An episode, and the loss whose gradients are those of eq. 13, 15 and 16."""
         settings = self.settings
-        image, target, valid = folded(batch.image), folded(batch.target), folded(batch.valid)
-        episode = pixel_episode(self.actor_critic, image, target, settings, self.generator)
+        image, valid = folded(batch.image), folded(batch.valid)
+        target = folded(batch.target) * valid
+        episode = pixel_episode(self.actor_critic, image, target, settings, self.generator, valid)
         returns = self.returns_of(episode)
         critic = critic_loss(returns, episode.values[:-1], valid)
         if settings.every_action:
@@ -88,7 +89,7 @@ class PixelAgents(SegmentationMethod):
             anchor = anchor_loss(episode.log_policies, target, valid)
             loss = loss + settings.anchor_weight * anchor
             logged["anchor_loss"] = float(anchor.detach())
-        return StepResult(loss, {**logged, **told_of(episode, returns, target)})
+        return StepResult(loss, {**logged, **told_of(episode, returns, target, valid)})
 
     def returns_of(self, episode: PixelEpisode) -> list[Tensor]:
         """R of each step (eq. 8 or Algorithm 1)."""
@@ -140,9 +141,9 @@ def anchor_loss(log_policies: Sequence[Tensor], target: Tensor, valid: Tensor) -
 
 
 @torch.no_grad()
-def told_of(episode: PixelEpisode, returns: Sequence[Tensor], target: Tensor) -> dict[str, float]:
+def told_of(episode: PixelEpisode, returns: Sequence[Tensor], target: Tensor, valid: Tensor) -> dict[str, float]:
     """What shows whether the agents learn: entropy, reward, explained variance of V, Dice at the end."""
-    rewards, last = torch.stack(episode.rewards), (episode.masks[-1] > 0.5).to(target.dtype)
+    rewards, last = torch.stack(episode.rewards), (episode.masks[-1] > 0.5).to(target.dtype) * valid
     return {
         "pixel_entropy": float(torch.stack(episode.entropies).mean()),
         "reward_mean": float(rewards.mean()),

@@ -22,7 +22,7 @@ class UNetActorCritic(PixelAgents):
     over_the_variant: ClassVar[Mapping[str, Any]] = {
         **SegmentationMethod.over_the_variant,
         "network": {"backbone": "pixel_q_unet"},
-        "method_settings": {"heads": "actor_critic", "returns": "one_step", "gamma": 0.5},
+        "method_settings": {"heads": "policy_and_value", "returns": "one_step", "gamma": 0.5},
     }
     own_settings: ClassVar[type | None] = ActorCriticSettings
     backbones: ClassVar[tuple[str, ...]] = ("pixel_q_unet",)

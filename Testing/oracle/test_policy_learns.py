@@ -310,7 +310,7 @@ def test_the_rule_that_the_policy_starts_from_is_the_best_of_all_three_actions(s
     beliefs = [z for z in (0.0, 0.1, 0.26, 0.5, 0.71, 0.9, 1.0) if step_size <= z <= 1 - step_size]  # no clipping
     for opinion in (0.02, 0.17, 0.5, 0.64, 0.98):
         logit = torch.logit(torch.full((1, 1, 2, 2, 2), opinion))
-        seen_once = TrunkOutput(torch.zeros(1, network.decoder.out_channels, 2, 2, 2), logit)
+        seen_once = TrunkOutput(torch.zeros(1, network.agent_features.out_channels, 2, 2, 2), logit)
         for belief in beliefs:
             logits, _ = network.step(seen_once, torch.full((1, 1, 2, 2, 2), belief))
             after = {KEEP: belief, ENHANCE: belief + step_size, WEAKEN: belief - step_size}

@@ -163,6 +163,8 @@ def page() -> str:
         parts.append(f"## Table 2: {title}\n\n{side_by_side(over_seeds(lines), published('2', data), called)}")
         if lines:
             parts.append(f"### The same over whole cases: {study}\n\n{ours_alone(over_seeds(lines, 'case'))}")
+    if short := read_lines("lgg2d_short"):
+        parts.append(f"## U-Nets at 64 x 64 pixels, a short schedule (ours: lgg2d)\n\n{ours_alone(over_seeds(short))}")
     form = {"PixelDRL-MG": "PA3C + SAM + DC"}
     parts.append(
         "## Table 3: without attention, without dilation (Brain, ours: lgg2d)\n\n"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from SVLDRLCore import __version__
 from SVLDRLCore.cli import (
     COMMANDS,
     EXIT_CANCELLED,
@@ -53,6 +54,13 @@ def trained_with(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> dict[
     monkeypatch.setattr(train_module, "train", lambda **values: got.update(values) or Path("model"))
     assert main(["train", *arguments]) == 0
     return got
+
+
+def test_it_tells_its_version(capsys) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert left.value.code in (None, 0)
+    assert capsys.readouterr().out.strip() == f"svldrl {__version__}"
 
 
 def test_help_names_every_command(capsys) -> None:

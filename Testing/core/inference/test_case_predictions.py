@@ -38,9 +38,9 @@ def box_in(shape: tuple[int, ...], *slices: slice) -> np.ndarray:
     return drawn
 
 
-def predicted(case: TrainingCase, near_labels: bool) -> tuple[np.ndarray, int]:
-    network, config = Threshold(), load_config("general")
-    config = replace(config, data=replace(config.data, patch_size=PATCH))
+def predicted(case: TrainingCase, near_labels: bool, on_slices: bool = False) -> tuple[np.ndarray, int]:
+    network, config = Threshold(), load_config("slices" if on_slices else "general")
+    config = replace(config, data=replace(config.data, patch_size=(1, 16, 16) if on_slices else PATCH))
     found = predict_cases(network, [case], config, True, torch.device("cpu"), lambda: None, near_labels=near_labels)
     return next(found)[1], network.windows
 
@@ -65,6 +65,15 @@ def test_it_goes_on_as_far_as_the_prediction_reaches() -> None:
     whole, all_windows = predicted(case_of(drawn, longer), False)
     np.testing.assert_array_equal(whole[0] > 0.5, longer)
     assert windows < all_windows
+
+
+def test_slice_by_slice_it_goes_on_to_other_slices() -> None:
+    drawn = box_in((40, 16, 16), slice(10, 14), slice(4, 10), slice(4, 10))
+    longer = box_in(drawn.shape, slice(10, 30), slice(4, 10), slice(4, 10))
+    near, windows = predicted(case_of(drawn, longer), True, on_slices=True)
+    np.testing.assert_array_equal(near[0] > 0.5, longer)
+    assert windows == 8 + 32  # the label's slices and two on either side, then all from there to the end
+    assert predicted(case_of(drawn), True, on_slices=True)[1] == 8
 
 
 def test_where_a_structure_lacks_it_looks_everywhere() -> None:

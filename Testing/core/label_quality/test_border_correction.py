@@ -82,7 +82,9 @@ def review_of(monkeypatch: Any, shift_mm: float) -> tuple[LabelReview, dict[int,
     )  # fmt: skip
     names = [case.name for case in cases]
 
-    def drawn(network: Any, of: list[TrainingCase], *rest: Any, **named: Any) -> Iterator[tuple[TrainingCase, np.ndarray]]:
+    def drawn(
+        network: Any, of: list[TrainingCase], *rest: Any, **named: Any
+    ) -> Iterator[tuple[TrainingCase, np.ndarray]]:
         for case in of:
             mask = shift_border(truth_of(names.index(case.name)), SPACING, network.shift_mm)
             yield case, mask.astype(np.float32)[None]

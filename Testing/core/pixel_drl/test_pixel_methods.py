@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from bright_discs import NESTED, disc_run, exclusive
+from bright_discs import NESTED, SIDE, disc_run, exclusive
 from tiny_trainings import run, same_weights
 
 from SVLDRLCore.cli import main
+from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.run_folder import RunFolder
+from SVLDRLCore.masks.structures import Structures
 from SVLDRLCore.networks.pixel_actor_critic import PixelActorCritic
 from SVLDRLCore.pixel_drl.settings import FORMS, PixelSettings
 from SVLDRLCore.training.registry import METHODS, load_method_config
@@ -95,6 +98,26 @@ def test_a_run_goes_on_to_the_bit_after_a_cancel(method: str, tmp_path: Path) ->
     assert all(np.isfinite(row["loss"]) for row in resumed.rows)
 
 
+@pytest.mark.parametrize("method", ON_PIXELS)
+@pytest.mark.parametrize("parts", [exclusive(2), NESTED], ids=["exclusive", "nested"])
+def test_nothing_is_learned_from_what_lies_under_an_ignore_label(method: str, parts: Structures) -> None:
+    hidden = np.zeros((2, SIDE, SIDE), bool)
+    hidden[:, :10] = True
+    made = []
+    for other in (False, True):
+        given = disc_run(method, parts, 4, method_settings={"t_max": 2})
+        cases = [
+            in_memory(
+                case.name, case.image.numpy(), np.where(hidden & other, 1 - case.masks.numpy(), case.masks.numpy()),
+                case.spacing_dhw, (1, SIDE, SIDE), ignored=hidden,
+            )
+            for case in [*given.training, *given.held_out]
+        ]  # fmt: skip
+        made.append(run(replace(given, training=cases[:4], held_out=cases[4:]))[0])
+    assert same_weights(made[0].network, made[1].network)
+    assert made[0].rows == made[1].rows
+
+
 def test_label_quality_stands_in_front_of_them() -> None:
     given = disc_run("pixel_drl", exclusive(1), 8, method_settings={"t_max": 2}, reliability={"enabled": True})
     result, _ = run(given)
@@ -112,8 +135,9 @@ def test_the_form_is_the_variants(capsys: pytest.CaptureFixture[str]) -> None:
     optimiser = printed.optimiser
     assert (optimiser.learning_rate, optimiser.decay_factor, optimiser.weight_decay) == (1e-3, 0.9, 0)
     assert (printed.train.steps, printed.train.batch_size) == (200 * 409, 2)
-    with pytest.raises(InputError, match="is 32 slices thick"):
-        load_method_config("pixel_drl")
+    assert load_method_config("pixel_drl").data.patch_size == (1, 48, 48)  # the preset's, one slice thick
+    with pytest.raises(InputError, match="is 8 slices thick"):
+        load_method_config("pixel_drl", overrides={"data": {"patch_size": [8, 48, 48]}})
     with pytest.raises(InputError, match="backbone"):
         load_method_config("dqn", "slices", "extended", {"network": {"backbone": "unet_2d"}})
     with pytest.raises(SystemExit):

@@ -42,11 +42,11 @@ def test_the_relatives_have_the_papers_parameters() -> None:
     net = NetworkConfig(feature_size=32, levels=5)
     counts = {
         heads: count_parameters(PixelQUNet(QNetworkSettings(heads=heads), net, 1, 1))
-        for heads in ("q", "dueling", "actor_critic")
+        for heads in ("q", "dueling", "policy_and_value")
     }
     assert counts["q"] == pytest.approx(7.77e6, rel=0.02)
     assert counts["dueling"] == pytest.approx(7.77e6, rel=0.02)
-    assert counts["actor_critic"] == pytest.approx(10.82e6, rel=0.02)
+    assert counts["policy_and_value"] == pytest.approx(10.82e6, rel=0.02)
 
 
 def test_ablations_leave_out_what_they_name() -> None:

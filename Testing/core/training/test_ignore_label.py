@@ -40,7 +40,7 @@ from SVLDRLCore.masks.image_edge import edge_positions
 from SVLDRLCore.masks.known_voxels import completed
 from SVLDRLCore.masks.structures import Structures, structures_of
 from SVLDRLCore.models.trained_model import build_networks, load_model
-from SVLDRLCore.training.registry import METHODS
+from SVLDRLCore.training.registry import METHODS, method_named
 from SVLDRLCore.training.train import train
 
 SIZE, SPACING = (10, 20, 20), (4.0, 4.0, 4.0)
@@ -78,7 +78,11 @@ def test_a_partly_labelled_case_holds_no_valid_voxel_there() -> None:
     assert in_memory("all", image, image, SPACING, PATCH, ignored=np.zeros((4, 20, 20), bool)).ignored is None
 
 
-@pytest.mark.parametrize("method", METHODS)
+IN_3D = [name for name in METHODS if "unet" in method_named(name).backbones]
+"""Those whose agents are in the pixels of a slice: `test_pixel_methods`."""
+
+
+@pytest.mark.parametrize("method", IN_3D)
 @pytest.mark.parametrize("structures", [TWO, NESTED], ids=["exclusive", "nested"])
 def test_no_method_learns_from_what_lies_under_it(method: str, structures: Structures) -> None:
     count = 8 if method == "svl_drl" else 5

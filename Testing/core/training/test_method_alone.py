@@ -78,9 +78,10 @@ def test_the_command_trains_what_the_benchmark_trains(
 @pytest.mark.parametrize("method", COMPARED)
 @pytest.mark.parametrize("variant", ["extended", "corrected"])
 def test_its_settings_are_those_of_the_benchmarks_row(tmp_path: Path, method: str, variant: str) -> None:
+    form = {"variant": variant} if METHODS[method].has_variants else {}
     tree = {
         "datalist": "-", "noises": {"mt": {"kind": "mt"}}, "reference": "row", "baseline": "row",
-        "rows": {"row": {"method": method, "warm_up": "own"}}, "warm_up_steps": 350, "steps": 650,
+        "rows": {"row": {"method": method, "warm_up": "own", **form}}, "warm_up_steps": 350, "steps": 650,
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(tree))
     settings = read_settings(tmp_path / "config.json")
@@ -91,7 +92,7 @@ def test_its_settings_are_those_of_the_benchmarks_row(tmp_path: Path, method: st
     assert not ours.reliability.enabled
     assert not ours.mask_agents.enabled
     # What the variant says of agents is no part of a method that has none.
-    assert replace(ours, variant="corrected", agents=theirs.agents, stages=theirs.stages) == theirs
+    assert replace(ours, variant=theirs.variant, agents=theirs.agents, stages=theirs.stages) == theirs
     shares = [getattr(ours.stages, name) for name in ("warm_up", "transition", "full_rl")]
     assert shares == pytest.approx([theirs.stages.warm_up, theirs.stages.transition, theirs.stages.full_rl])
 
