@@ -27,7 +27,7 @@ class Listed:
     Attributes:
         place: its class, as "module:class".
         variants: that of a variant, where `--variant` chooses between forms of the method and it has its own.
-        on_slices: it trains networks on slices alone; the preset's patch must be one slice thick.
+        on_slices: its networks segment slices one by one; a preset for slices suits it best.
     """
 
     words: MethodWords

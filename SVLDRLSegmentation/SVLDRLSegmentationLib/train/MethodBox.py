@@ -13,7 +13,7 @@ from .TrainSettings import Preset, TrainingMethod, methods, presets, titleOf
 
 STEP_BOXES = ("warmUpSpinBox", "transitionSpinBox", "fullRlSpinBox")
 SLICES = "slices"
-"""The preset that methods on slices begin with."""
+"""The preset that is chosen with a method on slices; others work, too."""
 
 
 class MethodBox:
@@ -51,8 +51,6 @@ class MethodBox:
         if self.parameters is None:
             return ""
         method, preset = self._methods.chosen, self._presets.chosen
-        if method.onSlices and not preset.onSlices:
-            return _("This method segments slices one by one. Choose the preset {name}.").format(name=SLICES)
         if preset.inSteps and not method.onSlices:
             return _("The preset {name} is for agents in pixels. Choose another one, or such a method.").format(
                 name=preset.name

@@ -44,7 +44,7 @@ class TrainingMethod:
         name: as the core takes it.
         title: what it is called, with who published it.
         about: what it does, in a sentence or two.
-        onSlices: it needs a preset on slices.
+        onSlices: it segments slices one by one; a preset for slices suits it best.
         isOwn: it is the module's own, SVL-DRL, which has three stages.
     """
 
@@ -98,19 +98,12 @@ def checkedSettings(method: str, preset: str, overrides: Mapping[str, Json], ada
 
     Raises:
         InputError: of the core, for a preset or a value that cannot be used.
-        JobError: a method that segments slices one by one, with settings for volumes.
     """
     coreFolder()
     from SVLDRLCore.config.settings import config_to_dict, load_config
-    from SVLDRLCore.training.registry import DEFAULT, listed_method
+    from SVLDRLCore.training.registry import DEFAULT
 
     config = config_to_dict(load_config(preset, overrides=dict(overrides)))
-    if method and listed_method(method).on_slices and config["data"]["patch_size"][0] != 1:
-        raise JobError(
-            _("Method {}").format(method),
-            _("it segments slices one by one, and the settings {} are for volumes").format(preset),
-            _("Choose a preset for slices, such as slices"),
-        )
     if adapts or method not in ("", DEFAULT):
         config["mask_agents"]["enabled"] = False
     return config
