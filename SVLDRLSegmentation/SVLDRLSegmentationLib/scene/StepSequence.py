@@ -56,12 +56,12 @@ def addStepSequences(
         labels: of the masks.
     """
     browser = slicer.mrmlScene.AddNewNodeByClass(
-        "vtkMRMLSequenceBrowserNode", slicer.mrmlScene.GenerateUniqueName(name)
+        "vtkMRMLSequenceBrowserNode", slicer.mrmlScene.GetUniqueNameByString(name)
     )
     browser.SetIndexDisplayFormat("%.0f")
     shown = []
     for drawing in drawings:
-        masks = _addSequence(name, drawing.masks, labels, volumeNode)
+        masks = _addSequence(_("{} masks").format(name), drawing.masks, labels, volumeNode)
         nothing = np.zeros_like(drawing.masks[0])
         actions = _addSequence(_("{} actions").format(name), (nothing, *drawing.actions), ACTIONS, volumeNode)
         for sequence in (masks, actions):
@@ -88,7 +88,7 @@ def _addSequence(
     labels: Sequence[ModelLabel],
     volumeNode: slicer.vtkMRMLScalarVolumeNode,
 ) -> slicer.vtkMRMLSequenceNode:
-    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", slicer.mrmlScene.GenerateUniqueName(name))
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", slicer.mrmlScene.GetUniqueNameByString(name))
     sequence.SetIndexName(_("step"))
     sequence.SetIndexUnit("")
     values = {label.id: label.value for label in labels}

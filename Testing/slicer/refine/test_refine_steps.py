@@ -71,6 +71,9 @@ def test_one_item_a_step(phantomVolume: Any, drawn: DrawnSteps) -> None:
     assert [masks.GetNthDataNode(i).GetName() for i in range(3)] == ["step 0", "step 1", "step 2"]
     assert [masks.GetNthIndexValue(i) for i in range(3)] == ["0", "1", "2"]
     assert masks.GetIndexName() == "step"
+    assert [node.GetName() for node in (browser, masks, actions)] == [
+        "Heart steps", "Heart steps masks", "Heart steps actions",
+    ]  # fmt: skip
     assert browser.GetSelectedItemNumber() == 2
     maskProxy, actionProxy = browser.GetProxyNode(masks), browser.GetProxyNode(actions)
     row = drawn.masks[0].shape[2]

@@ -104,6 +104,18 @@ def test_cases_of_the_scene_image_files_and_another_method(
     logic.current = None  # nothing runs
 
 
+def test_the_tab_goes_on_with_an_adaptation_as_with_a_training(
+    logic: TrainLogic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainTask, "start", lambda task: None)
+    run = {"config": CONFIG, "datalist": "/data/list.json", "target": ["/images"], "method": "self_training"}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    task = logic.start(None, tmp_path, resume=True)
+    logic.current = None  # nothing runs
+    wanted = {"source": "/data/list.json", "target": ["/images"], "output": str(tmp_path), "resume": True}
+    assert task._options == wanted
+
+
 def test_what_cannot_work_is_said_before_anything_starts(
     logic: TrainLogic, tinyCases: Path, unlabelled: Path, tmp_path: Path
 ) -> None:
