@@ -112,7 +112,7 @@ class SVLDRLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
 
 class SVLDRLSegmentationLogic(ScriptingLogic):
-    """For scripts: `refine`, `train`, `trainBatch`, `audit`. Its base tells what they take and return."""
+    """For scripts: `refine`, `train`, `adapt`, `trainBatch`, `audit`. Its base tells what they take and return."""
 
 
 class SVLDRLSegmentationTest(ScriptedLoadableModuleTest):

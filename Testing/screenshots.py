@@ -58,6 +58,7 @@ def takePictures(bench: Any, scratch: Path, output: Path, quick: bool) -> None:
     train(bench, module, output, quick)
     refine(bench, module, output, nodes)
     audit(bench, module, output)
+    adapt(bench, module, scratch, output)
 
 
 def train(bench: Any, module: Any, output: Path, quick: bool) -> None:
@@ -107,6 +108,19 @@ def audit(bench: Any, module: Any, output: Path) -> None:
     ui.resultTable.selectRow(0)
     ui.resultTable.cellClicked.emit(0, 0)
     pictureOfTab(module, output / "audit.png")
+
+
+def adapt(bench: Any, module: Any, scratch: Path, output: Path) -> None:
+    """The part of the Train tab for images without labels, filled in."""
+    tab, ui = module.trainPanel, module.trainPanel.ui
+    module.ui.tabs.currentIndex = 1
+    images, given = scratch / "other scanner", tab.parameters
+    images.mkdir()
+    given.adaptSource, given.adaptTarget = given.dataPath, str(images)
+    given.adaptFolder = str(scratch / "models" / "adapted")
+    ui.casesButton.collapsed = ui.settingsButton.collapsed = True
+    ui.adaptButton.collapsed = False
+    pictureOfTab(module, output / "adapt.png")
 
 
 def pictureOfTab(module: Any, path: Path) -> None:

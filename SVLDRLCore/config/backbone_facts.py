@@ -23,6 +23,7 @@ class Backbone:
         channel_unit: `network.feature_size` is a multiple of it.
         patch_unit: each side of the patch (in 2D: of the slice) is a multiple of it; 0: of 2 ** (levels - 1).
         smallest_side: the longest side of the patch is at least this; normalisation needs more than one value.
+        in_steps: agents draw the mask in steps, which can be looked at.
     """
 
     on_slices: bool = False
@@ -30,6 +31,7 @@ class Backbone:
     channel_unit: int = 8
     patch_unit: int = 0
     smallest_side: int = 1
+    in_steps: bool = False
 
     def patch_multiple(self, network: NetworkConfig) -> int:
         """What the sides of a patch are multiples of."""
@@ -45,8 +47,8 @@ BACKBONES: dict[str, Backbone] = {
     "unet_plus_plus_2d": Backbone(on_slices=True, patch_unit=16),
     "segresnet_2d": Backbone(on_slices=True),
     "swin_unetr_2d": Backbone(on_slices=True, channel_unit=12, patch_unit=32, smallest_side=64),
-    "pixel_actor_critic": Backbone(on_slices=True, channel_unit=4, patch_unit=8, smallest_side=16),
-    "pixel_q_unet": Backbone(on_slices=True),
+    "pixel_actor_critic": Backbone(on_slices=True, channel_unit=4, patch_unit=8, smallest_side=16, in_steps=True),
+    "pixel_q_unet": Backbone(on_slices=True, in_steps=True),
 }
 """By name; `networks.network_building.BUILDERS` says where each is built."""
 IN_PARTS = tuple(name for name, backbone in BACKBONES.items() if backbone.in_parts)

@@ -27,11 +27,13 @@ class Listed:
     Attributes:
         place: its class, as "module:class".
         variants: that of a variant, where `--variant` chooses between forms of the method and it has its own.
+        on_slices: its networks segment slices one by one; a preset for slices suits it best.
     """
 
     words: MethodWords
     place: str
     variants: Mapping[str, str] = field(default_factory=dict)
+    on_slices: bool = False
 
     @property
     def has_variants(self) -> bool:
@@ -49,7 +51,7 @@ def _compared(title: str, reference: str, handling: str, place: str) -> Listed:
 
 
 def _on_pixels(title: str, reference: str, handling: str, place: str) -> Listed:
-    return Listed(MethodWords(title, handling, reference), f"SVLDRLCore.pixel_drl.{place}")
+    return Listed(MethodWords(title, handling, reference), f"SVLDRLCore.pixel_drl.{place}", on_slices=True)
 
 
 DEFAULT = "svl_drl"
@@ -76,6 +78,7 @@ METHODS: dict[str, Listed] = {
             "corrected": "SVLDRLCore.pixel_drl.method:PixelDRLCorrected",
             "as_printed": "SVLDRLCore.pixel_drl.method:PixelDRLAsPrinted",
         },
+        on_slices=True,
     ),
     "pixel_rl": _on_pixels(
         "agents that adjust a coarse map (PixelRL)",

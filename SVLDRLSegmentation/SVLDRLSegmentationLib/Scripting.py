@@ -1,4 +1,4 @@
-"""What scripts call: refinements, trainings and audits in one object, without popups."""
+"""What scripts call: refinements, trainings, adaptations and audits in one object, without popups."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .refine.RefineLogic import RefineLogic
 from .refine.RefineTask import RefineTask
 from .scene.Cases import Cases
 from .train.TrainBatchLogic import TrainBatchLogic
-from .train.TrainLogic import TrainLogic
+from .train.TrainLogic import TargetImages, TrainLogic
 from .train.TrainTask import TrainTask
 
 
@@ -53,6 +53,20 @@ class ScriptingLogic(ScriptedLoadableModuleLogic):
     ) -> Path | TrainTask:
         """The trained model's folder."""
         task = self.trainLogic.start(cases, outputFolder, preset, **options)
+        return task.wait() if waitForCompletion else task
+
+    def adapt(
+        self,
+        cases: Cases,
+        targetImages: TargetImages,
+        outputFolder: str | Path,
+        preset: str = "",
+        *,
+        waitForCompletion: bool = True,
+        **options: Any,
+    ) -> Path | TrainTask:
+        """The folder of a model that was adapted to images without labels; options of `startAdaptation`."""
+        task = self.trainLogic.startAdaptation(cases, targetImages, outputFolder, preset, **options)
         return task.wait() if waitForCompletion else task
 
     def trainBatch(self, jobs: Sequence[Json], csvPath: str | Path | None = None) -> list[Json]:

@@ -25,6 +25,7 @@ MODULE_LOGICS = {
     "Texts": "vtkSlicerTextsLogic",
     "Plots": "vtkSlicerPlotsLogic",
     "Cameras": "vtkSlicerCamerasModuleLogic",
+    "Sequences": "vtkSlicerSequencesLogic",
 }
 """Module name -> class of its logic, in the order in which they are made."""
 
@@ -43,7 +44,8 @@ class Scene:
 
     def modules(self) -> SimpleNamespace:
         """What `slicer.modules` offers: one object a module, by its lower-case name."""
-        modules = {name.lower(): CoreModule(name, logic) for name, logic in self.moduleLogics.items()}
+        kinds = {"Sequences": SequencesModule}
+        modules = {name.lower(): kinds.get(name, CoreModule)(name, logic) for name, logic in self.moduleLogics.items()}
         return SimpleNamespace(**modules, sampleDataSources={})
 
 
@@ -59,6 +61,24 @@ class CoreModule:
 
     def widgetRepresentation(self) -> None:
         return None
+
+
+class SequencesModule(CoreModule):
+    """`qSlicerSequencesModule`: its toolbar is two attributes here."""
+
+    def __init__(self, name: str, logic: Any):
+        super().__init__(name, logic)
+        self.toolBarBrowserNode: Any = None
+        self._toolBarVisible = False
+
+    def setToolBarActiveBrowserNode(self, browserNode: Any) -> None:
+        self.toolBarBrowserNode = browserNode
+
+    def setToolBarVisible(self, visible: bool) -> None:
+        self._toolBarVisible = visible
+
+    def isToolBarVisible(self) -> bool:
+        return self._toolBarVisible
 
 
 def buildScene(folder: Path) -> Scene:

@@ -13,7 +13,7 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-from .Core import Json
+from .Core import Json, coreFolder
 from .JobError import JobError
 
 FOLDER_KEY, REMEMBERED_KEY = "SVLDRLSegmentation/ModelsFolder", "SVLDRLSegmentation/Models"
@@ -54,6 +54,7 @@ class Model:
         structures: names of what it predicts: its labels, or nested regions made of them.
         channels: images that it needs.
         channelNames: of the images, as "T1"; empty where the package does not tell.
+        inSteps: its agents draw the mask in steps, which can be looked at.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class Model:
     structures: tuple[str, ...]
     channels: int = 1
     channelNames: tuple[str, ...] = ()
+    inSteps: bool = False
 
     def knownAs(
         self, segmentIDs: Sequence[str], names: Mapping[str, str], told: Mapping[str, str] | None = None
@@ -174,12 +176,14 @@ class ModelList:
             names = tuple(str(item) for item in structures.get("names") or [label.name for label in table])
             channels = int(config.get("channels") or 1)
             channelNames = tuple(str(item) for item in config.get("channel_names") or ())
+            inSteps = _drawsInSteps(str((config.get("network") or {}).get("backbone")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
             raise JobError(
                 str(path), _("it is no model, or a training that has not finished"), _("Choose a model's folder")
             ) from error
         channelNames = channelNames if len(channelNames) == channels else ()
-        return Model(package, name or place.name.removesuffix(".zip"), table, names, channels, channelNames)
+        named = name or place.name.removesuffix(".zip")
+        return Model(package, named, table, names, channels, channelNames, inSteps)
 
     def card(self, model: Model) -> ModelCard:
         """What a model's card says.
@@ -211,6 +215,13 @@ class ModelList:
             return {Path(path): str(name) for path, name in table.items()}
         except (ValueError, TypeError, AttributeError):  # settings that someone edited
             return {}
+
+
+def _drawsInSteps(backbone: str) -> bool:
+    coreFolder()
+    from SVLDRLCore.config.backbone_facts import BACKBONES
+
+    return backbone in BACKBONES and BACKBONES[backbone].in_steps
 
 
 def _label(value: str, entry: Json) -> ModelLabel:

@@ -35,6 +35,7 @@ class RefineOptions:
         smallestIslandMl: fragments of a refined segment below this volume are removed.
         keepLargest: only the largest piece of each refined segment is kept.
         learnFromThisCase: without a model, train a small one on this image and its rough mask.
+        showSteps: for models of agents in pixels: also add each step of the drawing, as sequences of the scene.
     """
 
     trust: float = 0.5
@@ -45,9 +46,10 @@ class RefineOptions:
     smallestIslandMl: float = 0.0
     keepLargest: bool = False
     learnFromThisCase: bool = False
+    showSteps: bool = False
 
     def coreOptions(self) -> Json:
-        """The same as options of `svldrl refine`."""
+        """The same as options of `svldrl refine`; where steps go is the task's affair."""
         return {
             "trust": float(self.trust),
             "device": self.device,
@@ -101,7 +103,7 @@ class RefineLogic:
             outputSegmentationNode: where the result goes, replacing what is there; None adds a node.
             overwrite: write into `segmentationNode` itself, which `undo` takes back.
             options: see `RefineOptions`: trust, device, overlap, marginMm, policySteps, smallestIslandMl,
-                keepLargest, learnFromThisCase.
+                keepLargest, learnFromThisCase, showSteps.
 
         Raises:
             JobError: nodes or model cannot be used.
@@ -128,6 +130,7 @@ class RefineLogic:
             asked.coreOptions(),
             outputSegmentationNode,
             self.history,
+            asked.showSteps,
         )
         task.start()
         return task

@@ -12,6 +12,7 @@ from ..jobs.JobError import JobError
 from ..jobs.Models import Model, ModelList
 from ..scene.Parameters import OutputChoice, Parameters
 from ..scene.SceneFiles import firstVolume
+from ..scene.StepSequence import showStepBrowser
 from ..widgets.Panel import Panel
 from ..widgets.Selectors import THIS_CASE, ModelSelector
 from .ChannelSelectors import ChannelSelectors
@@ -138,7 +139,11 @@ class RefinePanel(Panel):
             with contextlib.suppress(JobError):  # the selector says that it is not there
                 self._model = ModelList().read(self.modelSelector.path)
         self.modelCard.show(self._model)
+        self.ui.showStepsCheckBox.visible = self._drawsInSteps()
         self.channels.show(self._model)
+
+    def _drawsInSteps(self) -> bool:
+        return self._model is not None and self._model.inSteps
 
     def _missing(self) -> str:
         """What is missing before a refinement can start; empty when nothing is."""
@@ -210,6 +215,7 @@ class RefinePanel(Panel):
                 smallestIslandMl=p.smallestIslandMl,
                 keepLargest=p.keepLargest,
                 learnFromThisCase=learn,
+                showSteps=p.showSteps and self._drawsInSteps(),
             )
         except JobError as error:
             self._onFailed(error)
@@ -225,6 +231,8 @@ class RefinePanel(Panel):
         if rough is not None and rough is not result.segmentationNode and rough.GetScene() is slicer.mrmlScene:
             self.outline.show(rough, result.segmentationNode, [row["segmentID"] for row in result.rows])
         self.resultBox.show(result, self.modelCard.card)
+        if result.stepsNode is not None:
+            showStepBrowser(result.stepsNode)
         self._showReady()
 
     def _onFailed(self, error: JobError) -> None:

@@ -56,9 +56,15 @@ class RefineResultBox:
         text = _("{name}: what changed, also as table {table}.").format(
             name=result.segmentationNode.GetName(), table=result.tableNode.GetName()
         )
+        steps = []
+        if result.stepsNode is not None:
+            where = _("Each step is in the sequence {name}. The toolbar Sequences goes through them.")
+            steps = [where.format(name=result.stepsNode.GetName())]
         quality = [] if card is None else [_("The model: {quality}").format(quality=qualityText(card))]
         cautions = dict.fromkeys((*result.warnings, *(() if card is None else card.warnings)))
-        self.ui.resultLabel.text = "\n".join([text, *quality, *(_("Warning: {}").format(told) for told in cautions)])
+        self.ui.resultLabel.text = "\n".join(
+            [text, *steps, *quality, *(_("Warning: {}").format(told) for told in cautions)]
+        )
         self.ui.undoButton.visible = result.canUndo
         showTableNode(self.ui.resultTable, result.tableNode)
         self._onReference()

@@ -29,6 +29,7 @@ from ..scene.SceneFiles import (
     writeLayer,
     writeVolume,
 )
+from ..scene.StepSequence import DrawnSteps, addStepSequences, readSteps
 from ..scene.WriteBack import (
     fillSegmentationNode,
     keepExclusive,
@@ -131,6 +132,7 @@ class RefineTask(Task[RefineResult]):
         options: Json,
         outputNode: slicer.vtkMRMLSegmentationNode | None,
         history: UndoHistory,
+        showSteps: bool = False,
     ) -> None:
         super().__init__()
         self._volumeNodes, self._volumeNode = list(volumeNodes), volumeNodes[0]
@@ -142,6 +144,7 @@ class RefineTask(Task[RefineResult]):
         self._before: list[LabelLayer] = []
         self._after: list[LabelLayer] = []
         self._runs: list[RefineRun] = []
+        self._showSteps, self._drawings = showSteps, list[DrawnSteps]()
         self._done = 0
         self._warnings: list[str] = []
         self._lost: JobError | None = None
@@ -181,6 +184,12 @@ class RefineTask(Task[RefineResult]):
                 )
         if self._model is None and self._segmentationNode is None:
             raise JobError(_("Model"), _("none is chosen"), _("Choose a model, or a segmentation to learn from"))
+        if self._showSteps and (self._model is None or not self._model.inSteps):
+            raise JobError(
+                _("The steps") if self._model is None else self._model.name,
+                _("only models of agents in pixels draw a mask in steps"),
+                _("Refine without showing each step, or choose such a model"),
+            )
         if self._model is not None and self._model.channels != len(self._volumeNodes):
             raise JobError(
                 self._model.name,
@@ -239,6 +248,8 @@ class RefineTask(Task[RefineResult]):
             run = self._runs[number]
             writeLayer(run.layer, run.names, self._grid, folder / f"rough_{number}.seg.nrrd")
             options["rough"] = f"rough_{number}.seg.nrrd"
+        if self._showSteps:
+            options["steps"] = f"steps_{number}"
         self._startJob(Job("refine", options, folder))
 
     def _progress(self, share: float, stage: str, secondsLeft: float | None) -> None:
@@ -288,6 +299,8 @@ class RefineTask(Task[RefineResult]):
             self._after.append(LabelLayer(array.copy(), self._runs[self._done].layer.values))
         else:
             self._after.append(LabelLayer(array.copy(), {label.id: label.value for label in self._labels}))
+        if self._showSteps:
+            self._drawings.append(readSteps(self._temporaryFolder() / f"steps_{self._done}", self._grid))
         self._done += 1
         self._requireNodes()
         if self._done < len(self._runs):
@@ -328,9 +341,12 @@ class RefineTask(Task[RefineResult]):
                 self._history.written(node)
         rows = [change.row() for change in changes]
         table = addChangeTable(_("{} volumes").format(node.GetName()), rows)
-        return RefineResult(
-            node, table, rows, self._warnings, tuple(changes), self._volumeNode, self._history.canUndo(node)
-        )
+        steps = None
+        if self._drawings:
+            named = _("{} steps").format(node.GetName())
+            steps = addStepSequences(self._drawings, self._labels, self._volumeNode, named)
+        undoable = self._history.canUndo(node)
+        return RefineResult(node, table, rows, self._warnings, tuple(changes), self._volumeNode, undoable, steps)
 
     def _edited(
         self,

@@ -100,6 +100,7 @@ class RefineResult:
         changes: masks of the refined segments before and after.
         volumeNode: the volume, in whose frame the masks are.
         canUndo: whether an existing segmentation was overwritten, and `RefineLogic.undo` brings it back.
+        stepsNode: browses the steps in which the mask was drawn, where they were asked for.
     """
 
     segmentationNode: slicer.vtkMRMLSegmentationNode
@@ -109,6 +110,7 @@ class RefineResult:
     changes: tuple[SegmentChange, ...]
     volumeNode: slicer.vtkMRMLScalarVolumeNode
     canUndo: bool
+    stepsNode: slicer.vtkMRMLSequenceBrowserNode | None = None
 
 
 def addChangeTable(name: str, rows: Sequence[ChangeRow]) -> slicer.vtkMRMLTableNode:

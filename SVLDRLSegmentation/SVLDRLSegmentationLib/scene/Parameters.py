@@ -42,8 +42,8 @@ class Parameters:
     `skippedSegments` holds segment IDs without a tick, so that new segments are ticked. `segmentStructures` is JSON:
     {segmentation's ID: {segment ID: what the model calls it, or "" to leave it alone}}. `verifiedCases` holds
     names of cases. `overlap` is a share of the window; 0 policy steps are those of the training; 0 training
-    steps are the preset's. `auditFolder` holds the audit that is listed. The scene's own cases are node references of
-    the same node (see SceneCases).
+    steps are the preset's; an empty method is the usual one. `auditFolder` holds the audit that is listed. The scene's
+    own cases are node references of the same node (see SceneCases).
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -59,17 +59,26 @@ class Parameters:
     policySteps: Annotated[int, WithinRange(0, 20)] = 0
     smallestIslandMl: Annotated[float, WithinRange(0.0, 1000.0)] = 0.0
     keepLargest: bool = False
+    showSteps: bool = False
 
     source: CaseSource = CaseSource.FILES
     dataPath: str
     verifiedCases: list[str]
     skipBadCases: bool = False
+    method: str
     preset: str = "general"
     structures: str
     modelName: str
     warmUpSteps: Annotated[int, WithinRange(0, 1000000)] = 0
     transitionSteps: Annotated[int, WithinRange(0, 1000000)] = 0
     fullRlSteps: Annotated[int, WithinRange(0, 1000000)] = 0
+
+    adaptSource: str
+    adaptTarget: str
+    adaptFolder: str
+    adaptMethod: str
+    adaptPreset: str = "general"
+    adaptSteps: Annotated[int, WithinRange(0, 1000000)] = 0
 
     outputFolder: str
     auditFolder: str

@@ -17,6 +17,9 @@ CURVES = {
     "value_loss": (_("Agents: value loss"), (0.8, 0.47, 0.65)),
     "policy_loss": (_("Agents: policy loss"), (0.34, 0.71, 0.91)),
     "reward_mean": (_("Agents: reward"), (0.0, 0.62, 0.45)),
+    "target_loss": (_("Loss on images without labels"), (0.9, 0.62, 0.0)),
+    "strength": (_("Strength of pseudo-labels"), (0.6, 0.6, 0.6)),
+    "episode_dice": (_("Agents: Dice at the end"), (0.0, 0.3, 0.3)),
     "validation_dice": (_("Dice on held-out cases"), (0.0, 0.45, 0.7)),
 }
 """Logged name -> legend and colour (told apart by colour-blind people, too)."""
@@ -67,7 +70,7 @@ class CurvePlot:
         self._name = name
         nodes = [*slicer.util.getNodesByClass("vtkMRMLTableNode"), *slicer.util.getNodesByClass("vtkMRMLPlotChartNode")]
         earlier = [node for node in nodes if node.GetAttribute(ATTRIBUTE) == name]
-        if len(earlier) == 2:
+        if len(earlier) == 2 and earlier[0].GetNumberOfColumns() == 1 + len(CURVES):
             self.tableNode, self.chartNode = earlier
             return
         title = _("Training of {name}").format(name=name)

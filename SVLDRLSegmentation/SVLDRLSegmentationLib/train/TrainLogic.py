@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from slicer.i18n import tr as _
 
@@ -15,10 +16,36 @@ from ..scene.Cases import Case, Cases
 from ..scene.SceneDataSet import asCases, writeSceneDataSet
 from .CheckTask import CheckTask, Problem
 from .TrainingRegistry import TrainingRegistry, isFinished
-from .TrainSettings import STAGES, changedSettings, regionsOf
+from .TrainSettings import STAGES, changedSettings, checkedSettings, regionsOf, requireMethod
 from .TrainTask import TrainTask
 
 __all__ = ["Case", "TrainLogic"]
+
+TargetImages: TypeAlias = "str | Path | Sequence[str | Path]"
+"""Images without labels: a data list, a folder, or image files."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a training is asked for; see `TrainLogic.start`. `target`: places of images without labels."""
+
+    cases: Cases
+    folder: Path
+    preset: str
+    method: str
+    overrides: dict[str, Json]
+    structures: Sequence[str] | None
+    modelName: str
+    trusted: Sequence[str]
+    skipBadCases: bool
+    target: tuple[Path, ...] = field(default=())
+
+    def sameAsGiven(self) -> Json:
+        """Options of a training that goes on: what is given again must be the same."""
+        given = {"preset": self.preset, "method": self.method, "trusted": list(self.trusted)}
+        return {key: value for key, value in given.items() if value} | (
+            {"skip_bad_cases": True} if self.skipBadCases else {}
+        )
 
 
 class TrainLogic:
@@ -27,6 +54,7 @@ class TrainLogic:
     Example:
         >>> logic = TrainLogic()
         >>> model = logic.train("heart/datalist.json", "models/heart", "left_atrium", trusted=["case_03"])
+        >>> model = logic.adapt("heart/datalist.json", "other scanner", "models/heart there")
     """
 
     def __init__(self) -> None:
@@ -39,6 +67,7 @@ class TrainLogic:
         outputFolder: str | Path,
         preset: str = "",
         *,
+        method: str = "",
         structures: Sequence[str] | None = None,
         modelName: str = "",
         steps: int = 0,
@@ -57,10 +86,12 @@ class TrainLogic:
                 list of them, segmentation node); those of the scene are written to "<outputFolder>_cases".
                 When resuming, a data list or folder must have the same content; else the training's own count.
             outputFolder: new or empty; all of the training is kept there.
+            method: the module's own (SVL-DRL) when empty; see `methods` for the others.
             structures: names of what to learn; all when None.
             preset: "general" when empty.
             modelName: in the list of models; the folder's name when empty.
-            steps: of the warm-up, in which the network learns to segment; the preset's when 0.
+            steps: of the warm-up, in which the network learns to segment; the preset's when 0. Of all the training
+                with another method.
             transitionSteps, fullRLSteps: of the stages in which the agents learn; the preset's when 0.
             trusted: names of cases whose labels can be trusted, beside those that the data marks.
             skipBadCases: leave out cases whose files cannot be used, with a warning each; else they are refused.
@@ -71,34 +102,62 @@ class TrainLogic:
         Raises:
             JobError: another training is running, or data or settings cannot be used.
         """
-        if self.current is not None and not self.current.ended:
-            raise JobError(
-                str(self.current.folder), _("a training is running there"), _("Wait for it, or cancel it first")
-            )
-        folder = Path(outputFolder).absolute()
         stageSteps = dict(zip(STAGES, (steps, transitionSteps, fullRLSteps), strict=True))
-        if resume:
-            given = changedSettings(stageSteps, "", overrides)
-            task = self._resumed(cases, folder, preset, given, structures, modelName, trusted, skipBadCases)
-        else:
-            task = self._new(
-                cases,
-                folder,
-                preset or "general",
-                changedSettings(stageSteps, device, overrides),
-                structures,
-                modelName,
-                trusted,
-                skipBadCases,
-            )
-        task.start()
-        TrainingRegistry().add(folder)
-        self.current = task
-        return task
+        changed = changedSettings(stageSteps, "" if resume else device, overrides)
+        folder = Path(outputFolder).absolute()
+        asked = Asked(cases, folder, preset, method, changed, structures, modelName, trusted, skipBadCases)
+        return self._start(asked, resume)
+
+    def startAdaptation(
+        self,
+        cases: Cases,
+        targetImages: TargetImages,
+        outputFolder: str | Path,
+        preset: str = "",
+        *,
+        method: str = "",
+        structures: Sequence[str] | None = None,
+        modelName: str = "",
+        steps: int = 0,
+        trusted: Sequence[str] = (),
+        skipBadCases: bool = False,
+        device: str = "auto",
+        resume: bool = False,
+        overrides: Mapping[str, Json] | None = None,
+    ) -> TrainTask:
+        """Start an adaptation to images without labels, or go on with one, and return at once.
+
+        It is a training like the others: it is paused, cancelled, found again and resumed in the same way. `start`
+        with `resume` goes on with it, too.
+
+        Args:
+            cases: the labelled images, as `start` takes them.
+            targetImages: a data list, a folder, or image files; labels that lie there are never opened.
+            method: reinforcement-guided pseudo-label purification when empty; see `adaptations` for the others.
+            steps: of all of it; the preset's when 0.
+            outputFolder, preset, structures, modelName, trusted, skipBadCases, device, resume, overrides: see `start`.
+
+        Raises:
+            JobError: another training is running, or data or settings cannot be used.
+        """
+        places = [targetImages] if isinstance(targetImages, (str, Path)) else list(targetImages or ())
+        target = tuple(Path(place).absolute() for place in places)
+        if not target and not resume:
+            raise JobError(_("Images without labels"), _("none are given"), _("Give a folder, a data list or files"))
+        changed = changedSettings({STAGES[0]: steps}, "" if resume else device, overrides)
+        folder = Path(outputFolder).absolute()
+        asked = Asked(cases, folder, preset, method, changed, structures, modelName, trusted, skipBadCases, target)
+        return self._start(asked, resume)
 
     def train(self, cases: Cases, outputFolder: str | Path, preset: str = "", **options: Any) -> Path:
         """Train and wait for it; returns the model's folder. Arguments and errors as for `start`."""
         return self.start(cases, outputFolder, preset, **options).wait()
+
+    def adapt(
+        self, cases: Cases, targetImages: TargetImages, outputFolder: str | Path, preset: str = "", **options: Any
+    ) -> Path:
+        """Adapt and wait for it; returns the model's folder. Arguments and errors as for `startAdaptation`."""
+        return self.startAdaptation(cases, targetImages, outputFolder, preset, **options).wait()
 
     def check(self, cases: Cases) -> list[Problem]:
         """What is wrong with cases, before anything starts; waits while the application stays alive.
@@ -118,77 +177,78 @@ class TrainLogic:
         """Folders of trainings that were started on this computer and can go on, newest first."""
         return TrainingRegistry().unfinished()
 
-    def _resumed(
-        self,
-        cases: Cases,
-        folder: Path,
-        preset: str,
-        overrides: dict[str, Json],
-        structures: Sequence[str] | None,
-        modelName: str,
-        trusted: Sequence[str],
-        skipBadCases: bool,
-    ) -> TrainTask:
-        try:
-            settings = json.loads((folder / "run.json").read_text("utf-8"))
-            config, datalist = settings["config"], settings["datalist"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    def _start(self, asked: Asked, resume: bool) -> TrainTask:
+        if self.current is not None and not self.current.ended:
             raise JobError(
-                str(folder), _("there is no training to go on with ({})").format(error), _("Start a new training")
-            ) from error
-        if isFinished(folder):
-            raise JobError(
-                str(folder), _("the training there has finished"), _("Use its model, or start a new training")
+                str(self.current.folder), _("a training is running there"), _("Wait for it, or cancel it first")
             )
-        options: Json = {"datalist": datalist, "output": str(folder), "resume": True}
-        if isinstance(cases, (str, Path)):
-            options["datalist"] = str(Path(cases).absolute())
-            if structures:
-                overrides.setdefault("data", {})["regions"] = regionsOf(cases, structures)
-        options |= {"preset": preset} if preset else {}
-        options |= {"trusted": list(trusted)} if trusted else {}
-        options |= {"skip_bad_cases": True} if skipBadCases else {}
-        if not any(overrides.values()):
-            return TrainTask(folder, options, config, modelName)
-        task = TrainTask(folder, options | {"settings": "settings.json"}, config, modelName)
-        (task.temporaryFolder() / "settings.json").write_text(json.dumps(overrides), "utf-8")
+        task = _resumedTask(asked) if resume else _newTask(asked)
+        task.start()
+        TrainingRegistry().add(asked.folder)
+        self.current = task
         return task
 
-    def _new(
-        self,
-        cases: Cases,
-        folder: Path,
-        preset: str,
-        overrides: dict[str, Json],
-        structures: Sequence[str] | None,
-        modelName: str,
-        trusted: Sequence[str],
-        skipBadCases: bool,
-    ) -> TrainTask:
-        coreFolder()
-        from SVLDRLCore.config.settings import config_to_dict, load_config
-        from SVLDRLCore.errors import InputError
-        from SVLDRLCore.learning.run_folder import RunFolder, require_free
 
-        try:
-            if structures and isinstance(cases, (str, Path)):
-                overrides.setdefault("data", {})["regions"] = regionsOf(cases, structures)
-            config = config_to_dict(load_config(preset, overrides=overrides))
-        except InputError as error:
-            raise JobError(error.what, error.why, error.do) from error
-        try:
-            require_free(RunFolder(folder))
-        except InputError as error:
-            do = _("Choose another folder or name")
-            raise JobError(str(folder), _("the folder holds other files"), do) from error
-        if isinstance(cases, (str, Path)):
-            datalist = Path(cases).absolute()
-        else:
-            datalist = writeSceneDataSet(asCases(cases), folder.with_name(f"{folder.name}_cases"), structures)
-        options = {
-            "datalist": str(datalist), "output": str(folder), "preset": preset,
-            "settings": "settings.json", "trusted": list(trusted), "skip_bad_cases": skipBadCases,
-        }  # fmt: skip
-        task = TrainTask(folder, options, config, modelName)
-        (task.temporaryFolder() / "settings.json").write_text(json.dumps(overrides), "utf-8")
-        return task
+def _resumedTask(asked: Asked) -> TrainTask:
+    folder = asked.folder
+    try:
+        settings = json.loads((folder / "run.json").read_text("utf-8"))
+        config, datalist = settings["config"], settings["datalist"]
+        target = [str(place) for place in asked.target or settings.get("target", ())]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise JobError(
+            str(folder), _("there is no training to go on with ({})").format(error), _("Start a new training")
+        ) from error
+    if isFinished(folder):
+        raise JobError(str(folder), _("the training there has finished"), _("Use its model, or start a new training"))
+    if isinstance(asked.cases, (str, Path)):
+        datalist = str(Path(asked.cases).absolute())
+        if asked.structures:
+            asked.overrides.setdefault("data", {})["regions"] = regionsOf(asked.cases, asked.structures)
+    options = {"output": str(folder), "resume": True, **_data(datalist, target), **asked.sameAsGiven()}
+    if not any(asked.overrides.values()):
+        return TrainTask(folder, options, config, asked.modelName)
+    return _withSettings(asked, options, config)
+
+
+def _newTask(asked: Asked) -> TrainTask:
+    coreFolder()
+    from SVLDRLCore.errors import InputError
+    from SVLDRLCore.learning.run_folder import RunFolder, require_free
+
+    try:
+        requireMethod(asked.method, adapts=bool(asked.target))
+        if asked.structures and isinstance(asked.cases, (str, Path)):
+            asked.overrides.setdefault("data", {})["regions"] = regionsOf(asked.cases, asked.structures)
+        config = checkedSettings(asked.method, asked.preset or "general", asked.overrides, bool(asked.target))
+    except InputError as error:
+        raise JobError(error.what, error.why, error.do) from error
+    folder = asked.folder
+    try:
+        require_free(RunFolder(folder))
+    except InputError as error:
+        raise JobError(str(folder), _("the folder holds other files"), _("Choose another folder or name")) from error
+    for place in asked.target:
+        if not place.exists():
+            raise JobError(str(place), _("there is no such file or folder"), _("Choose the images without labels"))
+    if isinstance(asked.cases, (str, Path)):
+        datalist = Path(asked.cases).absolute()
+    else:
+        datalist = writeSceneDataSet(asCases(asked.cases), folder.with_name(f"{folder.name}_cases"), asked.structures)
+    options = {
+        "output": str(folder), "preset": asked.preset or "general", "trusted": list(asked.trusted),
+        "skip_bad_cases": asked.skipBadCases, **_data(str(datalist), [str(place) for place in asked.target]),
+    }  # fmt: skip
+    return _withSettings(asked, options | ({"method": asked.method} if asked.method else {}), config)
+
+
+def _data(datalist: str, target: Sequence[str]) -> Json:
+    """As `svldrl train`, or `svldrl adapt`, calls what is learned from."""
+    return {"source": datalist, "target": list(target)} if target else {"datalist": datalist}
+
+
+def _withSettings(asked: Asked, options: Json, config: Json) -> TrainTask:
+    """A task whose worker reads the overrides from a file beside its options."""
+    task = TrainTask(asked.folder, options | {"settings": "settings.json"}, config, asked.modelName)
+    (task.temporaryFolder() / "settings.json").write_text(json.dumps(asked.overrides), "utf-8")
+    return task

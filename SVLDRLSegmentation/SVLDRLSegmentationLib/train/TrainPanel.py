@@ -15,16 +15,15 @@ from ..jobs.JobError import JobError
 from ..jobs.Models import ModelCard, ModelList
 from ..scene.Parameters import CaseSource, Parameters
 from ..widgets.Panel import Panel
-from ..widgets.StageBar import StageBar
+from ..widgets.StageBar import StageBar, stageText
 from ..widgets.UserInterface import chooseFolder, setReady
+from .AdaptBox import AdaptBox
 from .CasesBox import CasesBox, DataChecks
 from .CurvePlot import CurvePlot
+from .MethodBox import MethodBox
 from .TrainingRegistry import handOver, takeOver
 from .TrainingResult import readLabelWeights
-from .TrainSettings import Preset, presets
 from .TrainTask import TrainTask
-
-STEP_BOXES = ("warmUpSpinBox", "transitionSpinBox", "fullRlSpinBox")
 
 
 class Trainings(DataChecks, Protocol):
@@ -34,6 +33,9 @@ class Trainings(DataChecks, Protocol):
 
     @property
     def start(self) -> Callable[..., TrainTask]: ...
+
+    @property
+    def startAdaptation(self) -> Callable[..., TrainTask]: ...
 
     def unfinished(self) -> list[Path]: ...
 
@@ -52,16 +54,16 @@ class TrainPanel(Panel):
         self.onUseModel: Callable[[str], None] = lambda path: None
         self.stageBar = StageBar(self.ui.stagePlace)
         self.cases = CasesBox(self.ui, logic, self.jobBar)
+        self.method, self.adapting = MethodBox(self.ui), AdaptBox(self.ui)
         self.curves = CurvePlot()
         self.folder: Path | None = None
         self.model: Path | None = None
-        self._presets: dict[str, Preset] = {}
         self._dismissed = False
         self.ui.resumeFrame.visible = self.ui.qualityLabel.visible = False
-        self.ui.presetComboBox.connect("currentIndexChanged(int)", self._onPreset)
         self.ui.modelNameLineEdit.connect("textChanged(QString)", self._onName)
         self.ui.modelsFolderButton.connect("clicked()", self._onModelsFolder)
         self.ui.startButton.connect("clicked()", self._onStart)
+        self.ui.adaptStartButton.connect("clicked()", self._onStartAdaptation)
         self.ui.pauseButton.connect("clicked()", self._onPause)
         self.ui.cancelButton.connect("clicked()", self._cancel)
         self.ui.goOnButton.connect("clicked()", self._onGoOn)
@@ -69,15 +71,13 @@ class TrainPanel(Panel):
         self.ui.curvesButton.connect("clicked()", self.curves.show)
         self.ui.openFolderButton.connect("clicked()", self._onOpenFolder)
         self.ui.useButton.connect("clicked()", self._onUse)
-        self.cases.onChanged = self._showReady
+        for part in (self.cases, self.method, self.adapting):
+            part.onChanged = self._showReady
 
     def setParameters(self, parameters: Parameters | None) -> None:
         """Show and change these parameters from now on; None while there is no scene."""
-        self.cases.parameters = parameters
+        self.cases.parameters = self.method.parameters = self.adapting.parameters = parameters
         super().setParameters(parameters)
-
-    def _prepare(self, parameters: Parameters) -> None:
-        self._listPresets()
 
     def enter(self) -> None:
         """The module is shown: find the training that goes on, and those that were interrupted."""
@@ -111,28 +111,9 @@ class TrainPanel(Panel):
 
     def _onParameters(self, caller: object = None, event: object = None) -> None:
         if self.parameters is not None:
-            self.ui.presetComboBox.currentIndex = max(0, self.ui.presetComboBox.findText(self.parameters.preset))
-            self._showPreset()
+            self.method.refresh()
+            self.adapting.refresh()
             self.cases.refresh()
-
-    def _listPresets(self) -> None:
-        if not self._presets:
-            self._presets = {preset.name: preset for preset in presets()}
-            wasBlocked = self.ui.presetComboBox.blockSignals(True)
-            self.ui.presetComboBox.addItems(list(self._presets))
-            self.ui.presetComboBox.blockSignals(wasBlocked)
-
-    def _onPreset(self, index: int) -> None:
-        if self.parameters is not None:
-            self.parameters.preset = self.ui.presetComboBox.itemText(index)
-            self._showPreset()
-
-    def _showPreset(self) -> None:
-        preset = self._presets[self.ui.presetComboBox.currentText]
-        self.ui.presetLabel.text = preset.about
-        self.ui.presetLabel.visible = bool(preset.about)
-        for name, steps in zip(STEP_BOXES, preset.steps, strict=True):
-            getattr(self.ui, name).setSpecialValueText(_("{steps} (preset)").format(steps=steps))
 
     def _onName(self, name: str = "") -> None:
         self._showReady()
@@ -143,11 +124,6 @@ class TrainPanel(Panel):
             ModelList().folder = Path(folder)
             self.ui.modelsFolderLineEdit.text = folder
             self._showReady()
-
-    def stageSteps(self) -> tuple[int, int, int]:
-        """Steps of warm-up, transition and full RL; 0 where the preset's are wanted."""
-        first, second, third = (int(getattr(self.ui, name).value) for name in STEP_BOXES)
-        return first, second, third
 
     def outputFolder(self) -> Path:
         """Where the training goes: a folder of that name among the models."""
@@ -161,7 +137,7 @@ class TrainPanel(Panel):
             return _("Give the model a name.")
         if self.outputFolder().exists():
             return _("There is a model of that name already. Give it another name.")
-        return ""
+        return self.method.missing()
 
     # The job
 
@@ -169,6 +145,12 @@ class TrainPanel(Panel):
         ui, running = self.ui, self.task is not None
         missing = _("A training is running.") if running else self._missing()
         setReady(ui.startButton, missing, _("Train a model on these cases. It goes on when you leave this module."))
+        busy = _("A training is running.") if running else ""
+        setReady(
+            ui.adaptStartButton,
+            busy or self._missingToAdapt(),
+            _("Adapt a model. It goes on when you leave this module."),
+        )
         none = "" if running else _("No training is running.")
         paused = self.task is not None and self.task.paused
         ui.pauseButton.text = _("Resume") if paused else _("Pause")
@@ -177,8 +159,10 @@ class TrainPanel(Panel):
             none = _("The training writes what it has learned, then it stops.")
         setReady(ui.pauseButton, none, goOn if paused else stop)
         setReady(ui.cancelButton, none, _("Stop and keep what was learned: it can go on later."))
-        setReady(ui.goOnButton, missing if running else "", _("Go on with this training where it was."))
-        for widget in (ui.casesButton, ui.settingsButton):
+        setReady(
+            ui.goOnButton, _("A training is running.") if running else "", _("Go on with this training where it was.")
+        )
+        for widget in (ui.casesButton, ui.settingsButton, ui.adaptButton):
             widget.enabled = not running
         none = "" if self.curves.tableNode is not None else _("There are no curves yet.")
         setReady(
@@ -191,13 +175,19 @@ class TrainPanel(Panel):
         none = "" if self.model is not None else _("The training has not finished.")
         setReady(ui.useButton, none, _("Choose this model in the Refine tab."))
 
+    def _missingToAdapt(self) -> str:
+        """The same for an adaptation."""
+        return _("The data is being checked.") if self.cases.checking is not None else self.adapting.missing()
+
     def _onStart(self) -> None:
-        warmUp, transition, fullRL = self.stageSteps()
+        warmUp, transition, fullRL = self.method.stageSteps()
         names = [name.strip() for name in self.given.structures.split(",")]
         self._start(
+            self.logic.start,
             self.cases.cases(),
             self.outputFolder(),
             self.given.preset,
+            method=self.given.method,
             structures=[name for name in names if name] or None,
             modelName=self.given.modelName,
             steps=warmUp,
@@ -208,9 +198,17 @@ class TrainPanel(Panel):
             device=self.deviceSelector.device,
         )
 
-    def _start(self, *arguments: object, **options: object) -> None:
+    def _onStartAdaptation(self) -> None:
+        self._start(
+            self.logic.startAdaptation,
+            **self.adapting.adaptation(),
+            skipBadCases=self.given.skipBadCases,
+            device=self.deviceSelector.device,
+        )
+
+    def _start(self, start: Callable[..., TrainTask], *arguments: object, **options: object) -> None:
         try:
-            task = self.logic.start(*arguments, **options)
+            task = start(*arguments, **options)
         except JobError as error:
             self.jobBar.fail(error)
             return
@@ -237,6 +235,9 @@ class TrainPanel(Panel):
     def _onProgress(self, fraction: float, stage: str, secondsLeft: float | None) -> None:
         super()._onProgress(fraction, stage, secondsLeft)
         if self.task is not None:
+            if self.task.round:
+                text = _("{stage} (round {number})").format(stage=stageText(stage), number=self.task.round)
+                self.jobBar.progress(fraction, text, secondsLeft)
             self.stageBar.setStages(self.task.stages)
             self.stageBar.setProgress(stage, self.task.stageFraction)
 
@@ -297,7 +298,7 @@ class TrainPanel(Panel):
     def _onGoOn(self) -> None:
         path = self.ui.unfinishedComboBox.itemData(self.ui.unfinishedComboBox.currentIndex)
         self.ui.resumeFrame.visible = False
-        self._start(None, Path(path), resume=True, device=self.deviceSelector.device)
+        self._start(self.logic.start, None, Path(path), resume=True, device=self.deviceSelector.device)
 
     def _onDismiss(self) -> None:
         self._dismissed = True

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 REVIEW, PREPARING = "reviewing labels", "preparing mask agents"
 """Parts of a training that count cases, not steps."""
+ROUND_BEGINS = ("purifying pseudo-labels", "predicting images without labels")
+"""Parts of an adaptation in which pseudo-labels are made: a round begins with one of them."""
 _UNNAMED = ""
 """Stands for steps of the plan that no stage has yet."""
 
@@ -54,7 +57,10 @@ class TrainStages:
 
     def announce(self, name: str, first: int, last: int) -> None:
         """A stage begins: the steps `first` <= step < `last` of a count that it may share with other stages."""
-        whole, order = self._whole, list(self._steps)
+        whole = self._whole
+        if name not in self._steps and not self._firsts:  # the plan knows other stages: they lie before, if any
+            self._steps = {other: steps * first / whole for other, steps in self._steps.items() if first}
+        order = list(self._steps)
         if name not in order:
             order.insert(1 + max((order.index(other) for other in self._firsts), default=len(order)), name)
         later = [other for other in order[order.index(name) + 1 :] if other not in self._firsts]
@@ -84,6 +90,43 @@ class TrainStages:
     @property
     def _whole(self) -> float:
         return sum(self._steps.values()) + self._rest
+
+
+class Rounds:
+    """Rounds of an adaptation, counted from its events; one that is done again after a kill counts once.
+
+    Attributes:
+        count: rounds that have begun.
+
+    Example:
+        >>> rounds = Rounds()
+        >>> for step in (4, 6, 6):
+        ...     rounds.take({"event": "stage", "stage": "robust"})
+        ...     rounds.take({"event": "progress", "stage": "robust", "done": step})
+        ...     rounds.take({"event": "progress", "stage": "purifying pseudo-labels", "done": 0})
+        >>> rounds.count
+        2
+    """
+
+    def __init__(self) -> None:
+        self._steps: set[float] = set()
+        self._stages: set[str] = set()
+        self._done = 0.0
+
+    @property
+    def count(self) -> int:
+        return len(self._steps)
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """An event of the training."""
+        if event.get("event") == "stage":
+            self._stages.add(str(event.get("stage")))
+        elif event.get("event") == "progress":
+            stage = event.get("stage")
+            if stage in ROUND_BEGINS:
+                self._steps.add(self._done)
+            elif stage in self._stages:
+                self._done = float(event.get("done") or 0)
 
 
 class TrainTimeLeft:

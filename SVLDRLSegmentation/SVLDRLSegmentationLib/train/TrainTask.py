@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from ..jobs.Core import Json
 from ..jobs.Job import Job, JobEnd
 from ..jobs.Models import ModelList
 from ..jobs.Task import Stopwatch, Task
-from .TrainProgress import TrainStages, TrainTimeLeft
+from .TrainProgress import Rounds, TrainStages, TrainTimeLeft
 from .TrainSettings import plannedStages
 
 
@@ -26,6 +26,8 @@ class TrainTask(Task[Path]):
         watch: how long it has been at work in this process.
         metrics: the rows so far, those from before a resumption, too.
         onMetrics: called with each new row.
+
+    Options with a `target` are those of an adaptation to images without labels.
     """
 
     graceSeconds = 30.0  # a step on a CPU takes a while, and the checkpoint is to be written
@@ -35,12 +37,16 @@ class TrainTask(Task[Path]):
         self.folder = Path(folder)
         self.onMetrics: Callable[[Json], None] | None = None
         self.metrics: list[Json] = []
+        self._rounds = Rounds()
         self.watch = Stopwatch()
         self._options, self._modelName = options, modelName
         self._progressOfStages = TrainStages(plannedStages(config))
         self._timeLeft = TrainTimeLeft(preparesAgents=bool(config["mask_agents"]["enabled"]))
         if options.get("resume"):
-            self.metrics = _earlierMetrics(self.folder / "events.jsonl")
+            for event in _earlierEvents(self.folder / "events.jsonl"):
+                if event.get("event") == "metrics":
+                    self.metrics = withRow(self.metrics, _rowOf(event))
+                self._rounds.take(event)
 
     @property
     def stages(self) -> list[tuple[str, float]]:
@@ -51,6 +57,11 @@ class TrainTask(Task[Path]):
     def stageFraction(self) -> float:
         """How much of the present stage is done, 0 to 1; onProgress tells the share of the whole."""
         return self._progressOfStages.fraction
+
+    @property
+    def round(self) -> int:
+        """Of an adaptation: how often pseudo-labels have been made, or begun to be made; else 0."""
+        return self._rounds.count
 
     @property
     def paused(self) -> bool:
@@ -78,13 +89,15 @@ class TrainTask(Task[Path]):
 
     def start(self) -> None:
         """Raises JobError when the worker cannot be started."""
-        self._startJob(Job("train", self._options, self._temporaryFolder(), endsWithScene=False))
+        command = "adapt" if "target" in self._options else "train"
+        self._startJob(Job(command, self._options, self._temporaryFolder(), endsWithScene=False))
 
     def temporaryFolder(self) -> Path:
         """For files that the worker reads."""
         return self._temporaryFolder()
 
     def _event(self, event: Json) -> None:
+        self._rounds.take(event)
         if event["event"] == "metrics":
             row = _rowOf(event)
             self.metrics = withRow(self.metrics, row)
@@ -132,16 +145,14 @@ def _rowOf(event: Json) -> Json:
     return {key: value for key, value in event.items() if key not in ("event", "time")}
 
 
-def _earlierMetrics(path: Path) -> list[Json]:
-    """Rows from before."""
-    rows: list[Json] = []
+def _earlierEvents(path: Path) -> Iterator[Json]:
+    """What was told before."""
     if not path.is_file():
-        return rows
+        return
     for line in path.read_bytes().splitlines():
         try:
             event = json.loads(line.decode("utf-8"))
         except (ValueError, RecursionError):  # torn by a kill, or rubbish
             continue
-        if isinstance(event, dict) and event.get("event") == "metrics":
-            rows = withRow(rows, _rowOf(event))
-    return rows
+        if isinstance(event, dict):
+            yield event

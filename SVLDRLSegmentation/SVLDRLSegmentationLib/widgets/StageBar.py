@@ -14,12 +14,17 @@ def stageText(stage: str) -> str:
         "warm_up": _("Warm-up"),
         "transition": _("Transition"),
         "full_rl": _("Full RL"),
+        "robust": _("Main stage"),  # of other methods
         "mask_opinion": _("Transition (mask)"),  # the agents' stages of trainings with versions before 0.2
         "mask_agents": _("Full RL (mask)"),
         "reading cases": _("Reading cases"),
         "check": _("Checking the data"),
         "reviewing labels": _("Reviewing the labels"),
         "asking label agents": _("Reviewing the labels"),
+        "reading images without labels": _("Reading images without labels"),
+        "predicting images without labels": _("Predicting images without labels"),
+        "purifying pseudo-labels": _("Purifying the pseudo-labels"),
+        "training the region agent": _("Training the region agent"),
         "preparing mask agents": _("Preparing the agents"),
         "auditing": _("Comparing annotations with the model"),
         "evaluate": _("Measuring"),

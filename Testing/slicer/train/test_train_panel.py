@@ -255,14 +255,14 @@ def test_presets_tell_their_steps(train: Any) -> None:
     ui = train.ui
     for name in ("warmUpSpinBox", "transitionSpinBox", "fullRlSpinBox"):
         getattr(ui, name).value = 0
-    assert train.stageSteps() == (0, 0, 0)
+    assert train.method.stageSteps() == (0, 0, 0)
     ui.presetComboBox.currentIndex = ui.presetComboBox.findText("general")
     assert ui.presetLabel.text.startswith("Any data set")
     assert [box.text for box in (ui.warmUpSpinBox, ui.transitionSpinBox, ui.fullRlSpinBox)] == [
         "1000 (preset)", "450 (preset)", "100 (preset)",
     ]  # fmt: skip
     ui.warmUpSpinBox.value = 150
-    assert train.stageSteps() == (150, 0, 0)
+    assert train.method.stageSteps() == (150, 0, 0)
     ui.presetComboBox.currentIndex = ui.presetComboBox.findText("demo")
     assert train.parameters.preset == "demo"
     assert ui.transitionSpinBox.text == "150 (preset)"

@@ -33,6 +33,9 @@ class FakeTrainings:
     def start(self, *arguments: object, **options: object) -> TrainTask:
         raise AssertionError("the tab finds the training that runs")
 
+    def startAdaptation(self, *arguments: object, **options: object) -> TrainTask:
+        raise AssertionError("the tab finds the training that runs")
+
     def startCheck(self, cases: Cases) -> CheckTask:
         raise AssertionError("no cases are checked")
 
