@@ -69,7 +69,7 @@ def label_box(case: TrainingCase, patch: Sequence[int]) -> Box | None:
     None where the label lacks a structure, which may then lie anywhere.
     """
     masks = case.masks.numpy().astype(bool)
-    extent = extent_of(masks.any(axis=0))
+    extent = extent_of(np.asarray(masks.any(axis=0)))
     if extent is None or not masks.any(axis=(1, 2, 3)).all():
         return None
     sides = zip(extent, masks.shape[1:], patch)
@@ -83,7 +83,7 @@ def _as_far_as_it_reaches(
     size = image.shape[1:]
     while True:
         inside = predicted(image[:, *box])
-        drawn = (inside > 0.5).any(axis=0)
+        drawn = np.asarray((inside > 0.5).any(axis=0))
         grown = []
         for axis, (side, length, window) in enumerate(zip(box, size, patch)):
             faces = np.moveaxis(drawn, axis, 0)

@@ -141,8 +141,8 @@ def agent_inputs(
     start = np.where(whole == mask, rough, whole)
     if not np.array_equal(whole, mask):
         measure = measure_border(whole, found, image, spacing_dhw)
-    borders = [signed_distance(each, tuple(spacing_dhw)) for each in (whole, found)]
-    alignment = alignment_maps(*borders, measure, usual, spacing_dhw)
+    to_mask, to_model = (signed_distance(each, tuple(spacing_dhw)) for each in (whole, found))
+    alignment = alignment_maps(to_mask, to_model, measure, usual, spacing_dhw)
     return np.concatenate([image, start[None], prediction[None], alignment]).astype(np.float32)
 
 

@@ -19,7 +19,7 @@ from SVLDRLCore.svl_drl.returns import advantage
 POLICY_WEIGHT = 10.0
 """Of the policy's loss beside the opinion's and the critic's: its advantages are of the size of a squared error."""
 CRITIC_SHARE = 0.1
-"""Of the steps of Transition on which agents act, for the critic: such a step takes more than twice as long as another."""
+"""Of the steps of Transition on which agents act, for the critic: such a step takes twice as long as another."""
 
 
 class MaskAgents:

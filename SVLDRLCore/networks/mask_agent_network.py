@@ -53,23 +53,23 @@ class MaskAgentNetwork(nn.Module):
         in_channels: image channels M; the trunk sees M + 4 (the voters).
         step_size: of one action.
         structures: C, each with its own calibration.
-        half: the trunk sees at half resolution, with twice the channels and a level less, and one convolution at full
-            resolution beside it sees what is fine. A step takes a third of the time; the masks are as good.
+        half_resolution: of the trunk, with twice the channels and a level less; one convolution at full resolution
+            beside it sees what is fine. A step takes a third of the time; the masks are as good.
     """
 
     calibrations: Tensor
 
     def __init__(
-        self, config: NetworkConfig, in_channels: int, step_size: float, structures: int, half: bool = True
+        self, config: NetworkConfig, in_channels: int, step_size: float, structures: int, half_resolution: bool = True
     ) -> None:
         super().__init__()
-        self.config, self.step_size, self.half = config, step_size, half
+        self.config, self.step_size, self.at_half = config, step_size, half_resolution
         trunk, width = config, config.feature_size
-        if half:
+        if half_resolution:
             trunk = replace(config, feature_size=2 * width, levels=config.levels - 1)
         self.encoder = build_encoder(trunk, in_channels + VOTERS)
         self.decoder = build_decoder(trunk, "full")
-        if half:
+        if half_resolution:
             self.fine = quick_for_one(nn.Conv3d(in_channels + VOTERS, width, kernel_size=3, padding=1))
             self.join = nn.Conv3d(self.decoder.out_channels, width, kernel_size=1)
         self.opinion_head = nn.Conv3d(width, 1 + VOTERS, kernel_size=1)
@@ -126,7 +126,7 @@ class MaskAgentNetwork(nn.Module):
         return features, share * vote + (1 - share) * 4 * voters[:, 1:2]
 
     def _trunk(self, inputs: Tensor) -> Tensor:
-        if not self.half:
+        if not self.at_half:
             return self.decoder(self.encoder(inputs))
         coarse = self.join(self.decoder(self.encoder(F.avg_pool3d(inputs, 2))))
         return F.leaky_relu(self.fine(inputs) + upsample_to(coarse, inputs.shape[2:]), 0.1)
