@@ -57,6 +57,7 @@ from SVLDRLCore.masks.pieces import without_fragments
 from SVLDRLCore.memory import require_memory
 from SVLDRLCore.models.memory_needs import prediction_bytes
 from SVLDRLCore.models.trained_model import TrainedModel, load_model
+from SVLDRLCore.networks.pixel_episodes import EpisodeNetwork
 from SVLDRLCore.pixel_drl.step_maps import agents_of, step_maps
 from SVLDRLCore.scratch_folders import scratch_folder
 from SVLDRLCore.training.single_case import keep_package, learn_from_case
@@ -254,6 +255,8 @@ def _refine(
     if options.policy_steps:
         agents = replace(trained.config.mask_agents, rollout_steps=options.policy_steps)
         trained = replace(trained, config=replace(trained.config, mask_agents=agents))
+        if isinstance(trained.network, EpisodeNetwork):
+            trained.network.settings = replace(trained.network.settings, t_max=options.policy_steps)
     needed = prediction_bytes(trained, files[0], BATCH, options.device)
     events.emit("message", text=require_memory(str(files[0]), needed))
     images = [read_image(path) for path in files]

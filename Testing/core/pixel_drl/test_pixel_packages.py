@@ -87,6 +87,14 @@ def test_steps_are_written_on_the_images_grid(data: Path, model: Path, tmp_path:
     assert main([*command, "--device", "cpu", "--overwrite"]) == 2  # steps are never written over
 
 
+def test_agents_may_be_given_fewer_steps(data: Path, model: Path, tmp_path: Path) -> None:
+    refine(
+        data / "image_0.nrrd", model=model, output=tmp_path / "out.nrrd", device="cpu", policy_steps=1,
+        steps=tmp_path / "steps",
+    )  # fmt: skip
+    assert len(list((tmp_path / "steps").iterdir())) == 3
+
+
 def test_agents_begin_from_a_rough_mask(data: Path, model: Path, tmp_path: Path) -> None:
     label = read_label(data / "label_0.nrrd").array
     rough = np.roll(label, 2, axis=2)
