@@ -257,5 +257,12 @@ class PseudoLabelPurification(AdaptingMethod):
 
 def joined(tables: list[RegionTable]) -> RegionTable:
     """One table of all their regions, in order."""
-    names = ("features", "right", "right_by_consensus", "implausible", "size", "code")
-    return RegionTable(*(np.concatenate([getattr(t, name) for t in tables]) for name in names), truth=tables[0].truth)
+    return RegionTable(
+        features=np.concatenate([each.features for each in tables]),
+        right=np.concatenate([each.right for each in tables]),
+        right_by_consensus=np.concatenate([each.right_by_consensus for each in tables]),
+        implausible=np.concatenate([each.implausible for each in tables]),
+        size=np.concatenate([each.size for each in tables]),
+        code=np.concatenate([each.code for each in tables]),
+        truth=tables[0].truth,
+    )

@@ -95,13 +95,15 @@ def region_table(view: Viewed, truth: np.ndarray | None, nested: bool, missed_we
     regions, known = view.regions, view.believed.astype(np.float32)
     if truth is not None:
         known = codes_of(truth, nested) == np.arange(len(known))[:, None, None, None]
-    shares = [
+    of_teacher, of_consensus = (
         regions.means(right) / np.maximum(regions.means(right + wrong), 1e-9)
         for right, wrong in (
             right_and_wrong(codes_of(masks, nested), known, missed_weight) for masks in (view.teacher, view.consensus)
         )
-    ]
-    return RegionTable(view.features, *shares, view.implausible, regions.size, regions.code, truth is not None)
+    )
+    return RegionTable(
+        view.features, of_teacher, of_consensus, view.implausible, regions.size, regions.code, truth is not None
+    )
 
 
 def right_and_wrong(codes: np.ndarray, known: np.ndarray, missed_weight: float) -> tuple[np.ndarray, np.ndarray]:
