@@ -60,8 +60,7 @@ def train_mask_agents(
         cases, predictions, config.data, agents, config.train.batch_size, config.train.seed, trust
     )
     sampler.order.weigh(trust, config.reliability.floor)
-    near = review.near_labels
-    factors = _generalisation_factors(given, predictor, cases, predictions, trust, near, events, control)
+    factors = _generalisation_factors(given, predictor, cases, predictions, trust, events, control)
     network.calibrate(
         [replace(usual, generalisation_factor=each) for usual, each in zip(sampler.calibrations, factors)]
     )
@@ -83,7 +82,6 @@ def _generalisation_factors(
     cases: list[TrainingCase],
     predictions: list[list[np.ndarray]],
     weights: list[float],
-    near_labels: bool,
     events: EventLog,
     control: JobControl,
 ) -> list[float]:
@@ -94,10 +92,7 @@ def _generalisation_factors(
         if weight >= 0.5
     ]
     nested = given.structures.nested
-    new = predict_cases(
-        predictor, given.held_out, given.config, nested, given.device, control.check, events.warn,
-        near_labels=near_labels,
-    )  # fmt: skip
+    new = predict_cases(predictor, given.held_out, given.config, nested, given.device, control.check, events.warn)
     unseen = [dice_of_structures(case.masks.numpy(), maps, case.ignored) for case, maps in new]
     count = len(given.structures.names)
     return generalisation_factors(*(np.reshape(dice, (-1, count)) for dice in (learned, unseen)))
@@ -130,7 +125,8 @@ def _snapshots_predictions(
 ) -> list[list[np.ndarray]]:
     """For each chosen case the predictions of the models at the reviews and of the final one (last).
 
-    What a review has predicted in this process is taken as it is.
+    What a review has predicted in this process is taken as it is. The final one predicts whole cases, as at
+    refinement: agents that learned from single windows moved borders less (1 mm too wide: Dice 87.6 instead of 89.4).
     """
     final = {k: v.detach().clone() for k, v in predictor.state_dict().items()}
     networks = [*review.snapshots, final]
@@ -147,7 +143,7 @@ def _snapshots_predictions(
             nested, device = given.structures.nested, given.device
             predicted = predict_cases(
                 predictor, cases, given.config, nested, device, control.check, events.warn,
-                near_labels=review.near_labels,
+                near_labels=review.near_labels and index < len(review.snapshots),
             )  # fmt: skip
             for n, (_, maps) in enumerate(predicted):
                 made[n].append(maps.astype(np.float16))
