@@ -346,8 +346,10 @@ def torn(path: Path) -> None:
 
 
 def damaged(path: Path) -> None:
+    """More bytes than lie unused between two entries of the archive."""
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0x10
+    for place in range(len(data) // 2, len(data) // 2 + 256):
+        data[place] ^= 0x10
     path.write_bytes(data)
 
 
