@@ -27,6 +27,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("worker")
 
 
+LIBRARIES = ("SVLDRLSegmentationLib", "SVLDRLCore")
+
+
+@pytest.fixture(autouse=True)
+def sameLibraryAfterwards() -> Iterator[None]:
+    """After a Reload, the modules from before: other tests compare with classes that they have imported."""
+
+    def loaded() -> dict[str, Any]:
+        return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in LIBRARIES}
+
+    before = loaded()
+    yield
+    if any(sys.modules.get(name) is not module for name, module in before.items()):
+        for name in loaded():
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
 @pytest.fixture
 def bench() -> Iterator[slicerbench.Bench]:
     """A fresh scene, fresh settings and no modules; exceptions of slots and observers fail the test at its end."""

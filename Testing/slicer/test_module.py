@@ -49,10 +49,10 @@ def test_what_it_says_about_itself(bench: Any) -> None:
     assert not module.icon.isNull()
 
 
-def test_its_own_test_runs(bench: Any) -> None:
+def test_its_own_test_runs(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     module = bench.load(MODULE)
     bench.show("SVLDRLSegmentation")
-    slicer.util.getModuleWidget = lambda name: module.widget
+    monkeypatch.setattr(slicer.util, "getModuleWidget", lambda name: module.widget)
     module.code.SVLDRLSegmentationTest().runTest()
 
 

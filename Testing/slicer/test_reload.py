@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import slicer
 from panel_tools import MODULE, makeTiny, panel, press, sceneState, tinyCases  # noqa: F401
-
-LIBRARIES = ("SVLDRLSegmentationLib", "SVLDRLCore")
-
-
-@pytest.fixture(autouse=True)
-def sameLibraryAfterwards() -> Iterator[None]:
-    """Other tests compare with classes that they have imported."""
-
-    def loaded() -> dict[str, Any]:
-        return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in LIBRARIES}
-
-    before = loaded()
-    yield
-    for name in loaded():
-        del sys.modules[name]
-    sys.modules.update(before)
 
 
 def test_every_tab_goes_on(bench: Any, panel: Any, tinyCases: Path) -> None:  # noqa: F811
