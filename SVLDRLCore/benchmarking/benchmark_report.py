@@ -33,7 +33,7 @@ from SVLDRLCore.benchmarking.report_words import (
     provenance,
     unknowns,
 )
-from SVLDRLCore.errors import InputError
+from SVLDRLCore.evaluation.report import page_of
 from SVLDRLCore.evaluation.tables import markdown_table, write_text
 
 REPORT, TABLES = "report.html", "tables.md"
@@ -82,22 +82,9 @@ def _sections(study: Study, noise: str) -> list[_Section]:
 
 
 def _html(study: Study, masks: SavedMasks, noises: dict[str, list[_Section]]) -> str:
-    try:
-        import jinja2
-    except ImportError as error:
-        raise InputError(
-            "report", "Jinja2 is not installed", "Install it with: pip install 'svldrl[report]'"
-        ) from error
-    # Nothing a row or case is called can become markup: autoescaping is on for every name.
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     label_header, label_cells = label_table(study)
-    return environment.get_template("report.html").render(
+    return page_of(
+        Path(__file__).parent / "templates" / "report.html",
         title="Benchmark: training on noisy labels",
         about=study.settings.about,
         findings=findings(study),

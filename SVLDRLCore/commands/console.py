@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from SVLDRLCore.config.building import lay_override
+from SVLDRLCore.config.settings import read_overrides
 from SVLDRLCore.events import Listener, stdout_listener
 from SVLDRLCore.job_control import JobControl, listen_to_stdin
 from SVLDRLCore.progress_bar import ProgressBar
@@ -26,6 +30,19 @@ def listeners_of(values: dict[str, Any], control: JobControl) -> list[Listener]:
         return [stdout_listener]
     bar = ProgressBar()
     return [lambda record: None if record["event"] == "failed" else bar(record)]  # main() tells failures
+
+
+def start_and_tell(start: Callable[..., Path], values: dict[str, Any], control: JobControl) -> int:
+    """Start a training with the options of its command, and tell where its model lies; returns the exit status."""
+    listeners = listeners_of(values, control)
+    settings = values.pop("settings")
+    overrides = read_overrides(settings) if settings else {}
+    for text in values.pop("set"):
+        lay_override(overrides, text)
+    values["trusted"] = values["trusted"] or None  # not given: on resuming, as it was
+    model = start(**values, overrides=overrides, listeners=listeners, control=control)
+    tell(f"Model: {model}", listeners)
+    return 0
 
 
 def tell(text: str, listeners: list[Listener]) -> None:

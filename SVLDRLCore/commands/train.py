@@ -6,9 +6,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from SVLDRLCore.commands.console import job_options, listeners_of, tell
-from SVLDRLCore.config.building import lay_override
-from SVLDRLCore.config.settings import preset_names, read_overrides
+from SVLDRLCore.commands.console import job_options, start_and_tell
+from SVLDRLCore.config.settings import preset_names
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.training.registry import DEFAULT, methods_as_text
 
@@ -46,12 +45,4 @@ def run(values: dict[str, Any], control: JobControl) -> int:
     """Do it; returns the exit status."""
     from SVLDRLCore.training.train import train
 
-    listeners = listeners_of(values, control)
-    settings = values.pop("settings")
-    overrides = read_overrides(settings) if settings else {}
-    for text in values.pop("set"):
-        lay_override(overrides, text)
-    values["trusted"] = values["trusted"] or None  # not given: on resuming, as it was
-    model = train(**values, overrides=overrides, listeners=listeners, control=control)
-    tell(f"Model: {model}", listeners)
-    return 0
+    return start_and_tell(train, values, control)

@@ -120,22 +120,31 @@ def rendered(template: str, **values: Any) -> str:
     Raises:
         InputError: Jinja2 is not installed.
     """
+    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return page_of(Path(__file__).parent / "templates" / template, **values, versions=_versions(), written=written)
+
+
+def page_of(template: Path, **values: Any) -> str:
+    """A page from a template and its values, as text.
+
+    Raises:
+        InputError: Jinja2 is not installed.
+    """
     try:
         import jinja2
     except ImportError as error:
         raise InputError(
             "report", "Jinja2 is not installed", "Install it with: pip install 'svldrl[report]'"
         ) from error
-    # Nothing a case or file is called can become markup: autoescaping is on for every name.
+    # Nothing a case, row or file is called can become markup: autoescaping is on for every name.
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader(template.parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return environment.get_template(template).render(**values, versions=_versions(), written=written)
+    return environment.get_template(template.name).render(**values)
 
 
 def _headlines(summary: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -22,12 +22,12 @@ from torch import Tensor
 from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.learning.method import MethodInput, StepResult
 from SVLDRLCore.learning.segmentation_method import SegmentationMethod
-from SVLDRLCore.learning.stages import Plan, Stage
+from SVLDRLCore.learning.stages import Plan
 from SVLDRLCore.networks.pixel_episodes import after_actions, best_actions, folded
 from SVLDRLCore.networks.pixel_q_unet import PixelQUNet
 from SVLDRLCore.pixel_drl.episode import pixel_reward, weights_of
 from SVLDRLCore.pixel_drl.equations import mean_of_valid
-from SVLDRLCore.pixel_drl.method import AGENTS_LEARN
+from SVLDRLCore.pixel_drl.method import one_stage
 from SVLDRLCore.pixel_drl.settings import DeepQSettings
 
 
@@ -73,9 +73,7 @@ class DQN(SegmentationMethod):
 
     def plan(self) -> Plan:
         """One stage of all steps; labels are first judged after `reliability.first_review` of them."""
-        steps = self.config.train.steps
-        parts = tuple(name for name, _ in self.network.named_children())
-        return Plan((Stage(AGENTS_LEARN, 0, steps, parts),), round(self.config.reliability.first_review * steps))
+        return one_stage(self.network, self.config)
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """An episode, and half of the squared error of Q against its targets, summed over the steps."""

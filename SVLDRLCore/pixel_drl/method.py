@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from SVLDRLCore.config.settings import Config
 from SVLDRLCore.data.sampler import Batch
@@ -51,6 +51,13 @@ def of_form(form: str, **more: Any) -> dict[str, Any]:
     return {**off, "network": {"backbone": "pixel_actor_critic"}, "method_settings": FORMS[form], **more}
 
 
+def one_stage(network: nn.Module, config: Config) -> Plan:
+    """All parts of the network learn in all steps; labels are first judged after `reliability.first_review` of them."""
+    steps = config.train.steps
+    parts = tuple(name for name, _ in network.named_children())
+    return Plan((Stage(AGENTS_LEARN, 0, steps, parts),), round(config.reliability.first_review * steps))
+
+
 class PixelAgents(SegmentationMethod):
     """An actor and a critic in each pixel, that learn from the first step on."""
 
@@ -65,9 +72,7 @@ class PixelAgents(SegmentationMethod):
 
     def plan(self) -> Plan:
         """One stage of all steps; labels are first judged after `reliability.first_review` of them."""
-        steps = self.config.train.steps
-        parts = tuple(name for name, _ in self.network.named_children())
-        return Plan((Stage(AGENTS_LEARN, 0, steps, parts),), round(self.config.reliability.first_review * steps))
+        return one_stage(self.network, self.config)
 
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """An episode, and the loss whose gradients are those of eq. 13, 15 and 16."""
