@@ -49,6 +49,14 @@ class TrainingCase:
     label_digest: str = ""
 
     @property
+    def padding(self) -> np.ndarray | None:
+        """Boolean (D, H, W), voxels that were added to reach the patch size: no image is there; None without any."""
+        added = ~self.valid[0].numpy().astype(bool)
+        if self.ignored is not None:
+            added &= ~self.ignored
+        return added if added.any() else None
+
+    @property
     def unlabelled(self) -> bool:
         """Whether nobody has labelled any of it."""
         return not bool(self.valid.any())

@@ -33,7 +33,7 @@ def predict_cases(
     overlap: float = 0.25,
     near_labels: bool = False,
 ) -> Iterator[tuple[TrainingCase, np.ndarray]]:
-    """Each case with its probabilities (C, D, H, W) on its training grid.
+    """Each case with its probabilities (C, D, H, W) on its training grid, 0 where the case was padded.
 
     Args:
         between: called before each case; what it raises (a cancel) ends the prediction.
@@ -60,7 +60,10 @@ def predict_cases(
             device=device, name=f"the network in training, asked for case {case.name}", tell=once,
         )  # fmt: skip
         box = label_box(case, patch) if near_labels else None
-        yield case, predicted(case.image) if box is None else _as_far_as_it_reaches(predicted, case.image, box, patch)
+        maps = predicted(case.image) if box is None else _as_far_as_it_reaches(predicted, case.image, box, patch)
+        if (padding := case.padding) is not None:  # no loss reaches it, so that a network draws anything there
+            maps[:, padding] = 0.0
+        yield case, maps
 
 
 def label_box(case: TrainingCase, patch: Sequence[int]) -> Box | None:

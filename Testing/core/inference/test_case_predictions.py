@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from SVLDRLCore.config.settings import load_config
-from SVLDRLCore.data.cases import TrainingCase
+from SVLDRLCore.data.cases import TrainingCase, in_memory
 from SVLDRLCore.inference.case_predictions import AROUND, label_box, predict_cases
 
 PATCH = (8, 16, 16)
@@ -93,3 +93,18 @@ def test_the_box_is_a_window_or_more_and_lies_in_the_volume() -> None:
             assert side.stop - side.start >= min(size, window)
         assert box[1].start <= max(0, low - AROUND)
         assert box[1].stop >= min(40, high + AROUND)
+
+
+def test_nothing_is_drawn_where_a_thin_case_was_padded() -> None:
+    """No loss reaches the padding, so that a network draws anything there; a label would be blamed for it."""
+    image = np.full((1, 4, 16, 16), 0.9, np.float32)
+    ignored = np.zeros(image.shape[1:], bool)
+    ignored[0] = True
+    case = in_memory("thin", image, np.ones((1, 4, 16, 16), np.uint8), (1.0, 1.0, 1.0), PATCH, ignored=ignored)
+    case = replace(case, image=torch.full_like(case.image, 0.9))
+    maps, _ = predicted(case, False)
+    assert maps.shape == (1, 8, 16, 16)
+    assert case.padding is not None
+    np.testing.assert_array_equal(maps[0] > 0.5, ~case.padding)
+    np.testing.assert_array_equal(~case.padding, box_in((8, 16, 16), slice(2, 6)))
+    assert case_of(np.ones((8, 16, 16))).padding is None
