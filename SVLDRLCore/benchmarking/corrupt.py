@@ -36,6 +36,7 @@ from SVLDRLCore.files.datalist import (
     load_datalist,
     save_datalist,
 )
+from SVLDRLCore.files.partly_annotated import unknown_values
 from SVLDRLCore.files.volumes import (
     Geometry,
     Volume,
@@ -227,7 +228,7 @@ def _chosen(
     control: JobControl,
 ) -> list[int]:
     """The numbers of the cases to corrupt, in their order; those to which it cannot be done are passed over."""
-    wanted, chosen, passed = round(ratio * len(order)), [], list[str]()
+    wanted, chosen, passed = round(ratio * len(order)), list[int](), list[str]()
     for index in order:
         if len(chosen) == wanted:
             break
@@ -285,7 +286,7 @@ def _redrawn(
         array = spoiled.array
         if ignored is not None:  # what nobody has labelled stays so, and its border is none
             array = np.where(ignored, label.array, array)
-        dice = _dice(array, label.array, listed.labels)
+        dice = _dice(array, label.array, _drawn_labels(case, listed))
         made[index] = _WrongLabel(replace(label, array=array), dice, spoiled.kind, spoiled.parameters)
         events.progress(done, len(chosen), "corrupting")
     return made
@@ -325,7 +326,8 @@ def _by_source_model(
         array = structures.label_map(to_native(probabilities, image)).astype(label.array.dtype)
         ignored = _ignored(listed.training[index], label)
         array = array if ignored is None else np.where(ignored, label.array, array)
-        made[index] = _WrongLabel(replace(label, array=array), _dice(array, label.array, listed.labels), "sfda")
+        dice = _dice(array, label.array, _drawn_labels(listed.training[index], listed))
+        made[index] = _WrongLabel(replace(label, array=array), dice, "sfda")
     return made, steps
 
 
@@ -342,6 +344,12 @@ def _ignored(case: Case, label: Volume) -> np.ndarray | None:
     if ignored is not None and ignored.all():
         raise InputError(label.name, "all of it is to be ignored", "Label a part of it, or remove the case")
     return ignored if ignored is not None and ignored.any() else None
+
+
+def _drawn_labels(case: Case, listed: DataList) -> dict[int, str]:
+    """The labels whose agreement tells something: all where that leaves none."""
+    unknown = unknown_values(case.missing, listed.labels, listed.regions)
+    return {value: name for value, name in listed.labels.items() if value not in unknown} or listed.labels
 
 
 def _dice(noisy: np.ndarray, clean: np.ndarray, labels: dict[int, str]) -> float:

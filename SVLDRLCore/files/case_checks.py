@@ -168,8 +168,9 @@ def read_and_check(case: Case, labels: Mapping[int, str], part: str = "training"
         problems += _label_problems(case, label, images[0], labels)
         values = frozenset(np.unique(label.array).tolist())
         facts = replace(
-            facts, label_digest=_digest(label.array), values=values & labels.keys(), partly=case.ignore in values
-        )
+            facts, label_digest=_digest(label.array), values=values & labels.keys(), partly=case.ignore in values,
+            missing=frozenset(case.missing),
+        )  # fmt: skip
     return CaseRead(tuple(images), label, tuple(problems), facts)
 
 
@@ -199,11 +200,15 @@ def _label_problems(case: Case, label: Volume, image: Volume, labels: Mapping[in
     if not drawn.size:
         why, do = "all of it is to be ignored", "Label a part of it, or remove the case"
         yield Problem(case.name, "error", label.name, why, do)
-    elif not drawn.any():
+    elif not drawn.any() and not case.missing:
         why = "it is empty"
         yield Problem(case.name, "warning", label.name, why, "Keep it only if the structure is absent in this case")
     elif drawn.all():
         yield Problem(case.name, "warning", label.name, "it fills the whole volume", "Check that 0 is background")
+    for value, name in labels.items():
+        if name in case.missing and (label.array == value).any():
+            why = f"it shows {name!r}, which is listed as missing in this case: what is drawn there is not learned"
+            yield Problem(case.name, "warning", label.name, why, 'Take it out of "missing" if it is right')
     for segment in label.segments:
         expected = labels.get(segment.value)
         if expected and segment.name and segment.name.casefold() != expected.casefold():

@@ -31,6 +31,7 @@ from SVLDRLCore.files.dataset_folders import (
     stem_of,
 )
 from SVLDRLCore.files.label_tables import IGNORE, parse_label_table
+from SVLDRLCore.files.partly_annotated import missing_names
 from SVLDRLCore.files.volume_headers import volume_suffix
 from SVLDRLCore.strict_json import read_json_object
 
@@ -48,6 +49,7 @@ class Case:
         label: the label map, or None.
         trusted: whether an expert vouches for the label.
         ignore: the value of voxels of the label map that count nowhere, or None.
+        missing: structures that nobody has drawn in this case: unknown, not absent.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Case:
     label: Path | None
     trusted: bool = False
     ignore: int | None = None
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,12 @@ def load_datalist(path: str | Path) -> DataList:
     if not isinstance(content.get("name", ""), str):
         raise InputError(str(path), f"its name is {shown(content['name'])}", "Give a text")
     table = parse_label_table(content, path)
-    lists = {
-        key: [_case(entry, key, path, f"{key}[{i}]", content, unused) for i, entry in enumerate(content.get(key) or [])]
-        for key in _LISTS
-    }
+    lists: dict[str, list[Case]] = {key: [] for key in _LISTS}
+    for key, cases in lists.items():
+        for i, entry in enumerate(content.get(key) or []):
+            case = _case(entry, key, path, f"{key}[{i}]", content, unused)
+            missing = missing_names(entry.get("missing", []), table.labels, table.regions, path, f"{key}[{i}]")
+            cases.append(replace(case, missing=missing))
     if unused:
         notes.append(f"Keys that nothing is known of are ignored: {', '.join(map(shown, sorted(unused)))}")
     _refuse_shared_images(lists, path)
@@ -272,6 +277,8 @@ def _entry(case: Case, folder: Path) -> dict[str, Any]:
         entry["label"] = _relative(case.label, folder)
     if case.trusted:
         entry["trusted"] = True
+    if case.missing:
+        entry["missing"] = list(case.missing)
     return entry
 
 

@@ -15,7 +15,7 @@ from SVLDRLCore.files.volume_headers import SUFFIXES
 
 BEGIN = 'Begin with {"labels": ..., "training": ...}'
 LIST_KEYS = {"labels", "name", "regions", "regions_class_order", "training", "validation"}
-CASE_KEYS = {"image", "label", "name", "trusted", "verified"}
+CASE_KEYS = {"image", "label", "missing", "name", "trusted", "verified"}
 """`verified` is the older word for `trusted`."""
 
 DESCRIPTIVE_LIST_KEYS = {

@@ -124,7 +124,8 @@ class MaskPatchSampler:
     def _patch(self, index: int) -> tuple[int, list[Tensor]]:
         case, rng = self.cases[index], self.rng
         foreground = self._foreground[index]
-        present = [c for c, voxels in enumerate(foreground) if len(voxels)] or [0]
+        drawn = [c for c in range(len(foreground)) if c not in case.missing]
+        present = [c for c in drawn if len(foreground[c])] or drawn[:1]
         structure = present[int(rng.integers(len(present)))]
         window = draw_window(case.image.shape[1:], self.data, foreground[structure], rng, self._labelled[index])
         shown = self.predictions[index]
