@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,6 @@ from SVLDRLCore.data.resampling import median_spacing, prepare_label, to_native
 from SVLDRLCore.errors import InputError, shown
 from SVLDRLCore.events import EventLog, Listener, failures_told
 from SVLDRLCore.file_places import require_output_files, require_output_folder
-from SVLDRLCore.files.cropped_segmentations import on_image_grid
 from SVLDRLCore.files.datalist import (
     Case,
     DataList,
@@ -37,11 +36,11 @@ from SVLDRLCore.files.datalist import (
     save_datalist,
 )
 from SVLDRLCore.files.partly_annotated import unknown_values
+from SVLDRLCore.files.rated_labels import read_case_label
 from SVLDRLCore.files.volumes import (
     Geometry,
     Volume,
     read_geometry,
-    read_label,
     write_label,
 )
 from SVLDRLCore.job_control import JobControl
@@ -235,7 +234,7 @@ def _chosen(
         told = ""
         if noise in READER_ERRORS or noise == REALISTIC:
             control.check()
-            label, spacing, _ = _given(listed.training[index], by_slice)
+            label, spacing, _ = _given(listed.training[index], by_slice, listed.labels)
             told = why_not(noise, label, spacing, regions)
         if told:
             passed.append(f"{listed.training[index].name} ({told})")
@@ -249,9 +248,9 @@ def _chosen(
     return sorted(chosen)
 
 
-def _given(case: Case, by_slice: bool) -> tuple[np.ndarray, tuple[float, ...], Volume]:
+def _given(case: Case, by_slice: bool, values: Collection[int]) -> tuple[np.ndarray, tuple[float, ...], Volume]:
     """A case's label (D, H, W), completed where nobody has labelled, the spacing to judge it by, and the file's."""
-    volume = _label(case, read_geometry(case.images[0]))
+    volume = _label(case, read_geometry(case.images[0]), values)
     spacing = volume.geometry.spacing_dhw
     if by_slice:
         spacing = (FAR_APART_MM, *spacing[1:])
@@ -278,7 +277,7 @@ def _redrawn(
     for done, index in enumerate(chosen, start=1):
         control.check()
         case = listed.training[index]
-        whole, spacing, label = _given(case, by_slice)
+        whole, spacing, label = _given(case, by_slice, listed.labels)
         for text in label.warnings:
             events.emit("warning", text=f"{case.name}: {text}")
         ignored = _ignored(case, label)
@@ -310,7 +309,7 @@ def _by_source_model(
         control.check()
         case = listed.training[index]
         image = load_image(case, config.data)
-        drawn = prepare_label(_label(case, image.native), image, case.ignore)
+        drawn = prepare_label(_label(case, image.native, listed.labels), image, case.ignore)
         ignored = None if case.ignore is None else drawn == case.ignore
         spacing = tuple(float(s) for s in image.geometry.spacing_dhw)
         targets.append(in_memory(case.name, image.array, structures.masks(drawn), spacing, (1, 1, 1), ignored=ignored))
@@ -322,7 +321,7 @@ def _by_source_model(
     )  # fmt: skip
     made: Noisy = {}
     for index, probabilities, image in zip(chosen, maps, prepared):
-        label = _label(listed.training[index], image.native)
+        label = _label(listed.training[index], image.native, listed.labels)
         array = structures.label_map(to_native(probabilities, image)).astype(label.array.dtype)
         ignored = _ignored(listed.training[index], label)
         array = array if ignored is None else np.where(ignored, label.array, array)
@@ -331,11 +330,11 @@ def _by_source_model(
     return made, steps
 
 
-def _label(case: Case, grid: Geometry) -> Volume:
-    """A case's label on its image's grid (Slicer saves segmentations cropped)."""
+def _label(case: Case, grid: Geometry, values: Collection[int]) -> Volume:
+    """A case's label on its image's grid; of several raters their consensus."""
     if case.label is None:
         raise InputError(f"case {case.name}", "it has no label to corrupt", "Remove it from the training list")
-    return on_image_grid(read_label(case.label), grid)
+    return read_case_label(case, grid, values).label
 
 
 def _ignored(case: Case, label: Volume) -> np.ndarray | None:
@@ -379,7 +378,7 @@ def _write(
         for index, wrong in noisy.items():
             path = _label_file(output, training[index])
             write_label(path, wrong.volume.array, wrong.volume.geometry, wrong.volume.segments)
-            training[index] = replace(training[index], label=path, trusted=False)
+            training[index] = replace(training[index], label=path, trusted=False, raters=())
         rows = [_row(c, noisy.get(i), poorer.kinds.get(i), done.get(i, {})) for i, c in enumerate(training)]
         noisy_list = replace(listed, training=tuple(training), validation=(), path=None)
         write_json_atomically(output / "corruption.json", {**about, "cases": rows})

@@ -35,10 +35,11 @@ from SVLDRLCore.evaluation.tables import (
 from SVLDRLCore.events import EventLog, Listener, failures_told
 from SVLDRLCore.file_places import require_output_files, require_output_folder
 from SVLDRLCore.files.cropped_segmentations import on_image_grid
-from SVLDRLCore.files.datalist import load_datalist
+from SVLDRLCore.files.datalist import Case, load_datalist
 from SVLDRLCore.files.dataset_folders import ignored_value_beside
 from SVLDRLCore.files.label_tables import is_ignore, is_placeholder
 from SVLDRLCore.files.partly_annotated import unknown_values
+from SVLDRLCore.files.rated_labels import read_case_label
 from SVLDRLCore.files.volume_headers import SUFFIXES, volume_suffix
 from SVLDRLCore.files.volumes import Volume, read_label, require_same_geometry
 from SVLDRLCore.job_control import JobControl
@@ -81,6 +82,8 @@ class _Case:
     prediction: Path | None = None
     ignore: int | None = None
     unknown: frozenset[int] = frozenset()
+    rated: Case | None = None
+    """As it is listed, where several raters drew the reference: it is their consensus."""
 
 
 def evaluate(
@@ -244,7 +247,7 @@ def _datalist_cases(path: Path) -> list[_Case]:
     return [
         _Case(
             case.name, case.label, datalist.labels, ignore=case.ignore,
-            unknown=unknown_values(case.missing, datalist.labels, regions),
+            unknown=unknown_values(case.missing, datalist.labels, regions), rated=case if case.raters else None,
         )
         for case in cases
         if case.label
@@ -263,7 +266,10 @@ def _compare(
     By slice a structure has metrics for each slice, else one for the whole.
     `spelling` holds each name in lower case as it was spelled first, and learns the names of this case.
     """
-    reference = read_label(case.reference)
+    if case.rated is None:
+        reference = read_label(case.reference)
+    else:
+        reference = read_case_label(case.rated, None, case.names).label
     volume = None if case.prediction is None else read_label(case.prediction)
     if volume is not None:  # either may have been saved cropped to its content
         volume = on_image_grid(volume, reference.geometry)
