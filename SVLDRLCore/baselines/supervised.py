@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from SVLDRLCore.config.settings import StageConfig
 from SVLDRLCore.learning.segmentation_method import SegmentationMethod
 from SVLDRLCore.learning.stages import Plan, plan_stages
@@ -9,6 +11,8 @@ from SVLDRLCore.learning.stages import Plan, plan_stages
 
 class Supervised(SegmentationMethod):
     """Dice and cross entropy against the given label, from the first step to the last."""
+
+    learns_partly: ClassVar[bool] = True
 
     def plan(self) -> Plan:
         """One stage; labels are judged (if at all) when the default judges them."""

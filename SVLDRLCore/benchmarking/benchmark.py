@@ -145,7 +145,7 @@ def _refuse_data_there(datalist: Path, listed: DataList, output: Path) -> None:
     """InputError where what is read lies among what is written, and deleted, by the jobs."""
     require_output_folder(output, [datalist])
     place = output.resolve()
-    for file in (datalist, *(file for case in listed.cases for file in (*case.images, case.label) if file)):
+    for file in (datalist, *(file for case in listed.cases for file in case.files)):
         if place in file.resolve().parents:
             raise InputError(str(output), f"the data's file {file} lies in it", "Choose another folder")
 
@@ -186,7 +186,7 @@ def data_checksum(checksums: dict[str, str]) -> str:
 
 def _case_checksum(case: Case) -> str:
     digest = hashlib.sha256()
-    for path in (*case.images, *([case.label] if case.label else [])):
+    for path in case.files:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -60,7 +60,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """A noise: its `kind` ("mt", "sloppy", "sfda") and any further option of `svldrl corrupt`."""
+    """A noise: its `kind` (one of `corrupt.NOISES`) and any further option of `svldrl corrupt`."""
 
     kind: str
     options: dict[str, Any] = field(default_factory=dict)

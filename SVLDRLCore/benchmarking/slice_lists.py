@@ -6,7 +6,7 @@ apart the slices were is lost, as they are images of their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +14,11 @@ import numpy as np
 
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.datalist import Case, DataList, save_datalist
+from SVLDRLCore.files.rated_labels import read_case_label
 from SVLDRLCore.files.volumes import (
     Geometry,
     Volume,
     read_image,
-    read_label,
     require_same_geometry,
     write_image,
     write_label,
@@ -34,12 +34,14 @@ def few_slices(listed: DataList, count: int, seed: int, folder: Path) -> DataLis
     Raises:
         InputError: there are not so many.
     """
-    found = _labelled_slices(listed.training)
+    found = _labelled_slices(listed.training, listed.labels)
     if count > len(found):
         why = f"{count} are asked for, and {len(found)} show a structure"
         raise InputError("slices to learn from", why, "Ask for fewer, or for 0: all")
     drawn = np.random.default_rng([seed, FEW]).permutation(len(found))[:count]
-    return replace(listed, training=_stacks(listed.training, [found[i] for i in drawn], folder, ""), validation=())
+    return replace(
+        listed, training=_stacks(listed, listed.training, [found[i] for i in drawn], folder, ""), validation=()
+    )
 
 
 def patients_fold(listed: DataList, folds: int, fold: int, seed: int) -> DataList:
@@ -63,14 +65,14 @@ def patients_fold(listed: DataList, folds: int, fold: int, seed: int) -> DataLis
 def split_by_slice(listed: DataList, share: float, seed: int, folder: Path) -> DataList:
     """All slices that show a structure, `share` of them for validation: a patient's slices lie on both sides."""
     cases = [case for case in listed.cases if case.label is not None]
-    found = _labelled_slices(cases)
+    found = _labelled_slices(cases, listed.labels)
     order = np.random.default_rng([seed, SPLIT]).permutation(len(found))
     count = round(share * len(found))
     held_out, learned = ([found[i] for i in part] for part in (order[:count], order[count:]))
     return replace(
         listed,
-        training=_stacks(cases, learned, folder, "_learned"),
-        validation=_stacks(cases, held_out, folder, "_held_out"),
+        training=_stacks(listed, cases, learned, folder, "_learned"),
+        validation=_stacks(listed, cases, held_out, folder, "_held_out"),
     )
 
 
@@ -79,29 +81,30 @@ def save_beside(listed: DataList, folder: Path) -> Path:
     return save_datalist(replace(listed, path=None), folder / "datalist.json", overwrite=True)
 
 
-def _labelled_slices(cases: Sequence[Case]) -> list[tuple[int, int]]:
+def _labelled_slices(cases: Sequence[Case], values: Collection[int]) -> list[tuple[int, int]]:
     """(case, slice) of all slices that show a structure, along the file's third axis."""
     found = []
     for index, case in enumerate(cases):
         if case.label is None:
             continue
-        label = read_label(case.label).array
+        label = read_case_label(case, None, values).label.array
         shown = (label > 0) if case.ignore is None else (label > 0) & (label != case.ignore)
         found += [(index, int(n)) for n in np.flatnonzero(shown.any((1, 2)))]
     return found
 
 
-def _stacks(cases: Sequence[Case], slices: Sequence[tuple[int, int]], folder: Path, ending: str) -> tuple[Case, ...]:
+def _stacks(
+    listed: DataList, cases: Sequence[Case], slices: Sequence[tuple[int, int]], folder: Path, ending: str
+) -> tuple[Case, ...]:
     """A case for each that has some of the slices, its files written to `folder`."""
     wanted: dict[int, list[int]] = {}
     for index, number in sorted(slices):
         wanted.setdefault(index, []).append(number)
-    return tuple(_stack(cases[index], numbers, folder, ending) for index, numbers in wanted.items())
+    return tuple(_stack(cases[index], numbers, folder, ending, listed.labels) for index, numbers in wanted.items())
 
 
-def _stack(case: Case, numbers: Sequence[int], folder: Path, ending: str) -> Case:
-    assert case.label is not None  # only labelled slices are drawn
-    label = read_label(case.label)
+def _stack(case: Case, numbers: Sequence[int], folder: Path, ending: str, values: Collection[int]) -> Case:
+    label = read_case_label(case, None, values).label  # of several raters the consensus
     images = [read_image(path) for path in case.images]
     for image in images:
         require_same_geometry(image, label)
@@ -112,7 +115,7 @@ def _stack(case: Case, numbers: Sequence[int], folder: Path, ending: str) -> Cas
     drawn = write_label(
         folder / "labels" / f"{name}.nrrd", label.array[list(numbers)], _geometry(label, numbers), overwrite=True
     )
-    return replace(case, name=name, images=tuple(path.resolve() for path in written), label=drawn.resolve())
+    return replace(case, name=name, images=tuple(path.resolve() for path in written), label=drawn.resolve(), raters=())
 
 
 def _geometry(volume: Volume, numbers: Sequence[int]) -> Geometry:

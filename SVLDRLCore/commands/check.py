@@ -18,9 +18,10 @@ def define(sub: ArgumentParser) -> None:
 
 def run(values: dict[str, Any], control: JobControl) -> int:
     """Do it; returns the exit status."""
-    from SVLDRLCore.jobs.check import check, format_problems
+    from SVLDRLCore.jobs.check import check, format_problems, format_raters
 
-    listeners = listeners_of(values, control)
-    problems = check(**values, listeners=listeners, control=control)
-    tell(format_problems(problems), listeners)
+    listeners, told = listeners_of(values, control), list[dict[str, Any]]()
+    problems = check(**values, listeners=[*listeners, told.append], control=control)
+    raters = format_raters(told[-1].get("habits", ()))
+    tell("\n".join([*([raters, ""] if raters else []), format_problems(problems)]), listeners)
     return EXIT_INPUT_ERROR if any(p.severity == "error" for p in problems) else 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from SVLDRLCore.config.settings import DataConfig
@@ -23,6 +24,9 @@ from SVLDRLCore.files.datalist import Case
 from SVLDRLCore.files.volumes import Volume, read_image
 from SVLDRLCore.masks.structures import Structures
 
+FAR_FROM_DRAWN_MM = 20.0
+"""Borders and their neighbourhood, as far as anything looks at them, lie nearer."""
+
 
 @dataclass(frozen=True)
 class TrainingCase:
@@ -35,6 +39,7 @@ class TrainingCase:
         spacing_dhw: mm.
         trusted: the user trusts this label.
         ignored: boolean (D, H, W), voxels that nobody has labelled and that count nowhere; None where there are none.
+        missing: numbers of structures that nobody has drawn in this case: unknown, not absent; their masks are empty.
         image_digest, label_digest: `content_digest` of what was read; "" for a case that was not.
     """
 
@@ -45,6 +50,7 @@ class TrainingCase:
     spacing_dhw: tuple[float, ...]
     trusted: bool = False
     ignored: np.ndarray | None = None
+    missing: tuple[int, ...] = ()
     image_digest: str = ""
     label_digest: str = ""
 
@@ -95,11 +101,49 @@ def prepare_case(
     if ignored is not None and ignored.all():
         raise InputError(label.name, "all of it is to be ignored", "Label a part of it, or remove the case")
     spacing = tuple(float(s) for s in prepared.geometry.spacing_dhw)
-    masks = structures.masks(drawn)
+    masks, missing = structures.masks(drawn), missing_structures_of(case, structures)
+    masks[list(missing)] = False
     loaded = in_memory(case.name, prepared.array, masks, spacing, config.patch_size, case.trusted, ignored)
     return replace(
-        loaded, image_digest=content_digest(images, np.float32), label_digest=content_digest([label], np.uint16)
+        loaded,
+        missing=missing,
+        image_digest=content_digest(images, np.float32),
+        label_digest=content_digest([label], np.uint16),
     )
+
+
+def missing_structures_of(case: Case, structures: Structures) -> tuple[int, ...]:
+    """The numbers of the structures that nobody has drawn in a case.
+
+    Raises:
+        InputError: one that is not learned by that name.
+    """
+    for name in case.missing:
+        if name not in structures.names:
+            why = f"{name} is missing in it, and what is learned are {', '.join(structures.names)}"
+            raise InputError(f"case {case.name}", why, "Name one of these; declare regions in the data list")
+    return tuple(index for index, name in enumerate(structures.names) if name in case.missing)
+
+
+def as_reviewed(case: TrainingCase) -> TrainingCase:
+    """The case as label reviews see it: where structures are missing, far from all that is drawn nothing is known.
+
+    So what such a case lacks is no sign of a wrong label, and what is drawn is judged by its own border. Far is
+    `FAR_FROM_DRAWN_MM`, or as far as the image reaches.
+    """
+    if not case.missing:
+        return case
+    drawn = case.masks.numpy().any(axis=0)
+    free = ~drawn if case.ignored is None else ~drawn & ~case.ignored
+    if not free.any():
+        return case
+    if drawn.any():
+        distance = ndimage.distance_transform_edt(~drawn, sampling=case.spacing_dhw)
+        far = free & (distance >= min(FAR_FROM_DRAWN_MM, float(distance[free].max())))
+    else:
+        far = free
+        far.flat[np.flatnonzero(free)[0]] = False  # something must be known
+    return replace(case, ignored=far if case.ignored is None else far | case.ignored)
 
 
 def prepare_unlabelled(

@@ -17,6 +17,9 @@ from SVLDRLCore.masks.nesting import NestedPart, parts_of
 MT_STRENGTHS_MM = {"mild": (0.6, 4.4), "strong": (3.0, 8.0)}
 """Magnitude of the border shift: `mild` is MTCL's published left-atrium noise, `strong` is harder."""
 
+LOPSIDED_MM = (2.0, 5.0)
+"""How far the border moves on either side."""
+
 SLOPPY_AMPLITUDE_MM = (1.5, 4.0)
 SLOPPY_SMOOTHNESS_MM = 10.0
 
@@ -36,16 +39,30 @@ def morphological_noise(
     What lies in another structure moves with it (`nesting.parts_of`, `regions` as there): it stays inside, and where
     it shrinks the outer one takes its place.
     """
-    magnitude = rng.uniform(*MT_STRENGTHS_MM[strength])
-    sign = 1.0 if rng.random() < 0.5 else -1.0
+    return borders_moved(label, spacing_dhw, draw_shift(strength, rng), regions)
 
-    def moved(distance: np.ndarray, shift_mm: float) -> np.ndarray:
-        return distance <= shift_mm if shift_mm >= 0 else distance < shift_mm
+
+def draw_shift(strength: str, rng: np.random.Generator) -> float:
+    """How far MT noise moves the borders of a case (mm); outwards is positive."""
+    magnitude = rng.uniform(*MT_STRENGTHS_MM[strength])
+    return float(magnitude if rng.random() < 0.5 else -magnitude)
+
+
+def borders_moved(
+    label: np.ndarray,
+    spacing_dhw: tuple[float, ...],
+    shift_mm: float,
+    regions: Mapping[str, Sequence[int]] | None = None,
+) -> np.ndarray:
+    """A label map (D, H, W) all of whose borders are moved, as `morphological_noise` does it."""
+
+    def moved(distance: np.ndarray, amount: float) -> np.ndarray:
+        return distance <= amount if amount >= 0 else distance < amount
 
     noisy = np.zeros_like(label)
     for part in parts_of(label, spacing_dhw, regions):
         free = (np.isin(label, part.members) | (label == 0)) & (noisy == 0)
-        whole = _draw(part, label, free, spacing_dhw, moved, sign * magnitude)
+        whole = _draw(part, label, free, spacing_dhw, moved, shift_mm)
         if whole is None:
             continue
         noisy = np.where(whole > 0, whole, noisy)
@@ -80,7 +97,7 @@ def _filled(
     part: NestedPart, label: np.ndarray, drawn: np.ndarray, spacing_dhw: tuple[float, ...], moved: Moved, amount: float
 ) -> np.ndarray | None:
     """The label map of a part that is `drawn` so; None where one of its values would be lost."""
-    made = np.where(drawn, _own_values(part, label, spacing_dhw), 0).astype(label.dtype)
+    made = np.where(drawn, own_values(part, label, spacing_dhw), 0).astype(label.dtype)
     room = drawn.copy()
     for inner in part.inner:
         others = [value for other in part.inner if other is not inner for value in other.members]
@@ -92,7 +109,7 @@ def _filled(
     return made if np.isin(part.own, made).all() else None
 
 
-def _own_values(part: NestedPart, label: np.ndarray, spacing_dhw: tuple[float, ...]) -> np.ndarray:
+def own_values(part: NestedPart, label: np.ndarray, spacing_dhw: tuple[float, ...]) -> np.ndarray:
     """The value that each voxel gets where it is drawn as the part itself: of several ones the nearest."""
     values = part.own or part.members
     if len(values) == 1:
@@ -118,7 +135,18 @@ def sloppy_noise(
     nothing would be left is roughened less, and keeps its slices. What lies in another structure moves with it, and
     keeps or loses its slices with it (as in `morphological_noise`).
     """
-    amplitude = rng.uniform(*SLOPPY_AMPLITUDE_MM)
+    return left_sloppy(label, spacing_dhw, rng, left_out, regions)[0]
+
+
+def left_sloppy(
+    label: np.ndarray,
+    spacing_dhw: tuple[float, ...],
+    rng: np.random.Generator,
+    left_out: float = 0.2,
+    regions: Mapping[str, Sequence[int]] | None = None,
+) -> tuple[np.ndarray, float]:
+    """`sloppy_noise`, and the amplitude (SD, mm) that was drawn."""
+    amplitude = float(rng.uniform(*SLOPPY_AMPLITUDE_MM))
     axis = int(np.argmax(spacing_dhw))
     drawn = np.asarray(rng.random(label.shape[axis]) < left_out)
     missing = drawn.reshape([-1 if a == axis else 1 for a in range(label.ndim)])
@@ -136,4 +164,39 @@ def sloppy_noise(
         cut = np.where(missing, 0, whole)
         left = set(np.unique(cut)) >= set(np.unique(whole))
         noisy = np.where(whole > 0, cut if left else whole, noisy)
+    return noisy, amplitude
+
+
+def lopsided(
+    label: np.ndarray,
+    spacing_dhw: tuple[float, ...],
+    direction: Sequence[float],
+    out_mm: float,
+    in_mm: float,
+    regions: Mapping[str, Sequence[int]] | None = None,
+) -> np.ndarray:
+    """A label map (D, H, W) drawn too wide on one side of each structure and too narrow on the other.
+
+    Between the two sides, about the structure's middle, the border changes over smoothly. Structures never take
+    voxels from each other, and what lies in another one moves with it (as in `morphological_noise`).
+
+    Args:
+        direction: of the wide side, a unit vector (d, h, w).
+    """
+    steps = [np.arange(n) * s * u for n, s, u in zip(label.shape, spacing_dhw, direction)]
+    along = steps[0][:, None, None] + steps[1][:, None] + steps[2]
+    noisy = np.zeros_like(label)
+    for part in parts_of(label, spacing_dhw, regions):
+        inside = np.isin(label, part.members)
+        low, high = float(along[inside].min()), float(along[inside].max())
+        side = np.tanh((along - (low + high) / 2) / max((high - low) / 8, min(spacing_dhw)))
+        field = np.where(side > 0, out_mm, in_mm) * side
+
+        def moved(distance: np.ndarray, share: float, field: np.ndarray = field) -> np.ndarray:
+            return distance < share * field
+
+        free = (inside | (label == 0)) & (noisy == 0)
+        whole = _draw(part, label, free, spacing_dhw, moved, 1.0)
+        if whole is not None:
+            noisy = np.where(whole > 0, whole, noisy)
     return noisy

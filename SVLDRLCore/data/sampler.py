@@ -22,6 +22,7 @@ class Batch:
     """Patches of one step: image (B, M, D, H, W), target (B, C, D, H, W) and valid (B, 1, D, H, W), float32.
 
     `known` (B, 1, D, H, W) is 0 at voxels that nobody has labelled (`valid` is, too); None where no case has any.
+    `missing` (B, C) is True for structures that nobody has drawn in a patch's case; None where no case lacks any.
     """
 
     image: Tensor
@@ -30,12 +31,13 @@ class Batch:
     cases: tuple[int, ...]
     """Index of each patch's case."""
     known: Tensor | None = None
+    missing: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
         image, target, valid = (t.to(device, non_blocking=True) for t in (self.image, self.target, self.valid))
-        known = None if self.known is None else self.known.to(device, non_blocking=True)
-        return Batch(image, target, valid, self.cases, known)
+        known, missing = (None if t is None else t.to(device, non_blocking=True) for t in (self.known, self.missing))
+        return Batch(image, target, valid, self.cases, known, missing)
 
 
 class CaseOrder:
@@ -93,7 +95,13 @@ class PatchSampler:
 
     def next(self) -> Batch:
         """A batch of patches."""
-        return collate([self._patch(self.order.next()) for _ in range(self.batch_size)])
+        batch = collate([self._patch(self.order.next()) for _ in range(self.batch_size)])
+        if not any(case.missing for case in self.cases):
+            return batch
+        missing = torch.zeros(batch.target.shape[:2], dtype=torch.bool)
+        for row, index in zip(missing, batch.cases):
+            row[list(self.cases[index].missing)] = True
+        return replace(batch, missing=missing)
 
     def relabel(self, index: int, masks: Tensor) -> None:
         """Take a case's patches from other masks (C, D, H, W), uint8, from now on."""

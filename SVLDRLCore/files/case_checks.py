@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.files.cropped_segmentations import on_image_grid
 from SVLDRLCore.files.datalist import Case, DataList
 from SVLDRLCore.files.dataset_checks import (
     CaseFacts,
@@ -20,12 +19,8 @@ from SVLDRLCore.files.dataset_checks import (
     structure_problems,
     structures_sought,
 )
-from SVLDRLCore.files.volumes import (
-    Volume,
-    read_image,
-    read_label,
-    require_same_geometry,
-)
+from SVLDRLCore.files.rated_labels import read_case_label
+from SVLDRLCore.files.volumes import Volume, read_image, require_same_geometry
 
 SPACING_OUTLIER = 2.0
 """A case whose spacing differs from the data set's median by more than this factor is told."""
@@ -38,12 +33,14 @@ class CaseRead:
     Attributes:
         images: the channels that could be read; label: on their grid, None where it is missing or unusable.
         facts: None where no image could be read.
+        raters: their label maps where there are several; `label` is their consensus.
     """
 
     images: tuple[Volume, ...]
     label: Volume | None
     problems: tuple[Problem, ...]
     facts: CaseFacts | None
+    raters: tuple[Volume, ...] = ()
 
     @property
     def usable(self) -> bool:
@@ -62,10 +59,11 @@ def read_case(case: Case, labels: Mapping[int, str]) -> tuple[tuple[Volume, ...]
         images = (replace(images[0], warnings=(*images[0].warnings, *filter(None, told))), *images[1:])
     if case.label is None:
         return images, None
-    label = on_image_grid(read_label(case.label), images[0].geometry)
-    require_same_geometry(images[0], label)
-    require_known_labels(label, labels, case.ignore)
-    return images, label
+    rated = read_case_label(case, images[0].geometry, labels)
+    for volume in rated.raters or (rated.label,):
+        require_same_geometry(images[0], volume)
+        require_known_labels(volume, labels, case.ignore)
+    return images, rated.label
 
 
 def require_known_labels(label: Volume, labels: Mapping[int, str], ignore: int | None = None) -> None:
@@ -97,8 +95,13 @@ def check_data_set(
     datalist: DataList,
     regions: Mapping[str, Sequence[int]] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    seen: Callable[[Case, CaseRead], None] = lambda case, read: None,
 ) -> tuple[list[Problem], dict[str, list[str]]]:
-    """`check_cases`, and case -> the structures that its label lacks."""
+    """`check_cases`, and case -> the structures that its label lacks.
+
+    Args:
+        seen: called with each case and what was read of it.
+    """
     regions = regions or datalist.regions
     problems = [*_list_problems(datalist), *_region_problems(datalist, regions)]
     facts: list[CaseFacts] = []
@@ -107,6 +110,7 @@ def check_data_set(
         look = read_and_check(case, datalist.labels, part)
         problems += look.problems
         facts += [look.facts] if look.facts else []
+        seen(case, look)
         if progress:
             progress(done + 1, len(datalist.cases))
     sought = structures_sought(datalist, regions)
@@ -155,22 +159,25 @@ def read_and_check(case: Case, labels: Mapping[int, str], part: str = "training"
         case.name, part, images[0].geometry, "".join(_digest(image.array) for image in images),
         images=case.images, label=case.label,
     )  # fmt: skip
-    label = None
+    label, raters = None, tuple[Volume, ...]()
     if case.label is None:
         do = "Give a label or remove the case"
         problems.append(Problem(case.name, "error", str(case.images[0]), "it has no label", do))
     else:
         try:
-            label = on_image_grid(read_label(case.label), images[0].geometry)
+            rated = read_case_label(case, images[0].geometry, labels)
+            label, raters = rated.label, rated.raters
         except InputError as error:
             problems.append(_error(case, error))
     if label is not None:
-        problems += _label_problems(case, label, images[0], labels)
+        for each in raters or (label,):
+            problems += _label_problems(case, each, images[0], labels)
         values = frozenset(np.unique(label.array).tolist())
         facts = replace(
-            facts, label_digest=_digest(label.array), values=values & labels.keys(), partly=case.ignore in values
-        )
-    return CaseRead(tuple(images), label, tuple(problems), facts)
+            facts, label_digest=_digest(label.array), values=values & labels.keys(), partly=case.ignore in values,
+            missing=frozenset(case.missing),
+        )  # fmt: skip
+    return CaseRead(tuple(images), label, tuple(problems), facts, raters)
 
 
 def _list_problems(datalist: DataList) -> Iterable[Problem]:
@@ -199,11 +206,15 @@ def _label_problems(case: Case, label: Volume, image: Volume, labels: Mapping[in
     if not drawn.size:
         why, do = "all of it is to be ignored", "Label a part of it, or remove the case"
         yield Problem(case.name, "error", label.name, why, do)
-    elif not drawn.any():
+    elif not drawn.any() and not case.missing:
         why = "it is empty"
         yield Problem(case.name, "warning", label.name, why, "Keep it only if the structure is absent in this case")
     elif drawn.all():
         yield Problem(case.name, "warning", label.name, "it fills the whole volume", "Check that 0 is background")
+    for value, name in labels.items():
+        if name in case.missing and (label.array == value).any():
+            why = f"it shows {name!r}, which is listed as missing in this case: what is drawn there is not learned"
+            yield Problem(case.name, "warning", label.name, why, 'Take it out of "missing" if it is right')
     for segment in label.segments:
         expected = labels.get(segment.value)
         if expected and segment.name and segment.name.casefold() != expected.casefold():

@@ -30,7 +30,9 @@ from SVLDRLCore.files.dataset_folders import (
     listed_by_nnunet,
     stem_of,
 )
-from SVLDRLCore.files.label_tables import IGNORE, parse_label_table
+from SVLDRLCore.files.label_tables import IGNORE, MAX_LABEL, parse_label_table
+from SVLDRLCore.files.partly_annotated import missing_names
+from SVLDRLCore.files.rater_names import Rater, raters_of
 from SVLDRLCore.files.volume_headers import volume_suffix
 from SVLDRLCore.strict_json import read_json_object
 
@@ -45,9 +47,11 @@ class Case:
     Attributes:
         name: unique in its datalist and fit for a file name.
         images: one file for each channel, in the channels' order.
-        label: the label map, or None.
+        label: the label map, or None; of several raters the first one's.
         trusted: whether an expert vouches for the label.
         ignore: the value of voxels of the label map that count nowhere, or None.
+        missing: structures that nobody has drawn in this case: unknown, not absent.
+        raters: all of them, where there are several; `files.rated_labels` makes one label of theirs.
     """
 
     name: str
@@ -55,6 +59,18 @@ class Case:
     label: Path | None
     trusted: bool = False
     ignore: int | None = None
+    missing: tuple[str, ...] = ()
+    raters: tuple[Rater, ...] = ()
+
+    @property
+    def label_files(self) -> tuple[Path, ...]:
+        """The label map, or those of all raters."""
+        return tuple(rater.file for rater in self.raters) or ((self.label,) if self.label else ())
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that it is read from."""
+        return (*self.images, *self.label_files)
 
 
 @dataclass(frozen=True)
@@ -85,7 +101,7 @@ def load_datalist(path: str | Path) -> DataList:
     """A datalist from its JSON file, or from a folder with `imagesTr` and `labelsTr`.
 
     Raises InputError for broken JSON, keys that mean something but are not known, missing files, several label maps
-    of one image, and an image that appears twice.
+    of one image in any form but a list, and an image that appears twice.
     """
     path = Path(path)
     notes: list[str] = []
@@ -103,19 +119,26 @@ def load_datalist(path: str | Path) -> DataList:
     if not isinstance(content.get("name", ""), str):
         raise InputError(str(path), f"its name is {shown(content['name'])}", "Give a text")
     table = parse_label_table(content, path)
-    lists = {
-        key: [_case(entry, key, path, f"{key}[{i}]", content, unused) for i, entry in enumerate(content.get(key) or [])]
-        for key in _LISTS
-    }
+    lists: dict[str, list[Case]] = {key: [] for key in _LISTS}
+    for key, cases in lists.items():
+        for i, entry in enumerate(content.get(key) or []):
+            case = _case(entry, key, path, f"{key}[{i}]", content, unused)
+            missing = missing_names(entry.get("missing", []), table.labels, table.regions, path, f"{key}[{i}]")
+            cases.append(replace(case, missing=missing))
     if unused:
         notes.append(f"Keys that nothing is known of are ignored: {', '.join(map(shown, sorted(unused)))}")
     _refuse_shared_images(lists, path)
     named = _named(lists["training"] + lists["validation"], path)
-    marked = [replace(case, ignore=table.ignore) for case in named]
+    ignore = table.ignore
+    if ignore is None and any(case.raters for case in named):  # where they leave it undecided
+        ignore = max(set(range(1, MAX_LABEL + 1)) - table.labels.keys(), default=None)
+        if ignore is None:
+            raise InputError(str(path), "no label value is free for what raters leave undecided", "Use fewer values")
+    marked = [replace(case, ignore=ignore if case.raters else table.ignore) for case in named]
     count = len(lists["training"])
     return DataList(
         content.get("name") or path.stem, table.labels, tuple(marked[:count]), tuple(marked[count:]), path,
-        table.ignore, table.regions, table.region_values, tuple(notes),
+        ignore, table.regions, table.region_values, tuple(notes),
     )  # fmt: skip
 
 
@@ -174,11 +197,10 @@ def _case(entry: Any, part: str, path: Path, where: str, content: dict[str, Any]
     trusted = entry.get("trusted", entry.get("verified", False))
     if not isinstance(images, list) or not images or not all(isinstance(i, str) and i for i in images):
         raise InputError(str(path), f"{where} has the image {shown(entry.get('image'))}", do)
-    if isinstance(label, (list, dict)) and len(label) > 1:
-        raters = [f"{key}: {file}" for key, file in label.items()] if isinstance(label, dict) else label
-        raise several_raters(where, [shown(file) for file in raters], path)
-    label = label[0] if isinstance(label, list) and label else label
-    if label is not None and (not isinstance(label, str) or not label):
+    if isinstance(label, dict) and len(label) > 1:
+        raise several_raters(where, [shown(f"{key}: {file}") for key, file in label.items()], path)
+    given: list[Any] = label if isinstance(label, list) and label else [] if label is None else [label]
+    if not all(isinstance(each, str) and each for each in given):
         raise InputError(str(path), f"{where} has the label {shown(label)}", do)
     if not isinstance(trusted, bool) or not isinstance(name, str):
         why = f"{where} has trusted {shown(trusted)}, name {shown(name)}"
@@ -186,13 +208,14 @@ def _case(entry: Any, part: str, path: Path, where: str, content: dict[str, Any]
     files: list[Path] = [path.parent / file for file in images]
     if len(files) == 1 and not is_file(files[0]):
         files = channel_files(files[0], content, where, path) or files
-    files += [path.parent / label] if label else []
-    for file in files:
+    labels = [path.parent / each for each in given]
+    for file in [*files, *labels]:
         if not is_file(file):
             why = f"{where} names the missing file {shown_path(file)}"
             raise InputError(str(path), why, "Correct the path or remove the case")
         volume_suffix(file)
-    return Case(name, tuple(files[:-1] if label else files), files[-1] if label else None, trusted)
+    raters = raters_of(labels, entry.get("raters"), path, where)
+    return Case(name, tuple(files), labels[0] if labels else None, trusted, raters=raters)
 
 
 def _refuse_shared_images(lists: dict[str, list[Case]], path: Path) -> None:
@@ -268,10 +291,15 @@ def _below(case: Case, name: str, n_parents: int) -> str:
 def _entry(case: Case, folder: Path) -> dict[str, Any]:
     images = [_relative(image, folder) for image in case.images]
     entry: dict[str, Any] = {"name": case.name, "image": images[0] if len(images) == 1 else images}
-    if case.label:
+    if case.raters:
+        entry["label"] = [_relative(rater.file, folder) for rater in case.raters]
+        entry["raters"] = [rater.name for rater in case.raters]
+    elif case.label:
         entry["label"] = _relative(case.label, folder)
     if case.trusted:
         entry["trusted"] = True
+    if case.missing:
+        entry["missing"] = list(case.missing)
     return entry
 
 

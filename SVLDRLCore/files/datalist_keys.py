@@ -15,7 +15,7 @@ from SVLDRLCore.files.volume_headers import SUFFIXES
 
 BEGIN = 'Begin with {"labels": ..., "training": ...}'
 LIST_KEYS = {"labels", "name", "regions", "regions_class_order", "training", "validation"}
-CASE_KEYS = {"image", "label", "name", "trusted", "verified"}
+CASE_KEYS = {"image", "label", "missing", "name", "raters", "trusted", "verified"}
 """`verified` is the older word for `trusted`."""
 
 DESCRIPTIVE_LIST_KEYS = {
@@ -115,7 +115,7 @@ def several_raters(where: str, labels: Collection[str], path: Path) -> InputErro
     return InputError(
         str(path),
         f"{where} has {len(labels)} label maps ({listed}): several raters?",
-        "Keep one label map for each image, for instance one rater's or a consensus of them made beforehand",
+        'Keep one label map for each image, or list all raters\' in one key: "label": ["a.nrrd", "b.nrrd"]',
     )
 
 

@@ -32,6 +32,7 @@ class CaseFacts:
         digest: of the image's voxels; label_digest: of the label's, None where there is none that can be read.
         values: the label values that name structures and occur.
         partly: some voxels of the label are to be ignored: what it lacks may lie there.
+        missing: structures that nobody has drawn in this case.
     """
 
     case: str
@@ -41,6 +42,7 @@ class CaseFacts:
     label_digest: str | None = None
     values: frozenset[int] = frozenset()
     partly: bool = False
+    missing: frozenset[str] = frozenset()
     images: tuple[Path, ...] = ()
     label: Path | None = None
 
@@ -53,9 +55,15 @@ def structures_sought(datalist: DataList, regions: Mapping[str, Sequence[int]]) 
 
 
 def lacking(facts: Iterable[CaseFacts], sought: Mapping[str, frozenset[int]]) -> dict[str, list[str]]:
-    """Case -> the structures that its label lacks; cases that lack none, and labels with ignored voxels, left out."""
+    """Case -> the structures that its label lacks; cases that lack none, and labels with ignored voxels, left out.
+
+    What nobody has drawn in a case (`missing`) is not lacking.
+    """
     labelled = [fact for fact in facts if fact.label_digest is not None and not fact.partly]
-    found = {fact.case: [name for name, values in sought.items() if not values & fact.values] for fact in labelled}
+    found = {
+        fact.case: [name for name, values in sought.items() if name not in fact.missing and not values & fact.values]
+        for fact in labelled
+    }
     return {case: names for case, names in found.items() if names}
 
 
@@ -69,10 +77,15 @@ def structure_problems(facts: Sequence[CaseFacts], sought: Mapping[str, frozense
         return
     missing = lacking(facts, sought)
     for name, values in sought.items():
-        have = sum(bool(values & fact.values) for fact in labelled)
-        asked = sum(bool(values & fact.values) or not fact.partly for fact in labelled)
+        unknown = [fact.case for fact in labelled if name in fact.missing]
+        told = [fact for fact in labelled if name not in fact.missing]
+        have = sum(bool(values & fact.values) for fact in told)
+        asked = sum(bool(values & fact.values) or not fact.partly for fact in told)
         lack = [fact for fact in labelled if name in missing.get(fact.case, [])]
         what = f"structure {name!r}"
+        if unknown:
+            why = f"it is listed as missing in {len(unknown)} cases ({', '.join(unknown)}), where it counts nowhere"
+            yield Problem("", "warning", what, why, "Nothing is to be done if nobody has drawn it there")
         if not have:
             do = "Check the label table and the values in the labels; without an example nothing learns it"
             yield Problem("", "warning", what, "no label has it", do)

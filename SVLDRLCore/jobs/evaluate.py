@@ -35,9 +35,11 @@ from SVLDRLCore.evaluation.tables import (
 from SVLDRLCore.events import EventLog, Listener, failures_told
 from SVLDRLCore.file_places import require_output_files, require_output_folder
 from SVLDRLCore.files.cropped_segmentations import on_image_grid
-from SVLDRLCore.files.datalist import load_datalist
+from SVLDRLCore.files.datalist import Case, load_datalist
 from SVLDRLCore.files.dataset_folders import ignored_value_beside
 from SVLDRLCore.files.label_tables import is_ignore, is_placeholder
+from SVLDRLCore.files.partly_annotated import unknown_values
+from SVLDRLCore.files.rated_labels import read_case_label
 from SVLDRLCore.files.volume_headers import SUFFIXES, volume_suffix
 from SVLDRLCore.files.volumes import Volume, read_label, require_same_geometry
 from SVLDRLCore.job_control import JobControl
@@ -70,8 +72,8 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class _Case:
-    """A reference, the names a datalist gives its label values (else none), its prediction, if any, and the value of
-    voxels that do not count.
+    """A reference, the names a datalist gives its label values (else none), its prediction, if any, the value of
+    voxels that do not count, and label values that nobody has drawn in this case.
     """
 
     name: str
@@ -79,6 +81,9 @@ class _Case:
     names: Mapping[int, str]
     prediction: Path | None = None
     ignore: int | None = None
+    unknown: frozenset[int] = frozenset()
+    rated: Case | None = None
+    """As it is listed, where several raters drew the reference: it is their consensus."""
 
 
 def evaluate(
@@ -145,8 +150,11 @@ def _evaluate(
     metrics_of: dict[str, dict[str, list[MaskMetrics]]] = {}
     in_references: dict[str, None] = {}  # an ordered set
     spelling: dict[str, str] = {}
+    unknown_of: dict[str, set[str]] = {}
     for done, case in enumerate(cases, 1):
         metrics_of[case.name], structures, told = _compare(case, hd95, by_slice, spelling)
+        unknown = {case.names[value].casefold() for value in case.unknown}
+        unknown_of[case.name] = {name for name in metrics_of[case.name] if name.casefold() in unknown}
         in_references |= dict.fromkeys(structures)
         warnings += told
         control.check()
@@ -158,6 +166,7 @@ def _evaluate(
         MetricRow(case, structure, measured, index if by_slice else None)
         for case, metrics in metrics_of.items()
         for structure in in_references
+        if structure not in unknown_of[case]
         for index, measured in enumerate(metrics.get(structure) or [ABSENT] * _images(metrics))
     )
     missing = tuple(case.name for case in cases if case.prediction is None)
@@ -234,7 +243,15 @@ def _datalist_cases(path: Path) -> list[_Case]:
     cases = [case for case in datalist.validation or datalist.training if case.label is not None]
     if not cases:
         raise InputError(path, "none of its cases has a label", "List the reference labels")
-    return [_Case(case.name, case.label, datalist.labels, ignore=case.ignore) for case in cases if case.label]
+    regions = datalist.regions
+    return [
+        _Case(
+            case.name, case.label, datalist.labels, ignore=case.ignore,
+            unknown=unknown_values(case.missing, datalist.labels, regions), rated=case if case.raters else None,
+        )
+        for case in cases
+        if case.label
+    ]  # fmt: skip
 
 
 def _prediction_for(case: _Case, found: Mapping[str, Path]) -> Path | None:
@@ -249,7 +266,10 @@ def _compare(
     By slice a structure has metrics for each slice, else one for the whole.
     `spelling` holds each name in lower case as it was spelled first, and learns the names of this case.
     """
-    reference = read_label(case.reference)
+    if case.rated is None:
+        reference = read_label(case.reference)
+    else:
+        reference = read_case_label(case.rated, None, case.names).label
     volume = None if case.prediction is None else read_label(case.prediction)
     if volume is not None:  # either may have been saved cropped to its content
         volume = on_image_grid(volume, reference.geometry)

@@ -105,6 +105,7 @@ class Method(Protocol):
         own_settings: the dataclass of `method_settings`; None: it has none.
         acts_on_image: whether the network that it is given has decoders for value and policy of agents on the image.
         backbones: names of the networks that it can train.
+        learns_partly: whether it can learn from cases of which some structures are not drawn (`Batch.missing`).
         network: all that is trained; stages name its parts. Where more than the network that predicts is trained,
             it is `Companions`.
         predictor: the moving average of `network` (itself where there is none), set by the trainer before the first
@@ -118,6 +119,7 @@ class Method(Protocol):
     own_settings: ClassVar[type | None]
     acts_on_image: ClassVar[bool]
     backbones: ClassVar[tuple[str, ...]]
+    learns_partly: ClassVar[bool]
     network: nn.Module
     predictor: nn.Module
     reviews_cases: bool

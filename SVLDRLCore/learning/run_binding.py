@@ -47,9 +47,15 @@ def bound_list(
     trusted, chooses = {case.name for case in training if case.trusted}, {case.name for case in held_out}
     return {
         "labels": {str(value): name for value, name in sorted(labels.items())},
-        "cases": [{"name": c.name, "trusted": c.name in trusted, "held_out": c.name in chooses} for c in listed],
-        "clean": None if clean is None else [{"name": case.name} for case in clean],
+        "cases": [
+            {"name": c.name, "trusted": c.name in trusted, "held_out": c.name in chooses, **_missing(c)} for c in listed
+        ],
+        "clean": None if clean is None else [{"name": case.name, **_missing(case)} for case in clean],
     }
+
+
+def _missing(case: Case) -> dict[str, list[str]]:
+    return {"missing": sorted(case.missing)} if case.missing else {}
 
 
 def bound_content(
@@ -194,6 +200,10 @@ def _cases_difference(
             before, here = old[name].get(part), case.get(part)
             if before and here and before != here:
                 return f"case {name}", f"its {part} has changed since the training was started"
+    for name, case in new.items():
+        if old[name].get("missing") != case.get("missing"):
+            before, here = (", ".join(each.get("missing", ())) or "nothing" for each in (old[name], case))
+            return f"case {name}", f"{before} was missing in it when the training was started, now {here}"
     for name, case in new.items():
         if old[name].get("trusted") != case.get("trusted"):
             before = "was" if old[name].get("trusted") else "was not"

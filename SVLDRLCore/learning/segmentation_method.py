@@ -35,6 +35,7 @@ class SegmentationMethod:
     own_settings: ClassVar[type | None] = None
     acts_on_image: ClassVar[bool] = False
     backbones: ClassVar[tuple[str, ...]] = WITHOUT_AGENTS
+    learns_partly: ClassVar[bool] = False
     reviews_cases = False
     finished = False
 
@@ -62,7 +63,7 @@ class SegmentationMethod:
     def segmentation_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Loss of each sample (B,)."""
         weight = self.config.optimiser.cross_entropy_weight
-        return segmentation_loss(logits, batch.target, weight, self.nested, batch.valid)
+        return segmentation_loss(logits, batch.target, weight, self.nested, batch.valid, batch.missing)
 
     def review(self, predicted: Iterable[tuple[TrainingCase, np.ndarray]]) -> None:
         """Nothing to learn from the cases as a whole."""

@@ -21,7 +21,6 @@ from SVLDRLCore.data.sampler import (
     known_in,
     labelled_voxels,
 )
-from SVLDRLCore.mask_refinement.corruption import Ball, Corruption, draw_smooth_field
 from SVLDRLCore.mask_refinement.local_faults import fault_sizes
 from SVLDRLCore.masks.alignment import (
     BorderMeasure,
@@ -32,6 +31,7 @@ from SVLDRLCore.masks.alignment import (
 )
 from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.masks.boxes import bounding_box
+from SVLDRLCore.masks.corruption import Corruption, border_places, draw_ball, draw_smooth_field
 from SVLDRLCore.masks.known_voxels import completed
 
 
@@ -124,7 +124,8 @@ class MaskPatchSampler:
     def _patch(self, index: int) -> tuple[int, list[Tensor]]:
         case, rng = self.cases[index], self.rng
         foreground = self._foreground[index]
-        present = [c for c, voxels in enumerate(foreground) if len(voxels)] or [0]
+        drawn = [c for c in range(len(foreground)) if c not in case.missing]
+        present = [c for c in drawn if len(foreground[c])] or drawn[:1]
         structure = present[int(rng.integers(len(present)))]
         window = draw_window(case.image.shape[1:], self.data, foreground[structure], rng, self._labelled[index])
         shown = self.predictions[index]
@@ -161,15 +162,12 @@ class MaskPatchSampler:
     def _local_fault(self, index: int, structure: int) -> Corruption:
         """A missing part or a leak at a random place of the border, or empty slices."""
         distance, spacing = self._distance[index][structure], self.cases[index].spacing_dhw
-        inside = np.argwhere(distance < 0)
-        border = inside[distance[tuple(inside.T)] > -max(spacing)]  # none where the label fills the image
+        inside, border = border_places(distance, spacing)
         if not len(border) or self.rng.random() < 1 / 3:
             every = int(self.rng.integers(2, 7))
             return Corruption(gaps=(every, int(self.rng.integers(every))))
-        centre = border[self.rng.integers(len(border))] * spacing
-        share = self.rng.uniform(0.02, self.config.largest_local_share)
-        radius = float(np.quantile(np.linalg.norm(inside * spacing - centre, axis=1), share))
-        return Corruption(ball=Ball(tuple(centre.tolist()), radius, tuple(spacing), bool(self.rng.integers(2))))
+        shares = (0.02, self.config.largest_local_share)
+        return Corruption(ball=draw_ball(inside, border, spacing, shares, self.rng))
 
     def _calibration(self, structure: int, weights: Sequence[float]) -> Calibration:
         """How the labels themselves lie to the final predictions."""

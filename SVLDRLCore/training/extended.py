@@ -26,6 +26,7 @@ class Extended(SegmentationMethod):
     """The segmentation network of the default. Its Warm-up has all of `train.steps`."""
 
     over_the_variant: ClassVar[Mapping[str, Any]] = {}  # the variant is its own
+    learns_partly: ClassVar[bool] = True
 
     def plan(self) -> Plan:
         """The Warm-up; labels are first judged by the network after `reliability.first_review` of it."""

@@ -6,7 +6,7 @@ imported when it is used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
@@ -296,6 +296,14 @@ def require_backbone(name: str, config: Config) -> None:
     if asked not in known:
         why = f"{asked} is no network that {name} ({config.variant}) can train"
         raise InputError("setting network.backbone", why, f"Use one of {', '.join(known)}")
+
+
+def require_drawn(name: str, variant: str, partly: Sequence[str]) -> None:
+    """InputError where structures are missing in cases (`partly`, by name) and the method cannot learn from those."""
+    if partly and not method_named(name, variant).learns_partly:
+        able = [f"{n} ({v})" for n, line in METHODS.items() for v in ("extended",) if line.load(v).learns_partly]
+        why = f"{name} ({variant}) cannot learn from cases of which structures are missing: {', '.join(partly[:6])}"
+        raise InputError(f"method {name!r}", why, f"Use {' or '.join(able)}, complete the labels, or remove the cases")
 
 
 def make_method(name: str, given: MethodInput) -> Method:

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from SVLDRLCore.config.settings import with_values
 from SVLDRLCore.config.stage_steps import mask_stage_steps
+from SVLDRLCore.data.cases import as_reviewed
 from SVLDRLCore.data.sampler import PairedSampler, PatchSampler
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog
@@ -30,7 +32,7 @@ from SVLDRLCore.mask_refinement.generalisation import what_to_tell
 from SVLDRLCore.mask_refinement.training import factors_of, train_mask_agents
 from SVLDRLCore.masks.known_voxels import where_known
 from SVLDRLCore.models.trained_model import build_networks
-from SVLDRLCore.training.registry import make_method, method_named
+from SVLDRLCore.training.registry import make_method, method_named, require_drawn
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ def _train_network(
     given: RunInput, folder: RunFolder | None, events: EventLog, control: JobControl, resume: bool
 ) -> tuple[Trainer, LabelReview, Method]:
     config, device = given.config, given.device
+    partly = [case.name for case in given.training if case.missing]
+    require_drawn(given.method, config.variant, partly)
     torch.manual_seed(config.train.seed)
     kind = method_named(given.method, config.variant)
     network = build_networks(config, given.training[0].image.shape[0], given.structures, kind.acts_on_image)
@@ -127,9 +131,15 @@ def _train_network(
     drawn_by = PairedSampler if unlabelled else PatchSampler
     sampler = drawn_by(given.training, config.data, config.train.batch_size, config.train.seed)
     place = None if folder is None else folder.path
+    judging = config
+    if partly and config.reliability.enabled and config.reliability.label_agents != "none":
+        judging = with_values(config, reliability={"label_agents": "none"})
+        if enough_trusted(trusted):
+            text = "Label agents have no say: structures are missing in some cases, and they compare whole labels"
+            events.emit("message", text=text)
     review = LabelReview(
-        given.training, sampler.order, config, nested, device, events, place, control.check, sampler.relabel,
-        given.structures.names,
+        [as_reviewed(case) for case in given.training], sampler.order, judging, nested, device, events, place,
+        control.check, sampler.relabel, given.structures.names,
     )  # fmt: skip
 
     def both_reviews(predictor: nn.Module) -> None:
@@ -210,7 +220,9 @@ def _validation(
         )
         for case, maps in predicted:
             hard = torch.from_numpy(maps > 0.5).float()[None]
-            scores.append(float(soft_dice(hard * case.valid, (case.masks * case.valid).float()[None])))
+            missing = torch.tensor([[c in case.missing for c in range(len(case.masks))]]) if case.missing else None
+            drawn = (case.masks * case.valid).float()[None]
+            scores.append(float(soft_dice(hard * case.valid, drawn, missing)))
         return {"validation_dice": float(np.mean(scores))}
 
     return validate

@@ -47,6 +47,7 @@ from SVLDRLCore.training.registry import (
     card_words,
     load_method_config,
     require_adapting,
+    require_drawn,
     require_trainable,
 )
 from SVLDRLCore.training.run import RunResult, run_training, start_from
@@ -171,6 +172,7 @@ def _new_settings(folder: RunFolder, asked: Asked) -> dict[str, Any]:
     listed = load_datalist(asked.datalist)
     structures_of_list(listed, config.data)
     require_trusted(asked.trusted or (), listed)
+    require_drawn(method, config.variant, [case.name for case in listed.training if case.missing])
     if asked.target:
         require_no_labels_needed(config)
         target_cases(asked.target)

@@ -173,6 +173,10 @@ def _read(
             else:  # after an error only what else is wrong is looked for
                 prepared += [] if any(problem.severity == "error" for problem in problems) else [made]
         events.progress(index + 1, len(every), "reading cases")
+    rated = sum(bool(case.raters) for case in every)
+    if rated:
+        text = f"{rated} cases have several raters: their consensus is learned from, but where it is undecided"
+        events.emit("message", text=text)
     problems += between_cases(every, facts, structures_sought(listed, config.data.regions))
     if any(problem.severity == "error" for problem in problems):
         return TrainingData(config, structures, [], []), problems

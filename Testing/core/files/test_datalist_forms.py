@@ -259,7 +259,6 @@ def test_the_value_drawn_for_a_region_is_the_data_sets(tmp_path: Path) -> None:
     ("entries", "names"),
     [
         ([pair("a"), {"image": "a.nrrd", "label": "r2.nrrd"}], r"a_label\.nrrd.*r2\.nrrd.*several raters"),
-        ([{"image": "a.nrrd", "label": ["a_label.nrrd", "r2.nrrd"]}], r"a_label\.nrrd.*r2\.nrrd.*several raters"),
         ([{"image": "a.nrrd", "label": {"r1": "a_label.nrrd", "r2": "r2.nrrd"}}], r"r1.*r2.*several raters"),
         ([{"image": "a.nrrd", "label_1": "a_label.nrrd", "label_2": "r2.nrrd"}], r"label_1.*label_2.*several raters"),
         ([pair("a", label_rater2="r2.nrrd")], r"label_rater2.*several raters"),

@@ -9,7 +9,6 @@ from scipy import ndimage
 
 from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.data.cases import TrainingCase
-from SVLDRLCore.mask_refinement.corruption import Ball, Corruption, draw_smooth_field
 from SVLDRLCore.mask_refinement.patches import MaskPatchSampler
 from SVLDRLCore.masks.alignment import (
     MOST_VOXELS,
@@ -24,6 +23,7 @@ from SVLDRLCore.masks.alignment import (
     thinning,
 )
 from SVLDRLCore.masks.borders import shift_border, signed_distance
+from SVLDRLCore.masks.corruption import Ball, Corruption, draw_smooth_field
 
 ISO, FLAT = (1.0, 1.0, 1.0), (3.0, 1.0, 1.0)
 

@@ -59,6 +59,38 @@ class Ball:
         return d[:, None, None] + h[:, None] + w <= self.radius_mm**2
 
 
+def border_places(distance: np.ndarray, spacing_dhw: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (N, 3) of the voxels inside a mask, and of those at its border; none there where it fills the image.
+
+    Args:
+        distance: to the mask's border, `signed_distance`.
+    """
+    inside = np.argwhere(distance < 0)
+    return inside, inside[distance[tuple(inside.T)] > -max(spacing_dhw)]
+
+
+def draw_ball(
+    inside: np.ndarray,
+    border: np.ndarray,
+    spacing_dhw: Sequence[float],
+    shares: tuple[float, float],
+    rng: np.random.Generator,
+    adds: bool | None = None,
+) -> Ball:
+    """A ball at a random place of the border that holds a share of the mask (drawn from `shares`).
+
+    Args:
+        inside, border: of the mask, see `border_places`.
+        adds: a leak, or a missing part; None: drawn.
+    """
+    spacing = np.asarray(spacing_dhw)
+    centre = border[rng.integers(len(border))] * spacing
+    share = rng.uniform(*shares)
+    radius = float(np.quantile(np.linalg.norm(inside * spacing - centre, axis=1), share))
+    adds = bool(rng.integers(2)) if adds is None else adds
+    return Ball(tuple(centre.tolist()), radius, tuple(float(s) for s in spacing), adds)
+
+
 @dataclass(frozen=True)
 class Corruption:
     """A worse version of a label: border moved by `shift_mm`, in and out by `amplitude_mm` (SD), and local faults.
