@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import os
+import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -296,7 +297,11 @@ def _look(
     ignored = None if case.ignore is None else drawn == case.ignore
     if ignored is not None and ignored.all():
         raise InputError(label.name, "all of it is to be ignored", "Label a part of it, or remove the case")
-    findings = {i: compare_label(masks[i] > 0, probabilities[i], spacing, ignored) for i in sorted(matched)}
+    seeds = {i: (zlib.crc32(case.name.encode("utf-8", "surrogateescape")), i) for i in sorted(matched)}
+    findings = {
+        i: compare_label(masks[i] > 0, probabilities[i], spacing, ignored, prepared.array, seed)
+        for i, seed in seeds.items()
+    }
     progress(0.7)
     proposal = _propose(
         trained, prepared, label, masks, probabilities, matched, members, ignored, overlap, device, progress, events

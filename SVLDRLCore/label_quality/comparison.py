@@ -1,7 +1,11 @@
 """How probably a label is wrong: what the model finds in each case, against what it usually finds in this data set.
 
-The border's shift, missing parts and leaks only mean something beside the other cases: a model that always stays
-1 mm inside is no reason to doubt a label. So deviations are counted from a reference group, in units of its spread:
+Of ten labels or more the probability comes from signs that are weighed by labels which the program spoils itself
+(`evidence`, `evidence_rule`). Which of the given ones it takes to be right is first told by `weights.judge`.
+
+The kind, and of fewer labels the probability, come from deviations. The border's shift, missing parts and leaks only
+mean something beside the other cases: a model that always stays 1 mm inside is no reason to doubt a label. So
+deviations are counted from a reference group, in units of its spread:
 
 1. trusted cases, or those whose labels the model's own training came to believe (its weights), where there are any;
 2. else the half of the cases whose shifts lie closest together, the nearer to 0 the better;
@@ -18,6 +22,8 @@ import numpy as np
 from scipy import ndimage
 
 from SVLDRLCore.config.settings import ReliabilityConfig
+from SVLDRLCore.label_quality.evidence import Compared, Evidence
+from SVLDRLCore.label_quality.evidence_rule import learn_rule, spoiled_versions
 from SVLDRLCore.label_quality.features import LabelFeatures, label_features, smallest_bias_mm
 from SVLDRLCore.label_quality.thresholds import (
     CROSS_ENTROPY_FLOOR,
@@ -26,17 +32,20 @@ from SVLDRLCore.label_quality.thresholds import (
     EVEN_ODDS,
     FEWEST,
     FEWEST_TO_CONFIRM,
+    FEWEST_TO_LEARN,
     FRAGMENT_SHARE,
     LOW_WEIGHT,
     NEARNESS_TO_ZERO,
     SD_OF_DEVIATION,
     SHARE_FLOOR,
+    SPOILED_A_LABEL,
 )
 from SVLDRLCore.label_quality.weights import judge
 from SVLDRLCore.masks.alignment import measure_border
 from SVLDRLCore.masks.borders import missing_and_leaking
 from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.masks.dice import dice_of
+from SVLDRLCore.masks.image_edge import edge_positions
 from SVLDRLCore.masks.known_voxels import completed, where_known
 
 MARGIN_VOXELS = (8, 8, 8)
@@ -48,6 +57,15 @@ class Region:
 
     centroid_dhw: tuple[float, ...]
     voxels: int
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Signs against a label, and against versions of it that were spoiled; `edges_mm`: as in `LabelFeatures`."""
+
+    given: Evidence
+    spoiled: tuple[Evidence, ...]
+    edges_mm: tuple[float, ...] | None
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,7 @@ class Findings:
         regions: kind -> the piece to look at.
         empty: the label holds nothing; found_voxels: of the prediction.
         partly: some voxels are nobody's: what the label does not hold may lie there.
+        signs: what speaks against the label; None where the image was not given, or the label is empty.
     """
 
     shift_mm: float
@@ -77,6 +96,7 @@ class Findings:
     found_voxels: int
     label_voxels: int
     partly: bool = False
+    signs: Signs | None = None
 
     @property
     def lacks(self) -> bool:
@@ -93,12 +113,21 @@ class Suspicion:
 
 
 def compare_label(
-    label: np.ndarray, probability: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarray | None = None
+    label: np.ndarray,
+    probability: np.ndarray,
+    spacing_dhw: Sequence[float],
+    ignored: np.ndarray | None = None,
+    image: np.ndarray | None = None,
+    seed: Sequence[int] = (0,),
 ) -> Findings:
     """What a label (D, H, W), boolean, looks like beside the prediction (D, H, W) in [0, 1].
 
-    `ignored`: boolean (D, H, W), voxels that nobody has labelled; nothing is found there.
+    Args:
+        ignored: boolean (D, H, W), voxels that nobody has labelled; nothing is found there.
+        image: (M, D, H, W); without it there are no `signs`.
+        seed: of the spoiled versions.
     """
+    whole, whole_ignored = (label, probability), ignored
     label, found = where_known(label, ignored), where_known(probability > 0.5, ignored)
     partly = ignored is not None and bool(ignored.any())
     if not (label | found).any():
@@ -129,7 +158,24 @@ def compare_label(
     return Findings(
         shift_mm, share["missing part"], share["leak"], features.normalised_cross_entropy, features.fragments,
         dice, regions, False, n_found, n_label, partly,
+        None if image is None else _signs(*whole, image, spacing_dhw, whole_ignored, seed),
     )  # fmt: skip
+
+
+def _signs(
+    label: np.ndarray,
+    probability: np.ndarray,
+    image: np.ndarray,
+    spacing_dhw: Sequence[float],
+    ignored: np.ndarray | None,
+    seed: Sequence[int],
+) -> Signs:
+    spacing, given = tuple(spacing_dhw), where_known(label, ignored)
+    spoiled = spoiled_versions(given, spacing, SPOILED_A_LABEL, np.random.default_rng(seed), ignored)
+    around = np.logical_or.reduce([given, *spoiled])
+    beside = Compared(probability, image, spacing, around, ignored)
+    signs = tuple(beside.judge(each) for each in spoiled)
+    return Signs(beside.judge(given), signs, edge_positions(given, image, spacing, ignored))
 
 
 def suspect(
@@ -202,11 +248,29 @@ def _suspect_drawn(
             * _deviation(np.array([f.normalised_cross_entropy for f in findings]), reference, CROSS_ENTROPY_FLOOR) ** 2
         )
     score = total / (total + EVEN_ODDS**2)
+    learned = _by_signs(findings, trusted, spacing_mm)
+    score = score if learned is None else learned
     if doubt.any():
         score = 1 - (1 - doubt) * (1 - DOUBT_BESIDE_INVERSION * score)
     names = list(deviations)
     worst = np.stack(list(deviations.values())).argmax(0)
     return [Suspicion(float(s), names[k]) for s, k in zip(score, worst)], warnings
+
+
+def _by_signs(findings: Sequence[Findings], trusted: np.ndarray, spacing_mm: float) -> np.ndarray | None:
+    """How probably each label is wrong, (N,), by its signs; None where there are too few to learn what is usual."""
+    signs = [finding.signs for finding in findings]
+    known = [each for each in signs if each is not None]
+    spoiled = [each for one in known for each in one.spoiled]
+    if len(known) < len(signs) or len(known) < FEWEST_TO_LEARN or len(spoiled) < len(known):
+        return None
+    features = [
+        LabelFeatures(f.shift_mm, f.normalised_cross_entropy, f.fragments, (s.edges_mm,))
+        for f, s in zip(findings, known)
+    ]
+    believed = judge(features, trusted.tolist(), spacing_mm, ReliabilityConfig(sharpness=False)).weights
+    given = [each.given for each in known]
+    return learn_rule(given, spoiled, believed).probability(given)
 
 
 def _empty(finding: Findings, share_drawn: float, typical_voxels: float) -> Suspicion:

@@ -149,6 +149,51 @@ NEAR_VOXELS = 4
 FINEST_LEVELS = 3
 """Encoder levels among the features, beside the decoder's."""
 
+# Evidence: a label beside a prediction and the image.
+
+LEAST_DISAGREEMENT = 0.02
+"""1 - Dice. What right labels and good predictions differ by at least: below it logarithms tell noise apart."""
+SEEN_AROUND_MM = 12.0
+"""mm around label and prediction: edges are looked for within 10 mm."""
+LEAST_ODDS = 1e-3
+"""Probability, and change of intensity per mm. Keeps logarithms and ratios finite."""
+SURE_PROBABILITY = 0.9
+"""A network that is surer than this counts as being so sure: small networks are too sure of themselves."""
+NEAR_LABEL_VOXELS = 6
+"""Voxels. What a network draws farther from the label is its own mistake, or another thing of the kind."""
+SMOOTHED_VOXELS = 0.7
+"""Voxels (SD). The image is smoothed so before its edge is looked for: a voxel's noise is no edge."""
+BORDERS_DIFFER_VOXELS = 1.2
+"""Voxels. Borders that lie farther apart are two, and not one that is drawn a voxel's width beside the other."""
+USUAL_BORDER_VOXELS = 10
+"""Voxels of a border. So many are needed before its steepness counts as much as the usual one."""
+FLATTEST = -3.0
+"""Log sharpness of an edge along which nothing can be told."""
+
+# The rule that is learned from spoiled labels.
+
+VOXELS_AS_MM = 2.0
+"""mm. Labels are spoiled as if voxels had this size, so that errors are as coarse as the grid shows them; the errors of
+`data.noise_kinds` are then a third of a voxel to four voxels large."""
+FEWEST_TO_LEARN = 10
+"""Labels. Fewer do not show what is usual for right ones."""
+SPOILED_A_LABEL = 2
+"""Spoiled versions of each label: twice as many as given ones, so that each kind of error is among them."""
+SPOILING_TRIES = 5
+"""For each version: an error can leave a small label as it is, or nothing of it."""
+LEAST_SPREAD = 1e-9
+"""SD. Keeps signs that do not scatter from being divided by 0."""
+FARTHEST_SIGN = 4.0
+"""SD. What lies beyond counts no more."""
+SHRINKAGE = 0.01
+"""Of the logistic rule's squared weights."""
+SHRINKAGE_OF_SLOPE = 0.1
+"""Share of a slope over the image's sharpness that is not believed: few cases show it badly."""
+LEAST_BELIEF = 0.02
+"""Weight. What the first rule takes for wrong still counts so much among the right ones: it may be mistaken."""
+WRONG_BEFORE_LOOKING = 0.2
+"""Share of wrong labels that is expected before anything is seen; it moves all probabilities, and no label's rank."""
+
 # Audit: how probably a label is wrong.
 
 EVEN_ODDS = 2.5

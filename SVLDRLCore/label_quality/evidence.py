@@ -1,0 +1,213 @@
+"""What speaks for and against a label: how it agrees with a prediction, and on which side the image is.
+
+Best of all, the prediction comes from a network that has not seen the label. Each sign is larger the more it speaks
+against the label; what is usual for right labels is learned (`evidence_rule`), and no sign sees a clean label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+from scipy import ndimage
+
+from SVLDRLCore.label_quality.thresholds import (
+    BORDERS_DIFFER_VOXELS,
+    FARTHEST_MM,
+    FLATTEST,
+    LEAST_DISAGREEMENT,
+    LEAST_ODDS,
+    NEAR_LABEL_VOXELS,
+    SEEN_AROUND_MM,
+    SMOOTHED_VOXELS,
+    SURE_PROBABILITY,
+    USUAL_BORDER_VOXELS,
+)
+from SVLDRLCore.masks.borders import FAR_APART_MM, border_spacing, signed_distance, voxel_mm
+from SVLDRLCore.masks.boxes import bounding_box
+from SVLDRLCore.masks.image_edge import edge_positions, edge_sharpness
+from SVLDRLCore.masks.known_voxels import completed, where_known
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Signs against one structure's label.
+
+    Attributes:
+        disagreement: log of 1 - soft Dice with the prediction.
+        beyond_doubt: the same beside what the prediction's own uncertainty lets expect.
+        cross_entropy: log cross entropy of the prediction near the label, over the label's volume; odds beyond 9 to 1
+            count no more.
+        surprise: cross entropy beyond the prediction's entropy, over the volumes of both.
+        image_side: log of how much steeper the image is across the predicted border than across the label's.
+        image_side_apart: the same where the two borders lie apart.
+        edge_mm: where the image's edge lies to the label's border, signed (`image_edge.edge_positions`).
+        bias_mm: by which the prediction lies outside the label, signed.
+        bluntness: minus the log sharpness of the edge along the label's border.
+        image_sharpness: no sign, but what signs are seen beside: log sharpness of the edge along the predicted border.
+    """
+
+    disagreement: float
+    beyond_doubt: float
+    cross_entropy: float
+    surprise: float
+    image_side: float
+    image_side_apart: float
+    edge_mm: float
+    bias_mm: float
+    bluntness: float
+    image_sharpness: float
+
+
+NAMES = tuple(field.name for field in fields(Evidence))
+SIGNED = ("edge_mm", "bias_mm")
+"""Signs that count by their distance from what is usual."""
+
+
+class Compared:
+    """A prediction of one structure beside the image, on which any number of labels can be judged.
+
+    Args:
+        probability: (D, H, W) in [0, 1]; image: (M, D, H, W).
+        around: boolean (D, H, W), all that is to be judged lies in it: other voxels are left out.
+        ignored: boolean (D, H, W), voxels that nobody has labelled.
+    """
+
+    def __init__(
+        self,
+        probability: np.ndarray,
+        image: np.ndarray,
+        spacing_dhw: Sequence[float],
+        around: np.ndarray,
+        ignored: np.ndarray | None = None,
+    ) -> None:
+        spacing = tuple(float(s) for s in spacing_dhw)
+        found = where_known(probability > 0.5, ignored)
+        self.box = bounding_box(around | found, [SEEN_AROUND_MM / s for s in spacing])
+        self._spacing, self._image = spacing, image[(slice(None), *self.box)]
+        self._ignored = None if ignored is None else ignored[self.box]
+        p = probability[self.box].astype(np.float32)
+        self._p = p if self._ignored is None else np.where(self._ignored, np.float32(0), p)
+        self._found = found[self.box]
+        self._voxel = voxel_mm(border_spacing(around[self.box], spacing))
+
+    def judge(self, label: np.ndarray) -> Evidence:
+        """Signs against a label (D, H, W), boolean, of the whole volume, that shows something."""
+        known = where_known(label[self.box], self._ignored)
+        mask = completed(known, self._ignored, self._spacing)
+        distance = signed_distance(mask, border_spacing(mask, self._spacing))
+        p, volume = self._p, float(known.sum())
+        drawn = float(p.sum())
+        soft = 2.0 * float(p[known].sum()) / (volume + drawn)
+        expected = float(np.square(p).sum()) / (drawn + LEAST_ODDS)
+        near = (np.abs(distance) < NEAR_LABEL_VOXELS * self._voxel) | self._touching(known)
+        near = where_known(near, self._ignored) | known
+        edges = edge_positions(mask, self._image, self._spacing, self._ignored)
+        sharpness = edge_sharpness(mask, self._image, self._spacing, self._ignored)
+        whole, apart, bias = self._beside_prediction(mask, distance)
+        return Evidence(
+            disagreement=float(np.log(1 - soft + LEAST_DISAGREEMENT)),
+            beyond_doubt=float(np.log((1 - soft + LEAST_DISAGREEMENT) / (1 - expected + LEAST_DISAGREEMENT))),
+            cross_entropy=self._cross_entropy(known, near, volume),
+            surprise=self._surprise(known, volume, drawn),
+            image_side=whole,
+            image_side_apart=apart,
+            edge_mm=0.0 if edges is None else edges[self._channel],
+            bias_mm=bias,
+            bluntness=-self._of_channel(sharpness),
+            image_sharpness=self._sharpness,
+        )
+
+    def _of_channel(self, sharpness: tuple[float, ...] | None) -> float:
+        return FLATTEST if sharpness is None else float(np.nan_to_num(sharpness[self._channel], nan=FLATTEST))
+
+    @cached_property
+    def _sharpness(self) -> float:
+        return self._of_channel(edge_sharpness(self._found, self._image, self._spacing, self._ignored))
+
+    @cached_property
+    def _channel(self) -> int:
+        """The image channel that is steepest across the predicted border, beside its mean."""
+        if len(self._image) == 1 or not self._surface.any():
+            return 0
+        steepness = [_steepness(c, self._distance, self._spacing, self._voxel) for c in self._image]
+        return int(np.argmax([s[self._surface].mean() / (s.mean() + LEAST_ODDS) for s in steepness]))
+
+    @cached_property
+    def _distance(self) -> np.ndarray:
+        return signed_distance(self._found, border_spacing(self._found, self._spacing))
+
+    @cached_property
+    def _surface(self) -> np.ndarray:
+        return _surface_of(self._found, self._spacing)
+
+    @cached_property
+    def _across(self) -> np.ndarray:
+        return _steepness(self._image[self._channel], self._distance, self._spacing, self._voxel)
+
+    @cached_property
+    def _pieces(self) -> np.ndarray:
+        pieces, _ = ndimage.label(self._found, np.ones((3, 3, 3)))
+        return pieces
+
+    def _touching(self, label: np.ndarray) -> np.ndarray:
+        """The predicted pieces that the label touches."""
+        numbers = np.unique(self._pieces[label])
+        return np.isin(self._pieces, numbers[numbers > 0])
+
+    def _cross_entropy(self, label: np.ndarray, near: np.ndarray, volume: float) -> float:
+        p, m = np.clip(self._p[near], 1 - SURE_PROBABILITY, SURE_PROBABILITY), label[near]
+        total = float((np.log(SURE_PROBABILITY) - np.where(m, np.log(p), np.log1p(-p))).sum())
+        return float(np.log(total / volume + LEAST_DISAGREEMENT / 2))
+
+    def _surprise(self, label: np.ndarray, volume: float, drawn: float) -> float:
+        p = np.clip(self._p, LEAST_ODDS, 1 - LEAST_ODDS)
+        log_p, log_q = np.log(p), np.log1p(-p)
+        beyond = -np.where(label, log_p, log_q) + p * log_p + (1 - p) * log_q
+        return float((beyond if self._ignored is None else beyond[~self._ignored]).sum()) / (volume + drawn)
+
+    def _beside_prediction(self, mask: np.ndarray, distance: np.ndarray) -> tuple[float, float, float]:
+        """The two image sides, and the bias (mm); all 0 where the prediction shows nothing."""
+        own, theirs = where_known(_surface_of(mask, self._spacing), self._ignored), self._surface
+        if not theirs.any() or not own.any():
+            return 0.0, 0.0, 0.0
+        across = _steepness(self._image[self._channel], distance, self._spacing, self._voxel)
+        of_label, of_prediction = float(across[own].mean()), float(self._across[theirs].mean())
+        far = BORDERS_DIFFER_VOXELS * self._voxel
+        usual = (of_label + of_prediction) / 2
+        apart_own = _usual_mean(across[own & (np.abs(self._distance) > far)], usual)
+        apart_theirs = _usual_mean(self._across[theirs & (np.abs(distance) > far)], usual)
+        flat = LEAST_ODDS
+        bias = -float(np.clip(self._distance[own], -FARTHEST_MM, FARTHEST_MM).mean())
+        return (
+            float(np.log((of_prediction + flat) / (of_label + flat))),
+            float(np.log((apart_theirs + flat) / (apart_own + flat))),
+            bias,
+        )
+
+
+def _steepness(channel: np.ndarray, distance: np.ndarray, spacing_dhw: Sequence[float], voxel: float) -> np.ndarray:
+    """How much a smoothed image channel changes along the normal of a border, per mm (D, H, W)."""
+    smooth = ndimage.gaussian_filter(channel.astype(np.float32), [SMOOTHED_VOXELS * voxel / s for s in spacing_dhw])
+    axes = [axis for axis, n in enumerate(channel.shape) if n > 1]
+    along, size = np.zeros(channel.shape), np.zeros(channel.shape)
+    for axis in axes:
+        normal = np.gradient(distance, spacing_dhw[axis], axis=axis)
+        along += np.gradient(smooth, spacing_dhw[axis], axis=axis) * normal
+        size += normal**2
+    return np.abs(along) / (np.sqrt(size) + 1e-6)
+
+
+def _surface_of(mask: np.ndarray, spacing_dhw: Sequence[float]) -> np.ndarray:
+    """The voxels of a mask at its border; slices that lie far apart have none above or below."""
+    cross = ndimage.generate_binary_structure(3, 1)
+    deep = [n > 1 and size < FAR_APART_MM for n, size in zip(mask.shape, spacing_dhw)]
+    flat = tuple(slice(None) if each else slice(1, 2) for each in deep)
+    return mask & ~ndimage.binary_erosion(mask, cross[flat], border_value=1)
+
+
+def _usual_mean(values: np.ndarray, usual: float) -> float:
+    """The mean, drawn to the usual one where there are few values."""
+    return (float(values.sum()) + USUAL_BORDER_VOXELS * usual) / (len(values) + USUAL_BORDER_VOXELS)
