@@ -22,7 +22,7 @@ from SVLDRLCore.label_quality.raters import (
     drew_something_else,
     habit_rows,
     habits,
-    rater_looks,
+    looks_of_case,
     rater_rows,
     words_of,
     words_of_habit,
@@ -66,19 +66,14 @@ class _Raters:
     """Called with each case: collects how its raters agree, where there are several."""
 
     def __init__(self, structures: Mapping[str, Collection[int]]) -> None:
-        self.structures = {name: sorted(values) for name, values in structures.items()}
+        self.structures = structures
         self.looks: list[RaterLook] = []
         self._spacings: list[tuple[float, ...]] = []
 
     def __call__(self, case: Case, read: CaseRead) -> None:
-        if not read.raters or read.label is None:
-            return
-        spacing, undecided = read.label.geometry.spacing_dhw, read.label.array == case.ignore
-        names, drawn = [rater.name for rater in case.raters], [volume.array for volume in read.raters]
-        known = {name: values for name, values in self.structures.items() if name not in case.missing}
-        ignored = np.logical_or.reduce([label == case.ignore for label in drawn])
-        self.looks += rater_looks(case.name, names, drawn, read.label.array, known, spacing, undecided, ignored)
-        self._spacings.append(spacing)
+        if read.raters and read.label is not None:
+            self.looks += looks_of_case(case, read.label, read.raters, self.structures)
+            self._spacings.append(read.label.geometry.spacing_dhw)
 
     @property
     def habits(self) -> list[Habit]:

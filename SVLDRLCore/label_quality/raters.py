@@ -5,12 +5,14 @@ Pure functions on masks; what they are called with comes from `files.rated_label
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from SVLDRLCore.files.datalist import Case
+from SVLDRLCore.files.volumes import Volume
 from SVLDRLCore.masks.alignment import measure_border
 from SVLDRLCore.masks.borders import voxel_mm
 from SVLDRLCore.masks.boxes import bounding_box
@@ -60,6 +62,26 @@ class Habit:
     bias_mm: float | None
     bias_sd_mm: float | None
     settled: bool
+
+
+def looks_of_case(
+    case: Case, consensus: Volume, drawn: Sequence[Volume], structures: Mapping[str, Collection[int]]
+) -> list[RaterLook]:
+    """The looks of a case as it was read (`files.rated_labels.read_case_label`); none where it has one rater.
+
+    Args:
+        consensus, drawn: on one grid.
+        structures: name -> its label values; those that are missing in the case are left out.
+    """
+    if not case.raters:
+        return []
+    labels = [volume.array for volume in drawn]
+    known = {name: sorted(values) for name, values in structures.items() if name not in case.missing}
+    return rater_looks(
+        case.name, [rater.name for rater in case.raters], labels, consensus.array, known,
+        consensus.geometry.spacing_dhw, consensus.array == case.ignore,
+        np.logical_or.reduce([label == case.ignore for label in labels]),
+    )  # fmt: skip
 
 
 def rater_looks(

@@ -116,7 +116,7 @@ class Corrections:
 
     def _accept(self, row: AuditRow, write: Callable[[Path], None], isGood: Callable[[Path], bool]) -> Path:
         audited, target = self._audited, self.accepted(row.case)
-        if target.resolve() in {case.label.resolve() for case in audited.cases if case.label is not None}:
+        if target.resolve() in {file.resolve() for case in audited.cases for file in case.label_files}:
             raise JobError(
                 str(target), _("it is one of the labels that were audited"), _("Audit into another output folder")
             )
@@ -153,7 +153,7 @@ class Corrections:
 
         def corrected(cases: tuple[ListedCase, ...]) -> tuple[ListedCase, ...]:
             files = ((case, self.accepted(case.name)) for case in cases)
-            return tuple(replace(case, label=file) if file.is_file() else case for case, file in files)
+            return tuple(replace(case, label=file, raters=()) if file.is_file() else case for case, file in files)
 
         changed = replace(audited, training=corrected(audited.training), validation=corrected(audited.validation))
         try:
