@@ -7,14 +7,39 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from SVLDRLCore.commands.console import job_options, listeners_of, tell
+from SVLDRLCore.config.building import lay_override
+from SVLDRLCore.config.settings import preset_names
 from SVLDRLCore.job_control import JobControl
 
 
 def define(sub: ArgumentParser) -> None:
     """Its arguments."""
     sub.add_argument("datalist", type=str, help="datalist JSON or data folder")
-    sub.add_argument("--model", type=str, required=True, help="model folder or zip, or a finished training's folder")
-    sub.add_argument("--output", type=str, required=True, help="folder for audit.csv, audit.json and corrected/")
+    sub.add_argument(
+        "--model",
+        type=str,
+        default=None,
+        help="model folder or zip, or a finished training's folder; not given: the data set is checked against itself, "
+        "by small networks that have each not seen a part of the labels (some minutes; given again, the same command "
+        "goes on where it was stopped)",
+    )
+    sub.add_argument("--output", type=str, required=True, help="folder for audit.csv, audit.html and corrected/")
+    presets = ", ".join(preset_names())
+    sub.add_argument(
+        "--preset",
+        type=str,
+        default=None,
+        help=f"without a model: general if not given; one of {presets}, or a JSON file",
+    )
+    sub.add_argument(
+        "--set",
+        type=str,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="without a model, of the networks: e.g. train.steps=1000",
+    )
     sub.add_argument("--device", type=str, default="auto")
     sub.add_argument("--overlap", type=float, default=0.5, help="of the sliding windows")
     sub.add_argument("--overwrite", action="store_true", help="replace an earlier audit there")
@@ -27,7 +52,10 @@ def run(values: dict[str, Any], control: JobControl) -> int:
     from SVLDRLCore.jobs.audit import audit
 
     listeners = listeners_of(values, control)
-    done = audit(**values, listeners=listeners, control=control)
+    overrides: dict[str, Any] = {}
+    for text in values.pop("set"):
+        lay_override(overrides, text)
+    done = audit(**values, overrides=overrides, listeners=listeners, control=control)
     head = ["case", "structure", "score", "kind", "mL", "at (RAS mm)"]
     cells = [
         [

@@ -338,7 +338,7 @@ def test_proposals_lie_beside_the_audit_and_mend_what_is_wrong(datalist: Path, m
 
 def test_the_files_say_the_same(datalist: Path, model: Path) -> None:
     done = run(datalist, model)
-    assert sorted(path.name for path in done.output.iterdir()) == ["audit.csv", "audit.json", "corrected"]
+    assert sorted(path.name for path in done.output.iterdir()) == ["audit.csv", "audit.html", "audit.json", "corrected"]
     told = json.loads((done.output / "audit.json").read_text("utf-8"))
     assert told["rows"] == json.loads(json.dumps([asdict(row) for row in done.rows]))
     with (done.output / "audit.csv").open(encoding="utf-8", newline="") as file:
