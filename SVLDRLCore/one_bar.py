@@ -6,7 +6,7 @@ from typing import Any
 
 from SVLDRLCore.events import EventLog, TimeLeft
 
-UNITS = 10_000
+UNITS = 1000
 """Of the whole bar."""
 
 

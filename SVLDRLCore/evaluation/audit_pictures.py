@@ -10,6 +10,8 @@ import numpy as np
 
 from SVLDRLCore.evaluation.outlines import PANEL_INCHES, WIDEST_PANEL, scale_bar, section_panel, window_around
 from SVLDRLCore.evaluation.plotting import figure_file, new_figure, report_style
+from SVLDRLCore.files.volumes import Geometry
+from SVLDRLCore.label_quality.audit_rows import ras
 
 LABEL_COLOR, PREDICTION_COLOR, PLACE_COLOR = "#ff9f40", "#3ddbd9", "#ffffff"
 MOST_ACROSS = 192
@@ -23,7 +25,8 @@ class Section:
 
     Attributes:
         spacing: of rows and columns, mm.
-        axis, number: what it is across (0 axial, 1 coronal, 2 sagittal), and which slice of the image, from 1.
+        axis: what it is across: 0 axial, 1 coronal, 2 sagittal.
+        at_mm: where it cuts, in RAS along that axis.
         place: row and column of the place to look at; None in slices beside it.
     """
 
@@ -32,7 +35,7 @@ class Section:
     found: np.ndarray
     spacing: tuple[float, float]
     axis: int
-    number: int
+    at_mm: float
     place: tuple[float, float] | None
 
 
@@ -41,7 +44,7 @@ def sections_through(
     label: np.ndarray,
     found: np.ndarray,
     place_dhw: Sequence[float],
-    spacing_dhw: Sequence[float],
+    geometry: Geometry,
 ) -> list[Section]:
     """Axial, coronal and sagittal slice through a place; of a few thick slices the axial ones before and behind it.
 
@@ -49,8 +52,9 @@ def sections_through(
         image: grey values (D, H, W) in [0, 1], with axes along superior, posterior and left.
         label, found: label and prediction, boolean (D, H, W).
         place_dhw: where to look, in voxels.
+        geometry: of the grid.
     """
-    spacing = np.asarray(spacing_dhw, float)
+    spacing = np.asarray(geometry.spacing_dhw, float)
     marked = np.zeros(image.shape, bool)
     marked[tuple(np.clip(np.round(place_dhw).astype(int), 0, np.array(image.shape) - 1))] = True
     box = window_around(image.shape, spacing, [label, found, marked])
@@ -74,9 +78,14 @@ def sections_through(
         row, column = np.delete(place, axis) / thin
         here = (float(row), float(column)) if index == at[axis] else None
         grey = np.round(255 * np.clip(grey, 0, 1)).astype(np.uint8)
-        number = int(start[axis]) + index + 1
-        made.append(Section(grey, masks[0], masks[1], (float(rows), float(columns)), axis, number, here))
+        cut = start + np.where(np.arange(3) == axis, index, place)
+        made.append(Section(grey, *masks, (float(rows), float(columns)), axis, ras(geometry, cut)[2 - axis], here))
     return made
+
+
+def shown_mm(value: float, axis: int) -> str:
+    """A coordinate as Slicer shows it; `axis` 0, 1, 2 of RAS."""
+    return f"{('RL', 'AP', 'SI')[axis][value < 0]} {abs(value):.0f}"
 
 
 def save_sections(path: Path, sections: Mapping[str, Sequence[Section]]) -> None:
@@ -87,7 +96,7 @@ def save_sections(path: Path, sections: Mapping[str, Sequence[Section]]) -> None
             place = (np.nan, np.nan) if section.place is None else section.place
             masks = section.label.astype(np.uint8) + 2 * section.found.astype(np.uint8)
             arrays[f"{kind}/{number}/pixels"] = np.stack([section.image, masks])
-            arrays[f"{kind}/{number}/where"] = np.array([*section.spacing, section.axis, section.number, *place])
+            arrays[f"{kind}/{number}/where"] = np.array([*section.spacing, section.axis, section.at_mm, *place])
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
@@ -100,9 +109,7 @@ def read_sections(path: Path, kind: str) -> list[Section]:
         for number in range(sum(name.startswith(f"{chosen}/") for name in kept.files) // 2):
             (grey, masks), where = kept[f"{chosen}/{number}/pixels"], kept[f"{chosen}/{number}/where"].tolist()
             place = None if np.isnan(where[4]) else (where[4], where[5])
-            section = Section(
-                grey, masks & 1 > 0, masks & 2 > 0, (where[0], where[1]), int(where[2]), int(where[3]), place
-            )
+            section = Section(grey, masks & 1 > 0, masks & 2 > 0, (where[0], where[1]), int(where[2]), where[3], place)
             made.append(section)
     return made
 
@@ -122,8 +129,8 @@ def sections_figure(sections: Sequence[Section]) -> bytes:
         low, high = np.percentile(grey, (1, 99.5))
         for panel, section, size in zip(panels, sections, sizes):
             masks = [("label", section.label, LABEL_COLOR), ("prediction", section.found, PREDICTION_COLOR)]
-            grey_range = (low, max(high, low + 1))
-            section_panel(panel, section.image, masks, section.spacing, section.axis, section.number, grey_range)
+            grey_range, where = (low, max(high, low + 1)), shown_mm(section.at_mm, 2 - section.axis)
+            section_panel(panel, section.image, masks, section.spacing, section.axis, where, grey_range)
             if section.place is not None:
                 y, x = np.multiply(section.place, section.spacing)
                 across = max(RING_MM, 0.06 * size.max())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.evaluation.audit_pictures import LABEL_COLOR, PREDICTION_COLOR, read_sections, sections_figure
+from SVLDRLCore.evaluation.audit_pictures import LABEL_COLOR, PREDICTION_COLOR, read_sections, sections_figure, shown_mm
 from SVLDRLCore.evaluation.plotting import report_style
 from SVLDRLCore.evaluation.report import data_uri, rendered
 from SVLDRLCore.evaluation.tables import write_text
@@ -94,7 +94,4 @@ def _texts(row: AuditRow) -> dict[str, str]:
 
 def _place(ras_mm: Sequence[float] | None) -> str:
     """A place as Slicer shows it, e.g. "R 12, A 30, S 5" (mm)."""
-    if ras_mm is None:
-        return ""
-    names = (("R", "L"), ("A", "P"), ("S", "I"))
-    return ", ".join(f"{pair[value < 0]} {abs(value):.0f}" for pair, value in zip(names, ras_mm))
+    return "" if ras_mm is None else ", ".join(shown_mm(value, axis) for axis, value in enumerate(ras_mm))

@@ -122,12 +122,12 @@ def section_panel(
     masks: Sequence[Mask],
     spacing: Sequence[float] | np.ndarray,
     axis: int,
-    number: int,
+    number: int | str,
     grey_range: Sequence[float] | np.ndarray,
 ) -> None:
     """One slice (rows, columns) across ``axis`` with outlines of masks (rows, columns), drawn in mm.
 
-    ``number``: of the slice, as it is written on it.
+    ``number``: of the slice, or where it lies, as it is written on it.
     """
     from matplotlib import patheffects
 

@@ -168,6 +168,9 @@ def audit(
         with failures_told(events, "" if model else "; the same command goes on where it was"):
             require_number("overlap", overlap, 0, LARGEST_OVERLAP)
             choose_device(device)
+            if model is not None and (preset is not None or overrides):
+                why = "they are for the networks of a cross-check, and a model has its own"
+                raise InputError("preset and settings", why, "Leave them out, or leave out the model")
             done = _audit(asked, events, control)
         for warning in done.warnings:
             events.emit("warning", text=warning)
@@ -182,9 +185,6 @@ def _audit(asked: _Asked, events: EventLog, control: JobControl) -> Audit:
         refuse_originals_there(listed, asked.output / name)
     check_places(listed, asked.datalist, asked.model, asked.output)
     if asked.model is not None:
-        if asked.preset is not None or asked.overrides:
-            why = "they are for the networks of a cross-check, and a model has its own"
-            raise InputError("preset and settings", why, "Leave them out, or leave out the model")
         parts = [(asked.model, list(listed.cases))]
         return _compare(asked, listed, parts, {"model": str(asked.model.resolve())}, events, control)
     config = cross_check_config(asked.preset or "general", asked.overrides, listed.cases, asked.device)
@@ -368,5 +368,5 @@ def _look(
     segments = [*label.segments, *(Segment(v, name, color_of(v)) for v, name in told.items() if v not in named)]
     dice = {i: dice_of(np.isin(label.array, members[i]), np.isin(proposal, members[i])) for i in matched}
     digest = content_digest([label], np.uint16)
-    evidence = evidence_of(digest, prepared.array[0], masks, probabilities, findings, spacing, ignored, pictures)
+    evidence = evidence_of(digest, masks, probabilities, findings, prepared, ignored, pictures)
     return _Seen(Look(case, findings, dice, prepared.geometry), evidence, proposal, images[0].geometry, segments)

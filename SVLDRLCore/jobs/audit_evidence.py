@@ -7,13 +7,14 @@ import csv
 import io
 import itertools
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from SVLDRLCore.csv_cells import cell_text
+from SVLDRLCore.data.resampling import PreparedImage, upright_spacing
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.evaluation.audit_pictures import Section, save_sections, sections_through
 from SVLDRLCore.evaluation.audit_report import RowEvidence, write_audit_page
@@ -33,9 +34,13 @@ MOST_CASES = 100_000
 
 @dataclass(frozen=True)
 class CaseEvidence:
-    """Of one case, by structure index: how far label and prediction reach, and slices to show (or their files)."""
+    """Of one case, by structure index: how far label and prediction reach, and slices to show (or their files).
+
+    `slice_mm`: distance of the image's own slices from feet to head.
+    """
 
     label_digest: str
+    slice_mm: float
     ends: dict[int, Ends | None]
     sections: dict[int, dict[str, list[Section]]] = field(default_factory=dict)
     files: dict[int, Path] = field(default_factory=dict)
@@ -43,19 +48,18 @@ class CaseEvidence:
 
 def evidence_of(
     label_digest: str,
-    image: np.ndarray,
     masks: np.ndarray,
     probabilities: np.ndarray,
     findings: Mapping[int, Findings],
-    spacing_dhw: Sequence[float],
+    prepared: PreparedImage,
     ignored: np.ndarray | None,
     pictures: bool,
 ) -> CaseEvidence:
     """What a page shows of a case.
 
     Args:
-        image: of the first channel, [0, 1] (D, H, W).
-        masks, probabilities: of label and prediction (C, D, H, W).
+        masks, probabilities: of label and prediction (C, D, H, W) on the grid of `prepared`, whose first channel is
+            shown.
         ignored: voxels that nobody has labelled; where there are any, no end of a structure is known.
     """
     ends: dict[int, Ends | None] = {}
@@ -66,10 +70,10 @@ def evidence_of(
         places = {kind: region for kind, region in finding.regions.items() if region.voxels} or finding.regions
         if pictures and places:
             sections[index] = {
-                kind: sections_through(image, label, found, region.centroid_dhw, spacing_dhw)
+                kind: sections_through(prepared.array[0], label, found, region.centroid_dhw, prepared.geometry)
                 for kind, region in places.items()
             }
-    return CaseEvidence(label_digest, ends, sections)
+    return CaseEvidence(label_digest, upright_spacing(prepared.native)[2], ends, sections)
 
 
 def kept_on_disk(evidence: CaseEvidence, case: str, folder: Path) -> CaseEvidence:
@@ -81,7 +85,7 @@ def kept_on_disk(evidence: CaseEvidence, case: str, folder: Path) -> CaseEvidenc
             folder.mkdir(exist_ok=True)
             save_sections(path, sections)
             files[index] = path
-    return CaseEvidence(evidence.label_digest, evidence.ends, files=files)
+    return replace(evidence, sections={}, files=files)
 
 
 def write_page(
@@ -101,7 +105,8 @@ def write_page(
         for index, finding in look.findings.items():
             key = case, names[index]
             if key in kinds:
-                seen = SeenLabel(finding, look.geometry.spacing_dhw, of_case.ends[index], drawn[index], len(looks))
+                spacing, ends = look.geometry.spacing_dhw, of_case.ends[index]
+                seen = SeenLabel(finding, spacing, of_case.slice_mm, ends, drawn[index], len(looks))
                 told[key] = RowEvidence(tuple(audit_words(seen, kinds[key])), of_case.files.get(index))
     crossed = content.get("cross_check")
     lead = (

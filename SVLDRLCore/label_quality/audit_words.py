@@ -21,7 +21,7 @@ LEAST_VOXELS = 0.5
 
 @dataclass(frozen=True)
 class Ends:
-    """By how many slices a prediction goes on beyond its label, towards feet and head; negative: it stops before."""
+    """By how many slices of the grid a prediction goes on beyond its label; negative: it stops before."""
 
     feet: int
     head: int
@@ -33,12 +33,14 @@ class SeenLabel:
 
     Attributes:
         spacing_dhw: of the grid that the findings were made on, mm.
+        slice_mm: distance of the image's own slices from feet to head.
         ends: None where label or prediction is empty.
         drawn, cases: how many of the cases' labels have the structure.
     """
 
     finding: Findings
     spacing_dhw: Sequence[float]
+    slice_mm: float
     ends: Ends | None = None
     drawn: int = 0
     cases: int = 0
@@ -80,13 +82,22 @@ def _unseen(seen: SeenLabel) -> str | None:
 def _ends(seen: SeenLabel) -> str | None:
     if seen.ends is None:
         return None
+    sides = {"head": seen.ends.head, "feet": seen.ends.feet}
     texts = []
-    for towards, slices in (("head", seen.ends.head), ("feet", seen.ends.feet)):
-        if abs(slices) >= FEWEST_SLICES:
-            does = "ends {} before the prediction does" if slices > 0 else "goes on {} beyond the prediction"
-            length = f"{abs(slices)} slices ({abs(slices) * seen.spacing_dhw[0]:.1f} mm)"
-            texts.append(f"{does.format(length)}, towards the {towards}")
-    return f"the label {' and '.join(texts)}" if texts else None
+    for sign, text in ((1, "ends {} before the prediction does"), (-1, "goes on {} beyond the prediction")):
+        lengths = {
+            side: _slices(abs(slices) * seen.spacing_dhw[0], seen.slice_mm)
+            for side, slices in sides.items()
+            if sign * slices >= FEWEST_SLICES
+        }
+        if lengths:
+            texts.append(" and ".join(f"{text.format(length)} towards the {side}" for side, length in lengths.items()))
+    return f"the label {', and it '.join(texts)}" if texts else None
+
+
+def _slices(length_mm: float, slice_mm: float) -> str:
+    count = max(1, round(length_mm / slice_mm))
+    return f"{count} slice{'s' if count > 1 else ''} ({length_mm:.1f} mm)"
 
 
 def _piece(kind: str, is_: str) -> Callable[[SeenLabel], str | None]:
