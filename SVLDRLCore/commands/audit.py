@@ -6,8 +6,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from SVLDRLCore.commands.console import job_options, listeners_of, tell
-from SVLDRLCore.config.building import lay_override
+from SVLDRLCore.commands.console import job_options, listeners_of, overrides_of, tell
 from SVLDRLCore.config.settings import preset_names
 from SVLDRLCore.job_control import JobControl
 
@@ -32,6 +31,9 @@ def define(sub: ArgumentParser) -> None:
         help=f"without a model: general if not given; one of {presets}, or a JSON file",
     )
     sub.add_argument(
+        "--settings", type=str, default=None, help="without a model: JSON file of settings for the networks"
+    )
+    sub.add_argument(
         "--set",
         type=str,
         nargs="+",
@@ -52,9 +54,7 @@ def run(values: dict[str, Any], control: JobControl) -> int:
     from SVLDRLCore.jobs.audit import audit
 
     listeners = listeners_of(values, control)
-    overrides: dict[str, Any] = {}
-    for text in values.pop("set"):
-        lay_override(overrides, text)
+    overrides = overrides_of(values)
     done = audit(**values, overrides=overrides, listeners=listeners, control=control)
     head = ["case", "structure", "score", "kind", "mL", "at (RAS mm)"]
     cells = [

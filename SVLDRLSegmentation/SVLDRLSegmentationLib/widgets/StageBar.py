@@ -26,7 +26,7 @@ def stageText(stage: str) -> str:
         "purifying pseudo-labels": _("Purifying the pseudo-labels"),
         "training the region agent": _("Training the region agent"),
         "preparing mask agents": _("Preparing the agents"),
-        "auditing": _("Comparing annotations with the model"),
+        "auditing": _("Comparing annotations with predictions"),
         "evaluate": _("Measuring"),
         "predicting": _("Predicting"),
         "refining": _("Refining"),
