@@ -52,6 +52,7 @@ def run(values: dict[str, Any], control: JobControl) -> int:
     """Do it; returns the exit status."""
     from SVLDRLCore.evaluation.tables import text_table
     from SVLDRLCore.jobs.audit import audit
+    from SVLDRLCore.jobs.audit_folder import PAGE
 
     listeners = listeners_of(values, control)
     overrides = overrides_of(values)
@@ -64,5 +65,6 @@ def run(values: dict[str, Any], control: JobControl) -> int:
         ]
         for row in done.rows
     ]  # fmt: skip
-    tell(f"{text_table(head, cells)}\nWritten: {done.output}", listeners)
+    page = f"\nTo look at: {done.output / PAGE}" if (done.output / PAGE).is_file() else ""
+    tell(f"{text_table(head, cells)}\nWritten: {done.output}{page}", listeners)
     return 0

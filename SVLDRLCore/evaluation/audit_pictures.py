@@ -118,6 +118,7 @@ def sections_figure(sections: Sequence[Section]) -> bytes:
     """The slices side by side, with the outlines of label and prediction and a ring at the place, as a PNG."""
     with report_style():
         from matplotlib.patches import Ellipse
+        from matplotlib.patheffects import withStroke
 
         sizes = [np.multiply(section.image.shape, section.spacing) for section in sections]
         ratios = [width / height for height, width in sizes]
@@ -134,8 +135,8 @@ def sections_figure(sections: Sequence[Section]) -> bytes:
             if section.place is not None:
                 y, x = np.multiply(section.place, section.spacing)
                 across = max(RING_MM, 0.06 * size.max())
-                panel.add_patch(
-                    Ellipse((x, y), across, across, fill=False, color=PLACE_COLOR, linewidth=0.8, alpha=0.9)
-                )
+                ring = Ellipse((x, y), across, across, fill=False, color=PLACE_COLOR, linewidth=0.8)
+                ring.set_path_effects([withStroke(linewidth=2.0, foreground=(0, 0, 0, 0.6))])
+                panel.add_patch(ring)
         scale_bar(panels[0], sizes[0][1])
         return figure_file(figure, "png", dpi=120)

@@ -128,7 +128,9 @@ def _plan(listed: DataList, data: TrainingData, folds: int, folder: Path, restar
         except InputError as error:
             if not restart:
                 why = f"a cross-check was begun there and is not this one: {error.why.rpartition('training: ')[2]}"
-                raise InputError(str(folder), why, "Give what it was begun with, or choose another folder") from error
+                raise InputError(
+                    str(folder), why, "Give what it was begun with, choose another folder, or allow overwriting"
+                ) from error
             _clear(folder)
     write_json_atomically(folder / PLAN, {"format": FORMATS["run"], "run": run, "folds": names})
     return dealt

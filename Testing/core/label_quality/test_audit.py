@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -348,6 +349,17 @@ def test_the_files_say_the_same(datalist: Path, model: Path) -> None:
         done.rows[0].centroid_ras_mm, abs=0.01
     )
     assert (rows[-1]["score"], rows[-1]["kind"]) == ("", "error")
+
+
+@pytest.mark.parametrize("package_name", ["jinja2", "matplotlib"])
+def test_without_the_reports_packages_there_is_no_page(
+    datalist: Path, model: Path, monkeypatch: pytest.MonkeyPatch, package_name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package_name, None)
+    seen: list[dict[str, Any]] = []
+    done = run(datalist, model, listeners=[seen.append])
+    assert sorted(path.name for path in done.output.iterdir()) == ["audit.csv", "audit.json", "corrected"]
+    assert [e["text"] for e in seen if e["event"] == "message" and "svldrl[report]" in e["text"]]
 
 
 @pytest.mark.parametrize("same_cases", [True, False])
