@@ -78,8 +78,8 @@ def sections_through(
         row, column = np.delete(place, axis) / thin
         here = (float(row), float(column)) if index == at[axis] else None
         grey = np.round(255 * np.clip(grey, 0, 1)).astype(np.uint8)
-        cut = start + np.where(np.arange(3) == axis, index, place)
-        made.append(Section(grey, *masks, (float(rows), float(columns)), axis, ras(geometry, cut)[2 - axis], here))
+        cut = ras(geometry, (start + np.where(np.arange(3) == axis, index, place)).tolist())[2 - axis]
+        made.append(Section(grey, masks[0], masks[1], (float(rows), float(columns)), axis, cut, here))
     return made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.evaluation.audit_pictures import LABEL_COLOR, PREDICTION_COLOR, read_sections, sections_figure, shown_mm
@@ -60,7 +61,7 @@ def write_audit_page(
         InputError: it cannot be written, or Matplotlib or Jinja2 is missing.
     """
     known = {(row.case, row.structure): evidence.get((row.case, row.structure), RowEvidence(())) for row in rows}
-    pictures = []
+    pictures: list[dict[str, Any]] = []
     for row in rows:
         found = known[row.case, row.structure]
         if len(pictures) == PICTURES:

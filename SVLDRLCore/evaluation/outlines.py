@@ -111,7 +111,7 @@ def _slice_panel(
     grey_range: np.ndarray,
 ) -> None:
     """One slice of a volume; ``first`` is the slice of the whole image where this part starts."""
-    sections = [(name, mask.take(index, axis), color) for name, mask, color in masks]
+    sections = [(name, np.asarray(mask.take(index, axis)), color) for name, mask, color in masks]
     step = np.delete(spacing, axis)
     section_panel(panel, image.take(index, axis), sections, step, axis, first + index + 1, grey_range)
 
