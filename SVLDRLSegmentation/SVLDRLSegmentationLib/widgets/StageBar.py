@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import qt
@@ -32,6 +33,9 @@ def stageText(stage: str) -> str:
         "refining": _("Refining"),
         "writing": _("Writing"),
     }
+    network = re.fullmatch(r"training network (\d+) of (\d+)", stage)
+    if network:
+        return _("Training network {number} of {count}").format(number=network[1], count=network[2])
     return texts.get(stage, stage.replace("_", " ").capitalize())
 
 

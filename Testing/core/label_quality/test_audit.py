@@ -370,6 +370,7 @@ def test_a_trainings_weights_count_only_for_its_own_cases(datalist: Path, tmp_pa
     weights = {row.case: row.weight for row in done.rows}
     assert weights["a"] == (0.75 if same_cases else None)
     assert weights["g"] is None  # not learned from
+    assert any("trained on 6 of these 9 labels" in text for text in done.warnings) == same_cases
     assert {row.case for row in done.rows[:4]} == WRONG
 
 
