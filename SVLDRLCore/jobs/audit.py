@@ -228,7 +228,8 @@ def _compare(
             digests = {case: evidence.label_digest for case, evidence in found.evidence.items()}
             warnings = [*learned_from(asked.model, weights, digests), *warnings]
         warnings = [*found.told, *warnings]
-        rows = [*sorted(rows, key=lambda row: -(row.score or 0.0)), *found.bad]
+        bad = sorted(found.bad, key=lambda row: order.index(row.case))
+        rows = [*sorted(rows, key=lambda row: -(row.score or 0.0)), *bad]
         content = {
             "datalist": str(asked.datalist.resolve()), **told, "warnings": warnings,
             "rows": [asdict(row) for row in rows],
