@@ -239,9 +239,9 @@ class TimeLeft:
         self._clock = clock
         self._paces: deque[float] = deque(maxlen=window)
         self._stage: str | None = None
-        self._done, self._time = 0, 0.0
+        self._done, self._time = 0.0, 0.0
 
-    def __call__(self, done: int, total: int, stage: str) -> float | None:
+    def __call__(self, done: float, total: float, stage: str) -> float | None:
         """Seconds left after `done` of `total` steps of `stage`; None until a step of it has been timed."""
         now = self._clock()
         if stage != self._stage or done < self._done:

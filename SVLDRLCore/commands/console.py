@@ -32,13 +32,19 @@ def listeners_of(values: dict[str, Any], control: JobControl) -> list[Listener]:
     return [lambda record: None if record["event"] == "failed" else bar(record)]  # main() tells failures
 
 
-def start_and_tell(start: Callable[..., Path], values: dict[str, Any], control: JobControl) -> int:
-    """Start a training with the options of its command, and tell where its model lies; returns the exit status."""
-    listeners = listeners_of(values, control)
+def overrides_of(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings of --settings, with those of --set laid over them. Takes both out of `values`."""
     settings = values.pop("settings")
     overrides = read_overrides(settings) if settings else {}
     for text in values.pop("set"):
         lay_override(overrides, text)
+    return overrides
+
+
+def start_and_tell(start: Callable[..., Path], values: dict[str, Any], control: JobControl) -> int:
+    """Start a training with the options of its command, and tell where its model lies; returns the exit status."""
+    listeners = listeners_of(values, control)
+    overrides = overrides_of(values)
     values["trusted"] = values["trusted"] or None  # not given: on resuming, as it was
     model = start(**values, overrides=overrides, listeners=listeners, control=control)
     tell(f"Model: {model}", listeners)

@@ -151,6 +151,11 @@ def upright_spacing(native: Geometry) -> tuple[float, ...]:
     return _upright_geometry(native).spacing_xyz
 
 
+def upright_size(native: Geometry) -> tuple[int, ...]:
+    """A grid's size (d, h, w) in voxels along the same axes."""
+    return _upright_geometry(native).size_dhw
+
+
 def _upright_axes(native: Geometry) -> tuple[tuple[int, ...], tuple[bool, ...]]:
     """For each prepared axis (S, P, L): the array axis nearest to it, and whether that runs backwards."""
     cosines = np.array(native.direction).reshape(3, 3)[::-1, ::-1]  # rows S, P, L; columns D, H, W

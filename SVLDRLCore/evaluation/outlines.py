@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 Mask = tuple[str, NDArray[np.bool_], str]
 
-_PANEL_INCHES = 2.6
-_WIDEST_PANEL, _WIDEST_ROW = 1.7, 4.5  # width / height; a wider row would be too low to read on a page
+PANEL_INCHES = 2.6
+WIDEST_PANEL, _WIDEST_ROW = 1.7, 4.5  # width / height; a wider row would be too low to read on a page
 
 
 def outline_figure(image: np.ndarray, spacing_dhw: Sequence[float], masks: Sequence[Mask], slices: int = 3) -> bytes:
@@ -35,7 +35,7 @@ def outline_figure(image: np.ndarray, spacing_dhw: Sequence[float], masks: Seque
     with report_style():
         spacing = np.asarray(spacing_dhw, float)
         masks = [(name, np.asarray(mask, bool), color) for name, mask, color in masks]
-        box = _window(image.shape, spacing, [mask for _, mask, _ in masks])
+        box = window_around(image.shape, spacing, [mask for _, mask, _ in masks])
         image = np.asarray(image[box], np.float32)
         masks = [(name, mask[box], color) for name, mask, color in masks]
         interest = _interest(image.shape, [mask for _, mask, _ in masks])
@@ -43,27 +43,27 @@ def outline_figure(image: np.ndarray, spacing_dhw: Sequence[float], masks: Seque
         aspect = [size_mm[2] / size_mm[1], size_mm[2] / size_mm[0], size_mm[1] / size_mm[0]]
         profiles = [interest.sum(tuple({0, 1, 2} - {axis})) for axis in range(3)]
         # A few thick slices look like nothing from the side.
-        across = [axis for axis in (1, 2) if aspect[axis] <= _WIDEST_PANEL]
+        across = [axis for axis in (1, 2) if aspect[axis] <= WIDEST_PANEL]
         across = sorted(across, key=lambda axis: profiles[axis].max())[-1:]
         room = (_WIDEST_ROW - sum(aspect[axis] for axis in across)) / aspect[0]
         axial = _apart(profiles[0], min(slices, max(2, round(room))))
         views = [(0, index) for index in axial] + [(axis, int(profiles[axis].argmax())) for axis in across]
         ratios = [aspect[axis] for axis, _ in views]
-        figure = new_figure(_PANEL_INCHES * sum(ratios) + 0.05 * (len(views) - 1), _PANEL_INCHES)
+        figure = new_figure(PANEL_INCHES * sum(ratios) + 0.05 * (len(views) - 1), PANEL_INCHES)
         figure.set_facecolor("black")
         panels = figure.subplots(1, len(views), squeeze=False, width_ratios=ratios)[0]
-        figure.subplots_adjust(0, 0, 1, 1, wspace=0.05 * len(views) / sum(ratios) / _PANEL_INCHES)
+        figure.subplots_adjust(0, 0, 1, 1, wspace=0.05 * len(views) / sum(ratios) / PANEL_INCHES)
         grey_range = np.percentile(image, (1, 99.5))
         for panel, (axis, index) in zip(panels, views):
             _slice_panel(panel, image, masks, spacing, axis, index, box[axis].start, grey_range)
-        _scale_bar(panels[0], size_mm[2])
+        scale_bar(panels[0], size_mm[2])
         return figure_file(figure, "png", dpi=200)
 
 
-def _window(
+def window_around(
     shape: tuple[int, ...], spacing: np.ndarray, masks: Sequence[np.ndarray], margin_mm: float = 20.0
 ) -> tuple[slice, ...]:
-    """The part of the image to show: all masks, a margin, and no side much shorter than the longest."""
+    """The part of an image to show: all masks, a margin, and no side much shorter than the longest."""
     size = np.array(shape)
     inside = np.logical_or.reduce([np.zeros(shape, bool), *masks])
     if not inside.any():
@@ -110,21 +110,39 @@ def _slice_panel(
     first: int,
     grey_range: np.ndarray,
 ) -> None:
-    """One slice with outlines, in mm; ``first`` is the slice of the whole image where this part starts."""
+    """One slice of a volume; ``first`` is the slice of the whole image where this part starts."""
+    sections = [(name, np.asarray(mask.take(index, axis)), color) for name, mask, color in masks]
+    step = np.delete(spacing, axis)
+    section_panel(panel, image.take(index, axis), sections, step, axis, first + index + 1, grey_range)
+
+
+def section_panel(
+    panel: Axes,
+    image: np.ndarray,
+    masks: Sequence[Mask],
+    spacing: Sequence[float] | np.ndarray,
+    axis: int,
+    number: int | str,
+    grey_range: Sequence[float] | np.ndarray,
+) -> None:
+    """One slice (rows, columns) across ``axis`` with outlines of masks (rows, columns), drawn in mm.
+
+    ``number``: of the slice, or where it lies, as it is written on it.
+    """
     from matplotlib import patheffects
 
-    rows, columns = np.delete(spacing, axis)
-    shape = np.delete(image.shape, axis)
+    rows, columns = spacing
+    shape = image.shape
     panel.set_facecolor("black")
     panel.set_axis_off()
     edges_mm = (-0.5 * columns, (shape[1] - 0.5) * columns, (shape[0] - 0.5) * rows, -0.5 * rows)
     low, high = grey_range
-    panel.imshow(image.take(index, axis), cmap="gray", vmin=low, vmax=high, extent=edges_mm, interpolation="bicubic")
+    panel.imshow(image, cmap="gray", vmin=low, vmax=high, extent=edges_mm, interpolation="bicubic")
     # A border of zeros closes the outlines of masks that are cut by the window.
     y, x = ((np.arange(n + 2) - 1) * step for n, step in zip(shape, (rows, columns)))
     halo: list[patheffects.AbstractPathEffect] = [patheffects.withStroke(linewidth=2.2, foreground=(0, 0, 0, 0.55))]
     for _, mask, color in masks:
-        section = np.pad(mask.take(index, axis), 1)
+        section = np.pad(mask, 1)
         if section.any():
             panel.contour(x, y, section, levels=[0.5], colors=[color], linewidths=1.1).set_path_effects(halo)
     if axis > 0:
@@ -132,12 +150,13 @@ def _slice_panel(
     view = ("axial", "coronal", "sagittal")[axis]
     left, right = ("A", "P") if axis == 2 else ("R", "L")
     text: dict[str, Any] = {"color": "white", "fontsize": 7, "transform": panel.transAxes, "path_effects": halo}
-    panel.text(0.025, 0.975, f"{view} {first + index + 1}", ha="left", va="top", **text)
+    panel.text(0.025, 0.975, f"{view} {number}", ha="left", va="top", **text)
     panel.text(0.025, 0.5, left, ha="left", va="center", alpha=0.8, **text)
     panel.text(0.975, 0.5, right, ha="right", va="center", alpha=0.8, **text)
 
 
-def _scale_bar(panel: Axes, width_mm: float) -> None:
+def scale_bar(panel: Axes, width_mm: float) -> None:
+    """A length that is easily read, in the lower left corner."""
     length = max((mm for mm in (1, 2, 5, 10, 20, 50) if mm <= 0.3 * width_mm), default=1)
     start, end = 0.04, 0.04 + length / width_mm
     panel.plot([start, end], [0.05, 0.05], color="white", linewidth=1.6, transform=panel.transAxes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -33,25 +32,16 @@ from SVLDRLCore.learning.run_binding import (
 )
 from SVLDRLCore.learning.run_folder import RunFolder, read_run, require_free, resolve_model, write_run
 from SVLDRLCore.learning.trainer import require_precision
-from SVLDRLCore.models.card import write_model_card
-from SVLDRLCore.models.package import save_package
-from SVLDRLCore.models.trained_model import (
-    build_networks,
-    load_model,
-    package_calibration,
-    package_config,
-    package_tensors,
-)
+from SVLDRLCore.models.trained_model import build_networks, load_model
 from SVLDRLCore.training.registry import (
     DEFAULT,
-    card_words,
     load_method_config,
     require_adapting,
     require_drawn,
     require_trainable,
 )
-from SVLDRLCore.training.run import RunResult, run_training, start_from
-from SVLDRLCore.training.run_files import adaptation_files, reliability_files
+from SVLDRLCore.training.run import run_training, start_from
+from SVLDRLCore.training.run_files import write_models
 from SVLDRLCore.training.target_images import (
     TargetImages,
     read_target_images,
@@ -248,7 +238,7 @@ def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, contro
     )  # fmt: skip
     result = run_training(given, folder, events, control, resume)
     result = replace(result, warnings=[*data.warnings, *result.warnings])
-    return _write_models(given, result, listed.labels, folder)
+    return write_models(given, result, listed.labels, folder)
 
 
 def _bound(
@@ -266,44 +256,3 @@ def _bound(
         of_list = bound_list(labels, used, data.training, data.held_out, None)
         return bound_content(of_list, [*data.training, *data.held_out], [], initial)
     return bound_content(bound_list(labels, used, data.training, [], of_clean), data.training, data.held_out, initial)
-
-
-def _counted(given: RunInput) -> dict[str, int]:
-    unlabelled = sum(case.unlabelled for case in given.training)
-    if not unlabelled:
-        return {"cases": len(given.training)}
-    return {"labelled cases": len(given.training) - unlabelled, "images without labels": unlabelled}
-
-
-def _write_models(given: RunInput, result: RunResult, labels: dict[int, str], folder: RunFolder) -> Path:
-    config = package_config(given.config, given.method, given.training[0].image.shape[0], given.structures)
-    table = {value: {"name": name} for value, name in labels.items()}
-    numbers = {"Dice on held-out cases (their labels are noisy, too)": round(result.best_score, 2)}
-    card = write_model_card(
-        config,
-        table,
-        card_words(given.method, given.config),
-        {
-            **_counted(given),
-            "trusted cases": sum(case.trusted for case in given.training),
-            "steps": given.config.train.steps,
-            "minutes": round(sum(result.stage_seconds.values()) / 60, 1),
-        },
-        numbers if given.held_out else {},
-        result.warnings,
-    )
-    extra = {"stage_seconds.json": json.dumps(result.stage_seconds).encode(), **reliability_files(result)}
-    extra |= package_calibration(result.mask_network, given.structures)
-    extra |= adaptation_files(result, given, folder)
-    for path, weights in ((folder.best_model, result.best_network), (folder.model, result.network)):
-        save_package(
-            path,
-            tensors=package_tensors(weights, result.mask_network),
-            config=config,
-            labels=table,
-            training_rows=result.rows,
-            card=card,
-            extra=extra,
-            overwrite=True,
-        )
-    return folder.model

@@ -76,12 +76,12 @@ class ScriptingLogic(ScriptedLoadableModuleLogic):
     def audit(
         self,
         cases: Cases,
-        model: str | Path,
+        model: str | Path | None,
         outputFolder: str | Path,
         *,
         waitForCompletion: bool = True,
         **options: Any,
     ) -> list[AuditRow] | AuditTask:
-        """Doubtful annotations, worst first."""
+        """Doubtful annotations, worst first; without a model (None) the data set is checked against itself."""
         task = self.auditLogic.start(cases, model, outputFolder, **options)
         return task.wait() if waitForCompletion else task

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import slicer
 from slicer.i18n import tr as _
 
+from ..jobs.Core import Json
 from ..jobs.JobError import JobError
 from ..jobs.Models import ModelList
 from ..scene.Cases import Cases
@@ -43,22 +45,35 @@ class AuditLogic:
         self._all: dict[Path, Corrections] = {}
         self._view = AuditView()
 
-    def start(self, cases: Cases, model: str | Path, outputFolder: str | Path, *, device: str = "auto") -> AuditTask:
+    def start(
+        self,
+        cases: Cases,
+        model: str | Path | None,
+        outputFolder: str | Path,
+        *,
+        device: str = "auto",
+        preset: str = "",
+        overrides: Mapping[str, Json] | None = None,
+    ) -> AuditTask:
         """Start an audit and return at once.
 
         Args:
             cases: a data list, a folder, or cases of the scene as for `TrainLogic.start`.
-            model: a model's folder or zip, or a finished training's folder.
-            outputFolder: new or empty; audit.csv, audit.json and the corrected label maps go there.
+            model: a model's folder or zip, or a finished training's folder; None: the data set is checked against
+                itself by small networks that have each not seen a part of the annotations. That takes minutes. One
+                that was stopped goes on when it is started again with the same cases and folder.
+            outputFolder: new or empty; audit.csv, audit.html and the corrected label maps go there.
+            preset, overrides: without a model, of the networks: a preset's name, and settings laid over it.
 
         Raises:
             JobError: data or model cannot be used.
         """
-        task = AuditTask(cases, ModelList().read(model).path.absolute(), Path(outputFolder), device)
+        path = None if model is None else ModelList().read(model).path.absolute()
+        task = AuditTask(cases, path, Path(outputFolder), device, preset, overrides)
         task.start()
         return task
 
-    def audit(self, cases: Cases, model: str | Path, outputFolder: str | Path, **options: Any) -> list[AuditRow]:
+    def audit(self, cases: Cases, model: str | Path | None, outputFolder: str | Path, **options: Any) -> list[AuditRow]:
         """Audit and wait for it; the rows, worst first. Arguments and errors as for `start`."""
         return self.start(cases, model, outputFolder, **options).wait()
 

@@ -9,11 +9,11 @@ from slicer.i18n import tr as _
 
 from ..jobs.JobError import JobError
 from ..widgets.Panel import Panel
-from ..widgets.Selectors import ModelSelector
+from ..widgets.Selectors import NO_MODEL, ModelSelector
 from ..widgets.UserInterface import chooseFile, chooseFolder
 from .AuditLogic import AuditLogic
 from .AuditResultBox import AuditResultBox, auditFolder
-from .AuditTask import AuditRow, AuditTask, readAudit
+from .AuditTask import AuditRow, AuditTask, isCrossCheckBegun, readAudit
 
 
 class AuditPanel(Panel):
@@ -24,7 +24,9 @@ class AuditPanel(Panel):
     def __init__(self, logic: AuditLogic) -> None:
         super().__init__("AuditPanel")
         self.logic = logic
-        self.modelSelector = ModelSelector(self.ui.modelComboBox, self.ui.browseModelButton, self.ui.modelLabel)
+        self.modelSelector = ModelSelector(
+            self.ui.modelComboBox, self.ui.browseModelButton, self.ui.modelLabel, offer=NO_MODEL
+        )
         self.modelSelector.onChanged = self._onModel
         self.results = AuditResultBox(self.ui, logic, self.jobBar)
         self._listedFolder = ""
@@ -69,7 +71,7 @@ class AuditPanel(Panel):
 
     def _onParameters(self, caller: object = None, event: object = None) -> None:
         if self.parameters is not None:
-            self.modelSelector.path = self.parameters.model
+            self.modelSelector.path = NO_MODEL if self.parameters.crossCheck else self.parameters.model
             folder = self.parameters.auditFolder
             if folder not in ("", self._listedFolder) and self.task is None and Path(folder, "audit.json").is_file():
                 self._listAudit(Path(folder))
@@ -77,7 +79,9 @@ class AuditPanel(Panel):
 
     def _onModel(self, path: str) -> None:
         if self.parameters is not None:
-            self.parameters.model = path
+            if path != NO_MODEL:  # the Refine tab keeps its model
+                self.parameters.model = path
+            self.parameters.crossCheck = path == NO_MODEL
         self._showReady()
 
     def _onText(self, text: str = "") -> None:
@@ -97,16 +101,17 @@ class AuditPanel(Panel):
             setattr(self.given, name, path)
 
     def outputFolder(self) -> Path:
-        """Where the list goes: as asked, or a new folder beside the data set."""
-        return auditFolder(self.ui.dataPathLineEdit.text.strip(), self.ui.outputFolderLineEdit.text.strip())
+        """Where the list goes: as asked, or a folder beside the data set: new, or of a cross-check to go on with."""
+        data, asked = self.ui.dataPathLineEdit.text.strip(), self.ui.outputFolderLineEdit.text.strip()
+        return auditFolder(data, asked, goOn=self.modelSelector.path == NO_MODEL)
 
     def _missing(self) -> str:
         if self.parameters is None or not self.ui.dataPathLineEdit.text.strip():
             return _("Choose a data set: a folder or a data list.")
-        return "" if self.modelSelector.path else _("Choose a model; the Train tab makes one.")
+        return "" if self.modelSelector.path else _("Choose a model (the Train tab makes one), or no model.")
 
     def _showReady(self) -> None:
-        tip = _("Compare every annotation with the model and list the doubtful ones, worst first.")
+        tip = _("Compare every annotation with a prediction and list the doubtful ones, worst first.")
         self._showApply(_("Find doubtful annotations"), tip, _("Stop the audit."))
         self.ui.openAuditButton.enabled = self.task is None
 
@@ -122,9 +127,8 @@ class AuditPanel(Panel):
         self.jobBar.begin(_("Starting"))
         data = self.ui.dataPathLineEdit.text.strip()
         try:
-            task = self.logic.start(
-                data, self.modelSelector.path, self.outputFolder(), device=self.deviceSelector.device
-            )
+            model = None if self.modelSelector.path == NO_MODEL else self.modelSelector.path
+            task = self.logic.start(data, model, self.outputFolder(), device=self.deviceSelector.device)
         except JobError as error:
             self._onFailed(error)
             return
@@ -141,6 +145,12 @@ class AuditPanel(Panel):
             self.parameters.auditFolder = folder
         self.results.show(rows)
         self._showReady()
+
+    def _onCancelled(self) -> None:
+        folder = None if self.task is None else self.task.folder
+        super()._onCancelled()
+        if folder is not None and isCrossCheckBegun(folder):
+            self.jobBar.end(_("Cancelled. Start it again to go on where it was."))
 
     # An earlier one
 

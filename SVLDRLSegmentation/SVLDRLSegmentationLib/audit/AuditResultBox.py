@@ -12,7 +12,7 @@ from ..jobs.JobError import JobError
 from ..widgets.JobBar import JobBar
 from ..widgets.UserInterface import Ui, fillTable, selectedRows, setReady
 from .AuditLogic import AuditLogic
-from .AuditTask import AuditRow
+from .AuditTask import AuditRow, isCrossCheckBegun, reportOf
 
 DOUBTFUL = 0.5
 """The score is how probably a label is wrong: from here on more probably wrong than right."""
@@ -40,6 +40,7 @@ class AuditResultBox:
         ui.acceptButton.connect("clicked()", self._onAccept)
         ui.closeButton.connect("clicked()", self._onClose)
         ui.trainAgainButton.connect("clicked()", self._onTrainAgain)
+        ui.openReportButton.connect("clicked()", self._onOpenReport)
         self.show([])
 
     def show(self, rows: Sequence[AuditRow]) -> None:
@@ -79,6 +80,9 @@ class AuditResultBox:
         tip = _("Take the proposal, with your edits of it, as the case's label for the next training.")
         setReady(self.ui.acceptButton, none, tip + " " + _("Your label files stay as they are."))
         setReady(self.ui.closeButton, none, _("Take the case out of the scene; edits are kept."))
+        there = bool(self.rows) and reportOf(self.rows[0].folder).is_file()
+        none = "" if there else _("This audit has no page: the Python packages matplotlib and jinja2 make it.")
+        setReady(self.ui.openReportButton, none, _("Open the page with pictures of the worst annotations."))
         accepted = any(self.logic.state(row) == "accepted" for row in self.rows)
         none = "" if accepted else _("Accept a correction first.")
         setReady(self.ui.trainAgainButton, none, _("Go to the Train tab with the accepted corrections."))
@@ -160,6 +164,9 @@ class AuditResultBox:
         if self.close():
             self.onTrainAgain(str(self.logic.correctedDataList(self.rows[0])))
 
+    def _onOpenReport(self) -> None:
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(reportOf(self.rows[0].folder))))
+
     def _say(self, text: str) -> None:
         self.ui.acceptLabel.text = text
         self.ui.acceptLabel.visible = True
@@ -194,13 +201,16 @@ def stateText(state: str) -> str:
     return {"accepted": "\u2713 " + _("accepted"), "edited": _("edits kept")}.get(state, "")
 
 
-def auditFolder(dataPath: str, asked: str) -> Path:
-    """Where an audit goes: as asked, or a new folder beside the data set."""
+def auditFolder(dataPath: str, asked: str, goOn: bool = False) -> Path:
+    """Where an audit goes: as asked, or a new folder beside the data set.
+
+    `goOn`: a folder there in which nothing but a cross-check was begun counts as new.
+    """
     if asked:
         return Path(asked)
     data = Path(dataPath)
     base = data.parent / f"{data.stem}_audit"
     folder, number = base, 2
-    while folder.exists():
+    while folder.exists() and not (goOn and isCrossCheckBegun(folder)):
         folder, number = base.with_name(f"{base.name}_{number}"), number + 1
     return folder

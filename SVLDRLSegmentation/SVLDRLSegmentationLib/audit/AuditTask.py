@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ..jobs.Job import Job, JobEnd
 from ..jobs.JobError import JobError
 from ..jobs.Task import Task
 from ..scene.Cases import Cases
-from ..scene.SceneDataSet import asCases, writeSceneDataSet
+from ..scene.SceneDataSet import asCases, removeSceneDataSet, writeSceneDataSet
 
 
 @dataclass(frozen=True)
@@ -44,24 +45,57 @@ class AuditRow:
 class AuditTask(Task[list[AuditRow]]):
     """An audit in the background: see `Task` for its callbacks; its result is a list of `AuditRow`, worst first."""
 
-    def __init__(self, cases: Cases, model: Path, folder: Path, device: str) -> None:
+    def __init__(
+        self,
+        cases: Cases,
+        model: Path | None,
+        folder: Path,
+        device: str,
+        preset: str = "",
+        overrides: Mapping[str, Json] | None = None,
+    ) -> None:
         super().__init__()
         self.folder = Path(folder).absolute()
         self._cases, self._model, self._device = cases, model, device
+        self._preset, self._overrides = preset, overrides
 
     def start(self) -> None:
         """Raises JobError when the cases cannot be written or the worker cannot be started."""
         if isinstance(self._cases, (str, Path)):
             datalist = Path(self._cases).absolute()
         else:
-            datalist = writeSceneDataSet(asCases(self._cases), self.folder.with_name(f"{self.folder.name}_cases"))
-        options = {
-            "datalist": str(datalist), "model": str(self._model), "output": str(self.folder), "device": self._device
-        }  # fmt: skip
+            place = self.folder.with_name(f"{self.folder.name}_cases")
+            if self._model is None and isCrossCheckBegun(self.folder):
+                removeSceneDataSet(place)  # of the same audit, which goes on if the cases are the same
+            datalist = writeSceneDataSet(asCases(self._cases), place)
+        options = {"datalist": str(datalist), "output": str(self.folder), "device": self._device}
+        if self._model is not None:
+            options["model"] = str(self._model)
+        if self._preset:
+            options["preset"] = self._preset
+        if self._overrides:
+            settings = self._temporaryFolder() / "settings.json"
+            settings.write_text(json.dumps(self._overrides), "utf-8")
+            options["settings"] = str(settings)
         self._startJob(Job("audit", options, self._temporaryFolder(), endsWithScene=False))
 
     def _finish(self, end: JobEnd) -> list[AuditRow]:
         return readAudit(self.folder)
+
+
+def isCrossCheckBegun(folder: Path) -> bool:
+    """Whether an audit without a model was begun there and is not done: it can be gone on with."""
+    try:
+        return [path.name for path in folder.iterdir()] == ["cross_check"] and (
+            folder / "cross_check/plan.json"
+        ).is_file()
+    except OSError:  # there is no such folder
+        return False
+
+
+def reportOf(folder: Path) -> Path:
+    """The page of an audit's worst annotations; it is there where the packages for pictures are installed."""
+    return folder / "audit.html"
 
 
 def readAudit(folder: Path) -> list[AuditRow]:

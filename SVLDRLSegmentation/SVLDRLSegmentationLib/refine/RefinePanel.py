@@ -37,7 +37,7 @@ class RefinePanel(Panel):
         self.segments = SegmentChecklist(self.ui.segmentsList)
         self.segments.onTicked, self.segments.onSegments = self._onTicked, self._showReady
         self.modelSelector = ModelSelector(
-            self.ui.modelComboBox, self.ui.browseModelButton, self.ui.modelLabel, offerThisCase=True
+            self.ui.modelComboBox, self.ui.browseModelButton, self.ui.modelLabel, offer=THIS_CASE
         )
         self.modelSelector.onChanged = self._onModel
         self.modelCard = ModelCardBox(self.ui)

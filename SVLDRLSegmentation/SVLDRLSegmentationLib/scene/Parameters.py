@@ -42,7 +42,8 @@ class Parameters:
     `skippedSegments` holds segment IDs without a tick, so that new segments are ticked. `segmentStructures` is JSON:
     {segmentation's ID: {segment ID: what the model calls it, or "" to leave it alone}}. `verifiedCases` holds
     names of cases. `overlap` is a share of the window; 0 policy steps are those of the training; 0 training
-    steps are the preset's; an empty method is the usual one. `auditFolder` holds the audit that is listed. The scene's
+    steps are the preset's; an empty method is the usual one. `auditFolder` holds the audit that is listed;
+    with `crossCheck` an audit needs no model. The scene's
     own cases are node references of the same node (see SceneCases).
     """
 
@@ -82,6 +83,7 @@ class Parameters:
 
     outputFolder: str
     auditFolder: str
+    crossCheck: bool = False
 
     if TYPE_CHECKING:  # what the wrapper adds
         parameterNode: vtkMRMLScriptedModuleNode

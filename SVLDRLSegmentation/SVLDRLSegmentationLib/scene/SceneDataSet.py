@@ -128,6 +128,12 @@ def writeSceneDataSet(
     return folder / "datalist.json"
 
 
+def removeSceneDataSet(folder: Path) -> None:
+    """Take away what `writeSceneDataSet` has written there; a folder with anything else stays as it is."""
+    if folder.is_dir() and {path.name for path in folder.iterdir()} == {"images", "labels", "datalist.json"}:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _requireUsable(case: Case) -> bool:
     """True; raises JobError for a case with nodes that are missing, gone or of the wrong kind."""
     for node in (*case.volumeNodes, case.segmentationNode):

@@ -43,16 +43,31 @@ class DeviceSelector:
 
 THIS_CASE = "this case"
 """In place of a model's path: learn from the case itself."""
+NO_MODEL = "no model"
+"""In place of a model's path: check the data set against itself."""
+
+
+def _textsInstead(choice: str) -> tuple[str, str]:
+    """What is chosen in place of a model: the entry, and what is told of it."""
+    if choice == THIS_CASE:
+        return _("Train on this case (no model needed)"), _(
+            "A small network first learns from this volume and its rough segmentation. That takes some minutes."
+        )
+    return _("No model: cross-check the data set against itself"), _(
+        "Small networks are trained, each without a part of the cases, so that every annotation is compared with a "
+        "network that has not seen it. That takes some minutes (more for many cases). You may cancel and go on later."
+    )
 
 
 class ModelSelector:
-    """Lists the models of this computer; `onChanged` is called with the path when the user chooses another one."""
+    """Lists the models of this computer; `onChanged` is called with the path when the user chooses another one.
 
-    def __init__(
-        self, comboBox: qt.QComboBox, browseButton: qt.QToolButton, label: qt.QLabel, offerThisCase: bool = False
-    ) -> None:
+    `offer`: THIS_CASE or NO_MODEL as a choice in place of a model.
+    """
+
+    def __init__(self, comboBox: qt.QComboBox, browseButton: qt.QToolButton, label: qt.QLabel, offer: str = "") -> None:
         self._comboBox, self._browseButton, self._label = comboBox, browseButton, label
-        self._offersThisCase = offerThisCase
+        self._offer = offer
         self._path = ""
         self._models: dict[str, Model] = {}
         self.onChanged: Callable[[str], None] = lambda path: None
@@ -62,12 +77,12 @@ class ModelSelector:
 
     @property
     def path(self) -> str:
-        """Of the chosen model; THIS_CASE; or empty when none is chosen."""
+        """Of the chosen model; what is offered in its place; or empty when none is chosen."""
         return self._path
 
     @path.setter
     def path(self, path: str) -> None:
-        if path == THIS_CASE and not self._offersThisCase:
+        if path in (THIS_CASE, NO_MODEL) and path != self._offer:
             path = ""  # chosen in another tab, and no model here
         if path != self._path:
             self._path = path
@@ -83,8 +98,8 @@ class ModelSelector:
             self._comboBox.addItem(_("Choose a model"), "")
         for path, model in self._models.items():
             self._comboBox.addItem(model.name, path)
-        if self._offersThisCase:
-            self._comboBox.addItem(_("Train on this case (no model needed)"), THIS_CASE)
+        if self._offer:
+            self._comboBox.addItem(_textsInstead(self._offer)[0], self._offer)
         if self._comboBox.findData(self._path) < 0:
             self._comboBox.addItem(_("{name} (not found)").format(name=Path(self._path).name), self._path)
         self._comboBox.currentIndex = self._comboBox.findData(self._path)
@@ -103,7 +118,7 @@ class ModelSelector:
 
     def _readChosen(self) -> None:
         """A model of a scene that was made elsewhere need not be in the list."""
-        if self._path and self._path != THIS_CASE and self._path not in self._models:
+        if self._path not in ("", self._offer, *self._models):
             with contextlib.suppress(JobError):  # shown as not found
                 self._models[self._path] = ModelList().read(self._path)
 
@@ -132,10 +147,8 @@ class ModelSelector:
             text = _("Knows {structures}.").format(structures=", ".join(model.structures))
             if model.channels > 1:
                 text += " " + _("It needs {count} images.").format(count=model.channels)
-        elif self._path == THIS_CASE:
-            text = _(
-                "A small network first learns from this volume and its rough segmentation. That takes some minutes."
-            )
+        elif self._path and self._path == self._offer:
+            text = _textsInstead(self._offer)[1]
         elif self._path:
             text = _("There is no model at {path}").format(path=self._path)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import qt
@@ -26,12 +27,15 @@ def stageText(stage: str) -> str:
         "purifying pseudo-labels": _("Purifying the pseudo-labels"),
         "training the region agent": _("Training the region agent"),
         "preparing mask agents": _("Preparing the agents"),
-        "auditing": _("Comparing annotations with the model"),
+        "auditing": _("Comparing annotations with predictions"),
         "evaluate": _("Measuring"),
         "predicting": _("Predicting"),
         "refining": _("Refining"),
         "writing": _("Writing"),
     }
+    network = re.fullmatch(r"training network (\d+) of (\d+)", stage)
+    if network:
+        return _("Training network {number} of {count}").format(number=network[1], count=network[2])
     return texts.get(stage, stage.replace("_", " ").capitalize())
 
 

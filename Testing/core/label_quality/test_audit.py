@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -338,7 +339,7 @@ def test_proposals_lie_beside_the_audit_and_mend_what_is_wrong(datalist: Path, m
 
 def test_the_files_say_the_same(datalist: Path, model: Path) -> None:
     done = run(datalist, model)
-    assert sorted(path.name for path in done.output.iterdir()) == ["audit.csv", "audit.json", "corrected"]
+    assert sorted(path.name for path in done.output.iterdir()) == ["audit.csv", "audit.html", "audit.json", "corrected"]
     told = json.loads((done.output / "audit.json").read_text("utf-8"))
     assert told["rows"] == json.loads(json.dumps([asdict(row) for row in done.rows]))
     with (done.output / "audit.csv").open(encoding="utf-8", newline="") as file:
@@ -350,6 +351,17 @@ def test_the_files_say_the_same(datalist: Path, model: Path) -> None:
     assert (rows[-1]["score"], rows[-1]["kind"]) == ("", "error")
 
 
+@pytest.mark.parametrize("package_name", ["jinja2", "matplotlib"])
+def test_without_the_reports_packages_there_is_no_page(
+    datalist: Path, model: Path, monkeypatch: pytest.MonkeyPatch, package_name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package_name, None)
+    seen: list[dict[str, Any]] = []
+    done = run(datalist, model, listeners=[seen.append])
+    assert sorted(path.name for path in done.output.iterdir()) == ["audit.csv", "audit.json", "corrected"]
+    assert [e["text"] for e in seen if e["event"] == "message" and "svldrl[report]" in e["text"]]
+
+
 @pytest.mark.parametrize("same_cases", [True, False])
 def test_a_trainings_weights_count_only_for_its_own_cases(datalist: Path, tmp_path: Path, same_cases: bool) -> None:
     names = [case.name if same_cases else f"other_{case.name}" for case in load_datalist(datalist).training]
@@ -358,6 +370,7 @@ def test_a_trainings_weights_count_only_for_its_own_cases(datalist: Path, tmp_pa
     weights = {row.case: row.weight for row in done.rows}
     assert weights["a"] == (0.75 if same_cases else None)
     assert weights["g"] is None  # not learned from
+    assert any("trained on 6 of these 9 labels" in text for text in done.warnings) == same_cases
     assert {row.case for row in done.rows[:4]} == WRONG
 
 

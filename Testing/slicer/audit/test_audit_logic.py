@@ -12,7 +12,10 @@ import pytest
 import slicer
 from small_models import trainSmallModel
 from SVLDRLSegmentationLib.audit.AuditLogic import AuditLogic, readAudit
+from SVLDRLSegmentationLib.audit.AuditResultBox import auditFolder
+from SVLDRLSegmentationLib.audit.AuditTask import isCrossCheckBegun
 from SVLDRLSegmentationLib.jobs.JobError import JobError
+from SVLDRLSegmentationLib.scene.SceneDataSet import removeSceneDataSet
 
 from SVLDRLCore.files.datalist import load_datalist
 
@@ -95,3 +98,28 @@ def test_an_audit_that_is_none(bench: Any, tmp_path: Path) -> None:
         readAudit(tmp_path)
     with pytest.raises(JobError, match="no model"):
         AuditLogic().start(tmp_path, tmp_path, tmp_path / "out")
+
+
+def test_a_cross_check_that_was_begun_is_gone_on_with_and_nothing_else(bench: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "list_audit"
+    assert auditFolder(str(tmp_path / "list.json"), "", goOn=True) == folder
+    (folder / "cross_check").mkdir(parents=True)
+    assert not isCrossCheckBegun(folder)
+    (folder / "cross_check" / "plan.json").write_text("{}")
+    assert isCrossCheckBegun(folder)
+    assert auditFolder(str(tmp_path / "list.json"), "", goOn=True) == folder
+    assert auditFolder(str(tmp_path / "list.json"), "") == tmp_path / "list_audit_2"
+    (folder / "audit.json").write_text("{}")
+    assert not isCrossCheckBegun(folder)
+    assert auditFolder(str(tmp_path / "list.json"), "", goOn=True) == tmp_path / "list_audit_2"
+
+
+def test_only_a_data_set_of_ours_is_written_anew(bench: Any, tmp_path: Path) -> None:
+    for name in ("ours", "another"):
+        (tmp_path / name / "images").mkdir(parents=True)
+        (tmp_path / name / "labels").mkdir()
+        (tmp_path / name / "datalist.json").write_text("{}")
+    (tmp_path / "another" / "notes.txt").write_text("precious")
+    for name in ("ours", "another", "none"):
+        removeSceneDataSet(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["another"]

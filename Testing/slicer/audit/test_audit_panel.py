@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import qt
 import slicer
-from panel_tools import panel, press, tinyCases, tinyModel, writeCases  # noqa: F401
+from panel_tools import TINY, panel, press, tinyCases, tinyModel, writeCases  # noqa: F401
 from small_models import svldrl
 
 
@@ -200,3 +201,65 @@ def test_cancel_and_failure(bench: Any, audit: Any, tmp_path: Path) -> None:
     assert "no such" in why
     assert do.startswith("What to do: ")
     assert audit.ui.applyButton.text == "Find doubtful annotations"
+
+
+@pytest.fixture
+def crossChecking(panel: Any, tmp_path: Path) -> Any:  # noqa: F811
+    """The Audit tab with a data set of its own, to be checked against itself by networks of a few steps."""
+    tab = panel.auditPanel
+    panel.ui.tabs.currentIndex = 2
+    tab.ui.dataPathLineEdit.text = str(writeCases(tmp_path / "my cases", 2))
+    data = {"spacing_mm": [4.0, 4.0, 4.0], "patch_size": [8, 16, 16]}
+    settings = {"network": TINY["network"], "train": {**TINY["train"], "steps": 16}, "data": data}
+    tab.logic.start = partial(tab.logic.start, overrides=settings)
+    box = tab.ui.modelComboBox
+    box.currentIndex = box.findData("no model")
+    return tab
+
+
+@pytest.mark.worker
+def test_without_a_model_the_data_set_is_checked_against_itself(bench: Any, crossChecking: Any, panel: Any) -> None:  # noqa: F811
+    audit = crossChecking
+    assert "some minutes" in audit.ui.modelLabel.text
+    assert panel.refinePanel.parameters.model == ""  # no model is no model of the other tab
+    press(audit.ui.applyButton)
+    folder = Path(audit.ui.dataPathLineEdit.text).parent / "datalist_audit"
+    kept = folder / "cross_check" / "fold_1" / "model" / "model.safetensors"
+    bench.waitFor(kept.is_file, 60)
+    press(audit.ui.applyButton)
+    bench.waitFor(lambda: audit.task is None, 30)
+    assert audit.jobBar.ui.statusLabel.text == "Cancelled. Start it again to go on where it was."
+    assert kept.is_file()
+
+    press(audit.ui.applyButton)
+    assert audit.task.folder == folder
+    bench.waitFor(lambda: audit.task is None, 120)
+    assert len({row.case for row in audit.rows}) == 3, audit.jobBar.ui.errorLabel.text
+    assert not kept.exists()
+    press(audit.ui.openReportButton)
+    assert bench.openedUrls[-1].endswith("/datalist_audit/audit.html")
+    assert audit.outputFolder() == folder.with_name("datalist_audit_2")  # the next one is another audit
+
+
+def test_no_model_is_one_choice_among_the_models(panel: Any, tinyModel: Path) -> None:  # noqa: F811
+    from SVLDRLSegmentationLib.jobs.Models import ModelList
+
+    ModelList().remember(tinyModel)
+    audit, box = panel.auditPanel, panel.auditPanel.ui.modelComboBox
+    audit.ui.dataPathLineEdit.text = "somewhere"
+    panel.refinePanel.useModel(str(tinyModel))
+    box.currentIndex = box.findData("no model")
+    assert audit.modelSelector.path == "no model"
+    assert panel.refinePanel.modelSelector.path == str(tinyModel)
+    assert audit.ui.applyButton.enabled
+    box.currentIndex = box.findData(str(tinyModel))
+    assert not audit.parameters.crossCheck
+    assert audit.modelSelector.path == str(tinyModel)
+
+
+def test_an_audit_without_a_page_says_so(opened: Any) -> None:
+    assert opened.ui.openReportButton.enabled
+    (opened.rows[0].folder / "audit.html").unlink()
+    opened.results.showReady()
+    assert not opened.ui.openReportButton.enabled
+    assert "matplotlib" in opened.ui.openReportButton.toolTip

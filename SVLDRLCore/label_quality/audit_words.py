@@ -1,0 +1,146 @@
+"""What speaks against a label, in words: one sentence for each thing that was found in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from SVLDRLCore.label_quality.comparison import Findings
+from SVLDRLCore.label_quality.thresholds import FRAGMENT_SHARE
+
+FEWEST_SLICES = 2
+"""One slice more or less is how a structure's end is cut by the slices."""
+LEAST_SHARE = 0.01
+"""Of a structure's volume: a smaller piece is hardly seen."""
+LEAST_VOXELS = 0.5
+"""Of a voxel's side: a border that lies off by less is where the voxels allow it to be."""
+
+
+@dataclass(frozen=True)
+class Ends:
+    """By how many slices of the grid a prediction goes on beyond its label; negative: it stops before."""
+
+    feet: int
+    head: int
+
+
+@dataclass(frozen=True)
+class SeenLabel:
+    """One structure of one case, and what it is seen beside.
+
+    Attributes:
+        spacing_dhw: of the grid that the findings were made on, mm.
+        slice_mm: distance of the image's own slices from feet to head.
+        ends: None where label or prediction is empty.
+        drawn, cases: how many of the cases' labels have the structure.
+    """
+
+    finding: Findings
+    spacing_dhw: Sequence[float]
+    slice_mm: float
+    ends: Ends | None = None
+    drawn: int = 0
+    cases: int = 0
+
+    def ml(self, voxels: int) -> str:
+        """A volume as text."""
+        volume = voxels * float(np.prod(self.spacing_dhw)) / 1000.0
+        return f"{volume:.1f} mL" if volume >= 0.1 else f"{volume:.3f} mL"
+
+
+def slice_ends(label: np.ndarray, found: np.ndarray) -> Ends | None:
+    """Where a label and a prediction (D, H, W), boolean, end along D, which runs from the feet to the head.
+
+    Of the prediction only the largest piece counts: what lies elsewhere is no end of the structure.
+    """
+    pieces, count = ndimage.label(found, np.ones((3, 3, 3)))
+    if not count or not label.any():
+        return None
+    largest = pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax())
+    (low, high), (first, last) = (np.flatnonzero(mask.any(axis=(1, 2)))[[0, -1]] for mask in (label, largest))
+    return Ends(int(low - first), int(last - high))
+
+
+def _absent(seen: SeenLabel) -> str | None:
+    if not seen.finding.empty:
+        return None
+    text = "the structure is not drawn"
+    if seen.drawn:
+        text += f"; {seen.drawn} of {seen.cases} cases have it"
+    found = seen.finding.found_voxels
+    return text + (f", and the prediction shows {seen.ml(found)} of it" if found else "")
+
+
+def _unseen(seen: SeenLabel) -> str | None:
+    drawn = not seen.finding.empty and not seen.finding.found_voxels
+    return "the prediction shows nothing of the structure" if drawn else None
+
+
+def _ends(seen: SeenLabel) -> str | None:
+    if seen.ends is None:
+        return None
+    sides = {"head": seen.ends.head, "feet": seen.ends.feet}
+    texts = []
+    for sign, text in ((1, "ends {} before the prediction does"), (-1, "goes on {} beyond the prediction")):
+        lengths = {
+            side: _slices(abs(slices) * seen.spacing_dhw[0], seen.slice_mm)
+            for side, slices in sides.items()
+            if sign * slices >= FEWEST_SLICES
+        }
+        if lengths:
+            texts.append(" and ".join(f"{text.format(length)} towards the {side}" for side, length in lengths.items()))
+    return f"the label {', and it '.join(texts)}" if texts else None
+
+
+def _slices(length_mm: float, slice_mm: float) -> str:
+    count = max(1, round(length_mm / slice_mm))
+    return f"{count} slice{'s' if count > 1 else ''} ({length_mm:.1f} mm)"
+
+
+def _piece(kind: str, is_: str) -> Callable[[SeenLabel], str | None]:
+    def words(seen: SeenLabel) -> str | None:
+        region = seen.finding.regions.get(kind)
+        if region is None or not region.voxels or region.voxels < LEAST_SHARE * seen.finding.label_voxels:
+            return None
+        return f"a piece of {seen.ml(region.voxels)} {is_}"
+
+    return words
+
+
+def _border(seen: SeenLabel) -> str | None:
+    shift = seen.finding.shift_mm
+    if seen.finding.empty or abs(shift) < LEAST_VOXELS * float(np.mean(seen.spacing_dhw)):
+        return None
+    return f"the border lies {abs(shift):.1f} mm {'inside' if shift > 0 else 'outside'} the prediction's"
+
+
+def _fragments(seen: SeenLabel) -> str | None:
+    share = seen.finding.fragments
+    return f"{100 * share:.0f} % of the label lies off its largest piece" if share > FRAGMENT_SHARE else None
+
+
+def _agreement(seen: SeenLabel) -> str | None:
+    return None if seen.finding.empty else f"label and prediction have a Dice of {seen.finding.dice:.2f}"
+
+
+SENTENCES: dict[str, Callable[[SeenLabel], str | None]] = {
+    "empty": _absent,
+    "not found": _unseen,
+    "ends": _ends,
+    "missing part": _piece("missing part", "is missing"),
+    "leak": _piece("leak", "is too much"),
+    "border shift": _border,
+    "fragments": _fragments,
+    "agreement": _agreement,
+}
+"""By kind of evidence, in the order in which they are told; each None where there is nothing to tell."""
+
+
+def audit_words(seen: SeenLabel, kind: str = "") -> list[str]:
+    """The sentences of all that was found; that of the row's `kind` comes first."""
+    first = [SENTENCES[kind]] if kind in SENTENCES else []
+    told = [sentence(seen) for sentence in (*first, *(s for s in SENTENCES.values() if s not in first))]
+    return [text for text in told if text is not None]
