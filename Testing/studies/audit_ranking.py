@@ -1,8 +1,13 @@
-"""How well the audit puts wrong labels first, where it is known which ones are wrong (`svldrl corrupt`).
+"""How well the audit puts wrong labels first, where it is known which ones are wrong.
 
-    python Testing/studies/audit_ranking.py runs/noisy/datalist.json runs/noisy/corruption.json runs/model auc.json
+    python Testing/studies/audit_ranking.py runs/noisy/datalist.json auc.json --corruption runs/noisy/corruption.json
+    python Testing/studies/audit_ranking.py datalist_worst_rater.json auc.json --truth datalist_consensus.json
 
-The audit sees the noisy list and the model alone; corruption.json is read afterwards.
+The audit sees the noisy list alone, and a model if one is named; else it cross-checks the data set against itself. What
+is true is read afterwards: `corruption.json` of `svldrl corrupt`, or another list with the right labels of the cases.
+
+With right labels, those with Dice of 0.85 or more are right, and below 0.75 wrong. Small structures are drawn less
+alike, so the AUC is told within thirds of volume, too: the worst third against the best third of each.
 """
 
 from __future__ import annotations
@@ -10,39 +15,105 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from scipy.stats import rankdata, spearmanr
+
+from SVLDRLCore.files.datalist import load_datalist
+from SVLDRLCore.files.volumes import read_label
 from SVLDRLCore.jobs.audit import audit
+from SVLDRLCore.masks.dice import dice_of
+
+RIGHT, WRONG = 0.85, 0.75
+
+
+def auc(score: np.ndarray, wrong: np.ndarray) -> float:
+    """How surely a wrong label scores above a right one."""
+    ranks, count = rankdata(score), int(wrong.sum())
+    return float((ranks[wrong].sum() - count * (count + 1) / 2) / (count * (len(wrong) - count)))
+
+
+def against_corruption(score: Mapping[str, float], told: list[dict[str, Any]]) -> dict[str, Any]:
+    """AUC over all cases and of each kind of error; how many of the first rows are wrong."""
+    names = [case["case"] for case in told]
+    wrong = np.array([bool(case["corrupted"]) for case in told])
+    each = np.array([score[name] for name in names])
+    kinds = np.array([case.get("kind") or "" for case in told])
+    first = np.argsort(-each)
+    found: dict[str, Any] = {"cases": len(names), "wrong": int(wrong.sum())}
+    if wrong.any():
+        found["auc"] = round(auc(each, wrong), 3)
+        found["wrong_among_the_first"] = {n: int(wrong[first[:n]].sum()) for n in (10, 20, 40)}
+        of_kind = {}
+        for kind in sorted(set(kinds[wrong])):
+            chosen = ~wrong | (kinds == kind)
+            of_kind[str(kind)] = [int((kinds == kind).sum()), round(auc(each[chosen], wrong[chosen]), 3)]
+        found["auc_of_kind"] = of_kind
+    found["mean_score"] = {"wrong": round(float(each[wrong].mean()), 3) if wrong.any() else None}
+    found["mean_score"]["right"] = round(float(each[~wrong].mean()), 3)
+    degraded = np.array([case.get("degraded") or "" for case in told])
+    for kind in sorted(set(degraded) - {""}):
+        found["mean_score"][f"right, {kind}"] = round(float(each[~wrong & (degraded == kind)].mean()), 3)
+    return found
+
+
+def against_truth(score: Mapping[str, float], datalist: Path, truth: Path) -> dict[str, Any]:
+    """AUC over all cases and within thirds of volume, and the rank correlation with the labels' Dice."""
+    right = {Path(case.images[0]).name: case for case in load_datalist(truth).training}
+    names, dice, volume = [], [], []
+    for case in load_datalist(datalist).training:
+        given, true = (read_label(c.label).array > 0 for c in (case, right[Path(case.images[0]).name]))
+        names.append(case.name)
+        dice.append(dice_of(given, true))
+        volume.append(int(true.sum()))
+    each, quality = np.array([score[name] for name in names]), np.array(dice)
+    clear = (quality >= RIGHT) | (quality < WRONG)
+    within = []
+    for third in np.array_split(np.argsort(volume), 3):
+        ordered, size = third[np.argsort(quality[third])], len(third) // 3
+        chosen = np.r_[ordered[:size], ordered[-size:]]
+        within.append(auc(each[chosen], np.arange(2 * size) < size))
+    return {
+        "cases": len(names), "auc": round(auc(each[clear], quality[clear] < WRONG), 3),
+        "auc_within_thirds": round(float(np.mean(within)), 3),
+        "rank_correlation": round(float(spearmanr(each, quality)[0]), 3),
+    }  # fmt: skip
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datalist", type=Path)
-    parser.add_argument("corruption", type=Path, help="corruption.json of the same list")
-    parser.add_argument("model", type=Path)
     parser.add_argument("output", type=Path, help="JSON file for the result")
+    parser.add_argument("--corruption", type=Path, help="corruption.json of the same list")
+    parser.add_argument("--truth", type=Path, help="data list of the same images with right labels")
+    parser.add_argument("--model", type=Path, help="a model; without it the data set is cross-checked against itself")
+    parser.add_argument("--preset", default=None)
+    parser.add_argument("--set", nargs="+", default=[], help="settings of the cross-check")
     options = parser.parse_args()
+    overrides: dict[str, Any] = {}
+    for text in options.set:
+        key, value = text.split("=", 1)
+        section, name = key.split(".")
+        overrides.setdefault(section, {})[name] = json.loads(value)
+    more = {"model": options.model} if options.model else {"preset": options.preset, "overrides": overrides}
+    began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        done = audit(options.datalist, model=options.model, output=Path(folder) / "audit", overlap=0.25)
+        done = audit(options.datalist, output=Path(folder) / "audit", overlap=0.25, **more)
     score: dict[str, float] = {}
     for row in done.rows:
         if row.score is not None:
             score[row.case] = max(row.score, score.get(row.case, 0.0))
-    told = json.loads(options.corruption.read_text("utf-8"))["cases"]
-    wrong = [score[case["case"]] for case in told if case["corrupted"]]
-    right = [score[case["case"]] for case in told if not case["corrupted"]]
-    wins = sum((w > r) + 0.5 * (w == r) for w in wrong for r in right)
-    worst = sorted(score, key=lambda name: -score[name])
-    corrupted = {case["case"] for case in told if case["corrupted"]}
-    result = {
-        "auc": wins / (len(wrong) * len(right)),
-        "wrong": len(wrong),
-        "right": len(right),
-        "wrong_among_the_first": {n: len(corrupted & set(worst[:n])) for n in (10, 20, 40)},
-        "score_above_half": {"wrong": sum(s > 0.5 for s in wrong), "right": sum(s > 0.5 for s in right)},
-        "warnings": done.warnings,
-    }
+    result: dict[str, Any] = {"cpu_seconds": round(time.process_time() - began)}
+    if options.corruption:
+        result |= against_corruption(score, json.loads(options.corruption.read_text("utf-8"))["cases"])
+    if options.truth:
+        result |= against_truth(score, options.datalist, options.truth)
+    result["warnings"] = done.warnings
     options.output.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     print(json.dumps(result, indent=1))
 
