@@ -21,13 +21,14 @@ from SVLDRLCore.data.sampler import (
     known_in,
     labelled_voxels,
 )
-from SVLDRLCore.mask_refinement.corruption import Ball, Corruption, draw_smooth_field
+from SVLDRLCore.mask_refinement.corruption import Ball, Corruption, draw_smooth_field, largest_of_field
 from SVLDRLCore.mask_refinement.local_faults import fault_sizes
 from SVLDRLCore.masks.alignment import (
     BorderMeasure,
     Calibration,
     alignment_maps,
     calibrate,
+    depth_reach,
     measure_border,
 )
 from SVLDRLCore.masks.borders import signed_distance
@@ -89,15 +90,7 @@ class MaskPatchSampler:
         self._foreground = [foreground_voxels(case) for case in cases]
         self._labelled = [labelled_voxels(case) for case in cases]
         self._model_distance: dict[tuple[int, int, int], np.ndarray] = {}
-        self._distance = [
-            [
-                signed_distance(completed(m.numpy() > 0, case.ignored, case.spacing_dhw), case.spacing_dhw).astype(
-                    np.float16
-                )
-                for m in case.masks
-            ]
-            for case in cases
-        ]
+        self._distance = [[self._to_label(case, m.numpy() > 0) for m in case.masks] for case in cases]
         reach = config.largest_shift_mm + 2 * config.roughness_mm
         self._box = [
             [bounding_box((d <= reach) | (p.numpy() > 0.5), (1, 1, 1)) for d, p in zip(maps, row[-1])]
@@ -140,6 +133,13 @@ class MaskPatchSampler:
         tensors = flip_at_random(tensors, self.data.flip_axes, rng)
         tensors[0] = jitter_intensity(tensors[0], self.data.intensity_jitter, rng)
         return index, tensors
+
+    def _to_label(self, case: TrainingCase, mask: np.ndarray) -> np.ndarray:
+        """Signed distance (D, H, W), float16, to a label's border, as far as a corruption moves it."""
+        farthest = self.config.largest_shift_mm + largest_of_field() * self.config.roughness_mm
+        reach = farthest + 2 * max(case.spacing_dhw)  # rounding, and what lies inside beside the border
+        whole = completed(mask, case.ignored, case.spacing_dhw)
+        return signed_distance(whole, case.spacing_dhw, reach).astype(np.float16)
 
     def _start(self, index: int, structure: int) -> Corruption | Tensor:
         """What an episode starts from: a corruption of the label (none, too), or a model's prediction (D, H, W)."""
@@ -198,7 +198,9 @@ class MaskPatchSampler:
         key = (index, structure, which)
         if key not in self._model_distance:
             found = self.predictions[index][which][structure].numpy() > 0.5
-            distance = signed_distance(found, self.cases[index].spacing_dhw)
+            spacing = self.cases[index].spacing_dhw
+            reach = depth_reach(spacing) + abs(self.calibrations[structure].model_mm) + max(spacing)
+            distance = signed_distance(found, spacing, reach)
             self._model_distance[key] = distance.astype(np.float16)
         return self._model_distance[key]
 
@@ -215,6 +217,8 @@ class MaskPatchSampler:
         measure = self._measure(index, structure, start, self.predictions[index][which][structure])
         rough, spacing = self._mask(index, structure, start, window), self.cases[index].spacing_dhw
         to_model = self._to_model(index, structure, which)[window].astype(np.float32)
-        to_rough = signed_distance(rough, spacing)
-        maps = alignment_maps(to_rough, to_model, measure, self.calibrations[structure], spacing)
+        usual = self.calibrations[structure]
+        shift = 0.0 if measure is None else usual.shift(measure)
+        to_rough = signed_distance(rough, spacing, depth_reach(spacing) + abs(shift))
+        maps = alignment_maps(to_rough, to_model, measure, usual, spacing)
         return torch.from_numpy(rough[None].astype(np.float32)), torch.from_numpy(maps)

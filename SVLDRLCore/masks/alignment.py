@@ -23,6 +23,8 @@ from SVLDRLCore.masks.known_voxels import far_where
 ALIGNMENT_CHANNELS = 4
 UNIT_MM = 3.0
 """Shifts are told to the network in these units."""
+SATURATED = 10.0
+"""The hyperbolic tangent of this is 1 in four bytes."""
 VERY_UNEVEN = 2.0
 """Unevenness of a mask that cannot be measured (empty, or the prediction is), 1 is usual."""
 MOST_VOXELS = 60_000
@@ -146,7 +148,10 @@ def measure_border(
     if not mask.any() or not model.any() or mask.all() or model.all():
         return None
     of_mask, of_model = border_spacing(mask, spacing), border_spacing(model, spacing)
-    to_mask, to_model = signed_distance(mask, of_mask), signed_distance(model, of_model)
+    to_mask, to_model = (
+        signed_distance(m, each, reach_mm=LARGEST_SHIFT_MM + max(each))
+        for m, each in ((mask, of_mask), (model, of_model))
+    )
     if ignored is not None:
         to_mask, to_model = (far_where(distance, ignored[thinned]) for distance in (to_mask, to_model))
     near_mask, near_model = 0.75 * min(of_mask), 0.75 * min(of_model)
@@ -198,14 +203,22 @@ def _quantiles(values: Sequence[float], weights: np.ndarray, wanted: Sequence[fl
     return np.interp(wanted, share, ranked).tolist()
 
 
+def depth_reach(spacing_dhw: Sequence[float]) -> float:
+    """How far from a border (mm) the depth still changes, in `depth_map` without a shift."""
+    return SATURATED * _depth_unit(spacing_dhw)
+
+
 def depth_map(distance: np.ndarray, spacing_dhw: Sequence[float], shift_mm: float = 0.0) -> np.ndarray:
     """How deep inside a mask each voxel lies once its border is moved by `shift_mm`: (D, H, W), -1 to 1, 0 on it.
 
     Args:
         distance: to the mask's border, `signed_distance`.
     """
-    width = 3 * float(np.prod(spacing_dhw)) ** (1 / 3)
-    return np.tanh((shift_mm - np.clip(distance, -1e3, 1e3)) / width).astype(np.float32)
+    return np.tanh((shift_mm - np.clip(distance, -1e3, 1e3)) / _depth_unit(spacing_dhw)).astype(np.float32)
+
+
+def _depth_unit(spacing_dhw: Sequence[float]) -> float:
+    return 3 * float(np.prod(spacing_dhw)) ** (1 / 3)
 
 
 def alignment_maps(
