@@ -94,3 +94,7 @@ class Corruption:
             slices = np.arange(*region[0].indices(distance.shape[0]))
             mask = mask & (slices % self.gaps[0] != self.gaps[1])[:, None, None]
         return mask
+
+
+CLEAN = Corruption()
+"""The label itself."""

@@ -131,12 +131,14 @@ def measure_border(
     image: np.ndarray,
     spacing_dhw: Sequence[float],
     ignored: np.ndarray | None = None,
+    to_prediction: np.ndarray | None = None,
 ) -> BorderMeasure | None:
     """How a mask lies to a prediction and in an image; None where either mask is empty or full.
 
     Args:
         rough, prediction: boolean (D, H, W); image: (M, D, H, W).
         ignored: boolean (D, H, W), voxels at which nothing is measured; the mask must be `completed` there.
+        to_prediction: the prediction's `near_border`, for whoever measures many masks against it.
     """
     if not rough.any() or not prediction.any():
         return None
@@ -148,10 +150,10 @@ def measure_border(
     if not mask.any() or not model.any() or mask.all() or model.all():
         return None
     of_mask, of_model = border_spacing(mask, spacing), border_spacing(model, spacing)
-    to_mask, to_model = (
-        signed_distance(m, each, reach_mm=LARGEST_SHIFT_MM + max(each))
-        for m, each in ((mask, of_mask), (model, of_model))
-    )
+    to_mask = near_border(mask, spacing)
+    # The box holds all of the prediction and a voxel around it, so that its distances are the same inside it.
+    known = to_prediction is not None and max(steps) == 1
+    to_model = to_prediction[box] if known else near_border(model, spacing)
     if ignored is not None:
         to_mask, to_model = (far_where(distance, ignored[thinned]) for distance in (to_mask, to_model))
     near_mask, near_model = 0.75 * min(of_mask), 0.75 * min(of_model)
@@ -165,6 +167,12 @@ def measure_border(
     borders = np.abs(to_mask - shift) < near_mask, np.abs(to_model) < near_model
     steepness = tuple(relative_steepness(channel[thinned], *borders, spacing) for channel in image)
     return BorderMeasure(shift, (spread_a + spread_b) / 2, edges, steepness)
+
+
+def near_border(mask: np.ndarray, spacing_dhw: Sequence[float]) -> np.ndarray:
+    """Signed distance (D, H, W), mm, to a mask's border, right as far as it is looked at by `measure_border`."""
+    spacing = border_spacing(mask, spacing_dhw)
+    return signed_distance(mask, spacing, reach_mm=LARGEST_SHIFT_MM + max(spacing))
 
 
 def calibrate(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from SVLDRLCore.masks.boxes import bounding_box
+from SVLDRLCore.masks.boxes import bounding_box, extent_of, widened
 from SVLDRLCore.masks.near_distances import MOST_STEPS, squared_distances, whole_multiples
 
 FEWEST_FACES = 0.125
@@ -79,10 +79,11 @@ def signed_distance(mask: np.ndarray, spacing_dhw: tuple[float, ...], reach_mm: 
 def _near_signed_distance(mask: np.ndarray, least_mm: float, multiples: Sequence[int], reach: int) -> np.ndarray:
     """`signed_distance` up to `reach` steps of the least spacing, which the spacing is whole multiples of."""
     from_surface = (np.sqrt(np.arange(reach**2 + 2) * float(least_mm) ** 2) - 0.5 * least_mm).astype(np.float32)
-    distance = np.full(mask.shape, from_surface[-1])
-    around = bounding_box(mask, [reach / n for n in multiples])
+    distance, extent = np.full(mask.shape, from_surface[-1]), extent_of(mask)
+    assert extent is not None  # the mask holds something
+    around = widened(extent, [reach / n for n in multiples], mask.shape)
     distance[around] = from_surface[squared_distances(mask[around], multiples, reach)]
-    within = bounding_box(mask, [1] * mask.ndim)
+    within = widened(extent, [1] * mask.ndim, mask.shape)
     inside = mask[within]
     depth = from_surface[squared_distances(~inside, multiples, reach)]
     np.negative(depth, out=distance[within], where=inside)
