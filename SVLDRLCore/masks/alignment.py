@@ -151,9 +151,10 @@ def measure_border(
         return None
     of_mask, of_model = border_spacing(mask, spacing), border_spacing(model, spacing)
     to_mask = near_border(mask, spacing)
-    # The box holds all of the prediction and a voxel around it, so that its distances are the same inside it.
-    known = to_prediction is not None and max(steps) == 1
-    to_model = to_prediction[box] if known else near_border(model, spacing)
+    if to_prediction is None or max(steps) > 1:
+        to_model = near_border(model, spacing)
+    else:  # the box holds all of the prediction and a voxel around it, so that distances are the same inside it
+        to_model = to_prediction[box]
     if ignored is not None:
         to_mask, to_model = (far_where(distance, ignored[thinned]) for distance in (to_mask, to_model))
     near_mask, near_model = 0.75 * min(of_mask), 0.75 * min(of_model)

@@ -20,7 +20,9 @@ from SVLDRLCore.masks.alignment import (
     alignment_maps,
     calibrate,
     depth_map,
+    depth_reach,
     measure_border,
+    near_border,
     thinning,
 )
 from SVLDRLCore.masks.borders import shift_border, signed_distance
@@ -277,3 +279,34 @@ def test_some_patches_lack_a_part_leak_or_lack_slices() -> None:
     assert (lost > 0.01).sum() >= 20
     assert (added > 0.01).sum() >= 10
     assert lost.max() <= 0.75
+
+
+def test_what_is_kept_of_unchanged_masks_is_what_is_measured_anew() -> None:
+    mask = ball(10.0, ISO, 32)
+    models = [shift_border(mask, ISO, shift).astype(np.float32) for shift in (2.0, -1.0)]
+    kept, anew = (sampler(mask, models, clean_share=0.4, prediction_share=0.3) for _ in range(2))
+    for _ in range(8):
+        anew._measured.clear()
+        anew._near_model.clear()
+        first, second = kept.next(), anew.next()
+        assert torch.equal(first.rough, second.rough)
+        assert torch.equal(first.alignment, second.alignment)
+    assert len(kept._measured) >= 4
+
+
+@pytest.mark.parametrize("size", [32, 56])  # the larger one is thinned, and measures both anew
+@pytest.mark.parametrize("spacing", [ISO, FLAT])
+def test_the_border_of_a_prediction_can_be_handed_over(spacing: tuple[float, ...], size: int) -> None:
+    model = ball(8.0, spacing, size)
+    rough, image = np.roll(shift_border(model, spacing, 1.5), 2, axis=1), model[None].astype(np.float32)
+    to_model = near_border(model, spacing)
+    assert measure_border(rough, model, image, spacing, to_prediction=to_model) == measure_border(
+        rough, model, image, spacing
+    )
+
+
+def test_what_lies_beyond_the_reach_is_as_deep_or_as_far_as_can_be() -> None:
+    mask, shift = ball(6.0, ISO, 96), 4.0
+    near = depth_map(signed_distance(mask, ISO, depth_reach(ISO) + shift), ISO, shift)
+    assert np.array_equal(near, depth_map(signed_distance(mask, ISO), ISO, shift))
+    assert near.min() == -1.0
