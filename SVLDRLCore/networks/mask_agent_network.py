@@ -19,7 +19,7 @@ from SVLDRLCore.config.settings import NetworkConfig
 from SVLDRLCore.masks.alignment import CALIBRATION_VALUES, Calibration
 from SVLDRLCore.networks.actor_critic_unetr import ACTIONS
 from SVLDRLCore.networks.backbones import build_decoder, build_encoder, start_at_zero, upsample_to
-from SVLDRLCore.networks.cpu_convolutions import channels_last, quick_for_one
+from SVLDRLCore.networks.cpu_convolutions import MatrixConv3d, channels_last, quick_for_one
 
 VOTERS = 4
 AGENT_PARTS = ("agent_features", "agent_belief", "policy_head", "value_head")
@@ -72,15 +72,15 @@ class MaskAgentNetwork(nn.Module):
         if half_resolution:
             self.fine = quick_for_one(nn.Conv3d(in_channels + VOTERS, width, kernel_size=3, padding=1))
             self.join = nn.Conv3d(self.decoder.out_channels, width, kernel_size=1)
-        self.opinion_head = nn.Conv3d(width, 1 + VOTERS, kernel_size=1)
+        self.opinion_head = MatrixConv3d(width, 1 + VOTERS, kernel_size=1)
         seen, counts = nn.Linear(3, 16), nn.Linear(16, VOTERS)
         self.votes = nn.Sequential(seen, nn.Tanh(), counts)
         self.register_buffer("calibrations", torch.zeros(structures, CALIBRATION_VALUES))
         self.calibrate([Calibration()] * structures)
         self.agent_features = quick_for_one(nn.Conv3d(width, width, kernel_size=3, padding=1))
         self.agent_belief = quick_for_one(nn.Conv3d(2, width, kernel_size=3, padding=1))
-        self.policy_head = nn.Conv3d(width, len(ACTIONS), kernel_size=1)
-        self.value_head = nn.Conv3d(width, 1, kernel_size=1)
+        self.policy_head = MatrixConv3d(width, len(ACTIONS), kernel_size=1)
+        self.value_head = MatrixConv3d(width, 1, kernel_size=1)
         self.decisiveness = nn.Parameter(torch.tensor(12.0))
         nn.init.zeros_(counts.weight)
         nn.init.constant_(counts.bias, 0.5)

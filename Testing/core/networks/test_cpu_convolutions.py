@@ -11,7 +11,12 @@ from torch.profiler import ProfilerActivity, profile
 
 from SVLDRLCore.config.settings import NetworkConfig
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
-from SVLDRLCore.networks.cpu_convolutions import PairedConv3d, channels_last, takes_slow_path
+from SVLDRLCore.networks.cpu_convolutions import (
+    MatrixConv3d,
+    PairedConv3d,
+    channels_last,
+    takes_slow_path,
+)
 
 
 def network_of(backbone: str) -> ActorCriticUNETR:
@@ -96,3 +101,19 @@ def test_where_nothing_is_learned_channels_stay_as_they_are() -> None:
     assert channels_last(x).is_contiguous(memory_format=torch.channels_last_3d)
     with torch.no_grad():
         assert channels_last(x) is x
+
+
+def test_matrix_products_make_what_a_convolution_of_one_voxel_makes() -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = (torch.rand(2, 8, 6, 10, 9, generator=generator) - 0.5).requires_grad_()
+    usual, other = nn.Conv3d(8, 3, kernel_size=1), MatrixConv3d(8, 3, kernel_size=1)
+    other.load_state_dict(usual.state_dict())
+    gradients = []
+    for layer in (usual, other):
+        x.grad = None
+        made = layer(x)
+        made.square().sum().backward()
+        gradients.append((made, x.grad, layer.weight.grad, layer.bias.grad))
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*gradients))
+    with torch.no_grad():
+        assert torch.equal(usual(x), other(x))
