@@ -24,14 +24,13 @@ from SVLDRLCore.data.sampler import (
 from SVLDRLCore.mask_refinement.corruption import CLEAN, Ball, Corruption, draw_smooth_field, largest_of_field
 from SVLDRLCore.mask_refinement.local_faults import fault_sizes
 from SVLDRLCore.masks.alignment import (
-    MOST_VOXELS,
     BorderMeasure,
     Calibration,
+    KeptBorder,
     alignment_maps,
     calibrate,
     depth_reach,
     measure_border,
-    near_border,
 )
 from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.masks.boxes import bounding_box
@@ -92,7 +91,7 @@ class MaskPatchSampler:
         self._foreground = [foreground_voxels(case) for case in cases]
         self._labelled = [labelled_voxels(case) for case in cases]
         self._model_distance: dict[tuple[int, int, int], np.ndarray] = {}
-        self._near_model: dict[tuple[int, int, int], np.ndarray] = {}
+        self._of_model: dict[tuple[int, int, int], KeptBorder] = {}
         self._measured: dict[tuple[int, int, int, int | None], BorderMeasure | None] = {}
         self._distance = [[self._to_label(case, m.numpy() > 0) for m in case.masks] for case in cases]
         reach = config.largest_shift_mm + 2 * config.roughness_mm
@@ -199,10 +198,9 @@ class MaskPatchSampler:
         box, case, key = self._box[index][structure], self.cases[index], (index, structure, which)
         mask = self._mask(index, structure, start, box)
         model, image = self.predictions[index][which][structure][box].numpy() > 0.5, case.image[:, *box].numpy()
-        if key not in self._near_model and model.size <= 2 * MOST_VOXELS:  # larger ones are thinned
-            self._near_model[key] = near_border(model, case.spacing_dhw)
+        of_model = self._of_model.setdefault(key, KeptBorder(model, case.spacing_dhw))
         ignored = None if case.ignored is None else case.ignored[box]
-        return measure_border(mask, model, image, case.spacing_dhw, ignored, self._near_model.get(key))
+        return measure_border(mask, model, image, case.spacing_dhw, ignored, of_model)
 
     def _to_model(self, index: int, structure: int, which: int) -> np.ndarray:
         """Signed distance (D, H, W) to a prediction's border; kept, since predictions stay as they are."""

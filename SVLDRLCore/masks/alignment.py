@@ -131,14 +131,14 @@ def measure_border(
     image: np.ndarray,
     spacing_dhw: Sequence[float],
     ignored: np.ndarray | None = None,
-    to_prediction: np.ndarray | None = None,
+    of_prediction: KeptBorder | None = None,
 ) -> BorderMeasure | None:
     """How a mask lies to a prediction and in an image; None where either mask is empty or full.
 
     Args:
         rough, prediction: boolean (D, H, W); image: (M, D, H, W).
         ignored: boolean (D, H, W), voxels at which nothing is measured; the mask must be `completed` there.
-        to_prediction: the prediction's `near_border`, for whoever measures many masks against it.
+        of_prediction: its border, for whoever measures many masks against it.
     """
     if not rough.any() or not prediction.any():
         return None
@@ -151,10 +151,7 @@ def measure_border(
         return None
     of_mask, of_model = border_spacing(mask, spacing), border_spacing(model, spacing)
     to_mask = near_border(mask, spacing)
-    if to_prediction is None or max(steps) > 1:
-        to_model = near_border(model, spacing)
-    else:  # the box holds all of the prediction and a voxel around it, so that distances are the same inside it
-        to_model = to_prediction[box]
+    to_model = (of_prediction or KeptBorder(prediction, spacing_dhw)).within(box, steps)
     if ignored is not None:
         to_mask, to_model = (far_where(distance, ignored[thinned]) for distance in (to_mask, to_model))
     near_mask, near_model = 0.75 * min(of_mask), 0.75 * min(of_model)
@@ -168,6 +165,26 @@ def measure_border(
     borders = np.abs(to_mask - shift) < near_mask, np.abs(to_model) < near_model
     steepness = tuple(relative_steepness(channel[thinned], *borders, spacing) for channel in image)
     return BorderMeasure(shift, (spread_a + spread_b) / 2, edges, steepness)
+
+
+class KeptBorder:
+    """Distances to the border of a mask (D, H, W), kept for the last grid on which it was looked at."""
+
+    def __init__(self, mask: np.ndarray, spacing_dhw: Sequence[float]) -> None:
+        self.mask, self.spacing = mask, tuple(spacing_dhw)
+        self._grid: tuple[tuple[int, int], ...] = ()
+        self._distance = np.empty(0, np.float32)
+
+    def within(self, box: Sequence[slice], steps: Sequence[int]) -> np.ndarray:
+        """`near_border` of every n-th voxel of a box, which holds all of the mask and the border's reach around it."""
+        spacing = tuple(n * s for n, s in zip(steps, self.spacing))
+        if any(n * s > LARGEST_SHIFT_MM for n, s in zip(steps, self.spacing)):  # not one voxel around the mask is sure
+            return near_border(self.mask[tuple(slice(s.start, s.stop, n) for s, n in zip(box, steps))], spacing)
+        grid = tuple((s.start % n, n) for s, n in zip(box, steps))
+        if grid != self._grid:
+            self._grid = grid
+            self._distance = near_border(self.mask[tuple(slice(first, None, n) for first, n in grid)], spacing)
+        return self._distance[tuple(slice(s.start // n, -(-(s.stop - f) // n)) for s, (f, n) in zip(box, grid))]
 
 
 def near_border(mask: np.ndarray, spacing_dhw: Sequence[float]) -> np.ndarray:
