@@ -41,10 +41,10 @@ def total_gradient_slices(probabilities: Tensor) -> Tensor:
 
 def total_gradient_volume(probabilities: Tensor) -> Tensor:
     """Sum of the isotropic 3D |grad f|, (B, C): forward differences along all three axes (eq. 14 in 3D)."""
-    f = probabilities
-    squares = torch.diff(f, dim=2, append=f[:, :, -1:]).square()
-    squares = squares + torch.diff(f, dim=3, append=f[..., -1:, :]).square()
-    squares = squares + torch.diff(f, dim=4, append=f[..., -1:]).square()
+    squares = torch.zeros_like(probabilities)
+    for axis in (2, 3, 4):
+        rise = torch.diff(probabilities, dim=axis)
+        squares.narrow(axis, 0, rise.shape[axis]).add_(rise.square())
     return _root(squares).sum((2, 3, 4))
 
 
