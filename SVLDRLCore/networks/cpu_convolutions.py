@@ -51,7 +51,7 @@ def quick_for_one(network: Network) -> Network:
 def channels_last(x: Tensor) -> Tensor:
     """x, (B, C, D, H, W), with the channels of a voxel side by side, where it is learned from on the CPU.
 
-    In the usual order oneDNN takes four to six times longer for the gradient of 3x3x3 kernels of five or eight channels.
+    In the usual order oneDNN takes four to six times longer for the gradient of 3x3x3 kernels of 5 or 8 channels.
     What a convolution makes of x stays the same; the gradient is summed in another order (2e-4 of its largest value).
     """
     if x.device.type != "cpu" or not torch.is_grad_enabled():
