@@ -9,14 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from SVLDRLCore.label_quality.comparison import Findings
-from SVLDRLCore.label_quality.thresholds import FRAGMENT_SHARE
-
-FEWEST_SLICES = 2
-"""One slice more or less is how a structure's end is cut by the slices."""
-LEAST_SHARE = 0.01
-"""Of a structure's volume: a smaller piece is hardly seen."""
-LEAST_VOXELS = 0.5
-"""Of a voxel's side: a border that lies off by less is where the voxels allow it to be."""
+from SVLDRLCore.label_quality.thresholds import FEWEST_SLICES, FRAGMENT_SHARE, LEAST_SHARE_TOLD, LEAST_SHIFT_VOXELS
 
 
 @dataclass(frozen=True)
@@ -103,7 +96,7 @@ def _slices(length_mm: float, slice_mm: float) -> str:
 def _piece(kind: str, is_: str) -> Callable[[SeenLabel], str | None]:
     def words(seen: SeenLabel) -> str | None:
         region = seen.finding.regions.get(kind)
-        if region is None or not region.voxels or region.voxels < LEAST_SHARE * seen.finding.label_voxels:
+        if region is None or not region.voxels or region.voxels < LEAST_SHARE_TOLD * seen.finding.label_voxels:
             return None
         return f"a piece of {seen.ml(region.voxels)} {is_}"
 
@@ -112,7 +105,7 @@ def _piece(kind: str, is_: str) -> Callable[[SeenLabel], str | None]:
 
 def _border(seen: SeenLabel) -> str | None:
     shift = seen.finding.shift_mm
-    if seen.finding.empty or abs(shift) < LEAST_VOXELS * float(np.mean(seen.spacing_dhw)):
+    if seen.finding.empty or abs(shift) < LEAST_SHIFT_VOXELS * float(np.mean(seen.spacing_dhw)):
         return None
     return f"the border lies {abs(shift):.1f} mm {'inside' if shift > 0 else 'outside'} the prediction's"
 

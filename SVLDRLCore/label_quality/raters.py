@@ -13,18 +13,12 @@ import numpy as np
 
 from SVLDRLCore.files.datalist import Case
 from SVLDRLCore.files.volumes import Volume
+from SVLDRLCore.label_quality.thresholds import ANOTHER_THING, FEWEST_OF_A_HABIT, STANDARD_ERRORS
 from SVLDRLCore.masks.alignment import measure_border
 from SVLDRLCore.masks.borders import voxel_mm
 from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.known_voxels import completed, where_known
-
-SOMETHING_ELSE = 0.5
-"""A rater whose mask has less Dice with the consensus has drawn something else: most of both is not shared."""
-FEWEST_CASES = 4
-"""A habit is something seen in so many cases."""
-STANDARD_ERRORS = 2.0
-"""And whose mean lies so many standard errors from 0, and half a voxel: less is no other border."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +138,7 @@ def _habit(rater: str, structure: str, looks: Sequence[RaterLook], spacing_dhw: 
     settled = (
         mean is not None
         and spread is not None
-        and len(biases) >= FEWEST_CASES
+        and len(biases) >= FEWEST_OF_A_HABIT
         and abs(mean) > max(STANDARD_ERRORS * spread / len(biases) ** 0.5, voxel_mm(spacing_dhw) / 2)
     )
     dice = float(np.mean([look.dice for look in looks]))
@@ -162,8 +156,8 @@ def farthest(looks: Sequence[RaterLook]) -> list[RaterLook]:
 
 
 def drew_something_else(looks: Sequence[RaterLook]) -> list[RaterLook]:
-    """Looks at masks that share less than `SOMETHING_ELSE` with the consensus, the worst first."""
-    return sorted((look for look in looks if look.dice < SOMETHING_ELSE), key=lambda look: look.dice)
+    """Looks at masks that share less than `ANOTHER_THING` with the consensus, the worst first."""
+    return sorted((look for look in looks if look.dice < ANOTHER_THING), key=lambda look: look.dice)
 
 
 def words_of(look: RaterLook) -> str:

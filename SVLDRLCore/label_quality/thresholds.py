@@ -210,3 +210,21 @@ CROSS_ENTROPY_SHARE = 0.5
 """Weight of the cross entropy's squared deviation beside the others'."""
 SD_OF_DEVIATION = 1.4826
 """SD of a normal distribution in units of its median absolute deviation."""
+
+# Audit in words: what is worth telling.
+
+FEWEST_SLICES = 2
+"""Slices. One more or less is how a structure's end is cut by the slices."""
+LEAST_SHARE_TOLD = 0.01
+"""Of a structure's volume: a smaller piece is hardly seen."""
+LEAST_SHIFT_VOXELS = 0.5
+"""Of a voxel's side: a border that lies off by less is where the voxels allow it to be."""
+
+# Several raters.
+
+ANOTHER_THING = 0.5
+"""Dice. A rater whose mask has less with the consensus has drawn something else: most of both is not shared."""
+FEWEST_OF_A_HABIT = 4
+"""Cases. A habit is something seen in so many."""
+STANDARD_ERRORS = 2.0
+"""Standard errors. A habit's mean lies so many from 0, and half a voxel: less is no other border."""

@@ -67,4 +67,8 @@ def _thick(region: np.ndarray, radius_mm: float, spacing_dhw: Sequence[float]) -
 def _depth(region: np.ndarray, spacing_dhw: Sequence[float]) -> np.ndarray:
     if not region.any() or region.all():
         return np.zeros(region.shape)
-    return ndimage.distance_transform_edt(region, sampling=tuple(spacing_dhw))
+    # Nothing outside a region's box and a voxel around it is nearer to a voxel inside than what lies there.
+    box = bounding_box(region, [1] * region.ndim)
+    depth = np.zeros(region.shape)
+    depth[box] = ndimage.distance_transform_edt(region[box], sampling=tuple(spacing_dhw))
+    return depth

@@ -21,12 +21,18 @@ from SVLDRLCore.data.sampler import (
     known_in,
     labelled_voxels,
 )
+<<<<<<< HEAD
+=======
+from SVLDRLCore.mask_refinement.corruption import CLEAN, Ball, Corruption, draw_smooth_field, largest_of_field
+>>>>>>> edt
 from SVLDRLCore.mask_refinement.local_faults import fault_sizes
 from SVLDRLCore.masks.alignment import (
     BorderMeasure,
     Calibration,
+    KeptBorder,
     alignment_maps,
     calibrate,
+    depth_reach,
     measure_border,
 )
 from SVLDRLCore.masks.borders import signed_distance
@@ -89,15 +95,9 @@ class MaskPatchSampler:
         self._foreground = [foreground_voxels(case) for case in cases]
         self._labelled = [labelled_voxels(case) for case in cases]
         self._model_distance: dict[tuple[int, int, int], np.ndarray] = {}
-        self._distance = [
-            [
-                signed_distance(completed(m.numpy() > 0, case.ignored, case.spacing_dhw), case.spacing_dhw).astype(
-                    np.float16
-                )
-                for m in case.masks
-            ]
-            for case in cases
-        ]
+        self._of_model: dict[tuple[int, int, int], KeptBorder] = {}
+        self._measured: dict[tuple[int, int, int, int | None], BorderMeasure | None] = {}
+        self._distance = [[self._to_label(case, m.numpy() > 0) for m in case.masks] for case in cases]
         reach = config.largest_shift_mm + 2 * config.roughness_mm
         self._box = [
             [bounding_box((d <= reach) | (p.numpy() > 0.5), (1, 1, 1)) for d, p in zip(maps, row[-1])]
@@ -142,14 +142,20 @@ class MaskPatchSampler:
         tensors[0] = jitter_intensity(tensors[0], self.data.intensity_jitter, rng)
         return index, tensors
 
-    def _start(self, index: int, structure: int) -> Corruption | Tensor:
-        """What an episode starts from: a corruption of the label (none, too), or a model's prediction (D, H, W)."""
+    def _to_label(self, case: TrainingCase, mask: np.ndarray) -> np.ndarray:
+        """Signed distance (D, H, W), float16, to a label's border, as far as a corruption moves it."""
+        farthest = self.config.largest_shift_mm + largest_of_field() * self.config.roughness_mm
+        reach = farthest + 2 * max(case.spacing_dhw)  # rounding, and what lies inside beside the border
+        whole = completed(mask, case.ignored, case.spacing_dhw)
+        return signed_distance(whole, case.spacing_dhw, reach).astype(np.float16)
+
+    def _start(self, index: int, structure: int) -> Corruption | int:
+        """What an episode starts from: a corruption of the label (`CLEAN`, too), or which of the predictions."""
         config, kind = self.config, self.rng.random()
         if kind < config.clean_share:
-            return Corruption()
+            return CLEAN
         if kind < config.clean_share + config.prediction_share:
-            shown = self.predictions[index]
-            return shown[int(self.rng.integers(len(shown)))][structure]
+            return int(self.rng.integers(len(self.predictions[index])))
         kind -= config.clean_share + config.prediction_share
         if kind < config.local_share:
             return self._local_fault(index, structure)
@@ -171,48 +177,59 @@ class MaskPatchSampler:
 
     def _calibration(self, structure: int, weights: Sequence[float]) -> Calibration:
         """How the labels themselves lie to the final predictions."""
-        measures, faults, label = [], [], Corruption()
+        measures, faults = [], []
         for index, (case, row) in enumerate(zip(self.cases, self.predictions)):
-            measures.append(self._measure(index, structure, label, row[-1][structure]))
+            measures.append(self._measure(index, structure, CLEAN, len(row) - 1))
             box = self._box[index][structure]
-            mask, found = self._mask(index, structure, label, box), row[-1][structure][box].numpy() > 0.5
+            mask, found = self._mask(index, structure, CLEAN, box), row[-1][structure][box].numpy() > 0.5
             if case.ignored is not None:
                 found = np.where(case.ignored[box], mask, found)
             faults.append(fault_sizes(mask, found, measures[-1], case.spacing_dhw))
         return calibrate(measures, weights, faults)
 
-    def _measure(
-        self, index: int, structure: int, start: Corruption | Tensor, prediction: Tensor
-    ) -> BorderMeasure | None:
-        """How the whole of the mask to start from lies to the prediction and in the image."""
-        box, case = self._box[index][structure], self.cases[index]
+    def _measure(self, index: int, structure: int, start: Corruption | int, which: int) -> BorderMeasure | None:
+        """How the whole of the mask to start from lies to a prediction and in the image; kept where both stay."""
+        if start is not CLEAN and not isinstance(start, int):
+            return self._measure_anew(index, structure, start, which)
+        key = (index, structure, which, start if isinstance(start, int) else None)
+        if key not in self._measured:
+            self._measured[key] = self._measure_anew(index, structure, start, which)
+        return self._measured[key]
+
+    def _measure_anew(self, index: int, structure: int, start: Corruption | int, which: int) -> BorderMeasure | None:
+        box, case, key = self._box[index][structure], self.cases[index], (index, structure, which)
         mask = self._mask(index, structure, start, box)
-        model, image = prediction[box].numpy() > 0.5, case.image[:, *box].numpy()
+        model, image = self.predictions[index][which][structure][box].numpy() > 0.5, case.image[:, *box].numpy()
+        of_model = self._of_model.setdefault(key, KeptBorder(model, case.spacing_dhw))
         ignored = None if case.ignored is None else case.ignored[box]
-        return measure_border(mask, model, image, case.spacing_dhw, ignored)
+        return measure_border(mask, model, image, case.spacing_dhw, ignored, of_model)
 
     def _to_model(self, index: int, structure: int, which: int) -> np.ndarray:
         """Signed distance (D, H, W) to a prediction's border; kept, since predictions stay as they are."""
         key = (index, structure, which)
         if key not in self._model_distance:
             found = self.predictions[index][which][structure].numpy() > 0.5
-            distance = signed_distance(found, self.cases[index].spacing_dhw)
+            spacing = self.cases[index].spacing_dhw
+            reach = depth_reach(spacing) + abs(self.calibrations[structure].model_mm) + max(spacing)
+            distance = signed_distance(found, spacing, reach)
             self._model_distance[key] = distance.astype(np.float16)
         return self._model_distance[key]
 
-    def _mask(self, index: int, structure: int, start: Corruption | Tensor, region: tuple[slice, ...]) -> np.ndarray:
+    def _mask(self, index: int, structure: int, start: Corruption | int, region: tuple[slice, ...]) -> np.ndarray:
         """The mask to start from in a region (D, H, W)."""
-        if isinstance(start, Tensor):
-            return start[region].numpy() > 0.5
+        if isinstance(start, int):
+            return self.predictions[index][start][structure][region].numpy() > 0.5
         return start.of(self._distance[index][structure], region)
 
     def _aligned(
-        self, index: int, structure: int, start: Corruption | Tensor, which: int, window: tuple[slice, ...]
+        self, index: int, structure: int, start: Corruption | int, which: int, window: tuple[slice, ...]
     ) -> tuple[Tensor, Tensor]:
         """The mask to start from in a window (1, D, H, W), and what is seen of how the whole of it lies."""
-        measure = self._measure(index, structure, start, self.predictions[index][which][structure])
+        measure = self._measure(index, structure, start, which)
         rough, spacing = self._mask(index, structure, start, window), self.cases[index].spacing_dhw
         to_model = self._to_model(index, structure, which)[window].astype(np.float32)
-        to_rough = signed_distance(rough, spacing)
-        maps = alignment_maps(to_rough, to_model, measure, self.calibrations[structure], spacing)
+        usual = self.calibrations[structure]
+        shift = 0.0 if measure is None else usual.shift(measure)
+        to_rough = signed_distance(rough, spacing, depth_reach(spacing) + abs(shift))
+        maps = alignment_maps(to_rough, to_model, measure, usual, spacing)
         return torch.from_numpy(rough[None].astype(np.float32)), torch.from_numpy(maps)

@@ -23,6 +23,8 @@ from SVLDRLCore.masks.known_voxels import far_where
 ALIGNMENT_CHANNELS = 4
 UNIT_MM = 3.0
 """Shifts are told to the network in these units."""
+SATURATED = 10.0
+"""The hyperbolic tangent of this is 1 in four bytes."""
 VERY_UNEVEN = 2.0
 """Unevenness of a mask that cannot be measured (empty, or the prediction is), 1 is usual."""
 MOST_VOXELS = 60_000
@@ -129,12 +131,14 @@ def measure_border(
     image: np.ndarray,
     spacing_dhw: Sequence[float],
     ignored: np.ndarray | None = None,
+    of_prediction: KeptBorder | None = None,
 ) -> BorderMeasure | None:
     """How a mask lies to a prediction and in an image; None where either mask is empty or full.
 
     Args:
         rough, prediction: boolean (D, H, W); image: (M, D, H, W).
         ignored: boolean (D, H, W), voxels at which nothing is measured; the mask must be `completed` there.
+        of_prediction: its border, for whoever measures many masks against it.
     """
     if not rough.any() or not prediction.any():
         return None
@@ -146,7 +150,8 @@ def measure_border(
     if not mask.any() or not model.any() or mask.all() or model.all():
         return None
     of_mask, of_model = border_spacing(mask, spacing), border_spacing(model, spacing)
-    to_mask, to_model = signed_distance(mask, of_mask), signed_distance(model, of_model)
+    to_mask = near_border(mask, spacing)
+    to_model = (of_prediction or KeptBorder(prediction, spacing_dhw)).within(box, steps)
     if ignored is not None:
         to_mask, to_model = (far_where(distance, ignored[thinned]) for distance in (to_mask, to_model))
     near_mask, near_model = 0.75 * min(of_mask), 0.75 * min(of_model)
@@ -160,6 +165,32 @@ def measure_border(
     borders = np.abs(to_mask - shift) < near_mask, np.abs(to_model) < near_model
     steepness = tuple(relative_steepness(channel[thinned], *borders, spacing) for channel in image)
     return BorderMeasure(shift, (spread_a + spread_b) / 2, edges, steepness)
+
+
+class KeptBorder:
+    """Distances to the border of a mask (D, H, W), kept for the last grid on which it was looked at."""
+
+    def __init__(self, mask: np.ndarray, spacing_dhw: Sequence[float]) -> None:
+        self.mask, self.spacing = mask, tuple(spacing_dhw)
+        self._grid: tuple[tuple[int, int], ...] = ()
+        self._distance = np.empty(0, np.float32)
+
+    def within(self, box: Sequence[slice], steps: Sequence[int]) -> np.ndarray:
+        """`near_border` of every n-th voxel of a box, which holds all of the mask and the border's reach around it."""
+        spacing = tuple(n * s for n, s in zip(steps, self.spacing))
+        if any(n * s > LARGEST_SHIFT_MM for n, s in zip(steps, self.spacing)):  # not one voxel around the mask is sure
+            return near_border(self.mask[tuple(slice(s.start, s.stop, n) for s, n in zip(box, steps))], spacing)
+        grid = tuple((s.start % n, n) for s, n in zip(box, steps))
+        if grid != self._grid:
+            self._grid = grid
+            self._distance = near_border(self.mask[tuple(slice(first, None, n) for first, n in grid)], spacing)
+        return self._distance[tuple(slice(s.start // n, -(-(s.stop - f) // n)) for s, (f, n) in zip(box, grid))]
+
+
+def near_border(mask: np.ndarray, spacing_dhw: Sequence[float]) -> np.ndarray:
+    """Signed distance (D, H, W), mm, to a mask's border, right as far as it is looked at by `measure_border`."""
+    spacing = border_spacing(mask, spacing_dhw)
+    return signed_distance(mask, spacing, reach_mm=LARGEST_SHIFT_MM + max(spacing))
 
 
 def calibrate(
@@ -198,14 +229,22 @@ def _quantiles(values: Sequence[float], weights: np.ndarray, wanted: Sequence[fl
     return np.interp(wanted, share, ranked).tolist()
 
 
+def depth_reach(spacing_dhw: Sequence[float]) -> float:
+    """How far from a border (mm) the depth still changes, in `depth_map` without a shift."""
+    return SATURATED * _depth_unit(spacing_dhw)
+
+
 def depth_map(distance: np.ndarray, spacing_dhw: Sequence[float], shift_mm: float = 0.0) -> np.ndarray:
     """How deep inside a mask each voxel lies once its border is moved by `shift_mm`: (D, H, W), -1 to 1, 0 on it.
 
     Args:
         distance: to the mask's border, `signed_distance`.
     """
-    width = 3 * float(np.prod(spacing_dhw)) ** (1 / 3)
-    return np.tanh((shift_mm - np.clip(distance, -1e3, 1e3)) / width).astype(np.float32)
+    return np.tanh((shift_mm - np.clip(distance, -1e3, 1e3)) / _depth_unit(spacing_dhw)).astype(np.float32)
+
+
+def _depth_unit(spacing_dhw: Sequence[float]) -> float:
+    return 3 * float(np.prod(spacing_dhw)) ** (1 / 3)
 
 
 def alignment_maps(

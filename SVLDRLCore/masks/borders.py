@@ -6,12 +6,14 @@ All masks are boolean arrays (D, H, W); spacings are (d, h, w) in mm; every rand
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
 
-from SVLDRLCore.masks.boxes import bounding_box
+from SVLDRLCore.masks.boxes import bounding_box, extent_of, widened
+from SVLDRLCore.masks.near_distances import MOST_STEPS, squared_distances, whole_multiples
 
 FEWEST_FACES = 0.125
 """Axes across which a smaller share of a border's area lies do not speak for it. A compact body has a third of its
@@ -47,12 +49,15 @@ def border_spacing(mask: np.ndarray, spacing_dhw: Sequence[float]) -> tuple[floa
     return tuple(spacing_dhw)
 
 
-def signed_distance(mask: np.ndarray, spacing_dhw: tuple[float, ...]) -> np.ndarray:
+def signed_distance(mask: np.ndarray, spacing_dhw: tuple[float, ...], reach_mm: float = math.inf) -> np.ndarray:
     """Distance of each voxel centre to the mask's surface in mm (D, H, W), negative inside.
 
     The surface lies half a voxel beyond the outermost foreground centres, so the two sides are symmetric:
     a foreground voxel that touches the background across a face of 2 mm has distance -1. An empty (full)
     mask is everywhere +inf (-inf).
+
+    Args:
+        reach_mm: distances up to this are needed; larger ones may be any larger number, which takes less time.
     """
     mask = np.asarray(mask, bool)
     if not mask.any():
@@ -60,6 +65,9 @@ def signed_distance(mask: np.ndarray, spacing_dhw: tuple[float, ...]) -> np.ndar
     if mask.all():
         return np.full(mask.shape, -np.inf, np.float32)
     half_voxel = 0.5 * min(spacing_dhw)
+    multiples, steps = whole_multiples(spacing_dhw), (reach_mm + half_voxel) / min(spacing_dhw)
+    if multiples is not None and steps < MOST_STEPS:
+        return _near_signed_distance(mask, min(spacing_dhw), multiples, math.floor(steps) + 1)
     outside = ndimage.distance_transform_edt(~mask, sampling=spacing_dhw)
     # Nothing outside the mask's box and a voxel around it is nearer to a voxel inside than what lies there.
     box = bounding_box(mask, [1] * mask.ndim)
@@ -68,9 +76,23 @@ def signed_distance(mask: np.ndarray, spacing_dhw: tuple[float, ...]) -> np.ndar
     return np.where(mask, half_voxel - inside, outside - half_voxel).astype(np.float32)
 
 
+def _near_signed_distance(mask: np.ndarray, least_mm: float, multiples: Sequence[int], reach: int) -> np.ndarray:
+    """`signed_distance` up to `reach` steps of the least spacing, which the spacing is whole multiples of."""
+    from_surface = (np.sqrt(np.arange(reach**2 + 2) * float(least_mm) ** 2) - 0.5 * least_mm).astype(np.float32)
+    distance, extent = np.full(mask.shape, from_surface[-1]), extent_of(mask)
+    assert extent is not None  # the mask holds something
+    around = widened(extent, [reach / n for n in multiples], mask.shape)
+    distance[around] = from_surface[squared_distances(mask[around], multiples, reach)]
+    within = widened(extent, [1] * mask.ndim, mask.shape)
+    inside = mask[within]
+    depth = from_surface[squared_distances(~inside, multiples, reach)]
+    np.negative(depth, out=distance[within], where=inside)
+    return distance
+
+
 def shift_border(mask: np.ndarray, spacing_dhw: tuple[float, ...], shift_mm: float) -> np.ndarray:
     """Dilate (`shift_mm` > 0) or erode (< 0): every voxel centre within |shift| of the surface changes."""
-    distance = signed_distance(mask, spacing_dhw)
+    distance = signed_distance(mask, spacing_dhw, reach_mm=abs(shift_mm))
     return distance <= shift_mm if shift_mm >= 0 else distance < shift_mm
 
 
@@ -85,7 +107,7 @@ def missing_and_leaking(
         mask, prediction: boolean (D, H, W).
         shift_mm: how far the prediction's border lies outside the mask's (`BorderMeasure.model_mm`).
     """
-    moved = signed_distance(mask, tuple(spacing_dhw)) <= shift_mm
+    moved = signed_distance(mask, tuple(spacing_dhw), reach_mm=abs(shift_mm)) <= shift_mm
     return prediction & ~moved & ~mask, moved & mask & ~prediction
 
 

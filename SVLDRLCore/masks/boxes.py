@@ -22,6 +22,10 @@ def extent_of(mask: np.ndarray) -> tuple[slice, ...] | None:
 
 def bounding_box(mask: np.ndarray, margin: Sequence[float]) -> tuple[slice, ...]:
     """Where a mask lies, and `margin` voxels around it; everything for an empty mask."""
-    extent = extent_of(mask) or tuple(slice(0, n) for n in mask.shape)
+    return widened(extent_of(mask) or tuple(slice(0, n) for n in mask.shape), margin, mask.shape)
+
+
+def widened(box: Sequence[slice], margin: Sequence[float], shape: Sequence[int]) -> tuple[slice, ...]:
+    """A box and `margin` voxels around it, inside a volume of `shape`."""
     pads = [int(np.ceil(more)) for more in margin]
-    return tuple(slice(max(0, s.start - p), min(n, s.stop + p)) for s, p, n in zip(extent, pads, mask.shape))
+    return tuple(slice(max(0, s.start - p), min(n, s.stop + p)) for s, p, n in zip(box, pads, shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,11 @@ def draw_smooth_field(
     """A field that varies over `smoothness_mm` (as white noise smoothed by a Gaussian of that SD)."""
     waves = rng.standard_normal((WAVES, 3)) / (np.sqrt(2) * smoothness_mm) * np.asarray(spacing_dhw)
     return SmoothField(waves, rng.uniform(0, 2 * np.pi, WAVES))
+
+
+def largest_of_field() -> float:
+    """No value of a `SmoothField` is larger: all of its waves meet there."""
+    return math.sqrt(2 * WAVES)
 
 
 @dataclass(frozen=True)
@@ -120,3 +126,7 @@ class Corruption:
             slices = np.arange(*region[0].indices(distance.shape[0]))
             mask = mask & (slices % self.gaps[0] != self.gaps[1])[:, None, None]
         return mask
+
+
+CLEAN = Corruption()
+"""The label itself."""

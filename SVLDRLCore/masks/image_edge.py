@@ -42,7 +42,7 @@ def edge_positions(
     mask = bordered
     box = bounding_box(mask, [LARGEST_SHIFT_MM / s for s in spacing_dhw])
     spacing = border_spacing(mask[box], spacing_dhw)
-    distance = _distance(mask, box, spacing, ignored)
+    distance = _distance(mask, box, spacing, ignored, reach_mm=LARGEST_SHIFT_MM + voxel_mm(spacing))
     return tuple(edge_position(channel[box], distance, voxel_mm(spacing)) for channel in image)
 
 
@@ -79,8 +79,9 @@ def edge_sharpness(
     mask = bordered
     spacing = border_spacing(mask, spacing_dhw)
     voxel = voxel_mm(spacing)
-    box = bounding_box(mask, [(LARGEST_SHIFT_MM + REACH_VOXELS * voxel) / s for s in spacing_dhw])
-    distance = _distance(mask, box, spacing, ignored)
+    reach_mm = LARGEST_SHIFT_MM + REACH_VOXELS * voxel
+    box = bounding_box(mask, [reach_mm / s for s in spacing_dhw])
+    distance = _distance(mask, box, spacing, ignored, reach_mm + voxel)
     return tuple(_sharpness(channel[box].astype(np.float32), distance, voxel, spacing_dhw) for channel in image)
 
 
@@ -93,9 +94,14 @@ def _bordered(mask: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarra
 
 
 def _distance(
-    mask: np.ndarray, box: tuple[slice, ...], spacing_dhw: Sequence[float], ignored: np.ndarray | None
+    mask: np.ndarray,
+    box: tuple[slice, ...],
+    spacing_dhw: Sequence[float],
+    ignored: np.ndarray | None,
+    reach_mm: float,
 ) -> np.ndarray:
-    return far_where(signed_distance(mask[box], tuple(spacing_dhw)), None if ignored is None else ignored[box])
+    distance = signed_distance(mask[box], tuple(spacing_dhw), reach_mm)
+    return far_where(distance, None if ignored is None else ignored[box])
 
 
 def _sharpness(channel: np.ndarray, distance: np.ndarray, voxel: float, spacing_dhw: Sequence[float]) -> float:

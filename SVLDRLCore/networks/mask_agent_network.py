@@ -19,7 +19,7 @@ from SVLDRLCore.config.settings import NetworkConfig
 from SVLDRLCore.masks.alignment import CALIBRATION_VALUES, Calibration
 from SVLDRLCore.networks.actor_critic_unetr import ACTIONS
 from SVLDRLCore.networks.backbones import build_decoder, build_encoder, start_at_zero, upsample_to
-from SVLDRLCore.networks.cpu_convolutions import quick_for_one
+from SVLDRLCore.networks.cpu_convolutions import MatrixConv3d, channels_last, quick_for_one
 
 VOTERS = 4
 AGENT_PARTS = ("agent_features", "agent_belief", "policy_head", "value_head")
@@ -72,15 +72,15 @@ class MaskAgentNetwork(nn.Module):
         if half_resolution:
             self.fine = quick_for_one(nn.Conv3d(in_channels + VOTERS, width, kernel_size=3, padding=1))
             self.join = nn.Conv3d(self.decoder.out_channels, width, kernel_size=1)
-        self.opinion_head = nn.Conv3d(width, 1 + VOTERS, kernel_size=1)
+        self.opinion_head = MatrixConv3d(width, 1 + VOTERS, kernel_size=1)
         seen, counts = nn.Linear(3, 16), nn.Linear(16, VOTERS)
         self.votes = nn.Sequential(seen, nn.Tanh(), counts)
         self.register_buffer("calibrations", torch.zeros(structures, CALIBRATION_VALUES))
         self.calibrate([Calibration()] * structures)
         self.agent_features = quick_for_one(nn.Conv3d(width, width, kernel_size=3, padding=1))
         self.agent_belief = quick_for_one(nn.Conv3d(2, width, kernel_size=3, padding=1))
-        self.policy_head = nn.Conv3d(width, len(ACTIONS), kernel_size=1)
-        self.value_head = nn.Conv3d(width, 1, kernel_size=1)
+        self.policy_head = MatrixConv3d(width, len(ACTIONS), kernel_size=1)
+        self.value_head = MatrixConv3d(width, 1, kernel_size=1)
         self.decisiveness = nn.Parameter(torch.tensor(12.0))
         nn.init.zeros_(counts.weight)
         nn.init.constant_(counts.bias, 0.5)
@@ -106,7 +106,7 @@ class MaskAgentNetwork(nn.Module):
         (B, 4, D, H, W).
         """
         features, opinion = self._features_and_opinion(image, rough, prediction, alignment)
-        return TrunkOutput(self.agent_features(features.detach()), opinion)
+        return TrunkOutput(self.agent_features(channels_last(features.detach())).contiguous(), opinion)
 
     def opinion(self, image: Tensor, rough: Tensor, prediction: Tensor, alignment: Tensor) -> Tensor:
         """The opinion's logits (B, 1, D, H, W) alone, of what `read` takes."""
@@ -129,7 +129,8 @@ class MaskAgentNetwork(nn.Module):
         if not self.at_half:
             return self.decoder(self.encoder(inputs))
         coarse = self.join(self.decoder(self.encoder(F.avg_pool3d(inputs, 2))))
-        return F.leaky_relu(self.fine(inputs) + upsample_to(coarse, inputs.shape[2:]), 0.1)
+        coarse = upsample_to(channels_last(coarse), inputs.shape[2:])
+        return F.leaky_relu(self.fine(channels_last(inputs)) + coarse, 0.1).contiguous()
 
     def step(self, seen_once: TrunkOutput, belief: Tensor) -> tuple[Tensor, Tensor]:
         """Action logits (B, 1, A, D, H, W) and V (B, 1, D, H, W) at the current belief (B, 1, D, H, W)."""

@@ -46,7 +46,9 @@ def log_policy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     and minus infinity elsewhere, and its gradient is 0, so that eq. 6 would teach nothing. There the log is taken at
     temperature 1 in its place: d(log pi(a)) / d(logits) = onehot(a) - softmax(logits), with a the most probable action.
     """
-    return torch.log_softmax(logits / (max(temperature, 1e-6) if temperature > 0 else 1.0), dim=2)
+    if temperature > 0 and temperature != 1.0:
+        logits = logits / max(temperature, 1e-6)
+    return torch.log_softmax(logits, dim=2)
 
 
 def sample_actions(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
@@ -56,8 +58,10 @@ def sample_actions(logits: Tensor, temperature: float, generator: torch.Generato
     """
     if temperature <= 0:
         return _best(logits)
-    uniform = torch.rand(logits.shape, generator=generator).clamp_(1e-9, 1 - 1e-7).to(logits.device)
-    return _best(logits.detach() / temperature - torch.log(-torch.log(uniform)))
+    gumbel = torch.rand(logits.shape, generator=generator).clamp_(1e-9, 1 - 1e-7).to(logits.device)
+    gumbel = gumbel.log_().neg_().log_()  # in place: three maps less to allocate
+    scaled = logits.detach() if temperature == 1.0 else logits.detach() / temperature
+    return _best(scaled - gumbel)
 
 
 def _best(scores: Tensor) -> Tensor:

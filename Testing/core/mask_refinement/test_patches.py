@@ -16,14 +16,18 @@ from SVLDRLCore.masks.alignment import (
     VERY_UNEVEN,
     BorderMeasure,
     Calibration,
+    KeptBorder,
     alignment_maps,
     calibrate,
     depth_map,
+    depth_reach,
     measure_border,
     thinning,
 )
 from SVLDRLCore.masks.borders import shift_border, signed_distance
+from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.masks.corruption import Ball, Corruption, draw_smooth_field
+from SVLDRLCore.masks.image_edge import LARGEST_SHIFT_MM
 
 ISO, FLAT = (1.0, 1.0, 1.0), (3.0, 1.0, 1.0)
 
@@ -277,3 +281,39 @@ def test_some_patches_lack_a_part_leak_or_lack_slices() -> None:
     assert (lost > 0.01).sum() >= 20
     assert (added > 0.01).sum() >= 10
     assert lost.max() <= 0.75
+
+
+def test_what_is_kept_of_unchanged_masks_is_what_is_measured_anew() -> None:
+    mask = ball(10.0, ISO, 32)
+    models = [shift_border(mask, ISO, shift).astype(np.float32) for shift in (2.0, -1.0)]
+    kept, other = (sampler(mask, models, clean_share=0.4, prediction_share=0.3) for _ in range(2))
+    for _ in range(8):
+        other._measured.clear()
+        other._of_model.clear()
+        first, second = kept.next(), other.next()
+        assert torch.equal(first.rough, second.rough)
+        assert torch.equal(first.alignment, second.alignment)
+    assert len(kept._measured) >= 4
+
+
+@pytest.mark.parametrize("size", [32, 56, 90])  # the larger ones are thinned
+@pytest.mark.parametrize("spacing", [ISO, FLAT, (6.0, 1.0, 1.0)])
+def test_a_border_that_is_kept_measures_as_one_that_is_not(spacing: tuple[float, ...], size: int) -> None:
+    model = ball(14.0, spacing, size)
+    of_model, image = KeptBorder(model, spacing), model[None].astype(np.float32)
+    for shift, moved in ((1.5, 0), (4.0, 3), (-2.0, 1), (-2.0, 8)):
+        rough = np.roll(shift_border(model, spacing, shift), moved, axis=1)
+        assert measure_border(rough, model, image, spacing, of_prediction=of_model) == anew(rough, model, spacing)
+
+
+def anew(rough: np.ndarray, model: np.ndarray, spacing: tuple[float, ...]) -> BorderMeasure | None:
+    """Measured in the box alone, where no distance can come from farther away."""
+    box = bounding_box(rough | model, [LARGEST_SHIFT_MM / s for s in spacing])
+    return measure_border(rough[box], model[box], model[None, *box].astype(np.float32), spacing)
+
+
+def test_what_lies_beyond_the_reach_is_as_deep_or_as_far_as_can_be() -> None:
+    mask, shift = ball(6.0, ISO, 96), 4.0
+    near = depth_map(signed_distance(mask, ISO, depth_reach(ISO) + shift), ISO, shift)
+    assert np.array_equal(near, depth_map(signed_distance(mask, ISO), ISO, shift))
+    assert near.min() == -1.0

@@ -11,7 +11,12 @@ from torch.profiler import ProfilerActivity, profile
 
 from SVLDRLCore.config.settings import NetworkConfig
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
-from SVLDRLCore.networks.cpu_convolutions import PairedConv3d, takes_slow_path
+from SVLDRLCore.networks.cpu_convolutions import (
+    MatrixConv3d,
+    PairedConv3d,
+    channels_last,
+    takes_slow_path,
+)
 
 
 def network_of(backbone: str) -> ActorCriticUNETR:
@@ -77,3 +82,38 @@ def test_names_of_weights_do_not_change() -> None:
     network = network_of("unet")
     assert list(network.state_dict()) == list(plain(network).state_dict())
     assert copy.deepcopy(network)(one_patch()).shape == (1, 2, 8, 16, 12)
+
+
+def test_channels_side_by_side_change_no_value_and_gradients_by_rounding_alone() -> None:
+    generator = torch.Generator().manual_seed(2)
+    x, weight, sent = (torch.rand(s, generator=generator) - 0.5 for s in ((2, 5, 12, 20, 16), (8, 5, 3, 3, 3), (1,)))
+    usual, other = weight.clone().requires_grad_(), weight.clone().requires_grad_()
+    first = torch.nn.functional.conv3d(x, usual, padding=1)
+    second = torch.nn.functional.conv3d(channels_last(x), other, padding=1)
+    assert torch.equal(first, second)
+    for made in (first, second):
+        (made * (made.detach() + sent)).sum().backward()
+    assert torch.allclose(usual.grad, other.grad, rtol=1e-4, atol=1e-3 * float(usual.grad.abs().max()))
+
+
+def test_where_nothing_is_learned_channels_stay_as_they_are() -> None:
+    x = torch.rand(2, 4, 3, 5, 6)
+    assert channels_last(x).is_contiguous(memory_format=torch.channels_last_3d)
+    with torch.no_grad():
+        assert channels_last(x) is x
+
+
+def test_matrix_products_make_what_a_convolution_of_one_voxel_makes() -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = (torch.rand(2, 8, 6, 10, 9, generator=generator) - 0.5).requires_grad_()
+    usual, other = nn.Conv3d(8, 3, kernel_size=1), MatrixConv3d(8, 3, kernel_size=1)
+    other.load_state_dict(usual.state_dict())
+    gradients = []
+    for layer in (usual, other):
+        x.grad = None
+        made = layer(x)
+        made.square().sum().backward()
+        gradients.append((made, x.grad, layer.weight.grad, layer.bias.grad))
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*gradients))
+    with torch.no_grad():
+        assert torch.equal(usual(x), other(x))
