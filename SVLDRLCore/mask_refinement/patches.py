@@ -21,10 +21,6 @@ from SVLDRLCore.data.sampler import (
     known_in,
     labelled_voxels,
 )
-<<<<<<< HEAD
-=======
-from SVLDRLCore.mask_refinement.corruption import CLEAN, Ball, Corruption, draw_smooth_field, largest_of_field
->>>>>>> edt
 from SVLDRLCore.mask_refinement.local_faults import fault_sizes
 from SVLDRLCore.masks.alignment import (
     BorderMeasure,
@@ -37,7 +33,14 @@ from SVLDRLCore.masks.alignment import (
 )
 from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.masks.boxes import bounding_box
-from SVLDRLCore.masks.corruption import Corruption, border_places, draw_ball, draw_smooth_field
+from SVLDRLCore.masks.corruption import (
+    CLEAN,
+    Corruption,
+    border_places,
+    draw_ball,
+    draw_smooth_field,
+    largest_of_field,
+)
 from SVLDRLCore.masks.known_voxels import completed
 
 
