@@ -84,7 +84,9 @@ def _ends(seen: SeenLabel) -> str | None:
             if sign * slices >= FEWEST_SLICES
         }
         if lengths:
-            texts.append(" and ".join(f"{text.format(length)} towards the {side}" for side, length in lengths.items()))
+            (side, length), *others = lengths.items()
+            also = "".join(f" and {length} towards the {side}" for side, length in others)
+            texts.append(f"{text.format(length)} towards the {side}{also}")
     return f"the label {', and it '.join(texts)}" if texts else None
 
 
