@@ -15,7 +15,7 @@ from tiny_trainings import TINY
 from SVLDRLCore.cli import main
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import Cancelled, InputError
-from SVLDRLCore.files import case_checks
+from SVLDRLCore.files import case_checks, rated_labels
 from SVLDRLCore.files.volumes import (
     read_image,
     read_label,
@@ -156,8 +156,8 @@ def test_every_file_is_read_once_and_variant_can_be_stopped(tmp_path: Path, monk
     def counted(real: Callable[[Path], Any]) -> Callable[[Path], Any]:
         return lambda path: read.append(path) or real(path)
 
-    for name in ("read_image", "read_label"):
-        monkeypatch.setattr(case_checks, name, counted(getattr(case_checks, name)))
+    for module, name in ((case_checks, "read_image"), (rated_labels, "read_label")):
+        monkeypatch.setattr(module, name, counted(getattr(module, name)))
     train(datalist, tmp_path / "run", variant="corrected", overrides=SETTINGS)
     assert len(read) == len(set(read)) == 8
     control = JobControl()
