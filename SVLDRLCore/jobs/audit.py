@@ -60,7 +60,7 @@ from SVLDRLCore.label_quality.audit_rows import (
     error_row,
     flat,
 )
-from SVLDRLCore.label_quality.comparison import compare_label
+from SVLDRLCore.label_quality.comparison import NOT_KNOWN, compare_label
 from SVLDRLCore.learning.device import choose_device
 from SVLDRLCore.mask_refinement.editing import (
     BATCH,
@@ -360,14 +360,19 @@ def _look(
     ignored = None if case.ignore is None else drawn == case.ignore
     if ignored is not None and ignored.all():
         raise InputError(label.name, "all of it is to be ignored", "Label a part of it, or remove the case")
-    seeds = {i: (zlib.crc32(case.name.encode("utf-8", "surrogateescape")), i) for i in sorted(matched)}
+    known = {i: values for i, values in matched.items() if structures.names[i] not in case.missing}
+    if not known:
+        raise InputError(f"case {case.name}", "all of its structures are missing", "Leave it out of the audit")
+    number = zlib.crc32(case.name.encode("utf-8", "surrogateescape"))
     findings = {
-        i: compare_label(masks[i] > 0, probabilities[i], spacing, ignored, prepared.array, seed)
-        for i, seed in seeds.items()
+        i: compare_label(masks[i] > 0, probabilities[i], spacing, ignored, prepared.array, (number, i))
+        if i in known
+        else NOT_KNOWN
+        for i in sorted(matched)
     }
     progress(0.7)
     proposal = propose(
-        trained, prepared, label, masks, probabilities, matched, members, ignored, overlap, device, progress, events
+        trained, prepared, label, masks, probabilities, known, members, ignored, overlap, device, progress, events
     )
     named = {segment.value for segment in label.segments}
     told = labels if case.ignore is None else labels | {case.ignore: IGNORE}

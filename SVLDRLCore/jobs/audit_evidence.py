@@ -98,6 +98,7 @@ def write_page(
 ) -> None:
     """Write audit.html into `place`; `content` is that of audit.json."""
     drawn = {i: sum(not look.findings[i].empty for look in looks) for i in looks[0].findings}
+    lacking = {i: sum(look.findings[i].lacks for look in looks) for i in looks[0].findings}
     kinds = {(row.case, row.structure): row.kind for row in rows}
     told: dict[tuple[str, str], RowEvidence] = {}
     for look in looks:
@@ -106,7 +107,7 @@ def write_page(
             key = case, names[index]
             if key in kinds:
                 spacing, ends = look.geometry.spacing_dhw, of_case.ends[index]
-                seen = SeenLabel(finding, spacing, of_case.slice_mm, ends, drawn[index], len(looks))
+                seen = SeenLabel(finding, spacing, of_case.slice_mm, ends, drawn[index], drawn[index] + lacking[index])
                 told[key] = RowEvidence(tuple(audit_words(seen, kinds[key])), of_case.files.get(index))
     crossed = content.get("cross_check")
     lead = (

@@ -83,11 +83,13 @@ def audit_rows(
         ]
     if len(looks[0].findings) > 1:
         usual = {names[i] for i in looks[0].findings if _usually_drawn([look.findings[i] for look in looks])}
-        partly = {look.case.name for look in looks if any(finding.partly for finding in look.findings.values())}
+        partly = {(look.case.name, names[i]) for look in looks for i, found in look.findings.items() if found.partly}
         rows = [
             row
             for row in rows
-            if row.kind not in ABSENT or row.volume_ml or (row.structure in usual and row.case not in partly)
+            if row.kind not in ABSENT
+            or row.volume_ml
+            or (row.structure in usual and (row.case, row.structure) not in partly)
         ]
     return rows, warnings
 

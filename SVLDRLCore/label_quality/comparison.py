@@ -104,6 +104,10 @@ class Findings:
         return self.empty and not self.partly
 
 
+NOT_KNOWN = Findings(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, {}, True, 0, 0, True)
+"""Of a structure that nobody has drawn in a case: nothing is found, and nothing said of what it lacks."""
+
+
 @dataclass(frozen=True)
 class Suspicion:
     """How probably a label is wrong (0 to 1), and in which way first of all."""

@@ -34,6 +34,7 @@ from SVLDRLCore.jobs import audit as audit_module
 from SVLDRLCore.jobs.audit import Audit, audit
 from SVLDRLCore.label_quality.audit_rows import Look, audit_rows, ras
 from SVLDRLCore.label_quality.comparison import (
+    NOT_KNOWN,
     Findings,
     Region,
     compare_label,
@@ -421,3 +422,19 @@ def test_what_cannot_be_audited_at_all_is_an_error(datalist: Path, tmp_path: Pat
     with pytest.raises(InputError, match="nowhere"):
         run(datalist, tmp_path / "nowhere")
     assert not (tmp_path / "audit").exists()
+
+
+def test_of_a_structure_that_nobody_has_drawn_nothing_is_said(datalist: Path, model: Path) -> None:
+    listed = load_datalist(datalist)
+    without = [replace(case, missing=("Organ",)) if case.name in ("c", "h_empty") else case for case in listed.cases]
+    path = save_datalist(replace(listed, training=tuple(without), validation=()), datalist.with_name("part.json"))
+    done = run(path, model)
+    errors = {row.case for row in done.rows if row.kind == "error"}
+    assert errors == {"c", "h_empty", "j_rubbish"}
+    looks = [
+        Look(Case(f"c{n}", (Path("i.nrrd"),), Path("l.nrrd")), dict(enumerate(pair)), {0: 1.0, 1: 1.0}, GRID)
+        for n, pair in enumerate([(USUAL, USUAL)] * 5 + [(USUAL, NOT_KNOWN)])
+    ]
+    rows, _ = audit_rows(looks, ("liver", "spleen"), {}, Path("corrected"))
+    assert ("c5", "spleen") not in {(row.case, row.structure) for row in rows}
+    assert ("c5", "liver") in {(row.case, row.structure) for row in rows}
