@@ -32,6 +32,12 @@ MOST_VOXELS = 1_000_000
 """Of the usual case on the grid: about 14 patches, which a CPU predicts with overlaps in seconds. A patch then spans a
 third of the image or more, enough to tell where it lies."""
 COARSER, MOST_COARSENED = 1.05, 100
+TO_SPAN_A_CASE = 2.0
+"""Fine axes are coarsened so far at most that a patch spans the usual case: a short training learns where things lie, and
+half of the resolution still shows a border. On nodules of 96 x 96 x 16 voxels the difference is that between an AUC of
+0.63 and one of 0.89."""
+THICK_SLICES = 1.5
+"""Axes so much coarser than the finest one stay as they are: slices that lie far apart hold little between them."""
 ALONE = ("reliability", "mask_agents")
 """Groups of settings that a network which believes every label alike has no use for."""
 
@@ -111,8 +117,16 @@ def _sizes(grids: Sequence[Grid], spacing_xyz: Sequence[float]) -> np.ndarray:
 
 
 def _spacing(config: Config, grids: Sequence[Grid]) -> tuple[float, ...]:
-    """The median spacing (x, y, z), finest axes coarsened first until the usual case has `MOST_VOXELS` at most."""
+    """The median spacing (x, y, z), coarsened so far that a patch spans the usual case, but `TO_SPAN_A_CASE` at most.
+
+    Then the finest axes first, until that case has `MOST_VOXELS` at most.
+    """
     median = np.median([own for _, own in grids], axis=0)[::-1]
+    if not backbone_of(config.network).on_slices:
+        extent = np.median([size * own for size, own in grids], axis=0)[::-1]
+        fine = median <= THICK_SLICES * median.min()
+        factor = (extent / np.array(config.data.patch_size[::-1]) / median)[fine].max()
+        median = np.where(fine, median * np.clip(factor, 1.0, TO_SPAN_A_CASE), median)
     least = float(median.min())
     while True:
         spacing = grid_for(config, tuple(np.maximum(median, least).round(4).tolist()))
@@ -122,12 +136,12 @@ def _spacing(config: Config, grids: Sequence[Grid]) -> tuple[float, ...]:
 
 
 def _patch(config: Config, grids: Sequence[Grid]) -> tuple[int, ...]:
-    """The preset's patch, no wider along any side than the largest case: padding is learned from in vain."""
+    """The preset's patch, no wider along any side than the usual case: padding is learned from in vain."""
     backbone, patch = backbone_of(config.network), config.data.patch_size
     unit = backbone.patch_multiple(config.network)
     spacing = config.data.spacing_mm or (1.0, 1.0, 1.0)
-    largest = np.ceil(_sizes(grids, spacing).max(axis=0).round(6))
-    cut = [min(side, max(1, math.ceil(size / unit)) * unit) for side, size in zip(patch, largest)]
+    usual = np.ceil(np.median(_sizes(grids, spacing), axis=0).round(6))
+    cut = [min(side, max(1, math.ceil(size / unit)) * unit) for side, size in zip(patch, usual)]
     if backbone.on_slices:
         cut[0] = patch[0]
     return tuple(cut) if max(cut) >= backbone.smallest_side else patch

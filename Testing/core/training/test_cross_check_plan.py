@@ -42,12 +42,32 @@ def cases_of(folder: Path, *grids: Geometry) -> list[Case]:
 
 
 def test_small_images_keep_their_grid_and_are_not_padded_much(tmp_path: Path) -> None:
-    cases = cases_of(tmp_path, Geometry((13, 48, 48), (3.0, 1.0, 1.0)), Geometry((10, 60, 33), (3.0, 1.0, 1.0)))
+    cases = cases_of(tmp_path, Geometry((13, 48, 48), (3.0, 1.0, 1.0)), Geometry((10, 48, 33), (3.0, 1.0, 1.0)))
     config = cross_check_config("general", {}, cases, "cpu")
     assert config.data.spacing_mm == (1.0, 1.0, 3.0)
     assert config.data.patch_size == (16, 48, 48)
     assert (config.train.steps, config.train.device, config.data.held_out_fraction) == (600, "cpu", 0.0)
     assert (config.reliability.enabled, config.mask_agents.enabled) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("size_dhw", "spacing_dhw", "grid_xyz", "patch"),
+    [
+        ((12, 96, 96), (1.5, 0.7, 0.7), (1.4, 1.4, 1.5), (16, 48, 48)),  # thick slices stay, twice is the most
+        ((40, 60, 60), (1.0, 1.0, 1.0), (1.25, 1.25, 1.25), (32, 48, 48)),
+        ((20, 200, 200), (5.0, 2.5, 2.5), (5.0, 5.0, 5.0), (24, 48, 48)),
+    ],
+)
+def test_a_patch_spans_the_usual_case_where_half_of_the_resolution_does_it(
+    tmp_path: Path,
+    size_dhw: tuple[int, int, int],
+    spacing_dhw: tuple[float, float, float],
+    grid_xyz: tuple[float, ...],
+    patch: tuple[int, ...],
+) -> None:
+    config = cross_check_config("general", {}, cases_of(tmp_path, Geometry(size_dhw, spacing_dhw)), "cpu")
+    assert config.data.spacing_mm == pytest.approx(grid_xyz)
+    assert config.data.patch_size == patch
 
 
 def test_large_images_are_looked_at_on_a_coarser_grid_the_finest_axes_first(tmp_path: Path) -> None:
