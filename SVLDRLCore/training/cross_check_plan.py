@@ -33,9 +33,9 @@ MOST_VOXELS = 1_000_000
 third of the image or more, enough to tell where it lies."""
 COARSER, MOST_COARSENED = 1.05, 100
 TO_SPAN_A_CASE = 2.0
-"""Fine axes are coarsened until a patch spans the usual case, so many times at most: a short training learns where things
-lie, and half of the resolution still shows a border. On nodules of 96 x 96 x 16 voxels the difference is that between
-an AUC of 0.63 and one of 0.89."""
+"""Fine axes are coarsened until a patch spans the usual case, so many times at most. A short training then learns where
+things lie, and half of the resolution still shows a border. On nodules of 96 x 96 x 16 voxels that is the difference
+between an AUC of 0.63 and one of 0.89."""
 THICK_SLICES = 1.5
 """Axes so much coarser than the finest one stay as they are: slices that lie far apart hold little between them."""
 ALONE = ("reliability", "mask_agents")
