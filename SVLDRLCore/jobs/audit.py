@@ -30,6 +30,7 @@ from SVLDRLCore.files.case_checks import read_case
 from SVLDRLCore.files.content_digest import content_digest
 from SVLDRLCore.files.datalist import Case, DataList, load_datalist
 from SVLDRLCore.files.label_tables import IGNORE
+from SVLDRLCore.files.rated_labels import read_case_label
 from SVLDRLCore.files.volumes import (
     Geometry,
     Segment,
@@ -61,6 +62,7 @@ from SVLDRLCore.label_quality.audit_rows import (
     flat,
 )
 from SVLDRLCore.label_quality.comparison import NOT_KNOWN, compare_label
+from SVLDRLCore.label_quality.raters import farthest, looks_of_case, words_of
 from SVLDRLCore.learning.device import choose_device
 from SVLDRLCore.mask_refinement.editing import (
     BATCH,
@@ -380,4 +382,18 @@ def _look(
     dice = {i: dice_of(np.isin(label.array, members[i]), np.isin(proposal, members[i])) for i in matched}
     digest = content_digest([label], np.uint16)
     evidence = evidence_of(digest, masks, probabilities, findings, prepared, ignored, pictures)
-    return _Seen(Look(case, findings, dice, prepared.geometry), evidence, proposal, images[0].geometry, segments)
+    raters = _raters(case, images[0].geometry, labels, {structures.names[i]: members[i] for i in known})
+    look = Look(case, findings, dice, prepared.geometry, raters)
+    return _Seen(look, evidence, proposal, images[0].geometry, segments)
+
+
+def _raters(
+    case: Case, grid: Geometry, labels: Mapping[int, str], structures: Mapping[str, Sequence[int]]
+) -> dict[str, str]:
+    """Structure -> which of several raters agrees least with the consensus, and how far; of one rater nothing."""
+    if not case.raters:
+        return {}
+    rated = read_case_label(case, grid, labels)
+    return {
+        look.structure: words_of(look) for look in farthest(looks_of_case(case, rated.label, rated.raters, structures))
+    }

@@ -32,7 +32,7 @@ def refuse_folder_in_use(output: Path, overwrite: bool, goes_on: bool) -> None:
 def refuse_originals_there(listed: DataList, folder: Path) -> None:
     """InputError where results would take the place of the files that are audited."""
     for case in listed.cases:
-        for file in (*case.images, *([case.label] if case.label else [])):
+        for file in case.files:
             if folder in file.resolve().parents:
                 why = f"the audited file {file} lies in it"
                 raise InputError(str(folder), why, "Choose another folder")
@@ -40,7 +40,7 @@ def refuse_originals_there(listed: DataList, folder: Path) -> None:
 
 def check_places(listed: DataList, datalist: Path, model: str | Path | None, output: Path) -> None:
     """InputError where a result would take the place of an input, or cannot be written."""
-    inputs = [datalist, *(file for case in listed.cases for file in (*case.images, case.label) if file)]
+    inputs = [datalist, *(file for case in listed.cases for file in case.files)]
     closed = [] if model is None else [resolve_model(model)]
     require_output_folder(output, inputs, closed=closed)
     proposals = [output / CORRECTED / f"{case.name}.seg.nrrd" for case in listed.cases]

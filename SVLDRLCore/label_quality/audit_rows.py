@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class AuditRow:
         border_shift_mm: by which the model draws the whole border further out.
         dice, corrected_dice: of the label with the prediction, and with the proposal.
         weight: how far the model's training believed this label; None if it did not learn from it.
+        rater: of several ones who agrees least with their consensus, and how far; "" where there is one.
     """
 
     case: str
@@ -46,16 +47,21 @@ class AuditRow:
     corrected_dice: float | None = None
     weight: float | None = None
     error: str = ""
+    rater: str = ""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What was found in one case, by structure index, and where its grid lies."""
+    """What was found in one case, by structure index, and where its grid lies.
+
+    `raters`: structure -> of several raters the one who agrees least with their consensus, in words.
+    """
 
     case: Case
     findings: dict[int, Findings]
     corrected_dice: dict[int, float]
     geometry: Geometry
+    raters: Mapping[str, str] = field(default_factory=dict)
 
 
 def audit_rows(
@@ -119,6 +125,7 @@ def _row(look: Look, index: int, name: str, suspicion: Suspicion, weight: float 
         finding.dice,
         look.corrected_dice[index],
         weight,
+        rater=look.raters.get(name, ""),
     )
 
 

@@ -432,3 +432,19 @@ def test_of_a_structure_that_nobody_has_drawn_nothing_is_said() -> None:
     rows, _ = audit_rows(looks, ("liver", "spleen"), {}, Path("corrected"))
     assert ("c5", "spleen") not in {(row.case, row.structure) for row in rows}
     assert ("c5", "liver") in {(row.case, row.structure) for row in rows}
+
+
+def test_of_several_raters_the_audit_names_the_one_who_stands_apart(datalist: Path, model: Path) -> None:
+    content, folder = json.loads(datalist.read_text()), datalist.parent
+    first = content["training"][0]
+    for name, label in (("ben", ORGAN), ("cleo", shift_border(ORGAN, SPACING, -8.0))):
+        write_label(folder / f"{name}.nii.gz", 5 * label.astype(np.uint8), GRID, [])
+    first["label"], first["raters"] = [first["label"], "ben.nii.gz", "cleo.nii.gz"], ["anna", "ben", "cleo"]
+    (folder / "rated.json").write_text(json.dumps(content))
+    done = run(folder / "rated.json", model)
+    told = {row.case: row.rater for row in done.rows}
+    assert told["a"].startswith("cleo agrees on organ with a Dice of 0.")
+    assert told["a"].endswith("mm inside the consensus")
+    assert {text for case, text in told.items() if case != "a"} == {""}
+    with pytest.raises(InputError, match="cleo"):
+        audit(folder / "rated.json", model=model, output=folder / "cleo.nii.gz" / "audit", device="cpu")
