@@ -80,6 +80,7 @@ def audit_rows(
             [look.case.trusted for look in looks],
             [weights.get(look.case.name) for look in looks],
             spacing_mm,
+            [look.case.name for look in looks],
         )
         name = names[index]
         warnings += [f"{name}: {text}" for text in told]

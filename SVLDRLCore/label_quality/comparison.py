@@ -40,7 +40,7 @@ from SVLDRLCore.label_quality.thresholds import (
     SHARE_FLOOR,
     SPOILED_A_LABEL,
 )
-from SVLDRLCore.label_quality.weights import judge
+from SVLDRLCore.label_quality.weights import judge, with_cases_to_look_at
 from SVLDRLCore.masks.alignment import measure_border
 from SVLDRLCore.masks.borders import missing_and_leaking
 from SVLDRLCore.masks.boxes import bounding_box
@@ -187,6 +187,7 @@ def suspect(
     trusted: Sequence[bool],
     weights: Sequence[float | None],
     spacing_mm: float,
+    names: Sequence[str] = (),
 ) -> tuple[list[Suspicion], list[str]]:
     """Suspicions of all cases of one structure, and what the user should be warned of.
 
@@ -195,6 +196,7 @@ def suspect(
         trusted: whether a user vouches for the label.
         weights: how far the model's training believed each label; None for cases that it did not learn from.
         spacing_mm: mean spacing of the grid that the findings were made on.
+        names: of the cases, for the warnings.
     """
     drawn = np.array([not f.empty for f in findings], bool)
     typical_voxels = float(np.median([f.label_voxels for f in findings if not f.empty] or [1]))
@@ -216,6 +218,10 @@ def suspect(
     )
     for i, suspicion in zip(chosen, made):
         suspicions[i] = suspicion
+    if names:
+        drawn_ones = [findings[i] for i in chosen]
+        seen = [LabelFeatures(f.shift_mm, f.normalised_cross_entropy, f.fragments) for f in drawn_ones]
+        warnings = with_cases_to_look_at(warnings, [names[i] for i in chosen], seen)
     return suspicions, warnings
 
 

@@ -40,7 +40,13 @@ from SVLDRLCore.label_quality.label_agents import (
 )
 from SVLDRLCore.label_quality.missing_structures import enough_of_each, filled_in
 from SVLDRLCore.label_quality.thresholds import ALL_UPDATES, ENOUGH_BELIEVED, LOW_WEIGHT, MOVED_WORTH
-from SVLDRLCore.label_quality.weights import LabelQuality, judge, judge_unseen, reliability_rows
+from SVLDRLCore.label_quality.weights import (
+    LabelQuality,
+    judge,
+    judge_unseen,
+    reliability_rows,
+    with_cases_to_look_at,
+)
 from SVLDRLCore.masks.borders import FAR_APART_MM, voxel_mm
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.known_voxels import where_known
@@ -249,10 +255,12 @@ class LabelReview:
         names = [c.name for c in self.cases]
         self.rows = reliability_rows(names, features, quality, self._trusted, self.structures)
         self.rule = quality.rule
-        self.warnings += quality.warnings
+        drawn = [(name, each) for name, each, case in zip(names, features, self.cases) if case.masks.any()]
+        told = with_cases_to_look_at(quality.warnings, [name for name, _ in drawn], [each for _, each in drawn])
+        self.warnings += told
         mean = float(np.mean(quality.weights))
         self.events.emit("message", text=f"Label review ({quality.rule}): mean weight {mean:.2f}", mean_weight=mean)
-        for warning in quality.warnings:
+        for warning in told:
             self.events.emit("warning", text=warning)
         if self.folder is not None:
             content = {"rule": self.rule, "warnings": self.warnings, "cases": self.rows}

@@ -23,3 +23,12 @@ def two_means(values: np.ndarray) -> tuple[float, float]:
     if best == 0:
         return float(ordered.mean()), float(ordered.mean())
     return float(ordered[:best].mean()), float(ordered[best:].mean())
+
+
+def typical_of_both(values: np.ndarray) -> list[int]:
+    """Indices of the two values nearest to the centre of each of two clusters, those of the lower one first."""
+    chosen: list[int] = []
+    for centre in two_means(values):
+        nearest = np.argsort(np.abs(values - centre), kind="stable").tolist()
+        chosen += [index for index in nearest if index not in chosen][:2]
+    return chosen

@@ -32,7 +32,7 @@ from SVLDRLCore.label_quality.missing_structures import (
     missing_structures,
     some_lack_something,
 )
-from SVLDRLCore.label_quality.robust_statistics import shortest_half, two_means
+from SVLDRLCore.label_quality.robust_statistics import shortest_half, two_means, typical_of_both
 from SVLDRLCore.label_quality.thresholds import (
     BIAS_FLOORS,
     CLUSTER_STEPS,
@@ -69,6 +69,21 @@ UNDETERMINED = (
     "The labels fall into an easily and a hardly fitted group, and nothing in them tells which one "
     "to trust: direction undetermined. Mark 4 or more cases as trusted."
 )
+
+
+def with_cases_to_look_at(
+    warnings: Sequence[str], names: Sequence[str], features: Sequence[LabelFeatures]
+) -> list[str]:
+    """Warnings that ask for trusted cases, with the four that tell most: two typical ones of either group.
+
+    Whichever group they speak for, the others of it are like them.
+    """
+    named = []
+    for text in warnings:
+        by = "fragments" if text == IN_PIECES else "normalised_cross_entropy"
+        chosen = typical_of_both(np.array([getattr(each, by) for each in features]))
+        named.append(f"{text} Look first at {', '.join(names[i] for i in chosen)}." if len(chosen) == 4 else text)
+    return named
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from SVLDRLCore.config.settings import ReliabilityConfig, with_values
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.label_quality.features import LabelFeatures, common_edge, edge_deviation
-from SVLDRLCore.label_quality.weights import judge, judge_unseen
+from SVLDRLCore.label_quality.weights import UNDETERMINED, judge, judge_unseen, with_cases_to_look_at
 from SVLDRLCore.learning.method import RunInput
 from SVLDRLCore.masks.borders import shift_border
 from SVLDRLCore.masks.image_edge import edge_positions
@@ -150,3 +150,12 @@ def test_the_first_steps_go_to_the_labels_on_the_edge(edge: bool) -> None:
     result = run_training(trusted, None, EventLog(None), JobControl())
     assert [row["weight"] for row in result.reliability] == ([1.0] * len(SHIFTS) if edge else [])
     assert with_values(config, reliability={"enabled": False}).reliability.edge is edge
+
+
+def test_a_warning_names_the_cases_that_tell_most() -> None:
+    """Two typical ones of the easily fitted group, and two of the hardly fitted."""
+    cross_entropy = [0.1, 0.5, 0.52, 0.9, 2.0, 2.4, 2.42, 3.1]
+    features = [LabelFeatures(0.0, value, 0.0) for value in cross_entropy]
+    (told,) = with_cases_to_look_at([UNDETERMINED], list("abcdefgh"), features)
+    assert told == f"{UNDETERMINED} Look first at b, c, g, f."
+    assert with_cases_to_look_at([UNDETERMINED], list("abc"), features[:3]) == [UNDETERMINED]
