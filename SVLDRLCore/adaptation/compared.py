@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -49,30 +49,22 @@ class SourceOnly(AdaptingMethod):
     looks_at_target: ClassVar[bool] = False
 
 
-@dataclass(frozen=True)
-class InFourierAppearance(WithoutRounds):
-    """FDA's."""
-
-    appearance: Literal["none", "fourier", "histogram", "random"] = choice("fourier")
+def _shown_in(appearance: str) -> type:
+    """Settings of methods without pseudo-labels that show labelled images in this appearance if not told otherwise."""
+    field = ("appearance", Literal["none", "fourier", "histogram", "random"], choice(appearance))
+    return make_dataclass(f"In{appearance.title()}Appearance", [field], bases=(WithoutRounds,), frozen=True)
 
 
 class FourierAppearance(SourceOnly):
     """Labelled images with the target's low frequencies."""
 
-    own_settings = InFourierAppearance
-
-
-@dataclass(frozen=True)
-class InMatchedHistogram(WithoutRounds):
-    """Of histogram matching."""
-
-    appearance: Literal["none", "fourier", "histogram", "random"] = choice("histogram")
+    own_settings = _shown_in("fourier")
 
 
 class HistogramMatching(SourceOnly):
     """Labelled images with the target's grey values."""
 
-    own_settings = InMatchedHistogram
+    own_settings = _shown_in("histogram")
 
 
 class SelfTraining(AdaptingMethod):
