@@ -2,6 +2,8 @@
 
 - `SourceOnly`: the labelled images alone; the floor.
 - `SelfTraining`: everything the teacher predicts is learned from as if it were right.
+- `MatchedSelfTraining`: the same; half of the labelled patches have the target's grey values, half of the others
+  random ones. This is how the main method shows images, without its agent: ours, as plain as that.
 - `FixedThresholds`: only voxels of which the teacher is sure (J. Wu et al., "FPL+", IEEE TMI 2024, filters
   pseudo-labels by fixed limits, too; its cross-domain translation is not part of this).
 - `EntropyMinimisation`: predictions on the target are made decided (T.-H. Vu et al., "ADVENT", CVPR 2019, without its
@@ -73,6 +75,21 @@ class SelfTraining(AdaptingMethod):
     def pseudo_label(self, case: TrainingCase, maps: np.ndarray) -> Taught | None:
         """With strength 1 everywhere."""
         return taught_with(case, decided(maps, self.nested), np.ones(maps.shape[1:], np.float32))
+
+
+@dataclass(frozen=True)
+class MatchedSettings(AdaptationSettings):
+    """How images are shown."""
+
+    appearance: Literal["none", "fourier", "histogram", "random"] = choice("histogram")
+    appearance_share: float = number(0.5, 0, 1, "share of the patches")
+    target_appearance_share: float = number(0.5, 0, 1, "share of the patches")
+
+
+class MatchedSelfTraining(SelfTraining):
+    """All that is predicted is taught, with the target's grey values on labelled images."""
+
+    own_settings = MatchedSettings
 
 
 @dataclass(frozen=True)

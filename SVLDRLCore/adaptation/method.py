@@ -21,11 +21,11 @@ import numpy as np
 import torch
 
 from SVLDRLCore.adaptation.adapting import (
-    AdaptationSettings,
     AdaptingMethod,
     taught_with,
 )
 from SVLDRLCore.adaptation.appearance import fourier_swap, grey_levels, match_histogram, random_appearance
+from SVLDRLCore.adaptation.compared import MatchedSettings
 from SVLDRLCore.adaptation.recomposition import PREDICTIONS, of_same_size
 from SVLDRLCore.adaptation.region_agent import (
     BY_CONSENSUS,
@@ -53,16 +53,13 @@ STYLES = 3
 
 
 @dataclass(frozen=True)
-class PurificationSettings(AdaptationSettings):
+class PurificationSettings(MatchedSettings):
     """Settings of the method."""
 
     agent: Literal["reinforced", "threshold", "random"] = choice("reinforced")
     """Who sets the strengths: the agent, or one of two controls."""
     threshold: float = number(0.6, 0, 1)
     """Reliability from which the control `threshold` learns from a region, and with which the agent is compared."""
-    target_appearance_share: float = number(0.5, 0, 1, "share of the patches")
-    appearance: Literal["none", "fourier", "histogram", "random"] = choice("histogram")
-    appearance_share: float = number(0.5, 0, 1, "share of the patches")
     simulated: int = number(8, 1, 1000, "cases")
     """Labelled images that are looked at in another appearance in each round."""
     most_images: int = number(50, 1, 10**6, "cases")

@@ -182,6 +182,12 @@ ADAPTATIONS: dict[str, Listed] = {
         "All that the teacher predicts in images without labels is learned from.",
         "compared:SelfTraining",
     ),
+    "matched_self_training": _adapting(
+        "self-training in matched grey values",
+        "",
+        "As plain self-training; half of the labelled images have the grey values of images without labels.",
+        "compared:MatchedSelfTraining",
+    ),
     "fixed_thresholds": _adapting(
         "self-training above a fixed threshold",
         "after FPL+, Wu 2024",

@@ -84,8 +84,6 @@ class Row:
     supervised: bool = False
 
 
-OURS = {"appearance": "histogram", "appearance_share": 0.5, "target_appearance_share": 0.5}
-"""How the purification shows images, which is measured apart."""
 ROWS = {
     "source only": Row("source_only", {}),
     "self-training": Row("self_training", {}),
@@ -94,11 +92,11 @@ ROWS = {
     "fixed thresholds": Row("fixed_thresholds", {}),
     "Fourier appearance": Row("fourier_appearance", {}),
     "histogram matching": Row("histogram_matching", {}),
-    "purification": Row("pseudo_label_purification", OURS),
-    "purification, by its threshold": Row("pseudo_label_purification", {**OURS, "agent": "threshold"}),
-    "purification, random strengths": Row("pseudo_label_purification", {**OURS, "agent": "random"}),
-    "self-training in its appearance": Row("self_training", OURS),
-    "its appearance alone": Row("source_only", {key: OURS[key] for key in ("appearance", "appearance_share")}),
+    "purification": Row("pseudo_label_purification", {}),
+    "purification, by its threshold": Row("pseudo_label_purification", {"agent": "threshold"}),
+    "purification, random strengths": Row("pseudo_label_purification", {"agent": "random"}),
+    "self-training in its appearance": Row("matched_self_training", {}),
+    "its appearance alone": Row("source_only", {"appearance": "histogram", "appearance_share": 0.5}),
     "random appearance": Row("source_only", {"appearance": "random"}),
     "target's labels (ceiling)": Row("source_only", {}, supervised=True),
 }
