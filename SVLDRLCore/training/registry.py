@@ -174,7 +174,7 @@ ADAPTATIONS: dict[str, Listed] = {
     "pseudo_label_purification": _adapting(
         "reinforcement-guided pseudo-label purification",
         "after an abstract, 2025",
-        "As the first, and an agent sets for each region how strongly it is learned from. Not shown to be better so far.",
+        "As the first; an agent sets for each region how strongly it is learned from. Not shown to be better.",
         "method:PseudoLabelPurification",
     ),
     "source_only": _adapting(
