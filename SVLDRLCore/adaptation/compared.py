@@ -47,7 +47,7 @@ class WithoutRounds(AdaptationSettings):
 class SourceOnly(AdaptingMethod):
     """The labelled images alone."""
 
-    own_settings = WithoutRounds
+    own_settings: ClassVar[type | None] = WithoutRounds
     looks_at_target: ClassVar[bool] = False
 
 

@@ -157,7 +157,8 @@ class PseudoLabelPurification(AdaptingMethod):
         """What the images are learned from, by the index of each, and pictures of some; in the regions' order."""
         index_of = {self.cases[i].name: i for i in self.targets}
         ends = np.cumsum([len(each.regions.size) for _, each in targets])[:-1]
-        taught, pictures = {}, []
+        taught: dict[int, Taught] = {}
+        pictures: list[dict[str, Any]] = []
         for (case, each), chosen, strong in zip(targets, np.split(actions, ends), np.split(strengths, ends)):
             masks, strength = each.taught_by(chosen, strong)
             taught[index_of[case.name]] = taught_with(case, masks, strength)
