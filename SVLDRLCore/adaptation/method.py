@@ -6,8 +6,8 @@ recomposition, an agent that modulates the strength of supervision, confident re
 All else is ours: which contexts there are, what the agent sees and does, its reward and where it learns.
 
 A round: the teacher predicts the target images; each is predicted again in several contexts (`recomposition`), whose
-agreement is a region's reliability; some labelled images in the target's appearance are predicted in the same way,
-where the truth is known; the agent learns on both (`region_agent`); its choices become the strengths that the next
+agreement is a region's reliability; some labelled images in another appearance are predicted in the same way, where
+the truth is known; the agent learns on both (`region_agent`); its choices become the strengths that the next
 steps learn with. The training stops where the reward has stopped rising.
 """
 
@@ -97,6 +97,23 @@ class PseudoLabelPurification(AdaptingMethod):
     def review(self, predicted: Iterable[tuple[TrainingCase, np.ndarray]]) -> None:
         """One round: look, let the agent learn, set the strengths."""
         rng = np.random.default_rng([self.seed, 11, self.rounds_done])
+        targets, tables = self._look(predicted, rng)
+        agent = self._trained_agent(tables, rng)
+        actions = [self._actions(agent, table, rng) for table in tables]
+        strength = self._strengths(tables[0], actions[0])
+        taught, pictures = self._labels(targets, actions[0], strength)
+        # All that a round changes is changed here, so that a cancel before leaves nothing half done.
+        self.agent = agent
+        self.taught = {**self.taught, **taught}
+        self.history = [*self.history, self._row(tables, actions, strength)]
+        self.pictures = [*self.pictures, *pictures]
+        self.finished = self.settings.agent == "reinforced" and self._without_rise() >= self.settings.patience
+        self.rounds_done += 1
+
+    def _look(
+        self, predicted: Iterable[tuple[TrainingCase, np.ndarray]], rng: np.random.Generator
+    ) -> tuple[list[tuple[TrainingCase, Viewed]], list[RegionTable]]:
+        """Target images in all contexts; their regions for the agent, and those of labelled images."""
         sources = rng.permutation(self.sources)[: self.settings.simulated].tolist()
         wanted = self._looked_at(rng)
         total = len(wanted) * (PREDICTIONS + STYLES) + len(sources) * (PREDICTIONS + STYLES + 1)
@@ -122,17 +139,7 @@ class PseudoLabelPurification(AdaptingMethod):
             joined([region_table(each, None, self.nested) for _, each in targets]),
             joined([region_table(each, case.masks.numpy(), self.nested) for case, each in simulated]),
         ]
-        agent = self._trained_agent(tables, rng)
-        actions = [self._actions(agent, table, rng) for table in tables]
-        strength = self._strengths(tables[0], actions[0])
-        taught, pictures = self._labels(targets, actions[0], strength)
-        # All that a round changes is changed here, so that a cancel before leaves nothing half done.
-        self.agent = agent
-        self.taught = {**self.taught, **taught}
-        self.history = [*self.history, self._row(tables, actions, strength)]
-        self.pictures = [*self.pictures, *pictures]
-        self.finished = self.settings.agent == "reinforced" and self._without_rise() >= self.settings.patience
-        self.rounds_done += 1
+        return targets, tables
 
     def _trained_agent(self, tables: list[RegionTable], rng: np.random.Generator) -> RegionAgent:
         """The agent after this round's updates; the one before is left as it is."""
