@@ -2,6 +2,8 @@
 
 - `SourceOnly`: the labelled images alone; the floor.
 - `SelfTraining`: everything the teacher predicts is learned from as if it were right.
+- `MatchedSelfTraining`: the same; half of the labelled patches have the target's grey values, half of the others
+  random ones. This is how the main method shows images, without its agent: ours, as plain as that.
 - `FixedThresholds`: only voxels of which the teacher is sure (J. Wu et al., "FPL+", IEEE TMI 2024, filters
   pseudo-labels by fixed limits, too; its cross-domain translation is not part of this).
 - `EntropyMinimisation`: predictions on the target are made decided (T.-H. Vu et al., "ADVENT", CVPR 2019, without its
@@ -14,7 +16,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -45,34 +47,26 @@ class WithoutRounds(AdaptationSettings):
 class SourceOnly(AdaptingMethod):
     """The labelled images alone."""
 
-    own_settings = WithoutRounds
+    own_settings: ClassVar[type | None] = WithoutRounds
     looks_at_target: ClassVar[bool] = False
 
 
-@dataclass(frozen=True)
-class InFourierAppearance(WithoutRounds):
-    """FDA's."""
-
-    appearance: Literal["none", "fourier", "histogram", "random"] = choice("fourier")
+def _shown_in(appearance: str) -> type:
+    """Settings of methods without pseudo-labels that show labelled images in this appearance if not told otherwise."""
+    field = ("appearance", Literal["none", "fourier", "histogram", "random"], choice(appearance))
+    return make_dataclass(f"In{appearance.title()}Appearance", [field], bases=(WithoutRounds,), frozen=True)
 
 
 class FourierAppearance(SourceOnly):
     """Labelled images with the target's low frequencies."""
 
-    own_settings = InFourierAppearance
-
-
-@dataclass(frozen=True)
-class InMatchedHistogram(WithoutRounds):
-    """Of histogram matching."""
-
-    appearance: Literal["none", "fourier", "histogram", "random"] = choice("histogram")
+    own_settings = _shown_in("fourier")
 
 
 class HistogramMatching(SourceOnly):
     """Labelled images with the target's grey values."""
 
-    own_settings = InMatchedHistogram
+    own_settings = _shown_in("histogram")
 
 
 class SelfTraining(AdaptingMethod):
@@ -81,6 +75,21 @@ class SelfTraining(AdaptingMethod):
     def pseudo_label(self, case: TrainingCase, maps: np.ndarray) -> Taught | None:
         """With strength 1 everywhere."""
         return taught_with(case, decided(maps, self.nested), np.ones(maps.shape[1:], np.float32))
+
+
+@dataclass(frozen=True)
+class MatchedSettings(AdaptationSettings):
+    """How images are shown."""
+
+    appearance: Literal["none", "fourier", "histogram", "random"] = choice("histogram")
+    appearance_share: float = number(0.5, 0, 1, "share of the patches")
+    target_appearance_share: float = number(0.5, 0, 1, "share of the patches")
+
+
+class MatchedSelfTraining(SelfTraining):
+    """All that is predicted is taught, with the target's grey values on labelled images."""
+
+    own_settings = MatchedSettings
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,13 @@
-"""A prediction in several contexts: the image is decomposed into blocks and recomposed with other surroundings.
+"""A prediction in several contexts: other surroundings, other grey values.
+
+The image is decomposed into blocks and recomposed with other surroundings.
 
 Each context is a whole volume, predicted with windows of the training's size: another size alone would change what the
 network says. A block is half a window wide. In a recomposed volume every second block (a chess board in 3D) is the
 image's own, the rest is something else; a second volume has the other blocks. What is kept are the image's own blocks.
+
+Surroundings do not touch what makes the two kinds of images differ: their grey values. So the whole image is also
+predicted with the grey values of labelled images.
 """
 
 from __future__ import annotations
@@ -10,10 +15,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
+import torch
+
+from SVLDRLCore.adaptation.appearance import grey_levels, match_histogram
 
 CONTEXTS = ("shifted", "masked", "in target", "in source")
 PREDICTIONS = 7
-"""Of a volume for all contexts: one shifted, and two of each other kind."""
+"""Of a volume for these contexts: one shifted, and two of each other kind."""
+GREY = "grey values"
+"""Contexts of this name show the whole image; the others in blocks, or moved."""
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
@@ -49,12 +59,14 @@ def contexts(
     predict: Predict,
     patch: Sequence[int],
     surroundings: Mapping[str, np.ndarray],
+    styles: Sequence[np.ndarray] = (),
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and predictions (C, D, H, W) of an image (M, D, H, W) in each of `CONTEXTS` that can be had.
+    """Names and predictions (C, D, H, W) of an image (M, D, H, W) in each of `CONTEXTS` that can be had, and of `GREY`.
 
     Args:
         predict: probabilities of a whole volume by windows of the size `patch`.
         surroundings: images whose blocks lie around, by the name of the context.
+        styles: images whose grey values the whole image takes, a context for each.
     """
     shape = image.shape[1:]
     block = [max(1, size // 2) for size in patch]
@@ -69,3 +81,7 @@ def contexts(
         around = of_same_size(around, shape)
         halves = [predict(np.where(kept, image, around).astype(np.float32)) for kept in (own, ~own)]
         yield name, np.where(own, halves[0], halves[1])
+    known = torch.from_numpy(np.ascontiguousarray(image))
+    for style in styles:
+        levels = grey_levels(known), grey_levels(torch.from_numpy(np.ascontiguousarray(style)))
+        yield GREY, predict(match_histogram(known, *levels).numpy())

@@ -1,18 +1,20 @@
 """The region agent: how strongly each region's pseudo-label is learned from.
 
 An actor-critic over regions (A2C with episodes of one step). Its actions are strengths from 0 to 1, of the teacher's
-label or of the consensus of all contexts, by which the region is then re-labelled. What a strength s earns (all ours;
-the abstract prints no equation):
+label or of the consensus, by which the region is then re-labelled. What a strength s earns (all ours; the abstract
+prints no equation):
 
-    r(s) = s (q - k (1 - q)) - c s^2 / 2 - b s o
+    r(s) = s g - c s^2 / 2 - b s o
 
-q is the share of right voxels: true on labelled images in the target's appearance, and on target images, where no
-label is seen, what all contexts believe of the label (cross-view consistency). A structure's voxel that is called
-background counts as several wrong ones (`missed_weight`). k is how much worse a wrong voxel is than a right one is
-good, and o the implausible share (pieces off the main one, SVL-DRL eq. 13). The square makes strengths between 0 and 1
-the best ones where labels are half right. With k = c = 1/2 the best strength is 0 up to a third of right voxels and 1
-from two thirds on. A reward that counts all voxels alike leaves out more of the structures than of the background, of
-which nearly all is right, and teaches the network to draw less and less.
+g is the mean over the region's voxels of what each adds to the Dice of the whole image (`views.gain_of_teaching`). It
+is true on labelled images in another appearance. On target images, where no label is seen, it is expected by what all
+contexts believe (cross-view consistency). o is the implausible share (pieces off the main one, SVL-DRL eq. 13). The
+square makes strengths between 0 and 1 the best ones where a region hardly adds.
+
+The strengths are then balanced: each class has the same mean over all images of a round (after Y. Zou et al.,
+"Unsupervised Domain Adaptation for Semantic Segmentation via Class-Balanced Self-Training", ECCV 2018). The agent can
+move supervision from bad regions of a structure to good ones. It cannot teach a structure less than the background:
+the network would draw it smaller and smaller, and a small organ would be lost.
 """
 
 from __future__ import annotations
@@ -43,17 +45,15 @@ class RegionTable:
 
     Attributes:
         features: (R, F).
-        right, right_by_consensus: share of right voxels of the teacher's label and of the consensus, (R,); of target
-            images what stands for it.
+        gain: (R, 2), what teaching the teacher's label and the consensus adds; of target images what is expected.
         implausible: (R, 2), what of the region speaks against the one, and against the other.
         size: (R,), voxels; larger ones are drawn more often.
         code: (R,), classes.
-        truth: whether `right` is known from a label.
+        truth: whether `gain` is known from a label.
     """
 
     features: np.ndarray
-    right: np.ndarray
-    right_by_consensus: np.ndarray
+    gain: np.ndarray
     implausible: np.ndarray
     size: np.ndarray
     code: np.ndarray
@@ -80,12 +80,27 @@ class RegionAgent(nn.Module):
         return self.policy(seen), self.value(seen)[:, 0]
 
 
-def rewards_of_actions(table: RegionTable, harm: float, plausibility_weight: float) -> np.ndarray:
+def rewards_of_actions(table: RegionTable, plausibility_weight: float) -> np.ndarray:
     """r of every action in every region, (R, ACTIONS)."""
-    right = np.where(BY_CONSENSUS, table.right_by_consensus[:, None], table.right[:, None])
-    implausible = np.where(BY_CONSENSUS, table.implausible[:, 1:], table.implausible[:, :1])
-    gain = STRENGTH_OF * (right - harm * (1 - right)) - EFFORT * STRENGTH_OF**2 / 2
-    return gain - plausibility_weight * STRENGTH_OF * implausible
+    which = BY_CONSENSUS.astype(int)
+    net = table.gain[:, which] - plausibility_weight * table.implausible[:, which]
+    return STRENGTH_OF * net - EFFORT * STRENGTH_OF**2 / 2
+
+
+def balanced(strength: np.ndarray, size: np.ndarray, code: np.ndarray) -> np.ndarray:
+    """Strengths of regions (R,) with the same mean over the voxels of each class: that of the least taught one.
+
+    A class of which nothing is taught stays at 0 and does not count.
+
+    Args:
+        size: voxels of each region; code: its class.
+    """
+    volume = np.bincount(code, size)
+    mean = np.bincount(code, size * strength) / np.maximum(volume, 1)
+    taught = mean > 0
+    if not taught.any():
+        return strength
+    return strength * (mean[taught].min() / np.where(taught, mean, 1.0))[code]
 
 
 def drawn_regions(table: RegionTable, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -101,7 +116,6 @@ def train_agent(
     tables: Sequence[RegionTable],
     updates: int,
     rng: np.random.Generator,
-    harm: float,
     plausibility_weight: float,
     entropy_bonus: float = 0.01,
     learning_rate: float = 5e-3,
@@ -114,7 +128,7 @@ def train_agent(
     """
     optimiser = torch.optim.Adam(agent.parameters(), learning_rate)
     tables = [table for table in tables if len(table)]
-    known = [(table, rewards_of_actions(table, harm, plausibility_weight)) for table in tables]
+    known = [(table, rewards_of_actions(table, plausibility_weight)) for table in tables]
     earned: list[float] = []
     for done in range(updates):
         between(done)

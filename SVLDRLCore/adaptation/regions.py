@@ -1,4 +1,8 @@
-"""Regions of a pseudo-label: an anchor patch of the grid, or the pieces into which the predicted classes divide it."""
+"""Regions of a pseudo-label: an anchor patch of the grid, or the pieces into which what is predicted divides it.
+
+A piece has one class, and either all predictions of the whole image say so, or not: it is contested. Contested pieces
+are thin. Without them a region would mix its sure inside with its doubtful border, and share one strength.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from SVLDRLCore.svl_drl.rewards import implausibility
 FEATURES = (
     "reliability", "least agreement", "certainty", "entropy", "consensus", "size", "boundary share",
     "share off the main piece", "implausibility", "reliability of its class in the case", "structures believed",
-    "structures believed at most",
+    "structures believed at most", "contested", "agreement in other grey values",
 )  # fmt: skip
 """What the agent sees of each region; behind them its class, one-hot."""
 
@@ -51,14 +55,14 @@ def anchor_size(patch: Sequence[int]) -> tuple[int, ...]:
     return tuple(max(1, size // 4) for size in patch)
 
 
-def regions_of(codes: np.ndarray, anchor: Sequence[int]) -> Regions:
-    """Anchor patches from the corner on, each divided by class."""
+def regions_of(codes: np.ndarray, anchor: Sequence[int], contested: np.ndarray) -> Regions:
+    """Anchor patches from the corner on, each divided by class and by what is contested, booleans (D, H, W)."""
     cells = np.zeros(codes.shape, np.int64)
     for axis, (size, step) in enumerate(zip(codes.shape, anchor)):
         along = np.arange(size) // step
         cells = cells * (along[-1] + 1) + along.reshape([-1 if a == axis else 1 for a in range(3)])
     classes = int(codes.max()) + 1
-    found, index = np.unique(cells * classes + codes, return_inverse=True)
+    found, index = np.unique((cells * 2 + contested) * classes + codes, return_inverse=True)
     index = index.reshape(codes.shape)
     return Regions(index, found % classes, np.bincount(index.ravel()))
 
@@ -113,6 +117,8 @@ def region_features(
     maps: np.ndarray,
     believed: np.ndarray,
     agreements: Sequence[np.ndarray],
+    in_grey: np.ndarray,
+    contested: np.ndarray,
     nested: bool,
     config: AgentConfig,
 ) -> np.ndarray:
@@ -122,6 +128,7 @@ def region_features(
         codes: what the teacher decides; `consensus_codes`: what it and the contexts do together.
         maps: the teacher's probabilities (C, D, H, W); `believed`: class probabilities by all (1 + C, D, H, W).
         agreements: of each context what it gives to `codes`, (D, H, W).
+        in_grey: the mean of those in other grey values; contested: where these decide otherwise.
     """
     agreed = np.stack([regions.means(each) for each in agreements])
     reliability = agreed.mean(0)
@@ -141,5 +148,7 @@ def region_features(
         of_class[regions.code],
         regions.means(some),
         ndimage.maximum(some, regions.index, range(len(regions.size))),
+        regions.means(contested),
+        regions.means(in_grey),
     ]
     return np.concatenate([np.stack(columns, axis=1), np.eye(len(maps) + 1)[regions.code]], axis=1).astype(np.float32)

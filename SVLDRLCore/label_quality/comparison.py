@@ -22,6 +22,7 @@ import numpy as np
 from scipy import ndimage
 
 from SVLDRLCore.config.settings import ReliabilityConfig
+from SVLDRLCore.label_quality.asking_for_trust import with_cases_to_look_at
 from SVLDRLCore.label_quality.evidence import Compared, Evidence
 from SVLDRLCore.label_quality.evidence_rule import learn_rule, spoiled_versions
 from SVLDRLCore.label_quality.features import LabelFeatures, label_features, smallest_bias_mm
@@ -40,7 +41,7 @@ from SVLDRLCore.label_quality.thresholds import (
     SHARE_FLOOR,
     SPOILED_A_LABEL,
 )
-from SVLDRLCore.label_quality.weights import judge, with_cases_to_look_at
+from SVLDRLCore.label_quality.weights import judge
 from SVLDRLCore.masks.alignment import measure_border
 from SVLDRLCore.masks.borders import missing_and_leaking
 from SVLDRLCore.masks.boxes import bounding_box

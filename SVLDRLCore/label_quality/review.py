@@ -21,6 +21,7 @@ from SVLDRLCore.data.sampler import CaseOrder
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.inference.case_predictions import predict_cases
 from SVLDRLCore.label_quality.agent_features import label_voxels
+from SVLDRLCore.label_quality.asking_for_trust import with_cases_to_look_at
 from SVLDRLCore.label_quality.border_correction import moved_masks, quality_of_moved, shifts_onto_edge
 from SVLDRLCore.label_quality.features import (
     EdgeOffsets,
@@ -45,7 +46,6 @@ from SVLDRLCore.label_quality.weights import (
     judge,
     judge_unseen,
     reliability_rows,
-    with_cases_to_look_at,
 )
 from SVLDRLCore.masks.borders import FAR_APART_MM, voxel_mm
 from SVLDRLCore.masks.dice import dice_of

@@ -9,17 +9,23 @@ from torch.nn import functional as F
 _EPS = 1e-5
 
 
-def soft_dice(probabilities: Tensor, target: Tensor, missing: Tensor | None = None) -> Tensor:
+def soft_dice(
+    probabilities: Tensor, target: Tensor, missing: Tensor | None = None, weight: Tensor | None = None
+) -> Tensor:
     """Dice of each sample, mean over structures (B,); 1 where both are empty (SVL-DRL eq. 1 and 12).
 
     Structures missing from a patch count only through what is wrongly predicted there.
 
     Args:
         missing: (B, C), True for structures that nobody has drawn: they do not count; at least one must.
+        weight: (B, 1, D, H, W), how often a voxel counts in the overlap and in both sizes. Weighing both masks instead
+            would count it by the square in the overlap, and a voxel that weighs little would be learned as background.
     """
     dims = (2, 3, 4)
+    if weight is not None:
+        probabilities = probabilities * weight
     overlap = (probabilities * target).sum(dims)
-    total = probabilities.sum(dims) + target.sum(dims)
+    total = probabilities.sum(dims) + (target if weight is None else target * weight).sum(dims)
     dice = (2 * overlap + _EPS) / (total + _EPS)
     return dice.mean(dim=1) if missing is None else mean_of_drawn(dice, missing)
 
@@ -32,9 +38,11 @@ def mean_of_drawn(values: Tensor, missing: Tensor) -> Tensor:
     return (values * drawn.view(shape)).sum(1) / count.view(-1, *[1] * (values.dim() - 2))
 
 
-def dice_loss(probabilities: Tensor, target: Tensor, missing: Tensor | None = None) -> Tensor:
+def dice_loss(
+    probabilities: Tensor, target: Tensor, missing: Tensor | None = None, weight: Tensor | None = None
+) -> Tensor:
     """1 - Dice(P, G) of each sample, (B,) (SVL-DRL eq. 1)."""
-    return 1.0 - soft_dice(probabilities, target, missing)
+    return 1.0 - soft_dice(probabilities, target, missing, weight)
 
 
 def segmentation_loss(
@@ -50,14 +58,13 @@ def segmentation_loss(
     Args:
         logits: (B, 1 + C, D, H, W) with the background first for exclusive classes, (B, C, D, H, W) if nested.
         target: structures (B, C, D, H, W) in [0, 1], without the background.
-        valid: (B, 1, D, H, W), 0 where a small volume was padded; nothing is learned there.
+        valid: (B, 1, D, H, W), how often a voxel counts; where it is 0 nothing is learned.
         missing: (B, C), True for structures that nobody has drawn in a sample. Their own probability counts nowhere.
             Of exclusive classes the background may be one of them: there the sum of their probabilities and its own
             is learned (marginal loss, Shi et al. 2021).
     """
     valid = torch.ones_like(target[:, :1]) if valid is None else valid
-    probabilities = probabilities_of(logits, nested)
-    loss = (1.0 - cross_entropy_weight) * dice_loss(probabilities * valid, target * valid, missing)
+    loss = (1.0 - cross_entropy_weight) * dice_loss(probabilities_of(logits, nested), target, missing, valid)
     if cross_entropy_weight == 0:
         return loss
     if nested:

@@ -35,7 +35,7 @@ def adapt(
             folder of images, or image files.
         output: a new folder; with `resume` one where an adaptation was started.
         preset, overrides, trusted, initial_model, skip_bad_cases, listeners, control: see `train`.
-        method: "pseudo_label_purification" (if not given) or another of `training.registry.ADAPTATIONS`.
+        method: "matched_self_training" (if not given) or another of `training.registry.ADAPTATIONS`.
         resume: go on with the adaptation in `output`, see `train`.
 
     Raises:

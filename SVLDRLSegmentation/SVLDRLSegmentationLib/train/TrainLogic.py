@@ -133,7 +133,7 @@ class TrainLogic:
         Args:
             cases: the labelled images, as `start` takes them.
             targetImages: a data list, a folder, or image files; labels that lie there are never opened.
-            method: reinforcement-guided pseudo-label purification when empty; see `adaptations` for the others.
+            method: self-training in matched grey values when empty; see `adaptations` for the others.
             steps: of all of it; the preset's when 0.
             outputFolder, preset, structures, modelName, trusted, skipBadCases, device, resume, overrides: see `start`.
 

@@ -21,7 +21,7 @@ from SVLDRLCore.jobs.evaluate import evaluate
 from SVLDRLCore.models.package import load_package
 from SVLDRLCore.models.trained_model import load_model
 from SVLDRLCore.training.adapt import adapt
-from SVLDRLCore.training.registry import ADAPTATIONS
+from SVLDRLCore.training.registry import ADAPTATIONS, ADAPTING
 from SVLDRLCore.training.target_images import target_cases
 
 TINY: dict[str, Any] = {
@@ -49,7 +49,7 @@ def adapted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run, settings = tmp_path_factory.mktemp("run") / "run", data / "settings.json"
     settings.write_text(json.dumps(TINY))
     command = ["adapt", str(data / "source" / "datalist.json"), str(data / "target" / "datalist.json")]
-    command += ["--output", str(run), "--settings", str(settings)]
+    command += ["--output", str(run), "--settings", str(settings), "--method", "pseudo_label_purification"]
     assert main([*command, "--set", "method_settings.updates=5", "method_settings.simulated=1"]) == 0
     return run
 
@@ -72,6 +72,12 @@ def test_it_makes_a_package_and_a_report(adapted: Path, data: Path, tmp_path: Pa
     case = load_datalist(data / "target" / "datalist.json").validation[0]
     assert main(["refine", str(case.images[0]), "--model", str(adapted), "--output", str(tmp_path / "r.seg.nrrd")]) == 0
     evaluate(tmp_path / "r.seg.nrrd", case.label)
+
+
+def test_without_a_method_the_usual_one_is_taken(data: Path, tmp_path: Path) -> None:
+    source, target = data / "source" / "datalist.json", data / "target" / "datalist.json"
+    package = load_package(adapt(source, target, tmp_path / "run", overrides=TINY))
+    assert package.config["method"] == ADAPTING == next(iter(ADAPTATIONS))
 
 
 def test_an_audit_takes_the_model(adapted: Path, data: Path, tmp_path: Path) -> None:

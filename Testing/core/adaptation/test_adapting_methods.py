@@ -137,7 +137,7 @@ def test_a_round_tells_how_the_agent_differs_from_the_threshold() -> None:
     assert all(row["differs_from_threshold"] == 0 for row in told["rounds"])
     assert {p["case"] for p in told["pictures"]} == {"target_0", "target_1"}
     for picture in told["pictures"]:
-        assert set(np.unique(picture["strength"])) <= {0.0, 1.0}
+        assert len(np.unique(picture["strength"])) <= 1 + 2  # nothing, or the one strength that balances each class
         assert picture["image"].shape == picture["reliability"].shape == (20, 20)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from SVLDRLCore.adaptation.recomposition import PREDICTIONS, chess_board, contexts, of_same_size
-from SVLDRLCore.adaptation.region_agent import ACTIONS, STRENGTHS
+from SVLDRLCore.adaptation.recomposition import GREY, PREDICTIONS, chess_board, contexts, of_same_size
+from SVLDRLCore.adaptation.region_agent import ACTIONS
 from SVLDRLCore.adaptation.regions import (
     FEATURES,
     class_entropy,
@@ -15,7 +15,14 @@ from SVLDRLCore.adaptation.regions import (
     off_main_piece,
     regions_of,
 )
-from SVLDRLCore.adaptation.views import Viewed, region_table, right_and_wrong, viewed
+from SVLDRLCore.adaptation.views import (
+    Viewed,
+    charges,
+    dice_of_classes,
+    gain_of_teaching,
+    region_table,
+    viewed,
+)
 from SVLDRLCore.config.settings import Config, load_config
 
 
@@ -25,11 +32,20 @@ def two_cells() -> np.ndarray:
 
 
 def test_anchor_patches_are_divided_by_class() -> None:
-    regions = regions_of(two_cells(), (1, 2, 2))
+    nowhere = np.zeros((1, 2, 4), bool)
+    regions = regions_of(two_cells(), (1, 2, 2), nowhere)
     assert regions.code.tolist() == [0, 1, 2]
     assert regions.size.tolist() == [2, 2, 4]
     np.testing.assert_array_equal(regions.index, [[[0, 1, 2, 2], [0, 1, 2, 2]]])
     assert regions.means(np.arange(8.0).reshape(1, 2, 4)).tolist() == [2, 3, 4.5]
+
+
+def test_contested_voxels_are_regions_of_their_own() -> None:
+    contested = np.array([[[0, 1, 0, 1], [0, 0, 0, 1]]], bool)
+    regions = regions_of(two_cells(), (1, 2, 2), contested)
+    np.testing.assert_array_equal(regions.index, [[[0, 2, 3, 4], [0, 1, 3, 4]]])
+    assert regions.code.tolist() == [0, 1, 1, 2, 2]
+    assert regions.means(contested).tolist() == [0, 0, 1, 0, 1]
 
 
 def test_classes_of_exclusive_and_nested_structures() -> None:
@@ -75,6 +91,29 @@ def test_a_recomposed_volume_keeps_every_second_block() -> None:
     assert np.allclose(seen[1][0][~kept], image.mean())
 
 
+def test_the_whole_image_takes_other_grey_values() -> None:
+    image = np.linspace(0, 0.5, 64, dtype=np.float32).reshape(1, 4, 4, 4)
+    style = 1 - np.linspace(0, 0.25, 64, dtype=np.float32).reshape(1, 4, 4, 4)
+    found = [maps for name, maps in contexts(image, lambda volume: volume, (4, 4, 4), {}, [style]) if name == GREY]
+    np.testing.assert_allclose(found[0], 0.75 + image / 2, atol=0.01)
+
+
+def test_where_other_grey_values_say_otherwise_a_region_is_contested_and_the_consensus_decides() -> None:
+    image = np.zeros((1, 4, 4, 8), np.float32)
+    image[..., 4:] = 1
+
+    def predict(volume: np.ndarray) -> np.ndarray:
+        return (volume > 0.5).astype(np.float32)
+
+    dark = np.full_like(image, 0.25)
+    view = viewed(image, predict(image), predict, (4, 4, 8), {}, [dark, dark], False, load_config())
+    of_bright = view.regions.code == 1
+    assert view.features[of_bright, FEATURES.index("contested")].all()
+    assert not view.features[~of_bright, FEATURES.index("contested")].any()
+    assert view.teacher.any()
+    assert not view.consensus.any()
+
+
 def test_another_image_is_cut_or_mirrored_to_the_size() -> None:
     image = np.arange(4.0).reshape(1, 1, 1, 4)
     assert of_same_size(image, (1, 1, 2))[0, 0, 0].tolist() == [1, 2]
@@ -86,26 +125,40 @@ def test_strengths_of_regions_by_hand() -> None:
     codes = two_cells()
     masks = np.stack([codes == 1, codes == 2]).astype(np.uint8)
     consensus = np.stack([codes == 2, codes == 1]).astype(np.uint8)
-    regions, nothing = regions_of(codes, (1, 2, 2)), np.zeros((3, 15), np.float32)
+    regions = regions_of(codes, (1, 2, 2), np.zeros(codes.shape, bool))
+    nothing = np.zeros((3, len(FEATURES) + 3), np.float32)
     view = Viewed(masks, consensus, regions, nothing, np.zeros((3, 2)), class_probabilities(masks * 0.5, False))
-    made, strength = view.taught_by(np.array([STRENGTHS.index(0.25), 0, ACTIONS - 1]), nested=False)
+    made, strength = view.taught_by(np.array([0, 0, ACTIONS - 1]), np.array([0.25, 0, 1]))
     np.testing.assert_array_equal(strength, [[[0.25, 0, 1, 1], [0.25, 0, 1, 1]]])
     np.testing.assert_array_equal(codes_of(made, False), [[[0, 1, 1, 1], [0, 1, 1, 1]]])
-    table = region_table(view, np.stack([codes == 1, np.zeros_like(codes)]).astype(np.uint8), False, 8.0)
-    assert table.right.tolist() == [1, 1, 0]
-    assert table.right_by_consensus.tolist() == [1, 0, 0]
-    unseen = region_table(view, None, False, 8.0)
-    np.testing.assert_allclose(unseen.right, [1, 0.5, 0.5])
+    table = region_table(view, np.stack([codes == 1, np.zeros_like(codes)]).astype(np.uint8), False)
+    # Structure 1 is right everywhere; 2 is nowhere: its Dice is bounded, 0.2, and a wrong voxel of it costs 1 / 9.
+    np.testing.assert_allclose(table.gain[:, 0], [1, 1, -1 / 9], atol=1e-6)
+    # By the consensus 1 is called 2, and 2 is called 1, of which a wrong voxel costs 1.
+    np.testing.assert_allclose(table.gain[:, 1], [1, -1 / 9, -1], atol=1e-6)
 
 
-def test_a_missed_structure_counts_as_several_wrong_voxels() -> None:
-    """Of a region of background a quarter is a structure: 3 right against 1 x 8 wrong; of a structure 3 against 1."""
-    truth = np.array([[[0, 0, 0, 1]]])
+def test_charges_follow_the_dice_of_the_whole_image() -> None:
+    codes, truth = np.array([[[1, 1, 1, 0]]]), np.array([[[1, 0, 0, 1]]])
     known = (truth == np.arange(2)[:, None, None, None]).astype(np.float32)
-    right, wrong = right_and_wrong(np.zeros((1, 1, 4), int), known, 8.0)
-    assert (right.sum(), wrong.sum()) == (3, 8)
-    right, wrong = right_and_wrong(np.ones((1, 1, 4), int), known, 8.0)
-    assert (right.sum(), wrong.sum()) == (1, 3)
+    dice = dice_of_classes(codes, known)
+    assert dice.tolist() == pytest.approx([2 / 5])
+    assert charges(dice).tolist() == pytest.approx([0.25])  # D / (2 - D)
+    np.testing.assert_allclose(gain_of_teaching(codes, known, charges(dice)), [[[1, -0.25, -0.25, -4]]])
+    assert dice_of_classes(codes, np.full((2, 1, 1, 4), 0.5)).tolist() == pytest.approx([2 * 1.5 / (3 + 2)])
+
+
+def test_a_region_earns_from_where_it_raises_the_dice() -> None:
+    """Oracle: 100 voxels more, of which a share is right, against the Dice of the image with and without them."""
+    right, drawn, size = 60.0, 100.0, 120.0
+    dice = 2 * right / (drawn + size)
+    charge = float(charges(np.array([dice]))[0])
+    for share in np.linspace(0, 1, 21):
+        more = 1e-3  # so few that the Dice itself stays
+        after = 2 * (right + more * share) / (drawn + more + size)
+        earns = share - (1 - share) * charge
+        if abs(earns) > 1e-9:
+            assert (after > dice) == (earns > 0)
 
 
 def test_agreement_is_reliability() -> None:
@@ -121,6 +174,7 @@ def test_agreement_is_reliability() -> None:
         return 0.2 + 0.6 * (volume > 0.75).astype(np.float32)
 
     for predict, expected in ((sure, 1.0), (doubtful, 0.8)):
-        view = viewed(image, predict(image), predict, (4, 4, 8), {}, False, config)
+        view = viewed(image, predict(image), predict, (4, 4, 8), {}, [image], False, config)
+        assert not view.features[:, FEATURES.index("contested")].any()
         np.testing.assert_allclose(view.features[:, FEATURES.index("reliability")], expected, atol=1e-3)
         np.testing.assert_array_equal(view.teacher, view.consensus)

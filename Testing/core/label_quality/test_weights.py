@@ -12,8 +12,9 @@ from shifted_balls import SHIFTED, SHIFTS, SPACING, bright_ball, features_of, re
 from SVLDRLCore.config.settings import ReliabilityConfig, with_values
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.label_quality.asking_for_trust import UNDETERMINED, with_cases_to_look_at
 from SVLDRLCore.label_quality.features import LabelFeatures, common_edge, edge_deviation
-from SVLDRLCore.label_quality.weights import UNDETERMINED, judge, judge_unseen, with_cases_to_look_at
+from SVLDRLCore.label_quality.weights import judge, judge_unseen
 from SVLDRLCore.learning.method import RunInput
 from SVLDRLCore.masks.borders import shift_border
 from SVLDRLCore.masks.image_edge import edge_positions

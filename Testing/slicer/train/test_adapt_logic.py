@@ -52,6 +52,7 @@ def test_cancelled_found_again_and_resumed_from_scripts(
     folder, scripts = tmp_path / "models" / "other scanner", ScriptingLogic()
     scripts.trainLogic = logic
     options = {"overrides": ADAPTING, "device": "cpu", "waitForCompletion": False}
+    options["method"] = "pseudo_label_purification"
     task = scripts.adapt(tinyCases, unlabelled, folder, **options)
     told: list[Any] = []
     task.onMetrics = told.append

@@ -151,6 +151,7 @@ def test_adapt_pause_resume_and_use_the_model(
     fillIn(train, tinyCases, unlabelled, tmp_path / "adapted")
     ui.deviceComboBox.currentIndex = ui.deviceComboBox.findData("cpu")
     ui.adaptStepsSpinBox.value = 6
+    choose(ui.adaptMethodComboBox, "pseudo_label_purification")
     press(ui.adaptStartButton)
     assert train.task is not None, train.jobBar.ui.errorLabel.text
     for button in (ui.startButton, ui.adaptStartButton):
