@@ -19,7 +19,7 @@ from SVLDRLCore.files.dataset_checks import (
     structure_problems,
     structures_sought,
 )
-from SVLDRLCore.files.rated_labels import read_case_label
+from SVLDRLCore.files.rated_labels import RatedLabel, read_case_label
 from SVLDRLCore.files.volumes import Volume, read_image, require_same_geometry
 
 SPACING_OUTLIER = 2.0
@@ -53,6 +53,12 @@ def read_case(case: Case, labels: Mapping[int, str]) -> tuple[tuple[Volume, ...]
 
     Raises InputError for the first thing that is wrong.
     """
+    images, rated = read_rated_case(case, labels)
+    return images, None if rated is None else rated.label
+
+
+def read_rated_case(case: Case, labels: Mapping[int, str]) -> tuple[tuple[Volume, ...], RatedLabel | None]:
+    """The same with the labels of all raters."""
     images = tuple(read_image(path) for path in case.images)
     told = [require_same_geometry(images[0], other) for other in images[1:]]
     if any(told):
@@ -63,7 +69,7 @@ def read_case(case: Case, labels: Mapping[int, str]) -> tuple[tuple[Volume, ...]
     for volume in rated.raters or (rated.label,):
         require_same_geometry(images[0], volume)
         require_known_labels(volume, labels, case.ignore)
-    return images, rated.label
+    return images, rated
 
 
 def require_known_labels(label: Volume, labels: Mapping[int, str], ignore: int | None = None) -> None:

@@ -26,11 +26,10 @@ from SVLDRLCore.events import (
     TimeLeft,
     failures_told,
 )
-from SVLDRLCore.files.case_checks import read_case
+from SVLDRLCore.files.case_checks import read_rated_case
 from SVLDRLCore.files.content_digest import content_digest
 from SVLDRLCore.files.datalist import Case, DataList, load_datalist
 from SVLDRLCore.files.label_tables import IGNORE
-from SVLDRLCore.files.rated_labels import read_case_label
 from SVLDRLCore.files.volumes import (
     Geometry,
     Segment,
@@ -340,9 +339,10 @@ def _look(
     needs = require_memory(f"case {case.name}", prediction_bytes(trained, case.images[0], BATCH, device))
     if is_first:
         events.emit("message", text=needs)
-    images, label = read_case(case, labels)
-    if label is None:
+    images, rated = read_rated_case(case, labels)
+    if rated is None:
         raise InputError(f"case {case.name}", "it has no label", "Give a label, or remove the case")
+    label = rated.label
     for text in (text for volume in (*images, label) for text in volume.warnings):
         warn(text)
     if len(images) != trained.channels:
@@ -382,18 +382,7 @@ def _look(
     dice = {i: dice_of(np.isin(label.array, members[i]), np.isin(proposal, members[i])) for i in matched}
     digest = content_digest([label], np.uint16)
     evidence = evidence_of(digest, masks, probabilities, findings, prepared, ignored, pictures)
-    raters = _raters(case, images[0].geometry, labels, {structures.names[i]: members[i] for i in known})
+    values = {structures.names[i]: members[i] for i in known}
+    raters = {look.structure: words_of(look) for look in farthest(looks_of_case(case, label, rated.raters, values))}
     look = Look(case, findings, dice, prepared.geometry, raters)
     return _Seen(look, evidence, proposal, images[0].geometry, segments)
-
-
-def _raters(
-    case: Case, grid: Geometry, labels: Mapping[int, str], structures: Mapping[str, Sequence[int]]
-) -> dict[str, str]:
-    """Structure -> which of several raters agrees least with the consensus, and how far; of one rater nothing."""
-    if not case.raters:
-        return {}
-    rated = read_case_label(case, grid, labels)
-    return {
-        look.structure: words_of(look) for look in farthest(looks_of_case(case, rated.label, rated.raters, structures))
-    }

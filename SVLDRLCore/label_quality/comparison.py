@@ -25,7 +25,7 @@ from SVLDRLCore.config.settings import ReliabilityConfig
 from SVLDRLCore.label_quality.asking_for_trust import with_cases_to_look_at
 from SVLDRLCore.label_quality.evidence import Compared, Evidence
 from SVLDRLCore.label_quality.evidence_rule import learn_rule, spoiled_versions
-from SVLDRLCore.label_quality.features import LabelFeatures, label_features, smallest_bias_mm
+from SVLDRLCore.label_quality.features import LabelFeatures, PerStructure, label_features, smallest_bias_mm
 from SVLDRLCore.label_quality.thresholds import (
     CROSS_ENTROPY_FLOOR,
     CROSS_ENTROPY_SHARE,
@@ -220,8 +220,7 @@ def suspect(
     for i, suspicion in zip(chosen, made):
         suspicions[i] = suspicion
     if names:
-        drawn_ones = [findings[i] for i in chosen]
-        seen = [LabelFeatures(f.shift_mm, f.normalised_cross_entropy, f.fragments) for f in drawn_ones]
+        seen = [_features_of(findings[i]) for i in chosen]
         warnings = with_cases_to_look_at(warnings, [names[i] for i in chosen], seen)
     return suspicions, warnings
 
@@ -240,7 +239,7 @@ def _suspect_drawn(
     elif len(findings) < FEWEST:
         reference = np.zeros(len(findings), bool)
     else:
-        features = [LabelFeatures(f.shift_mm, f.normalised_cross_entropy, f.fragments) for f in findings]
+        features = [_features_of(f) for f in findings]
         quality = judge(features, trusted.tolist(), spacing_mm, ReliabilityConfig())
         reference, warnings = _tight_half(shift), list(quality.warnings)
         if quality.inverted:
@@ -268,6 +267,11 @@ def _suspect_drawn(
     return [Suspicion(float(s), names[k]) for s, k in zip(score, worst)], warnings
 
 
+def _features_of(finding: Findings, edges_mm: PerStructure = ()) -> LabelFeatures:
+    """What `weights.judge` looks at."""
+    return LabelFeatures(finding.shift_mm, finding.normalised_cross_entropy, finding.fragments, edges_mm)
+
+
 def _by_signs(findings: Sequence[Findings], trusted: np.ndarray, spacing_mm: float) -> np.ndarray | None:
     """How probably each label is wrong, (N,), by its signs; None where there are too few to learn what is usual."""
     signs = [finding.signs for finding in findings]
@@ -275,10 +279,7 @@ def _by_signs(findings: Sequence[Findings], trusted: np.ndarray, spacing_mm: flo
     spoiled = [each for one in known for each in one.spoiled]
     if len(known) < len(signs) or len(known) < FEWEST_TO_LEARN or len(spoiled) < len(known):
         return None
-    features = [
-        LabelFeatures(f.shift_mm, f.normalised_cross_entropy, f.fragments, (s.edges_mm,))
-        for f, s in zip(findings, known)
-    ]
+    features = [_features_of(f, (s.edges_mm,)) for f, s in zip(findings, known)]
     believed = judge(features, trusted.tolist(), spacing_mm, ReliabilityConfig(sharpness=False)).weights
     given = [each.given for each in known]
     return learn_rule(given, spoiled, believed).probability(given)

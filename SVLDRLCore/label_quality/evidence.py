@@ -25,7 +25,7 @@ from SVLDRLCore.label_quality.thresholds import (
     SURE_PROBABILITY,
     USUAL_BORDER_VOXELS,
 )
-from SVLDRLCore.masks.borders import FAR_APART_MM, border_spacing, signed_distance, voxel_mm
+from SVLDRLCore.masks.borders import border_spacing, signed_distance, surface_voxels, voxel_mm
 from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.masks.image_edge import edge_positions, edge_sharpness
 from SVLDRLCore.masks.known_voxels import completed, where_known
@@ -141,7 +141,7 @@ class Compared:
 
     @cached_property
     def _surface(self) -> np.ndarray:
-        return _surface_of(self._found, self._spacing)
+        return surface_voxels(self._found, self._spacing, at_image_end=False)
 
     @cached_property
     def _across(self) -> np.ndarray:
@@ -170,7 +170,7 @@ class Compared:
 
     def _beside_prediction(self, mask: np.ndarray, distance: np.ndarray) -> tuple[float, float, float]:
         """The two image sides, and the bias (mm); all 0 where the prediction shows nothing."""
-        own, theirs = where_known(_surface_of(mask, self._spacing), self._ignored), self._surface
+        own, theirs = where_known(surface_voxels(mask, self._spacing, at_image_end=False), self._ignored), self._surface
         if not theirs.any() or not own.any():
             return 0.0, 0.0, 0.0
         across = _steepness(self._image[self._channel], distance, self._spacing, self._voxel)
@@ -198,14 +198,6 @@ def _steepness(channel: np.ndarray, distance: np.ndarray, spacing_dhw: Sequence[
         along += np.gradient(smooth, spacing_dhw[axis], axis=axis) * normal
         size += normal**2
     return np.abs(along) / (np.sqrt(size) + 1e-6)
-
-
-def _surface_of(mask: np.ndarray, spacing_dhw: Sequence[float]) -> np.ndarray:
-    """The voxels of a mask at its border; slices that lie far apart have none above or below."""
-    cross = ndimage.generate_binary_structure(3, 1)
-    deep = [n > 1 and size < FAR_APART_MM for n, size in zip(mask.shape, spacing_dhw)]
-    flat = tuple(slice(None) if each else slice(1, 2) for each in deep)
-    return mask & ~ndimage.binary_erosion(mask, cross[flat], border_value=1)
 
 
 def _usual_mean(values: np.ndarray, usual: float) -> float:

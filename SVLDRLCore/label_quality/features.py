@@ -26,7 +26,7 @@ from SVLDRLCore.label_quality.thresholds import (
     UNSURE_CASES,
     USUAL_BLUR,
 )
-from SVLDRLCore.masks.borders import FAR_APART_MM, signed_distance
+from SVLDRLCore.masks.borders import FAR_APART_MM, signed_distance, surface_voxels
 from SVLDRLCore.masks.image_edge import edge_positions, edge_sharpness
 from SVLDRLCore.masks.known_voxels import completed, where_known
 
@@ -136,10 +136,7 @@ def _fit(
     probability: np.ndarray, mask: np.ndarray, spacing_dhw: tuple[float, ...], ignored: np.ndarray | None = None
 ) -> tuple[float, float]:
     mask = completed(mask, ignored, spacing_dhw)
-    cross = ndimage.generate_binary_structure(3, 1)
-    deep = [n > 1 and size < FAR_APART_MM for n, size in zip(mask.shape, spacing_dhw)]
-    flat = tuple(slice(None) if each else slice(1, 2) for each in deep)  # one slice has no surface above or below
-    surface = where_known(mask & ~ndimage.binary_erosion(mask, cross[flat]), ignored)
+    surface = where_known(surface_voxels(mask, spacing_dhw, at_image_end=True), ignored)
     if not surface.any():  # all of the border lies where nobody has labelled
         return 0.0, 0.0
     to_prediction = np.clip(signed_distance(probability > 0.5, spacing_dhw), -FARTHEST_MM, FARTHEST_MM)

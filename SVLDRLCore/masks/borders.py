@@ -90,6 +90,17 @@ def _near_signed_distance(mask: np.ndarray, least_mm: float, multiples: Sequence
     return distance
 
 
+def surface_voxels(mask: np.ndarray, spacing_dhw: Sequence[float], at_image_end: bool) -> np.ndarray:
+    """The voxels of a mask (D, H, W), boolean, at its border; slices that lie apart have none above or below.
+
+    `at_image_end`: whether there is a border where the image ends, too.
+    """
+    cross = ndimage.generate_binary_structure(3, 1)
+    deep = [n > 1 and size < FAR_APART_MM for n, size in zip(mask.shape, spacing_dhw)]
+    flat = tuple(slice(None) if each else slice(1, 2) for each in deep)  # one slice has no surface above or below
+    return mask & ~ndimage.binary_erosion(mask, cross[flat], border_value=not at_image_end)
+
+
 def shift_border(mask: np.ndarray, spacing_dhw: tuple[float, ...], shift_mm: float) -> np.ndarray:
     """Dilate (`shift_mm` > 0) or erode (< 0): every voxel centre within |shift| of the surface changes."""
     distance = signed_distance(mask, spacing_dhw, reach_mm=abs(shift_mm))

@@ -55,7 +55,6 @@ class CrossCheck:
     """All folds; `left_out`: names of cases that could not be learned from."""
 
     folds: tuple[Fold, ...]
-    config: Config
     left_out: tuple[str, ...]
 
 
@@ -108,7 +107,7 @@ def cross_checked(
                 own = True
                 dealt = _plan(every, data, folds, folder, restart)
                 models = _train(every, data, dealt, folder, device, bar, control)
-                found = CrossCheck(models, data.config, data.left_out)
+                found = CrossCheck(models, data.left_out)
                 del data  # the cases leave the memory before the networks are asked
                 yield found
         finally:
