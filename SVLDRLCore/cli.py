@@ -25,6 +25,7 @@ from SVLDRLCore.commands import (
     refine,
     settings,
     train,
+    train_universal,
 )
 from SVLDRLCore.commands.console import EXIT_INPUT_ERROR
 from SVLDRLCore.errors import (
@@ -50,8 +51,22 @@ cores from those that work wherever another program is busy: on 2 cores beside o
 
 
 COMMANDS: dict[str, ModuleType] = {
-    each.__name__.rpartition(".")[2]: each
-    for each in (train, adapt, refine, audit, evaluate, benchmark, corrupt, check, info, demo, phantom, settings)
+    each.__name__.rpartition(".")[2].replace("_", "-"): each
+    for each in (
+        train,
+        adapt,
+        refine,
+        audit,
+        evaluate,
+        benchmark,
+        corrupt,
+        check,
+        info,
+        demo,
+        phantom,
+        settings,
+        train_universal,
+    )  # fmt: skip
 }
 """In the order of the help; each module has `define`, `run` and a sentence."""
 

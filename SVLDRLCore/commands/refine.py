@@ -15,10 +15,19 @@ def define(sub: ArgumentParser) -> None:
     """Its arguments."""
     sub.add_argument("image", type=str, help="image file; several channels separated by commas")
     sub.add_argument("rough", type=str, nargs="?", default=None, help="rough segmentation on the image's grid")
-    sub.add_argument("--model", type=str, default=None, help="model folder or zip, or a finished training's folder")
+    sub.add_argument(
+        "--model",
+        type=str,
+        default=None,
+        help="model folder or zip, or a finished training's folder; without one: any structure, by its rough mask",
+    )
     sub.add_argument(
         "--learn-from-this-case", action="store_true", help="no model: train a small one on this mask, about a minute"
     )
+    sub.add_argument(
+        "--mode", type=str, choices=["even_out", "snap"], default="even_out",
+        help="without model: repair what deviates from the mask's own habit, or move its border onto the visible edge",
+    )  # fmt: skip
     sub.add_argument("--keep-model", type=str, default=None, help="new folder for the model learned from this case")
     sub.add_argument("--output", type=str, required=True, help=".seg.nrrd, .nii.gz, .nrrd or .mha")
     sub.add_argument("--trust", type=float, default=0.5, help="1 keeps the mask, 0 believes the model")

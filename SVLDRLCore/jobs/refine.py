@@ -23,6 +23,7 @@ from SVLDRLCore.file_places import require_output_files, require_output_folder
 from SVLDRLCore.files.cropped_segmentations import on_image_grid
 from SVLDRLCore.files.volumes import (
     files_of,
+    read_geometry,
     read_image,
     read_label,
     require_same_geometry,
@@ -31,6 +32,7 @@ from SVLDRLCore.files.volumes import (
     write_label,
 )
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.jobs.refine_any_structure import refine_any_structure
 from SVLDRLCore.jobs.refinement_steps import require_steps_folder, write_steps
 from SVLDRLCore.learning.device import choose_device
 from SVLDRLCore.learning.run_folder import resolve_model
@@ -111,6 +113,7 @@ def refine(
     keep_largest: bool = False,
     learn_from_this_case: bool = False,
     keep_model: str | Path | None = None,
+    mode: str = "even_out",
     confidence: str | Path | None = None,
     steps: str | Path | None = None,
     overwrite: bool = False,
@@ -135,6 +138,7 @@ def refine(
             minute. It evens out what the mask does differently at like places of the image; it cannot know of an
             error that is everywhere.
         keep_model: where to keep that model (a new folder); else it is removed.
+        mode: without model, the universal refiner's: "even_out" or "snap" (`universal_refiner.refining`).
         confidence: where to write the voxel-wise confidence as an image (None: only in the result).
         steps: a new folder for each step of agents that draw the mask step by step (`jobs.refinement_steps`).
 
@@ -154,6 +158,15 @@ def refine(
             _check_places(images, rough, model, output, confidence, keep_model, overwrite)
             if steps is not None:
                 require_steps_folder(steps, [*images, *([rough] if rough else [])])
+            if model is None and not learn_from_this_case and rough is not None:
+                with files_together():
+                    before, after, sureness, rows, reasons, told = refine_any_structure(
+                        images, rough, output, confidence, structures, mode, smallest_fragment_ml, keep_largest,
+                        overwrite, events, control,
+                    )  # fmt: skip
+                changes = _changes(rows, before, after, float(np.prod(read_geometry(output).spacing_dhw)) / 1000.0)
+                changes = [row | {"reason": reason} for row, reason in zip(changes, reasons)]
+                return _told(Refinement(output, changes, sureness, list(told)), events)
             options = _Options(
                 trust, tuple(structures), dict(mapping or {}), margin_mm, overlap, choose_device(device),
                 policy_steps, smallest_fragment_ml, keep_largest,
@@ -168,9 +181,13 @@ def refine(
                 done = _refine(images, rough, model, output, confidence, steps, options, overwrite, events, control)
             if keep_model is not None:
                 keep_package(Path(model), keep_model, overwrite)
-        for warning in done.warnings:
-            events.emit("warning", text=warning)
-        events.emit("finished", output=str(done.output), changes=done.changes)
+            return _told(done, events)
+
+
+def _told(done: Refinement, events: EventLog) -> Refinement:
+    for warning in done.warnings:
+        events.emit("warning", text=warning)
+    events.emit("finished", output=str(done.output), changes=done.changes)
     return done
 
 
@@ -217,18 +234,18 @@ def _check_source(
     keep_model: str | Path | None,
     mapping: Mapping[str, str] | None,
 ) -> None:
-    """InputError unless there is exactly one source of knowledge: a model, or the rough mask itself."""
-    if (model is None) != learn_from_this_case:
-        why = "one was given, and one is to be trained" if model is not None else "none was given"
-        raise InputError("The model", why, "Give one with --model, or train on this case with --learn-from-this-case")
+    """InputError for two sources of knowledge, and for none: without a model there must be a rough mask."""
+    if model is not None and learn_from_this_case:
+        why = "one was given, and one is to be trained"
+        raise InputError("The model", why, "Leave out --model, or --learn-from-this-case")
+    if model is None and rough is None and not learn_from_this_case:
+        raise InputError("The model", "none was given, nor a rough mask", "Give a rough mask to refine, or a --model")
     if learn_from_this_case and rough is None:
         raise InputError("--learn-from-this-case", "there is no rough mask to learn from", "Give one, or give a model")
     if keep_model is not None and not learn_from_this_case:
         raise InputError("--keep-model", "no model is trained here", "Add --learn-from-this-case, or leave it out")
-    if mapping and (rough is None or learn_from_this_case):
-        why = (
-            "there is no rough mask" if rough is None else "a model of this case knows its segments by their own names"
-        )
+    if mapping and (rough is None or model is None):
+        why = "there is no rough mask" if rough is None else "without a given model segments keep their own names"
         raise InputError("map", why, "Leave it out, or give a rough mask and a model")
 
 

@@ -27,6 +27,7 @@ ROOMS = (
     "baselines",
     "label_quality",
     "mask_refinement",
+    "universal_refiner",
     "evaluation",
     "adaptation",
     "training",

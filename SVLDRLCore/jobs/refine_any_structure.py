@@ -1,0 +1,122 @@
+"""`svldrl refine` without a model: each segment of a rough mask, refined by the universal refiner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.events import EventLog
+from SVLDRLCore.files.cropped_segmentations import on_image_grid
+from SVLDRLCore.files.label_tables import is_ignore
+from SVLDRLCore.files.volumes import (
+    Segment,
+    Volume,
+    read_image,
+    read_label,
+    require_same_geometry,
+    write_image,
+    write_label,
+)
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.mask_refinement.segments import color_of
+from SVLDRLCore.masks.pieces import without_fragments
+from SVLDRLCore.universal_refiner.refining import refine_mask
+
+ANY_STRUCTURE = "Any structure (no training)"
+"""How people see the universal refiner called."""
+
+Drawn = tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, list[int]], list[str], tuple[str, ...]]
+
+
+def refine_any_structure(
+    images: Sequence[str | Path],
+    rough: str | Path,
+    output: Path,
+    confidence: str | Path | None,
+    asked: Sequence[str],
+    mode: str,
+    smallest_fragment_ml: float,
+    keep_largest: bool,
+    overwrite: bool,
+    events: EventLog,
+    control: JobControl,
+) -> Drawn:
+    """Write the refined label map on the image's own grid.
+
+    Segments are refined one after the other, each as a mask of its own. A voxel that one of them loses becomes
+    background; one that it wins is taken from the background only, never from another segment.
+
+    Returns:
+        Label map before and after, confidence (D, H, W), the values of each structure by name, reasons in their
+        order ("" where refined), and warnings.
+
+    Raises:
+        InputError: unusable files, a rough mask on another grid, empty, or without a segment that was asked for.
+    """
+    volumes = [read_image(path) for path in images]
+    geometry = volumes[0].geometry
+    told = [require_same_geometry(volumes[0], other) for other in volumes[1:]]
+    label = on_image_grid(read_label(rough), geometry)
+    told.append(require_same_geometry(volumes[0], label))
+    told += [text for volume in (*volumes, label) for text in volume.warnings]
+    rows = segments_to_refine(label, asked)
+    array = np.stack([volume.array for volume in volumes]) if len(volumes) > 1 else volumes[0].array
+    result, sureness, reasons = label.array.copy(), np.ones(geometry.size_dhw, np.float32), []
+    for index, (name, values) in enumerate(rows.items()):
+        progress = _progress_of(index, len(rows), name, events, control)
+        mask = np.isin(label.array, values)
+        done = refine_mask(array, mask, geometry.spacing_dhw, mode=mode, progress=progress)
+        result[mask & ~done.mask & np.isin(result, values)] = 0
+        result[done.mask & ~mask & (result == 0) & (label.array == 0)] = values[0]
+        sureness = np.minimum(sureness, done.confidence)
+        reasons.append(done.reasons[0] if done.reasons else "")
+    events.progress(97, 100, "writing")
+    if smallest_fragment_ml or keep_largest:
+        voxel_ml = float(np.prod(geometry.spacing_dhw)) / 1000.0
+        members = dict(enumerate(rows.values()))
+        result = without_fragments(result, members, list(members), smallest_fragment_ml / voxel_ml, keep_largest)
+    present = sorted({int(v) for v in np.unique(label.array)} - {0})
+    segments = label.segments or tuple(Segment(v, f"Segment_{v}", color_of(v)) for v in present)
+    write_label(output, result, geometry, segments, overwrite=overwrite)
+    if confidence is not None:
+        write_image(confidence, sureness, geometry, overwrite=overwrite)
+    warnings = [text for text in told if text]
+    warnings += [f"{name}: {reason}." for name, reason in zip(rows, reasons) if reason]
+    return label.array, result, sureness, rows, reasons, tuple(warnings)
+
+
+def segments_to_refine(label: Volume, asked: Sequence[str] = ()) -> dict[str, list[int]]:
+    """Segments with a voxel: name -> label values; those of one name together. Only those asked for, if any are.
+
+    Raises:
+        InputError: nothing is drawn, or not what was asked for.
+    """
+    names = {segment.value: segment.name.strip() for segment in label.segments}
+    rows: dict[str, list[int]] = {}
+    for value in sorted({int(v) for v in np.unique(label.array)} - {0}):
+        name = names.get(value) or f"Segment_{value}"
+        if not is_ignore(name):
+            rows.setdefault(name, []).append(value)
+    if not rows:
+        raise InputError(label.name, "the rough mask is empty, nothing is drawn", "Draw something, or give a model")
+    by_key = {name.casefold(): name for name in rows}
+    missing = [name for name in asked if name.strip().casefold() not in by_key]
+    if missing:
+        do = f"Choose among those that are drawn: {', '.join(rows)}"
+        raise InputError(label.name, f"no segment has voxels and the name {', '.join(missing)}", do)
+    wanted = {by_key[name.strip().casefold()] for name in asked}
+    return {name: values for name, values in rows.items() if not asked or name in wanted}
+
+
+def _progress_of(
+    index: int, count: int, name: str, events: EventLog, control: JobControl
+) -> Callable[[float], None]:  # fmt: skip
+    def progress(share: float) -> None:
+        control.check()
+        events.progress(int(95 * (index + share) / count), 100, f"refining {name}")
+
+    progress(0.0)
+    return progress

@@ -1,0 +1,138 @@
+"""`svldrl train-universal`: learn the universal refiner anew, on synthetic scenes alone. Resumable, from one seed.
+
+In the output folder each part that is done lies in a file of its own: the voxels of a few scenes, the stage that was
+fitted. A run with the same numbers goes on after them; cancelling loses at most the part that was being made.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save
+
+from SVLDRLCore.atomic_files import made_folder, write_bytes_atomically, write_json_atomically
+from SVLDRLCore.config.building import LARGEST_SEED, require_number
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.events import EventLog, Listener, failures_told
+from SVLDRLCore.file_places import require_output_folder
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.strict_json import read_json_object
+from SVLDRLCore.universal_refiner.classifier import VoxelClassifier
+from SVLDRLCore.universal_refiner.learning_to_refine import fit_stage, learning_voxels
+from SVLDRLCore.universal_refiner.refiner_card import card_of
+from SVLDRLCore.universal_refiner.refiner_package import Decision, UniversalRefiner, load_refiner, save_refiner
+
+STAGES = 2
+SCENES_OF_PART = 10
+RECIPE, PARTS = "recipe.json", "parts"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What makes a refiner: scenes (four masks each) and steps of each stage, and the seed."""
+
+    scenes: int
+    steps: int
+    seed: int
+
+
+def train_universal(
+    output: str | Path,
+    scenes: int = 450,
+    steps: int = 2500,
+    seed: int = 1,
+    listeners: Sequence[Listener] = (),
+    control: JobControl | None = None,
+) -> Path:
+    """Learn a refiner into `output`/package; returns that folder.
+
+    Raises:
+        InputError: numbers out of range, or a folder with another recipe or other files in it.
+        Cancelled: stopped; the same call goes on where it stood.
+    """
+    control, output = control or JobControl(), Path(output).resolve()
+    with EventLog(None, listeners) as events:
+        events.emit("started", job="train-universal", output=str(output), seed=seed)
+        with failures_told(events):
+            require_number("scenes", scenes, 1, 10**6, whole=True)
+            require_number("steps", steps, 1, 10**7, whole=True)
+            require_number("seed", seed, 0, LARGEST_SEED, whole=True)
+            require_output_folder(output)
+            recipe = Recipe(scenes, steps, seed)
+            with made_folder(output):
+                _begin(output, recipe)
+                _learn(output, recipe, events, control)
+        events.emit("finished", output=str(output / "package"))
+    return output / "package"
+
+
+def _begin(output: Path, recipe: Recipe) -> None:
+    if (output / RECIPE).is_file():
+        there = read_json_object(output / RECIPE, "Choose a new folder")
+        if there != asdict(recipe):
+            raise InputError(str(output), f"it was begun with {there}", "Give the same numbers, or choose a new folder")
+    elif any(output.iterdir()):
+        raise InputError(str(output), "it is in use", "Choose a new or empty folder")
+    write_json_atomically(output / RECIPE, asdict(recipe))
+    (output / PARTS).mkdir(exist_ok=True)
+
+
+def _learn(output: Path, recipe: Recipe, events: EventLog, control: JobControl) -> None:
+    if (output / "package" / "SHA256SUMS").is_file():
+        return
+    stages: list[VoxelClassifier] = []
+    for number in range(STAGES):
+        kept = output / f"stage_{number}"
+        if not (kept / "SHA256SUMS").is_file():
+            tell = _progress_of(number, events, control)
+            voxels = _voxels(output / PARTS, stages, recipe, lambda share, tell=tell: tell("drawing scenes", share / 2))
+            stage = fit_stage(
+                *voxels, recipe.steps, recipe.seed + number,
+                lambda step, _, tell=tell: tell("learning", 0.5 + step / recipe.steps / 2),
+            )  # fmt: skip
+            kept.mkdir(exist_ok=True)
+            save_refiner(kept, UniversalRefiner((*stages, stage)), asdict(recipe), "One stage of a refiner.\n")
+            shutil.rmtree(output / PARTS)
+            (output / PARTS).mkdir()
+        stages = list(load_refiner(kept).stages)
+    (output / "package").mkdir(exist_ok=True)
+    save_refiner(
+        output / "package", UniversalRefiner(tuple(stages), Decision()), asdict(recipe), card_of(asdict(recipe))
+    )
+
+
+def _voxels(
+    parts: Path, stages: Sequence[VoxelClassifier], recipe: Recipe, tell: Callable[[float], Any]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a stage learns from; parts that are there already are read."""
+    for first in range(0, recipe.scenes, SCENES_OF_PART):
+        tell(first / recipe.scenes)
+        part = parts / f"{first:06d}.safetensors"
+        if not part.is_file():
+            numbers = range(first, min(first + SCENES_OF_PART, recipe.scenes))
+            found = []
+            for number in numbers:
+                tell(number / recipe.scenes)
+                found.append(learning_voxels(stages, recipe.seed, number))
+            names = ("features", "distances", "answers")
+            arrays = {name: np.concatenate(each) for name, each in zip(names, zip(*found))}
+            write_bytes_atomically(part, save({name: np.ascontiguousarray(each) for name, each in arrays.items()}))
+    read = [load_file(os.fspath(path)) for path in sorted(parts.glob("*.safetensors"))]
+    features, distances, answers = (
+        np.concatenate([part[name] for part in read]) for name in ("features", "distances", "answers")
+    )
+    return features, distances, answers
+
+
+def _progress_of(stage: int, events: EventLog, control: JobControl) -> Callable[[str, float], None]:
+    def progress(what: str, share: float) -> None:
+        control.check()
+        events.progress(int(1000 * (stage + share) / STAGES), 1000, f"{what}, stage {stage + 1} of {STAGES}")
+
+    return progress

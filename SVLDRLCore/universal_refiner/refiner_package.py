@@ -1,0 +1,123 @@
+"""The universal refiner's files: weights, settings, card and check sums. Plain tensors and JSON, nothing is executed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from SVLDRLCore.atomic_files import write_bytes_atomically, write_json_atomically, write_text_atomically
+from SVLDRLCore.config.building import require_number
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.models.package_files import PackageFiles, open_files
+from SVLDRLCore.strict_json import read_json_object
+from SVLDRLCore.universal_refiner.classifier import VoxelClassifier
+
+SHIPPED = Path(__file__).parent / "package"
+"""The one that comes with the program."""
+WEIGHTS, SETTINGS, CARD, SUMS = "model.safetensors", "settings.json", "MODEL_CARD.md", "SHA256SUMS"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Decision:
+    """When a belief is acted on; set on synthetic masks alone.
+
+    Attributes:
+        sure: probability that a change needs to even out; snap_sure: to snap.
+        thickness: in u, of a change that evens out.
+    """
+
+    sure: float = 0.5
+    thickness: float = 1.5
+    snap_sure: float = 0.5
+
+
+@dataclass(frozen=True)
+class UniversalRefiner:
+    """Stages in their order, and when to act on what they believe."""
+
+    stages: tuple[VoxelClassifier, ...]
+    decision: Decision = Decision()
+
+
+@cache
+def shipped_refiner() -> UniversalRefiner:
+    """The refiner that comes with the program, read once."""
+    return load_refiner(SHIPPED)
+
+
+def save_refiner(folder: Path, refiner: UniversalRefiner, made: Mapping[str, Any], card: str) -> None:
+    """Write a package into an existing folder. `made`: settings of its learning, kept beside the decision."""
+    tensors = {
+        f"stage_{index}.{name}": value.contiguous()
+        for index, stage in enumerate(refiner.stages)
+        for name, value in stage.state_dict().items()
+    }
+    write_bytes_atomically(folder / WEIGHTS, save(tensors))
+    content = {"version": VERSION, "decision": asdict(refiner.decision), "learning": dict(made)}
+    write_json_atomically(folder / SETTINGS, content)
+    write_text_atomically(folder / CARD, card)
+    sums = (f"{hashlib.sha256((folder / n).read_bytes()).hexdigest()}  {n}\n" for n in (WEIGHTS, SETTINGS, CARD))
+    write_text_atomically(folder / SUMS, "".join(sums))
+
+
+def load_refiner(folder: Path) -> UniversalRefiner:
+    """A refiner from its package's folder.
+
+    Raises:
+        InputError: a file is missing, differs from its check sum, or is not what a refiner needs.
+    """
+    with open_files(folder) as files:
+        missing = [name for name in (WEIGHTS, SETTINGS, CARD, SUMS) if name not in files.names]
+        if missing:
+            raise _unusable(folder, f"{missing[0]} is missing")
+        _check_sums(folder, files)
+        data = files.read(WEIGHTS)
+    settings = read_json_object(folder / SETTINGS, "Get the refiner again from where it came from")
+    if settings.get("version") != VERSION:
+        raise _unusable(folder, f"its version is {settings.get('version')!r}, {VERSION} is read here")
+    given = settings.get("decision")
+    if not isinstance(given, dict) or given.keys() != {each.name for each in fields(Decision)}:
+        raise _unusable(folder, "its settings lack the decision")
+    for name, most in (("sure", 1.0), ("snap_sure", 1.0), ("thickness", 10.0)):
+        require_number(name, given[name], 0, most)
+    try:
+        return UniversalRefiner(_stages(load(data)), Decision(**given))
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise _unusable(folder, f"its weights do not fit ({error})") from error
+
+
+def _stages(tensors: Mapping[str, Any]) -> tuple[VoxelClassifier, ...]:
+    stages: list[VoxelClassifier] = []
+    while f"stage_{len(stages)}.mean" in tensors:
+        own = f"stage_{len(stages)}."
+        weights = {name.removeprefix(own): value for name, value in tensors.items() if name.startswith(own)}
+        if not all(bool(value.isfinite().all()) for value in weights.values()):
+            raise ValueError("a number is not finite")
+        stage = VoxelClassifier(len(weights["mean"]), len(weights["layers.0.bias"]))
+        stage.load_state_dict(weights)
+        stages.append(stage.eval())
+    if not stages:
+        raise ValueError("there is no stage")
+    return tuple(stages)
+
+
+def _check_sums(folder: Path, files: PackageFiles) -> None:
+    lines: Sequence[str] = files.read(SUMS).decode("utf-8", "replace").splitlines()
+    told = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    for name in (WEIGHTS, SETTINGS, CARD):
+        if told.get(name) != files.sha256(name):
+            raise _unusable(folder, f"{name} differs from its check sum")
+
+
+def _unusable(folder: Path, why: str) -> InputError:
+    return InputError(
+        str(folder), f"cannot be used as a refiner: {why}", "Install the program again, or learn a new one"
+    )

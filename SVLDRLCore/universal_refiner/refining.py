@@ -1,0 +1,145 @@
+"""One rough mask made better without a model of its structure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.masks.boxes import bounding_box
+from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP, beliefs_of
+from SVLDRLCore.universal_refiner.modes import EVEN_OUT_MODE, MODES, SNAP_MODE, evened_out, moved_to_habit
+from SVLDRLCore.universal_refiner.refiner_package import UniversalRefiner, shipped_refiner
+from SVLDRLCore.universal_refiner.working_grid import working_grid
+
+MARGIN = 12.0
+"""Around the mask's box, in voxels of the finest axis or, if larger, in its radius over `working_grid`'s."""
+FEWEST_VOXELS = 12
+"""A mask of fewer tells nothing of a structure."""
+
+TOO_SMALL = "too few voxels to tell a structure: left as drawn"
+NO_OUTSIDE = "it fills the image: left as drawn"
+NO_CONTRAST = "the image shows nothing there: left as drawn"
+NOTHING_LEFT = "nothing would be left: left as drawn"
+
+
+@dataclass(frozen=True)
+class Refined:
+    """A refined mask.
+
+    Attributes:
+        mask: boolean (D, H, W).
+        confidence: float32 (D, H, W), how far the result is from a coin's toss, [0, 1]; 1 away from the border.
+        reasons: why it was left as drawn; empty where it was refined.
+    """
+
+    mask: np.ndarray
+    confidence: np.ndarray
+    reasons: tuple[str, ...] = ()
+
+
+def refine_mask(
+    image: np.ndarray,
+    mask: np.ndarray,
+    spacing_dhw: Sequence[float],
+    *,
+    mode: str = EVEN_OUT_MODE,
+    trusted: np.ndarray | None = None,
+    locked: np.ndarray | None = None,
+    progress: Callable[[float], None] | None = None,
+    refiner: UniversalRefiner | None = None,
+) -> Refined:
+    """A mask of any structure, refined by what the image shows at its border.
+
+    Args:
+        image: (D, H, W) or, with several channels, (M, D, H, W): then the mixture in which the mask stands out most.
+        mask: boolean (D, H, W); spacing_dhw: mm.
+        mode: "even_out" keeps the offset at which the mask is drawn and repairs what deviates from it, "snap" moves
+            the whole border onto the visible edge.
+        trusted: boolean (D, H, W), where the user says that the mask is right: it stays, and its offset is kept.
+        locked: boolean (D, H, W), voxels that stay as they are.
+        progress: told the share that is done; what it raises ends the work.
+        refiner: None: the one that comes with the program.
+
+    Raises:
+        InputError: an unknown mode, or arrays of different shapes.
+    """
+    if mode not in MODES:
+        raise InputError("mode", f"{mode!r} is none", f"Choose one of {', '.join(MODES)}")
+    mask = np.asarray(mask, bool)
+    if any(each is not None and each.shape[-3:] != mask.shape for each in (image, trusted, locked)):
+        raise InputError("The mask", "its shape differs from the image's", "Give arrays of one shape")
+    sure = np.ones(mask.shape, np.float32)
+    reason = "" if mask.sum() >= FEWEST_VOXELS else TOO_SMALL
+    reason = NO_OUTSIDE if mask.all() else reason
+    if reason:
+        return Refined(mask.copy(), sure, (reason,))
+    radius = (3 * mask.sum() * np.prod(spacing_dhw) / (4 * np.pi)) ** (1 / 3)
+    margin = MARGIN * max(min(spacing_dhw), radius / 18)
+    box = bounding_box(mask, [margin / s for s in spacing_dhw])
+    near, before = one_channel(image[(..., *box)], mask[box]), mask[box]
+    if before.all():
+        return Refined(mask.copy(), sure, (NO_OUTSIDE,))
+    if float(np.ptp(near)) <= 1e-6 * max(1.0, float(np.abs(near).max())):
+        return Refined(mask.copy(), sure, (NO_CONTRAST,))
+    tell = progress or (lambda share: None)
+    tell(0.1)
+    trust = None if trusted is None else trusted[box]
+    after, belief = _refined(near, before, spacing_dhw, mode, trust, refiner or shipped_refiner(), tell)
+    for held in (trusted, locked):
+        if held is not None:
+            after = np.where(held[box], before, after)
+    if not after.any():
+        return Refined(mask.copy(), sure, (NOTHING_LEFT,))
+    result = mask.copy()
+    result[box] = after
+    sure[box] = 2 * np.abs(belief - 0.5)
+    tell(1.0)
+    return Refined(result, sure)
+
+
+def _refined(
+    image: np.ndarray,
+    mask: np.ndarray,
+    spacing_dhw: Sequence[float],
+    mode: str,
+    trusted: np.ndarray | None,
+    refiner: UniversalRefiner,
+    tell: Callable[[float], None],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mask in its box, and the belief in it."""
+    grid, decision = working_grid(mask, spacing_dhw), refiner.decision
+    shares = grid.shrunk(mask)
+    rough = shares > 0.5
+    if rough.sum() < FEWEST_VOXELS or rough.all():
+        return mask.copy(), mask.astype(np.float32)
+    beliefs = beliefs_of(refiner.stages, grid.shrunk(image), rough, grid.spacing)
+    tell(0.8)
+    snap = beliefs[SNAP]
+    snapped = np.where(rough, snap > 1 - decision.snap_sure, snap > decision.snap_sure)
+    habit = None if trusted is None else moved_to_habit(rough, snapped, grid.shrunk(trusted) > 0.5, grid.spacing)
+    if habit is not None:
+        beliefs = np.stack([habit.astype(np.float32)] * 2)
+        snapped = habit
+    if mode == SNAP_MODE:
+        refined = snapped
+    else:
+        refined = evened_out(rough, beliefs[EVEN_OUT], decision.sure, decision.thickness, grid.spacing)
+    tell(0.9)
+    belief = grid.stretched(beliefs[SNAP if mode == SNAP_MODE else EVEN_OUT])
+    return grid.changed(mask, shares, refined), belief.clip(0, 1)
+
+
+def one_channel(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """One image (D, H, W): the mixture of channels in which inside and outside differ most (Fisher's discriminant)."""
+    if image.ndim == 3:
+        return image.astype(np.float32)
+    if len(image) == 1:
+        return image[0].astype(np.float32)
+    inside, outside = image[:, mask].astype(float), image[:, ~mask].astype(float)
+    spread = np.cov(inside) + np.cov(outside)
+    spread += np.eye(len(image)) * (1e-3 * np.trace(spread) / len(image) + 1e-12)
+    weights = np.linalg.solve(spread, inside.mean(1) - outside.mean(1))
+    return np.tensordot(weights, image, 1).astype(np.float32)
