@@ -53,20 +53,9 @@ cores from those that work wherever another program is busy: on 2 cores beside o
 COMMANDS: dict[str, ModuleType] = {
     each.__name__.rpartition(".")[2].replace("_", "-"): each
     for each in (
-        train,
-        adapt,
-        refine,
-        audit,
-        evaluate,
-        benchmark,
-        corrupt,
-        check,
-        info,
-        demo,
-        phantom,
-        settings,
+        *(train, adapt, refine, audit, evaluate, benchmark, corrupt, check, info, demo, phantom, settings),
         train_universal,
-    )  # fmt: skip
+    )
 }
 """In the order of the help; each module has `define`, `run` and a sentence."""
 

@@ -1,4 +1,4 @@
-"""The universal refiner's files: weights, settings, card and check sums. Plain tensors and JSON, nothing is executed."""
+"""The universal refiner's files: weights, settings, card and check sums. Nothing in them is executed."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class WorkingGrid:
         return array
 
     def changed(self, mask: np.ndarray, shares: np.ndarray, refined: np.ndarray) -> np.ndarray:
-        """The mask (D, H, W) with the changes from a working grid's mask: `shares` of it in blocks, `refined` blocks."""
+        """The mask (D, H, W) changed as its blocks are: `shares` of it in them, and `refined`."""
         if all(factor == 1 for factor in self.factors):
             return refined
         change = refined.astype(np.float32) - (shares > 0.5)

@@ -40,7 +40,7 @@ def test_an_existing_output_is_kept_unless_overwriting_is_asked(tmp_path: Path) 
         ({"policy_steps": -1}, "policy_steps"),
         ({"smallest_fragment_ml": -0.5}, "smallest_fragment_ml"),
         ({"learn_from_this_case": True}, "one was given, and one is to be trained"),
-        ({"model": None}, "none was given"),
+        ({"model": None, "rough": None}, "none was given, nor a rough mask"),
         ({"model": None, "rough": None, "learn_from_this_case": True}, "no rough mask to learn from"),
         ({"keep_model": "kept"}, "--keep-model"),
         (

@@ -1,0 +1,177 @@
+"""A rough mask of any structure is refined without a model, and what cannot be judged is left as drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from SVLDRLCore.errors import Cancelled, InputError
+from SVLDRLCore.files.volumes import Geometry, Segment, read_image, read_label, write_image, write_label
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.jobs.refine import refine
+from SVLDRLCore.masks.dice import dice_of
+from SVLDRLCore.universal_refiner.modes import evened_out, moved_to_habit, thick_part
+from SVLDRLCore.universal_refiner.refining import NO_CONTRAST, NO_OUTSIDE, TOO_SMALL, refine_mask
+from SVLDRLCore.universal_refiner.working_grid import working_grid
+
+
+def ball(size: int = 36, radius: float = 10.0, centre: float | None = None) -> np.ndarray:
+    at = np.indices((size,) * 3) - (size / 2 if centre is None else centre)
+    return (at**2).sum(0) < radius**2
+
+
+def seen(mask: np.ndarray, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, 0.08, mask.shape)
+    return (0.3 + 0.5 * mask + noise).astype(np.float32)
+
+
+def test_a_bite_is_filled_in_the_default_mode() -> None:
+    truth = ball()
+    rough = truth & ~ball(radius=5.0, centre=12.0)
+    done = refine_mask(seen(truth), rough, (1.0, 1.0, 1.0))
+    assert dice_of(done.mask, truth) > dice_of(rough, truth) + 0.01
+    assert done.reasons == ()
+    assert done.confidence.dtype == np.float32
+    assert 0 <= done.confidence.min() <= done.confidence.max() <= 1
+
+
+@pytest.mark.parametrize("radius", [8.0, 12.0])
+def test_snap_moves_the_border_to_the_edge_and_even_out_keeps_its_offset(radius: float) -> None:
+    truth, rough = ball(), ball(radius=radius)
+    snapped, even = (refine_mask(seen(truth), rough, (1.0, 1.0, 1.0), mode=m).mask for m in ("snap", "even_out"))
+    assert dice_of(snapped, truth) > dice_of(rough, truth) + 0.05
+    assert dice_of(even, rough) > 0.95
+
+
+def test_a_clean_mask_stays() -> None:
+    truth = ball()
+    assert dice_of(refine_mask(seen(truth), truth, (1.0, 1.0, 1.0)).mask, truth) > 0.99
+
+
+def test_trusted_slices_stay_and_set_the_offset() -> None:
+    truth, rough = ball(), ball(radius=12.0)
+    trusted = np.zeros_like(rough)
+    trusted[14:22] = True
+    free, told = (
+        refine_mask(seen(truth), rough, (1.0, 1.0, 1.0), mode="snap", trusted=t).mask for t in (None, trusted)
+    )
+    assert np.array_equal(told[trusted], rough[trusted])
+    assert dice_of(told, rough) > dice_of(free, rough) + 0.05
+
+
+def test_locked_voxels_stay() -> None:
+    truth, rough = ball(), ball(radius=12.0)
+    locked = np.zeros_like(rough)
+    locked[:, :, :18] = True
+    done = refine_mask(seen(truth), rough, (1.0, 1.0, 1.0), mode="snap", locked=locked).mask
+    assert np.array_equal(done[locked], rough[locked])
+    assert not np.array_equal(done, rough)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "reason"),
+    [
+        (seen(ball()), np.zeros((36,) * 3, bool), TOO_SMALL),
+        (seen(ball()), ball(radius=1.2), TOO_SMALL),
+        (seen(ball()), np.ones((36,) * 3, bool), NO_OUTSIDE),
+        (np.full((36,) * 3, 7.0, np.float32), ball(), NO_CONTRAST),
+    ],
+)
+def test_what_cannot_be_judged_is_left_as_drawn(image: np.ndarray, mask: np.ndarray, reason: str) -> None:
+    done = refine_mask(image, mask, (1.0, 1.0, 1.0))
+    assert np.array_equal(done.mask, mask)
+    assert done.reasons == (reason,)
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 40), (40, 1, 40), (3, 40, 40), (40, 40, 2)])
+@pytest.mark.parametrize("spacing", [(8.0, 0.4, 0.4), (0.4, 0.8, 3.0)])
+def test_flat_volumes_and_uneven_spacings_are_refined(shape: tuple[int, ...], spacing: tuple[float, ...]) -> None:
+    at = np.indices(shape) - np.reshape([n / 2 for n in shape], (3, 1, 1, 1))
+    mask = (at**2).sum(0) < 100
+    assert refine_mask(seen(mask), mask, spacing, mode="snap").mask.any()
+
+
+def test_a_mask_at_the_image_border_and_several_channels() -> None:
+    truth = ball(centre=3.0)
+    image = np.stack([np.zeros_like(seen(truth)), seen(truth)])
+    done = refine_mask(image, ball(radius=8.0, centre=3.0), (1.0, 1.0, 1.0), mode="snap")
+    assert dice_of(done.mask, truth) > 0.85
+
+
+def test_a_wrong_mode_and_another_shape_are_refused() -> None:
+    with pytest.raises(InputError, match="is none"):
+        refine_mask(seen(ball()), ball(), (1.0, 1.0, 1.0), mode="melt")
+    with pytest.raises(InputError, match="shape"):
+        refine_mask(seen(ball()), ball(30), (1.0, 1.0, 1.0))
+
+
+def test_thin_changes_do_not_count() -> None:
+    mask = ball()
+    belief = ball(radius=11.0).astype(np.float32)
+    belief[16:22, 16:22, 28:32] = 1.0
+    done = evened_out(mask, belief, 0.5, 1.5, (1.0, 1.0, 1.0))
+    assert done[18, 18, 29]
+    assert not done[18, 8, 18] and not done[18, 18, 7]
+    assert not thick_part(np.zeros_like(mask), 1.5, (1.0, 1.0, 1.0)).any()
+
+
+def test_a_habit_is_measured_where_the_mask_is_trusted() -> None:
+    snapped, drawn = ball(), ball(radius=12.0)
+    moved = moved_to_habit(drawn, snapped, np.ones_like(drawn), (1.0, 1.0, 1.0))
+    assert moved is not None
+    assert dice_of(moved, drawn) > 0.97
+    assert moved_to_habit(drawn, snapped, np.zeros_like(drawn), (1.0, 1.0, 1.0)) is None
+
+
+def test_a_large_mask_is_refined_in_blocks_and_what_stays_is_the_same_to_the_voxel() -> None:
+    mask = ball(100, 40.0)
+    grid = working_grid(mask, (0.5, 0.5, 0.5))
+    assert grid.factors == (2, 2, 2)
+    shares = grid.shrunk(mask)
+    assert np.array_equal(grid.changed(mask, shares, shares > 0.5), mask)
+    wider = working_grid(mask, (0.5, 0.5, 0.5)).shrunk(ball(100, 44.0)) > 0.5
+    assert dice_of(grid.changed(mask, shares, wider), ball(100, 44.0)) > 0.98
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> tuple[Path, Path, np.ndarray]:
+    one, two = ball(), ball(radius=4.0, centre=31.0)
+    geometry = Geometry(one.shape, (2.0, 1.0, 1.0))
+    image = write_image(tmp_path / "image.nrrd", seen(one | two), geometry)
+    bitten = one & ~ball(radius=5.0, centre=12.0)
+    label = np.where(bitten, 1, np.where(two, 4, 0)).astype(np.uint8)
+    rough = write_label(tmp_path / "rough.seg.nrrd", label, geometry, (Segment(1, "organ"), Segment(4, "node")))
+    return image, rough, one
+
+
+def test_each_segment_is_refined_and_keeps_its_name(case: tuple[Path, Path, np.ndarray], tmp_path: Path) -> None:
+    image, rough, one = case
+    shares: list[float] = []
+    done = refine(
+        image, rough, output=tmp_path / "out.seg.nrrd", confidence=tmp_path / "sure.nrrd",
+        listeners=[lambda e: shares.append(e["done"]) if e["event"] == "progress" else None],
+    )  # fmt: skip
+    result = read_label(done.output)
+    assert [s.name for s in result.segments] == ["organ", "node"]
+    assert dice_of(result.array == 1, one) > dice_of(read_label(rough).array == 1, one)
+    assert [(row["structure"], row["reason"]) for row in done.changes] == [("organ", ""), ("node", "")]
+    assert shares == sorted(shares)
+    assert read_image(tmp_path / "sure.nrrd").array.shape == one.shape
+
+
+def test_only_what_is_asked_for_is_refined(case: tuple[Path, Path, np.ndarray], tmp_path: Path) -> None:
+    image, rough, _ = case
+    done = refine(image, rough, output=tmp_path / "out.nrrd", structures=["Node"])
+    assert np.array_equal(read_label(done.output).array == 1, read_label(rough).array == 1)
+    with pytest.raises(InputError, match="no segment has voxels"):
+        refine(image, rough, output=tmp_path / "no.nrrd", structures=["liver"])
+
+
+def test_a_cancelled_refinement_writes_nothing(case: tuple[Path, Path, np.ndarray], tmp_path: Path) -> None:
+    control = JobControl()
+    control.cancel()
+    with pytest.raises(Cancelled):
+        refine(case[0], case[1], output=tmp_path / "out.nrrd", control=control)
+    assert not (tmp_path / "out.nrrd").exists()
