@@ -24,12 +24,15 @@ from SVLDRLCore.file_places import require_output_folder
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.strict_json import read_json_object
 from SVLDRLCore.universal_refiner.classifier import VoxelClassifier
+from SVLDRLCore.universal_refiner.deciding import choose_decision
 from SVLDRLCore.universal_refiner.learning_to_refine import fit_stage, learning_voxels
 from SVLDRLCore.universal_refiner.refiner_card import card_of
-from SVLDRLCore.universal_refiner.refiner_package import Decision, UniversalRefiner, load_refiner, save_refiner
+from SVLDRLCore.universal_refiner.refiner_package import UniversalRefiner, load_refiner, save_refiner
 
 STAGES = 2
 SCENES_OF_PART = 10
+SCENES_OF_DECISION = 2
+"""One scene to set the decision on for so many of a stage."""
 RECIPE, PARTS = "recipe.json", "parts"
 
 
@@ -101,10 +104,12 @@ def _learn(output: Path, recipe: Recipe, events: EventLog, control: JobControl) 
             shutil.rmtree(output / PARTS)
             (output / PARTS).mkdir()
         stages = list(load_refiner(kept).stages)
+    tell = _progress_of(STAGES, events, control)
+    deciding = max(1, recipe.scenes // SCENES_OF_DECISION)
+    decision, table = choose_decision(stages, recipe.seed, deciding, lambda share: tell("deciding", share))
     (output / "package").mkdir(exist_ok=True)
-    save_refiner(
-        output / "package", UniversalRefiner(tuple(stages), Decision()), asdict(recipe), card_of(asdict(recipe))
-    )
+    made, refiner = {**asdict(recipe), "decisions": table}, UniversalRefiner(tuple(stages), decision)
+    save_refiner(output / "package", refiner, made, card_of(asdict(recipe)))
 
 
 def _voxels(
@@ -133,6 +138,6 @@ def _voxels(
 def _progress_of(stage: int, events: EventLog, control: JobControl) -> Callable[[str, float], None]:
     def progress(what: str, share: float) -> None:
         control.check()
-        events.progress(int(1000 * (stage + share) / STAGES), 1000, f"{what}, stage {stage + 1} of {STAGES}")
+        events.progress(int(1000 * (stage + share) / (STAGES + 1)), 1000, what)
 
     return progress
