@@ -31,16 +31,17 @@ from SVLDRLCore.universal_refiner.refiner_package import UniversalRefiner, load_
 
 STAGES = 2
 SCENES_OF_PART = 10
-SCENES_OF_DECISION = 2
-"""One scene to set the decision on for so many of a stage."""
+SCENES_OF_DECISION = 4
+"""One scene to set the decision on for so many of a later stage."""
 RECIPE, PARTS = "recipe.json", "parts"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What makes a refiner: scenes (four masks each) and steps of each stage, and the seed."""
+    """What makes a refiner: scenes (four masks each) of the first and of the later stages, their steps, the seed."""
 
     scenes: int
+    later_scenes: int
     steps: int
     seed: int
 
@@ -48,6 +49,7 @@ class Recipe:
 def train_universal(
     output: str | Path,
     scenes: int = 450,
+    later_scenes: int = 450,
     steps: int = 2500,
     seed: int = 1,
     listeners: Sequence[Listener] = (),
@@ -64,10 +66,11 @@ def train_universal(
         events.emit("started", job="train-universal", output=str(output), seed=seed)
         with failures_told(events):
             require_number("scenes", scenes, 1, 10**6, whole=True)
+            require_number("later_scenes", later_scenes, 1, 10**6, whole=True)
             require_number("steps", steps, 1, 10**7, whole=True)
             require_number("seed", seed, 0, LARGEST_SEED, whole=True)
             require_output_folder(output)
-            recipe = Recipe(scenes, steps, seed)
+            recipe = Recipe(scenes, later_scenes, steps, seed)
             with made_folder(output):
                 _begin(output, recipe)
                 _learn(output, recipe, events, control)
@@ -105,7 +108,7 @@ def _learn(output: Path, recipe: Recipe, events: EventLog, control: JobControl) 
             (output / PARTS).mkdir()
         stages = list(load_refiner(kept).stages)
     tell = _progress_of(STAGES, events, control)
-    deciding = max(1, recipe.scenes // SCENES_OF_DECISION)
+    deciding = max(1, recipe.later_scenes // SCENES_OF_DECISION)
     decision, table = choose_decision(stages, recipe.seed, deciding, lambda share: tell("deciding", share))
     (output / "package").mkdir(exist_ok=True)
     made, refiner = {**asdict(recipe), "decisions": table}, UniversalRefiner(tuple(stages), decision)
@@ -116,14 +119,15 @@ def _voxels(
     parts: Path, stages: Sequence[VoxelClassifier], recipe: Recipe, tell: Callable[[float], Any]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What a stage learns from; parts that are there already are read."""
-    for first in range(0, recipe.scenes, SCENES_OF_PART):
-        tell(first / recipe.scenes)
+    count = recipe.later_scenes if stages else recipe.scenes
+    for first in range(0, count, SCENES_OF_PART):
+        tell(first / count)
         part = parts / f"{first:06d}.safetensors"
         if not part.is_file():
-            numbers = range(first, min(first + SCENES_OF_PART, recipe.scenes))
+            numbers = range(first, min(first + SCENES_OF_PART, count))
             found = []
             for number in numbers:
-                tell(number / recipe.scenes)
+                tell(number / count)
                 found.append(learning_voxels(stages, recipe.seed, number))
             names = ("features", "distances", "answers")
             arrays = {name: np.concatenate(each) for name, each in zip(names, zip(*found))}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 def card_of(recipe: Mapping[str, int]) -> str:
     """The model card, from what made it."""
-    command = " ".join(f"--{name} {value}" for name, value in recipe.items())
+    command = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in recipe.items())
     return f"""# Any structure (no training)
 
 Refines a rough mask of any structure, in any modality, by what the image shows at its border.

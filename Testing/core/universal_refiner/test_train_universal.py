@@ -20,7 +20,7 @@ from SVLDRLCore.universal_refiner.rendering import render
 from SVLDRLCore.universal_refiner.scenes import draw_scene
 from SVLDRLCore.universal_refiner.shapes import MAKERS, random_field, random_shape
 
-TINY = {"scenes": 2, "steps": 3, "seed": 5}
+TINY = {"scenes": 1, "later_scenes": 1, "steps": 3, "seed": 5}
 
 
 @pytest.fixture(scope="module")
@@ -79,19 +79,19 @@ def test_scenes_images_and_masks_follow_from_the_seed() -> None:
 def test_masks_are_wrong_in_every_way_and_never_beyond_recognition() -> None:
     kinds: set[str] = set()
     clean = 0
-    for number in range(6):
+    for number in range(4):
         rng = np.random.default_rng(number)
         scene = draw_scene(rng)
         truth = scene.labels == scene.targets[0]
         assert np.isfinite(render(scene, scene.targets[0], rng)).all()
-        for _ in range(12):
+        for _ in range(14):
             drawn = draw_mask(truth, scene.labels, scene.spacing, rng)
             assert dice_of(drawn.rough, drawn.meant) >= LEAST_DICE
             kinds |= set(drawn.kinds)
             clean += not drawn.kinds
             assert bool(drawn.kinds) or np.array_equal(drawn.rough, drawn.meant)
     assert len(kinds) > 0.7 * len(MISTAKES)
-    assert 5 <= clean <= 45
+    assert 3 <= clean <= 35
 
 
 @pytest.mark.parametrize("kind", list(MAKERS))
