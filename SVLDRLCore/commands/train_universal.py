@@ -17,6 +17,7 @@ def define(sub: ArgumentParser) -> None:
     sub.add_argument("--later-scenes", type=int, default=450, help="scenes of the second stage")
     sub.add_argument("--steps", type=int, default=2500, help="learning steps a stage")
     sub.add_argument("--seed", type=int, default=1)
+    sub.add_argument("--stages", type=int, default=2)
     job_options(sub)
 
 

@@ -29,7 +29,6 @@ from SVLDRLCore.universal_refiner.learning_to_refine import fit_stage, learning_
 from SVLDRLCore.universal_refiner.refiner_card import card_of
 from SVLDRLCore.universal_refiner.refiner_package import UniversalRefiner, load_refiner, save_refiner
 
-STAGES = 2
 SCENES_OF_PART = 10
 SCENES_OF_DECISION = 4
 """One scene to set the decision on for so many of a later stage."""
@@ -44,6 +43,7 @@ class Recipe:
     later_scenes: int
     steps: int
     seed: int
+    stages: int
 
 
 def train_universal(
@@ -52,6 +52,7 @@ def train_universal(
     later_scenes: int = 450,
     steps: int = 2500,
     seed: int = 1,
+    stages: int = 2,
     listeners: Sequence[Listener] = (),
     control: JobControl | None = None,
 ) -> Path:
@@ -68,9 +69,10 @@ def train_universal(
             require_number("scenes", scenes, 1, 10**6, whole=True)
             require_number("later_scenes", later_scenes, 1, 10**6, whole=True)
             require_number("steps", steps, 1, 10**7, whole=True)
+            require_number("stages", stages, 1, 4, whole=True)
             require_number("seed", seed, 0, LARGEST_SEED, whole=True)
             require_output_folder(output)
-            recipe = Recipe(scenes, later_scenes, steps, seed)
+            recipe = Recipe(scenes, later_scenes, steps, seed, stages)
             with made_folder(output):
                 _begin(output, recipe)
                 _learn(output, recipe, events, control)
@@ -93,10 +95,10 @@ def _learn(output: Path, recipe: Recipe, events: EventLog, control: JobControl) 
     if (output / "package" / "SHA256SUMS").is_file():
         return
     stages: list[VoxelClassifier] = []
-    for number in range(STAGES):
+    for number in range(recipe.stages):
         kept = output / f"stage_{number}"
         if not (kept / "SHA256SUMS").is_file():
-            tell = _progress_of(number, events, control)
+            tell = _progress_of(number, recipe.stages, events, control)
             voxels = _voxels(output / PARTS, stages, recipe, lambda share, tell=tell: tell("drawing scenes", share / 2))
             stage = fit_stage(
                 *voxels, recipe.steps, recipe.seed + number,
@@ -107,7 +109,7 @@ def _learn(output: Path, recipe: Recipe, events: EventLog, control: JobControl) 
             shutil.rmtree(output / PARTS)
             (output / PARTS).mkdir()
         stages = list(load_refiner(kept).stages)
-    tell = _progress_of(STAGES, events, control)
+    tell = _progress_of(recipe.stages, recipe.stages, events, control)
     deciding = max(1, recipe.later_scenes // SCENES_OF_DECISION)
     decision, table = choose_decision(stages, recipe.seed, deciding, lambda share: tell("deciding", share))
     (output / "package").mkdir(exist_ok=True)
@@ -139,9 +141,9 @@ def _voxels(
     return features, distances, answers
 
 
-def _progress_of(stage: int, events: EventLog, control: JobControl) -> Callable[[str, float], None]:
+def _progress_of(stage: int, stages: int, events: EventLog, control: JobControl) -> Callable[[str, float], None]:
     def progress(what: str, share: float) -> None:
         control.check()
-        events.progress(int(1000 * (stage + share) / (STAGES + 1)), 1000, what)
+        events.progress(int(1000 * (stage + share) / (stages + 1)), 1000, what)
 
     return progress
