@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +100,10 @@ def _learn(output: Path, recipe: Recipe, events: EventLog, control: JobControl) 
         kept = output / f"stage_{number}"
         if not (kept / "SHA256SUMS").is_file():
             tell = _progress_of(number, recipe.stages, events, control)
-            voxels = _voxels(output / PARTS, stages, recipe, lambda share, tell=tell: tell("drawing scenes", share / 2))
+            voxels = _voxels(output / PARTS, stages, recipe, partial(_half, tell, "drawing scenes", 0.0, 1))
             stage = fit_stage(
                 *voxels, recipe.steps, recipe.seed + number,
-                lambda step, _, tell=tell: tell("learning", 0.5 + step / recipe.steps / 2),
+                partial(_half, tell, "learning", 0.5, recipe.steps),
             )  # fmt: skip
             kept.mkdir(exist_ok=True)
             save_refiner(kept, UniversalRefiner((*stages, stage)), asdict(recipe), "One stage of a refiner.\n")
@@ -139,6 +140,11 @@ def _voxels(
         np.concatenate([part[name] for part in read]) for name in ("features", "distances", "answers")
     )
     return features, distances, answers
+
+
+def _half(tell: Callable[[str, float], None], what: str, begun: float, of: int, done: float, loss: float = 0.0) -> None:
+    """Tell the progress of one half of a stage: `done` out of `of`."""
+    tell(what, begun + done / of / 2)
 
 
 def _progress_of(stage: int, stages: int, events: EventLog, control: JobControl) -> Callable[[str, float], None]:

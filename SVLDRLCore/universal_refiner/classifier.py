@@ -32,6 +32,9 @@ class VoxelClassifier(nn.Module):
         nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.layers[-1].bias)  # type: ignore[arg-type]
 
+    mean: Tensor
+    scale: Tensor
+
     def forward(self, features: Tensor, distance: Tensor) -> Tensor:
         """`distance`: (N,) to the rough mask's border in u, negative inside."""
         drawn = -2 * torch.tanh(distance / 1.5)

@@ -143,7 +143,7 @@ def _gaps(at: _Place) -> np.ndarray:
     else:
         gone = drawn[at.rng.random(len(drawn)) < at.rng.uniform(0.1, 0.5)]
     made = at.mask.copy()
-    made[(*[slice(None)] * axis, gone)] = False
+    np.moveaxis(made, axis, 0)[gone] = False
     return made
 
 

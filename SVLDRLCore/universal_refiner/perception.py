@@ -74,8 +74,7 @@ def context(belief: np.ndarray, mask: np.ndarray, spacing: Sequence[float]) -> n
     maps += [np.clip(distance / 8, -1, 1), np.tanh(distance / 2)]
     maps.append(blurred(found.astype(F32) - mask, 3.0, spacing))
     for steps in NEIGHBOURS:
-        steps = [round(step / s) for step, s in zip(steps, spacing)]
-        maps.append(_moved(belief, steps))
+        maps.append(_moved(belief, [round(step / s) for step, s in zip(steps, spacing)]))
     return np.stack(maps).astype(F32)
 
 

@@ -79,7 +79,8 @@ def refine_mask(
     radius = (3 * mask.sum() * np.prod(spacing_dhw) / (4 * np.pi)) ** (1 / 3)
     margin = MARGIN * max(min(spacing_dhw), radius / 18)
     box = bounding_box(mask, [margin / s for s in spacing_dhw])
-    near, before = one_channel(image[(..., *box)], mask[box]), mask[box]
+    whole = image if image.ndim == 4 else image[None]
+    near, before = one_channel(whole[:, *box], mask[box]), mask[box]
     if before.all():
         return Refined(mask.copy(), sure, (NO_OUTSIDE,))
     if float(np.ptp(near)) <= 1e-6 * max(1.0, float(np.abs(near).max())):

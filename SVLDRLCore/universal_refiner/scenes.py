@@ -56,7 +56,8 @@ def _draw(rng: np.random.Generator, enlarged: float) -> Scene:
         ratio, shape = rng.uniform(1.3, 2.5), (24, 50, 50)
     else:
         ratio, shape = rng.uniform(2.5, 8.0), (14, 58, 58)
-    shape = tuple(round(n * enlarged) for n in shape)
+    d, h, w = (round(n * enlarged) for n in shape)
+    shape = (d, h, w)
     over = 1 if ratio < 1.3 else 2
     spacing, size = (ratio / over, 1.0, 1.0), (shape[0] * over, *shape[1:])
     axes = [(np.arange(n, dtype=F32) - (n - 1) / 2) * s for n, s in zip(size, spacing)]

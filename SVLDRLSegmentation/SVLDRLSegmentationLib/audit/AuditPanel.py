@@ -25,7 +25,7 @@ class AuditPanel(Panel):
         super().__init__("AuditPanel")
         self.logic = logic
         self.modelSelector = ModelSelector(
-            self.ui.modelComboBox, self.ui.browseModelButton, self.ui.modelLabel, offer=NO_MODEL
+            self.ui.modelComboBox, self.ui.browseModelButton, self.ui.modelLabel, offers=(NO_MODEL,)
         )
         self.modelSelector.onChanged = self._onModel
         self.results = AuditResultBox(self.ui, logic, self.jobBar)

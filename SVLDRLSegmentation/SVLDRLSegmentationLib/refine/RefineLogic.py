@@ -35,6 +35,7 @@ class RefineOptions:
         smallestIslandMl: fragments of a refined segment below this volume are removed.
         keepLargest: only the largest piece of each refined segment is kept.
         learnFromThisCase: without a model, train a small one on this image and its rough mask.
+        mode: without any model: "even_out" keeps the offset at which you draw, "snap" moves borders onto the edge.
         showSteps: for models of agents in pixels: also add each step of the drawing, as sequences of the scene.
     """
 
@@ -46,6 +47,7 @@ class RefineOptions:
     smallestIslandMl: float = 0.0
     keepLargest: bool = False
     learnFromThisCase: bool = False
+    mode: str = "even_out"
     showSteps: bool = False
 
     def coreOptions(self) -> Json:
@@ -59,10 +61,13 @@ class RefineOptions:
             "smallest_fragment_ml": float(self.smallestIslandMl),
             "keep_largest": bool(self.keepLargest),
             "learn_from_this_case": bool(self.learnFromThisCase),
+            "mode": self.mode,
         }
 
 
 __all__ = ["RefineLogic", "RefineResult"]
+
+MODES = ("even_out", "snap")
 
 ADDED_COLOR, REMOVED_COLOR = (0.15, 0.75, 0.3), (0.85, 0.2, 0.2)
 _CHANGES_OF = "SVLDRL.ChangesOf"
@@ -96,22 +101,23 @@ class RefineLogic:
         Args:
             volumeNode: a scalar volume, or a list of them for a model of several channels.
             segmentationNode: the rough segmentation; None segments from scratch.
-            model: a model's folder or zip, or a finished training's folder; None with `learnFromThisCase`.
+            model: a model's folder or zip, or a finished training's folder; None refines any structure, or with
+                `learnFromThisCase` by a small model of this case.
             segmentIDs: of the segments to refine; all when None. The others stay as they are.
             structures: segment ID -> what the model calls it, or "" to leave it as it is; segments that are not told
                 are known by their names, and stay as they are where the model has no such name.
             outputSegmentationNode: where the result goes, replacing what is there; None adds a node.
             overwrite: write into `segmentationNode` itself, which `undo` takes back.
             options: see `RefineOptions`: trust, device, overlap, marginMm, policySteps, smallestIslandMl,
-                keepLargest, learnFromThisCase, showSteps.
+                keepLargest, learnFromThisCase, mode, showSteps.
 
         Raises:
             JobError: nodes or model cannot be used.
         """
         asked = RefineOptions(**options)
         volumeNodes = list(volumeNode) if isinstance(volumeNode, (list, tuple)) else [volumeNode]
-        if model is None and not asked.learnFromThisCase:
-            raise JobError(_("Model"), _("none is chosen"), _("Choose a model, or train on this case"))
+        if asked.mode not in MODES:
+            raise JobError(asked.mode, _("it is no mode"), _("Choose among: {}").format(", ".join(MODES)))
         if overwrite and segmentationNode is not None:
             outputSegmentationNode = outputSegmentationNode or segmentationNode
         if outputSegmentationNode is not None and outputSegmentationNode is segmentationNode and not overwrite:

@@ -14,7 +14,7 @@ from ..scene.Parameters import OutputChoice, Parameters
 from ..scene.SceneFiles import firstVolume
 from ..scene.StepSequence import showStepBrowser
 from ..widgets.Panel import Panel
-from ..widgets.Selectors import THIS_CASE, ModelSelector
+from ..widgets.Selectors import ANY_STRUCTURE, CHOICES, SNAP_TO_EDGES, THIS_CASE, ModelSelector
 from .ChannelSelectors import ChannelSelectors
 from .ModelCardBox import ModelCardBox
 from .RefineLogic import RefineLogic
@@ -37,8 +37,9 @@ class RefinePanel(Panel):
         self.segments = SegmentChecklist(self.ui.segmentsList)
         self.segments.onTicked, self.segments.onSegments = self._onTicked, self._showReady
         self.modelSelector = ModelSelector(
-            self.ui.modelComboBox, self.ui.browseModelButton, self.ui.modelLabel, offer=THIS_CASE
-        )
+            self.ui.modelComboBox, self.ui.browseModelButton, self.ui.modelLabel,
+            offers=(ANY_STRUCTURE, SNAP_TO_EDGES, THIS_CASE), usual=ANY_STRUCTURE,
+        )  # fmt: skip
         self.modelSelector.onChanged = self._onModel
         self.modelCard = ModelCardBox(self.ui)
         self._model: Model | None = None
@@ -90,7 +91,7 @@ class RefinePanel(Panel):
 
     def _onParameters(self, caller: object = None, event: object = None) -> None:
         if self.parameters is not None:
-            if self.parameters.model != self.modelSelector.path:
+            if self.parameters.model not in (self.modelSelector.path, ""):
                 self.modelSelector.path = self.parameters.model
                 self._readModel()
             self.segments.setSkipped(self.parameters.skippedSegments)
@@ -135,7 +136,7 @@ class RefinePanel(Panel):
     def _readModel(self) -> None:
         """The chosen model: its channels, its structures and its card."""
         self._model = None
-        if self.modelSelector.path and self.modelSelector.path != THIS_CASE:
+        if self.modelSelector.path not in CHOICES:
             with contextlib.suppress(JobError):  # the selector says that it is not there
                 self._model = ModelList().read(self.modelSelector.path)
         self.modelCard.show(self._model)
@@ -153,10 +154,8 @@ class RefinePanel(Panel):
             return _("Choose a volume for each of the {count} images that the model needs.").format(
                 count=1 + len(self.channels.volumeNodes)
             )
-        if not self.modelSelector.path:
-            return _("Choose a model; the Train tab makes one. Without one, choose to train on this case.")
         if self.ui.segmentationSelector.currentNode() is None:
-            return _("Choose a rough segmentation to train on.") if self.modelSelector.path == THIS_CASE else ""
+            return self._missingRough()
         if not self.segments.segments:
             return _("The rough segmentation has no segment. Draw one, or choose none to segment from scratch.")
         if not self.segments.ticked:
@@ -165,6 +164,14 @@ class RefinePanel(Panel):
             return _("The model knows {structures}. Say above which of them a segment is.").format(
                 structures=", ".join(self._model.structures)
             )
+        return ""
+
+    def _missingRough(self) -> str:
+        """A model segments from scratch; nothing else does."""
+        if self.modelSelector.path == THIS_CASE:
+            return _("Choose a rough segmentation to train on.")
+        if self.modelSelector.path in CHOICES:
+            return _("Choose a rough segmentation to refine. To segment from scratch, choose a model.")
         return ""
 
     def _inputs(self) -> tuple[object, ...]:
@@ -185,6 +192,7 @@ class RefinePanel(Panel):
         if self._failedWith is not None and self.parameters is not None and self._inputs() != self._failedWith:
             self._failedWith = None
             self.jobBar.forgetFailure()
+        self.ui.trustSlider.enabled = self.modelSelector.path not in (ANY_STRUCTURE, SNAP_TO_EDGES)
         self.ui.outputComboBox.enabled = self.ui.segmentationSelector.currentNode() is not None
         tip = _("Refine the ticked segments with the chosen model.")
         self._showApply(_("Refine segmentation"), tip, _("Stop the refinement. The scene stays as it is."))
@@ -197,13 +205,13 @@ class RefinePanel(Panel):
             return
         self.resultBox.setBusy(True)
         self.jobBar.begin(_("Starting"))
-        p, learn = self.given, self.modelSelector.path == THIS_CASE
+        p, model = self.given, self.modelSelector.path
         self._rough, self._failedWith = p.roughSegmentation, None
         try:
             task = self.logic.start(
                 [p.inputVolume, *self.channels.volumeNodes],
                 p.roughSegmentation,
-                model=None if learn else self.modelSelector.path,
+                model=None if model in CHOICES else model,
                 segmentIDs=None if p.roughSegmentation is None else self.segments.ticked,
                 structures=self.mapping.chosen,
                 overwrite=p.output == OutputChoice.OVERWRITE and p.roughSegmentation is not None,
@@ -214,7 +222,8 @@ class RefinePanel(Panel):
                 policySteps=p.policySteps,
                 smallestIslandMl=p.smallestIslandMl,
                 keepLargest=p.keepLargest,
-                learnFromThisCase=learn,
+                learnFromThisCase=model == THIS_CASE,
+                mode="snap" if model == SNAP_TO_EDGES else "even_out",
                 showSteps=p.showSteps and self._drawsInSteps(),
             )
         except JobError as error:

@@ -183,7 +183,7 @@ class RefineTask(Task[RefineResult]):
                     _("Resample it with the module Resample Scalar/Vector/DWI Volume"),
                 )
         if self._model is None and self._segmentationNode is None:
-            raise JobError(_("Model"), _("none is chosen"), _("Choose a model, or a segmentation to learn from"))
+            raise JobError(_("Model"), _("none is chosen"), _("Choose a model, or a rough segmentation"))
         if self._showSteps and (self._model is None or not self._model.inSteps):
             raise JobError(
                 _("The steps") if self._model is None else self._model.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import qt
@@ -41,14 +41,28 @@ class DeviceSelector:
         qt.QSettings().setValue(SETTING, self._comboBox.itemData(index))
 
 
+ANY_STRUCTURE = "any structure"
+"""In place of a model's path: even out a rough segmentation of anything."""
+SNAP_TO_EDGES = "any structure, snapped"
+"""In place of a model's path: move the border of anything onto the visible edge."""
 THIS_CASE = "this case"
 """In place of a model's path: learn from the case itself."""
 NO_MODEL = "no model"
 """In place of a model's path: check the data set against itself."""
+CHOICES = (ANY_STRUCTURE, SNAP_TO_EDGES, THIS_CASE, NO_MODEL)
 
 
 def _textsInstead(choice: str) -> tuple[str, str]:
     """What is chosen in place of a model: the entry, and what is told of it."""
+    if choice == ANY_STRUCTURE:
+        return _("Any structure: even out (no training)"), _(
+            "Repairs what deviates from your own way of drawing: gaps, rough borders, leaks. The border stays as far "
+            "from the edge as you drew it."
+        )
+    if choice == SNAP_TO_EDGES:
+        return _("Any structure: snap to edges (no training)"), _(
+            "Moves the whole border onto the visible edge. For rough segmentations: one that is right loses by it."
+        )
     if choice == THIS_CASE:
         return _("Train on this case (no model needed)"), _(
             "A small network first learns from this volume and its rough segmentation. That takes some minutes."
@@ -62,13 +76,20 @@ def _textsInstead(choice: str) -> tuple[str, str]:
 class ModelSelector:
     """Lists the models of this computer; `onChanged` is called with the path when the user chooses another one.
 
-    `offer`: THIS_CASE or NO_MODEL as a choice in place of a model.
+    `offers`: choices in place of a model, such as THIS_CASE or NO_MODEL; `usual`: the one where none is chosen.
     """
 
-    def __init__(self, comboBox: qt.QComboBox, browseButton: qt.QToolButton, label: qt.QLabel, offer: str = "") -> None:
+    def __init__(
+        self,
+        comboBox: qt.QComboBox,
+        browseButton: qt.QToolButton,
+        label: qt.QLabel,
+        offers: Sequence[str] = (),
+        usual: str = "",
+    ) -> None:
         self._comboBox, self._browseButton, self._label = comboBox, browseButton, label
-        self._offer = offer
-        self._path = ""
+        self._offers, self._usual = tuple(offers), usual
+        self._path = usual
         self._models: dict[str, Model] = {}
         self.onChanged: Callable[[str], None] = lambda path: None
         self._addBrowseMenu()
@@ -82,8 +103,9 @@ class ModelSelector:
 
     @path.setter
     def path(self, path: str) -> None:
-        if path in (THIS_CASE, NO_MODEL) and path != self._offer:
+        if path in CHOICES and path not in self._offers:
             path = ""  # chosen in another tab, and no model here
+        path = path or self._usual
         if path != self._path:
             self._path = path
             self.refresh()
@@ -96,10 +118,13 @@ class ModelSelector:
         self._comboBox.clear()
         if not self._path:
             self._comboBox.addItem(_("Choose a model"), "")
+        first = [offer for offer in self._offers if self._usual]
+        for offer in first:
+            self._comboBox.addItem(_textsInstead(offer)[0], offer)
         for path, model in self._models.items():
             self._comboBox.addItem(model.name, path)
-        if self._offer:
-            self._comboBox.addItem(_textsInstead(self._offer)[0], self._offer)
+        for offer in () if first else self._offers:
+            self._comboBox.addItem(_textsInstead(offer)[0], offer)
         if self._comboBox.findData(self._path) < 0:
             self._comboBox.addItem(_("{name} (not found)").format(name=Path(self._path).name), self._path)
         self._comboBox.currentIndex = self._comboBox.findData(self._path)
@@ -118,7 +143,7 @@ class ModelSelector:
 
     def _readChosen(self) -> None:
         """A model of a scene that was made elsewhere need not be in the list."""
-        if self._path not in ("", self._offer, *self._models):
+        if self._path not in ("", *self._offers, *self._models):
             with contextlib.suppress(JobError):  # shown as not found
                 self._models[self._path] = ModelList().read(self._path)
 
@@ -147,8 +172,8 @@ class ModelSelector:
             text = _("Knows {structures}.").format(structures=", ".join(model.structures))
             if model.channels > 1:
                 text += " " + _("It needs {count} images.").format(count=model.channels)
-        elif self._path and self._path == self._offer:
-            text = _textsInstead(self._offer)[1]
+        elif self._path in self._offers:
+            text = _textsInstead(self._path)[1]
         elif self._path:
             text = _("There is no model at {path}").format(path=self._path)
         else:

@@ -195,7 +195,8 @@ def test_what_cannot_work_is_said_before_anything_starts(
     logic, before = RefineLogic(), stateOfScene()
     rough = phantomSegmentation
     for arguments, why in (
-        ({"segmentationNode": rough}, "none is chosen"),
+        ({}, "none is chosen"),
+        ({"segmentationNode": rough, "mode": "sharper"}, "no mode"),
         ({"segmentationNode": rough, "model": tmp_path}, "no model"),
         ({"segmentationNode": rough, "model": ballModel, "segmentIDs": ["x"]}, "no segment with the ID x"),
         ({"segmentationNode": rough, "model": ballModel, "segmentIDs": []}, "none is ticked"),
@@ -297,6 +298,24 @@ def test_two_segments_of_one_name_are_both_refined(
     assert not (after[0] & after[1]).any()
     assert not (after[0] & ball & upper).any()  # each keeps its own
     assert not (after[1] & ball & ~upper).any()
+
+
+@pytest.mark.worker
+def test_any_structure_needs_no_model_and_no_training(phantomVolume: Any, phantomSegmentation: Any) -> None:
+    """A gap in a segment is closed; the other segments and the rough segmentation stay as they are."""
+    ids = phantomSegmentation.GetSegmentation().GetSegmentIDs()
+    before = {i: maskOf(phantomSegmentation, i, phantomVolume) for i in ids}
+    gapped = before[ids[0]].copy()
+    gapped[int(np.argwhere(gapped)[:, 0].mean())] = False
+    slicer.util.updateSegmentBinaryLabelmapFromArray(
+        gapped.astype(np.uint8), phantomSegmentation, ids[0], phantomVolume
+    )
+    node = RefineLogic().refine(phantomVolume, phantomSegmentation, segmentIDs=[ids[0]], device="cpu")
+    assert node is not phantomSegmentation
+    after = maskOf(node, ids[0], phantomVolume)
+    assert (after & before[ids[0]] & ~gapped).sum() > 0.5 * (before[ids[0]] & ~gapped).sum()
+    for other in ids[1:]:
+        assert np.array_equal(maskOf(node, other, phantomVolume), before[other])
 
 
 @pytest.mark.worker

@@ -221,6 +221,24 @@ def test_browsing_adds_a_model(bench: Any, refine: Any, tinyModel: Path, tmp_pat
     assert "part 1" in refine.ui.modelLabel.text
 
 
+def test_any_structure_is_there_from_the_first_minute(bench: Any, refine: Any) -> None:
+    combo = refine.ui.modelComboBox
+    assert combo.findData("any structure") == 0 and combo.findData("any structure, snapped") == 1
+    refine.useModel("")
+    assert combo.currentText == "Any structure: even out (no training)"
+    assert not refine.ui.trustSlider.enabled
+    refine.ui.segmentationSelector.setCurrentNode(None)
+    assert "To segment from scratch, choose a model." in refine.ui.applyButton.toolTip
+    refine.ui.segmentationSelector.setCurrentNode(refine.nodes[1])
+    for index, mode in ((1, "snap"), (0, "even_out")):
+        combo.currentIndex = index
+        press(refine.ui.applyButton)
+        options = refine.task.job.options
+        assert (options["mode"], options["learn_from_this_case"], "model" in options) == (mode, False, False)
+        bench.waitFor(lambda: refine.task is None, 60)
+        assert refine.resultBox.result is not None
+
+
 def test_without_a_model_it_can_learn_from_the_case(bench: Any, refine: Any) -> None:
     index = refine.ui.modelComboBox.findData("this case")
     refine.ui.modelComboBox.currentIndex = index
