@@ -24,29 +24,35 @@ from SVLDRLCore.file_places import require_output_folder
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.strict_json import read_json_object
 from SVLDRLCore.universal_refiner.classifier import VoxelClassifier
+from SVLDRLCore.universal_refiner.deciding import choose_decision
 from SVLDRLCore.universal_refiner.learning_to_refine import fit_stage, learning_voxels
 from SVLDRLCore.universal_refiner.refiner_card import card_of
-from SVLDRLCore.universal_refiner.refiner_package import Decision, UniversalRefiner, load_refiner, save_refiner
+from SVLDRLCore.universal_refiner.refiner_package import UniversalRefiner, load_refiner, save_refiner
 
-STAGES = 2
 SCENES_OF_PART = 10
+SCENES_OF_DECISION = 4
+"""One scene to set the decision on for so many of a later stage."""
 RECIPE, PARTS = "recipe.json", "parts"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What makes a refiner: scenes (four masks each) and steps of each stage, and the seed."""
+    """What makes a refiner: scenes (four masks each) of the first and of the later stages, their steps, the seed."""
 
     scenes: int
+    later_scenes: int
     steps: int
     seed: int
+    stages: int
 
 
 def train_universal(
     output: str | Path,
     scenes: int = 450,
+    later_scenes: int = 450,
     steps: int = 2500,
     seed: int = 1,
+    stages: int = 2,
     listeners: Sequence[Listener] = (),
     control: JobControl | None = None,
 ) -> Path:
@@ -61,10 +67,12 @@ def train_universal(
         events.emit("started", job="train-universal", output=str(output), seed=seed)
         with failures_told(events):
             require_number("scenes", scenes, 1, 10**6, whole=True)
+            require_number("later_scenes", later_scenes, 1, 10**6, whole=True)
             require_number("steps", steps, 1, 10**7, whole=True)
+            require_number("stages", stages, 1, 4, whole=True)
             require_number("seed", seed, 0, LARGEST_SEED, whole=True)
             require_output_folder(output)
-            recipe = Recipe(scenes, steps, seed)
+            recipe = Recipe(scenes, later_scenes, steps, seed, stages)
             with made_folder(output):
                 _begin(output, recipe)
                 _learn(output, recipe, events, control)
@@ -87,10 +95,10 @@ def _learn(output: Path, recipe: Recipe, events: EventLog, control: JobControl) 
     if (output / "package" / "SHA256SUMS").is_file():
         return
     stages: list[VoxelClassifier] = []
-    for number in range(STAGES):
+    for number in range(recipe.stages):
         kept = output / f"stage_{number}"
         if not (kept / "SHA256SUMS").is_file():
-            tell = _progress_of(number, events, control)
+            tell = _progress_of(number, recipe.stages, events, control)
             voxels = _voxels(output / PARTS, stages, recipe, lambda share, tell=tell: tell("drawing scenes", share / 2))
             stage = fit_stage(
                 *voxels, recipe.steps, recipe.seed + number,
@@ -101,24 +109,27 @@ def _learn(output: Path, recipe: Recipe, events: EventLog, control: JobControl) 
             shutil.rmtree(output / PARTS)
             (output / PARTS).mkdir()
         stages = list(load_refiner(kept).stages)
+    tell = _progress_of(recipe.stages, recipe.stages, events, control)
+    deciding = max(1, recipe.later_scenes // SCENES_OF_DECISION)
+    decision, table = choose_decision(stages, recipe.seed, deciding, lambda share: tell("deciding", share))
     (output / "package").mkdir(exist_ok=True)
-    save_refiner(
-        output / "package", UniversalRefiner(tuple(stages), Decision()), asdict(recipe), card_of(asdict(recipe))
-    )
+    made, refiner = {**asdict(recipe), "decisions": table}, UniversalRefiner(tuple(stages), decision)
+    save_refiner(output / "package", refiner, made, card_of(asdict(recipe)))
 
 
 def _voxels(
     parts: Path, stages: Sequence[VoxelClassifier], recipe: Recipe, tell: Callable[[float], Any]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What a stage learns from; parts that are there already are read."""
-    for first in range(0, recipe.scenes, SCENES_OF_PART):
-        tell(first / recipe.scenes)
+    count = recipe.later_scenes if stages else recipe.scenes
+    for first in range(0, count, SCENES_OF_PART):
+        tell(first / count)
         part = parts / f"{first:06d}.safetensors"
         if not part.is_file():
-            numbers = range(first, min(first + SCENES_OF_PART, recipe.scenes))
+            numbers = range(first, min(first + SCENES_OF_PART, count))
             found = []
             for number in numbers:
-                tell(number / recipe.scenes)
+                tell(number / count)
                 found.append(learning_voxels(stages, recipe.seed, number))
             names = ("features", "distances", "answers")
             arrays = {name: np.concatenate(each) for name, each in zip(names, zip(*found))}
@@ -130,9 +141,9 @@ def _voxels(
     return features, distances, answers
 
 
-def _progress_of(stage: int, events: EventLog, control: JobControl) -> Callable[[str, float], None]:
+def _progress_of(stage: int, stages: int, events: EventLog, control: JobControl) -> Callable[[str, float], None]:
     def progress(what: str, share: float) -> None:
         control.check()
-        events.progress(int(1000 * (stage + share) / STAGES), 1000, f"{what}, stage {stage + 1} of {STAGES}")
+        events.progress(int(1000 * (stage + share) / (stages + 1)), 1000, what)
 
     return progress

@@ -1,6 +1,6 @@
-"""The belief of each voxel near a rough mask's border: a small network on its features, in two stages.
+"""The belief of each voxel near a rough mask's border: a small network on its features, in stages.
 
-The second stage sees what the first one believes around a voxel (auto-context). Each stage answers two questions at
+A later stage sees what the one before believes around a voxel (auto-context). Each stage answers two questions at
 once: is this voxel of the structure (*snap*), and is it of the structure as this reader draws it (*even out*)?
 """
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 def card_of(recipe: Mapping[str, int]) -> str:
     """The model card, from what made it."""
-    command = " ".join(f"--{name} {value}" for name, value in recipe.items())
+    command = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in recipe.items())
     return f"""# Any structure (no training)
 
 Refines a rough mask of any structure, in any modality, by what the image shows at its border.
 
 - Learned on synthetic scenes only: drawn shapes, textures and contrasts. No patient's image was used.
-- Two stages of a voxel classifier on hand-made features; each sees the beliefs of the one before.
+- A voxel classifier on hand-made features. A later stage sees the beliefs of the one before.
 - Made by: `svldrl train-universal --output DIR {command}`
 - Licence: as the program.
 

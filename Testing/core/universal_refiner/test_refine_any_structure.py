@@ -113,7 +113,8 @@ def test_thin_changes_do_not_count() -> None:
     belief[16:22, 16:22, 28:32] = 1.0
     done = evened_out(mask, belief, 0.5, 1.5, (1.0, 1.0, 1.0))
     assert done[18, 18, 29]
-    assert not done[18, 8, 18] and not done[18, 18, 7]
+    assert not done[18, 8, 18]
+    assert not done[18, 18, 7]
     assert not thick_part(np.zeros_like(mask), 1.5, (1.0, 1.0, 1.0)).any()
 
 
