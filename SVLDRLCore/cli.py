@@ -20,6 +20,7 @@ from SVLDRLCore.commands import (
     corrupt,
     demo,
     evaluate,
+    export,
     info,
     phantom,
     refine,
@@ -53,7 +54,7 @@ cores from those that work wherever another program is busy: on 2 cores beside o
 COMMANDS: dict[str, ModuleType] = {
     each.__name__.rpartition(".")[2].replace("_", "-"): each
     for each in (
-        *(train, adapt, refine, audit, evaluate, benchmark, corrupt, check, info, demo, phantom, settings),
+        *(train, adapt, refine, audit, evaluate, export, benchmark, corrupt, check, info, demo, phantom, settings),
         train_universal,
     )
 }

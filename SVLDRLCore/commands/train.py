@@ -35,6 +35,14 @@ def define(sub: ArgumentParser) -> None:
     sub.add_argument(
         "--clean-list", type=str, default=None, help="datalist whose validation cases choose the best model"
     )
+    sub.add_argument(
+        "--from", type=str, default=None, dest="begin_with", metavar="MODEL",
+        help="go on from this model, with more cases or other structures; its network and grid count",
+    )  # fmt: skip
+    sub.add_argument(
+        "--weights", type=str, default=None, metavar="FILE",
+        help="begin with what fits of a known network's weights (MONAI's SwinUNETR, SegResNet, BasicUNet)",
+    )  # fmt: skip
     sub.add_argument("--initial-model", type=str, default=None, help="start from this model's encoder and decoder")
     sub.add_argument("--resume", action="store_true", help="go on with the training in OUTPUT, as it was started")
     sub.add_argument("--skip-bad-cases", action="store_true", help="leave out cases whose files cannot be used")

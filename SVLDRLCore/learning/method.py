@@ -61,6 +61,8 @@ class RunInput:
         training: cases that are learned from.
         held_out: cases that choose the best model; noisy like the rest, or the clean list the user named.
         bound: what the state of the run depends on (`run_binding.bound_run`); checkpoints are bound to it.
+        initial_knows_all: whether the initial weights draw every structure, and so can judge labels from the start.
+        begun_with: what the card says of the initial weights.
     """
 
     config: Config
@@ -71,6 +73,8 @@ class RunInput:
     device: torch.device
     initial_weights: dict[str, torch.Tensor] | None = None
     bound: dict[str, Any] | None = None
+    initial_knows_all: bool = True
+    begun_with: str = ""
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,8 @@ def _train_network(
     border = plan.first_review
     second = round(config.reliability.second_review * config.train.steps)
     # At step 0 there is something to judge with only where the network comes from another run.
-    reviewed = {border, second} - (set() if given.initial_weights else {0})
+    judges = bool(given.initial_weights) and given.initial_knows_all
+    reviewed = {border, second} - (set() if judges else {0})
     unlabelled = [case for case in given.training if case.unlabelled]
     drawn_by = PairedSampler if unlabelled else PatchSampler
     sampler = drawn_by(given.training, config.data, config.train.batch_size, config.train.seed)
@@ -159,7 +160,7 @@ def _train_network(
         method.restore(state["method"])
         take_up_taught()
 
-    unseen = {} if given.initial_weights else {0: lambda predictor: review.before_training()}
+    unseen = {} if judges else {0: lambda predictor: review.before_training()}
     early = round(config.reliability.early_review * config.train.steps)
     if config.reliability.enabled and enough_trusted(trusted) and 0 < early < border:
         unseen[early] = review.review_early

@@ -37,6 +37,7 @@ def write_models(
         card_words(given.method, given.config),
         {
             **_counted(given),
+            **({"begun with": given.begun_with} if given.begun_with else {}),
             "trusted cases": sum(case.trusted for case in given.training),
             "steps": given.config.train.steps,
             "minutes": round(sum(result.stage_seconds.values()) / 60, 1),

@@ -14,7 +14,7 @@ from SVLDRLCore.atomic_files import made_folder
 from SVLDRLCore.config.settings import Config, config_from_dict, config_to_dict, name_of_preset
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog, Listener, failures_told
-from SVLDRLCore.file_places import require_output_folder
+from SVLDRLCore.file_places import require_output_folder, require_readable
 from SVLDRLCore.files.datalist import Case, DataList, load_datalist
 from SVLDRLCore.files.label_tables import IGNORE
 from SVLDRLCore.job_control import JobControl
@@ -33,6 +33,7 @@ from SVLDRLCore.learning.run_binding import (
 from SVLDRLCore.learning.run_folder import RunFolder, read_run, require_free, resolve_model, write_run
 from SVLDRLCore.learning.trainer import require_precision
 from SVLDRLCore.models.trained_model import build_networks, load_model
+from SVLDRLCore.training.beginning import begin_with_model, begin_with_weights, settings_to_go_on
 from SVLDRLCore.training.registry import (
     DEFAULT,
     load_method_config,
@@ -57,6 +58,9 @@ from SVLDRLCore.training.training_data import (
     structures_of_list,
 )
 
+KEPT = ("trusted", "clean_list", "initial_model", "begin_with", "weights")
+"""What a training that goes on has as it was, where it is not given anew."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -75,6 +79,8 @@ class Asked:
     initial_model: Path | None
     skip_bad_cases: bool
     target: tuple[Path, ...] = ()
+    begin_with: Path | None = None
+    weights: Path | None = None
 
 
 def train(
@@ -88,6 +94,8 @@ def train(
     trusted: Sequence[str] | None = None,
     clean_list: str | Path | None = None,
     initial_model: str | Path | None = None,
+    begin_with: str | Path | None = None,
+    weights: str | Path | None = None,
     resume: bool = False,
     skip_bad_cases: bool = False,
     listeners: Sequence[Listener] = (),
@@ -103,7 +111,10 @@ def train(
             Each is that method alone: what the variant adds to SVL-DRL counts in others only if `overrides` say so.
         trusted: names of training cases whose labels can be trusted, beside those the datalist marks.
         clean_list: a datalist whose `validation` cases choose the best model; else held-out noisy cases do.
-        initial_model: start encoder and segmentation decoder from this model (a shared warm-up).
+        initial_model: start encoder and segmentation decoder from this model of the same settings (a shared warm-up).
+        begin_with: go on from this model: its network, grid and grey values count, structures that it knows by name
+            are kept, others begin fresh. Its preset, method and variant count where none is given.
+        weights: a file with weights of a known network, to begin with what fits (`models.known_weights`).
         resume: go on with the training in `output`. What is not given is as it was; what is given, and the data, must
             be the same by content. Files may have moved, and `train.device` may change.
         skip_bad_cases: leave out cases whose files cannot be used, and say which; else they are refused, all by name.
@@ -117,7 +128,8 @@ def train(
     asked = Asked(
         Path(datalist), preset, method, variant, overrides or {}, None if trusted is None else tuple(trusted),
         None if clean_list is None else Path(clean_list), None if initial_model is None else Path(initial_model),
-        skip_bad_cases,
+        skip_bad_cases, begin_with=None if begin_with is None else Path(begin_with),
+        weights=None if weights is None else Path(weights),
     )  # fmt: skip
     return start_training("train", asked, Path(output), resume, listeners, control)
 
@@ -155,9 +167,17 @@ def _new_settings(folder: RunFolder, asked: Asked) -> dict[str, Any]:
 
     Nothing is written: a wrong path must not leave a folder behind.
     """
-    method = asked.method or DEFAULT
+    _require_one_beginning(asked)
+    preset, variant, overrides, method = asked.preset, asked.variant, asked.overrides, asked.method
+    if asked.begin_with is not None:
+        own = settings_to_go_on(asked.begin_with, method, overrides)
+        preset, overrides = preset or own.preset, own.overrides
+        method, variant = method or own.method, variant or own.variant
+    if asked.weights is not None:
+        require_readable(asked.weights)
+    method = method or DEFAULT
     (require_adapting if asked.target else require_trainable)(method)
-    config = load_method_config(method, asked.preset or "general", asked.variant or "extended", asked.overrides)
+    config = load_method_config(method, preset or "general", variant or "extended", overrides)
     require_precision(config.train, choose_device(config.train.device))
     listed = load_datalist(asked.datalist)
     structures_of_list(listed, config.data)
@@ -169,8 +189,8 @@ def _new_settings(folder: RunFolder, asked: Asked) -> dict[str, Any]:
     if asked.clean_list is not None and not load_datalist(asked.clean_list).validation:
         raise InputError(str(asked.clean_list), "its validation list is empty", "List the clean cases there")
     lists = [asked.datalist, *([asked.clean_list] if asked.clean_list else [])]
-    initial = [] if asked.initial_model is None else [resolve_model(asked.initial_model)]
-    require_output_folder(folder.path, [*lists, *asked.target], closed=initial)
+    models = [resolve_model(model) for model in (asked.initial_model, asked.begin_with) if model is not None]
+    require_output_folder(folder.path, [*lists, *asked.target], closed=models)
     require_free(folder)
     return _told(method, config, asked)
 
@@ -184,7 +204,8 @@ def _resumed_settings(folder: RunFolder, asked: Asked) -> dict[str, Any]:
     config = resumed_config(stored["config"], asked.overrides)
     require_precision(config.train, choose_device(config.train.device))
     given = _told(stored["method"], config, asked)
-    kept = {key: stored.get(key) for key in ("trusted", "clean_list", "initial_model") if getattr(asked, key) is None}
+    _require_one_beginning(asked)
+    kept = {key: stored.get(key) for key in KEPT if getattr(asked, key) is None}
     if "target" in stored and not asked.target:
         kept["target"] = stored["target"]
     skips = stored.get("skip_bad_cases", False) or asked.skip_bad_cases
@@ -202,8 +223,18 @@ def _told(method: str, config: Config, asked: Asked) -> dict[str, Any]:
         "trusted": list(asked.trusted or ()),
         "clean_list": None if asked.clean_list is None else str(asked.clean_list.resolve()),
         "initial_model": None if asked.initial_model is None else str(asked.initial_model.resolve()),
+        "begin_with": None if asked.begin_with is None else str(asked.begin_with.resolve()),
+        "weights": None if asked.weights is None else str(asked.weights.resolve()),
         "skip_bad_cases": asked.skip_bad_cases,
     }
+
+
+def _require_one_beginning(asked: Asked) -> None:
+    """InputError where a training is to begin with several things at once."""
+    given = {"--from": asked.begin_with, "--weights": asked.weights, "--initial-model": asked.initial_model}
+    named = [option for option, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise InputError(" and ".join(named), "a training begins with one of them", "Leave the others out")
 
 
 def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, control: JobControl, resume: bool) -> Path:
@@ -225,16 +256,25 @@ def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, contro
             settings.get("skip_bad_cases", False),
         )  # fmt: skip
         data = replace(data, training=[*data.training, *target.cases], warnings=(*data.warnings, *target.notes))
-    initial = None
-    if settings["initial_model"] is not None:
+    channels, initial, begun = data.training[0].image.shape[0], None, None
+    if settings.get("begin_with") is not None:
+        begun = begin_with_model(settings["begin_with"], data.config, channels, data.structures)
+    elif settings.get("weights") is not None:
+        begun = begin_with_weights(settings["weights"], data.config, channels, data.structures)
+    if begun is not None:
+        initial = begun.weights
+        for text in begun.told:
+            events.emit("message", text=text)
+    elif settings["initial_model"] is not None:
         initial = load_model(settings["initial_model"]).network.state_dict()
-        start_from(build_networks(data.config, data.training[0].image.shape[0], data.structures), initial)  # if it fits
+        start_from(build_networks(data.config, channels, data.structures), initial)  # if it fits
     bound = _bound(listed, clean, data, initial, target.listed)
     require_same(str(folder.path), settings.get("bound"), bound)
     write_run(folder, settings | {"bound": bound})
     given = RunInput(
         data.config, settings["method"], data.structures, data.training, data.held_out, device, initial,
         bound_run(settings["method"], data.config, bound),
+        initial_knows_all=begun is None or begun.knows_all, begun_with="" if begun is None else begun.on_card,
     )  # fmt: skip
     result = run_training(given, folder, events, control, resume)
     result = replace(result, warnings=[*data.warnings, *result.warnings])

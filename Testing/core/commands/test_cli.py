@@ -194,14 +194,14 @@ def test_all_options_of_train_arrive(monkeypatch) -> None:
         [
             "d.json", "--output", "run", "--preset", "left_atrium", "--method", "supervised", "--variant", "corrected",
             "--trusted", "a", "b", "--clean-list", "c.json", "--initial-model", "m", "--resume",
-            "--skip-bad-cases",
+            "--skip-bad-cases", "--from", "f", "--weights", "w",
         ],
     )  # fmt: skip
     kept = {key: value for key, value in got.items() if key not in ("listeners", "control")}
     assert kept == {
         "datalist": "d.json", "output": "run", "preset": "left_atrium", "method": "supervised",
         "variant": "corrected", "overrides": {}, "trusted": ["a", "b"], "clean_list": "c.json",
-        "initial_model": "m", "resume": True, "skip_bad_cases": True,
+        "initial_model": "m", "begin_with": "f", "weights": "w", "resume": True, "skip_bad_cases": True,
     }  # fmt: skip
 
 
