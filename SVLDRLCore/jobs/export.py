@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from SVLDRLCore.atomic_files import files_together, made_folder, not_written, write_atomically, write_bytes_atomically
+from SVLDRLCore.atomic_files import files_together, made_folder, not_written, write_bytes_atomically
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog, Listener, failures_told
 from SVLDRLCore.file_places import require_output_files, require_output_folder
@@ -111,5 +111,5 @@ def _onnx(package: Path, place: Path) -> Path:
 
     model = load_model(package)
     with made_folder(place.parent), files_together():
-        write_atomically(place, lambda file: file.write(write_onnx(model)))
+        write_bytes_atomically(place, write_onnx(model))
     return place

@@ -54,7 +54,8 @@ class Prepared:
     """Dictionary transform: "image", as MONAI has loaded it, as the network sees it; "native" is its own grid."""
 
     def __init__(self, spacing_xyz: Sequence[float] | None, mode: str, low: float, high: float) -> None:
-        self.spacing_xyz, self.intensity = spacing_xyz and tuple(spacing_xyz), Intensity(mode, low, high)
+        self.spacing_xyz = None if spacing_xyz is None else tuple(spacing_xyz)
+        self.intensity = Intensity(mode, low, high)
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         image = data["image"]

@@ -34,7 +34,7 @@ def write_onnx(model: TrainedModel) -> bytes:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch prefers its newer exporter, which needs minutes for Swin UNETR
         torch.onnx.export(
-            network, (windows,), file, dynamo=False, opset_version=OPSET,
+            network, (windows,), file, dynamo=False, opset_version=OPSET,  # type: ignore[arg-type]
             input_names=[INPUT], output_names=[OUTPUT], dynamic_axes=any_number,
         )  # fmt: skip
         session = runtime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])

@@ -223,7 +223,7 @@ def test_browsing_adds_a_model(bench: Any, refine: Any, tinyModel: Path, tmp_pat
 
 def test_any_structure_is_there_from_the_first_minute(bench: Any, refine: Any) -> None:
     combo = refine.ui.modelComboBox
-    assert combo.findData("any structure") == 0 and combo.findData("any structure, snapped") == 1
+    assert [combo.findData(choice) for choice in ("any structure", "any structure, snapped")] == [0, 1]
     refine.useModel("")
     assert combo.currentText == "Any structure: even out (no training)"
     assert not refine.ui.trustSlider.enabled
