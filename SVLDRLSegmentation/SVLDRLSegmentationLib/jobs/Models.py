@@ -150,9 +150,9 @@ class ModelList:
 
     def models(self) -> list[Model]:
         """All models that are there and can be read, by name."""
-        places = self._remembered()
+        places = self.remembered()
         if self.folder.is_dir():
-            places |= {place: "" for place in self.folder.iterdir() if place not in places}
+            places |= {place: "" for place in self.folder.iterdir() if place not in places and place.name[0] != "."}
         found = []
         for place, name in places.items():
             try:
@@ -205,11 +205,18 @@ class ModelList:
         model = self.read(path, name)
         place = Path(path).absolute()
         if place.parent != self.folder.absolute():
-            table = {str(other): otherName for other, otherName in self._remembered().items()} | {str(place): name}
+            table = {str(other): otherName for other, otherName in self.remembered().items()} | {str(place): name}
             slicer.app.userSettings().setValue(REMEMBERED_KEY, json.dumps(table))
         return model
 
-    def _remembered(self) -> dict[Path, str]:
+    def forget(self, path: str | Path) -> None:
+        """Take a model that lies elsewhere out of the list; its files stay."""
+        place = Path(path).absolute()
+        table = {str(other): name for other, name in self.remembered().items() if other != place}
+        slicer.app.userSettings().setValue(REMEMBERED_KEY, json.dumps(table))
+
+    def remembered(self) -> dict[Path, str]:
+        """Models that lie elsewhere, with the names that they were given."""
         try:
             table = json.loads(slicer.app.userSettings().value(REMEMBERED_KEY) or "{}")
             return {Path(path): str(name) for path, name in table.items()}
@@ -249,3 +256,13 @@ def _readText(package: Path, name: str) -> str:
             with archive.open(entries[0] if entries else name) as file:
                 data = file.read(_MOST_BYTES)
     return data.decode("utf-8")
+
+
+def folderName(name: str) -> str:
+    """A model's name as a folder's: without what a file system cannot hold.
+
+    Example:
+        >>> folderName(" left atrium: 2/3 ")
+        'left atrium_ 2_3'
+    """
+    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name.strip()).strip(". ")

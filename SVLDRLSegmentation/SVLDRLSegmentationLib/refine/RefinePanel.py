@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+from pathlib import Path
 
 import slicer
 from slicer.i18n import tr as _
 
 from ..jobs.JobError import JobError
+from ..jobs.ModelFiles import ExportTask
 from ..jobs.Models import Model, ModelList
 from ..scene.Parameters import OutputChoice, Parameters
 from ..scene.SceneFiles import firstVolume
@@ -17,6 +19,7 @@ from ..widgets.Panel import Panel
 from ..widgets.Selectors import ANY_STRUCTURE, CHOICES, SNAP_TO_EDGES, THIS_CASE, ModelSelector
 from .ChannelSelectors import ChannelSelectors
 from .ModelCardBox import ModelCardBox
+from .ModelMenu import ModelMenu
 from .RefineLogic import RefineLogic
 from .RefineResultBox import RefineResultBox
 from .RefineTask import RefineTask
@@ -29,7 +32,7 @@ from .SegmentMapping import SegmentMapping
 class RefinePanel(Panel):
     """Reads the parameters, starts and cancels a refinement, hands over its result."""
 
-    task: RefineTask | None = None
+    task: RefineTask | ExportTask | None = None
 
     def __init__(self, logic: RefineLogic) -> None:
         super().__init__("RefinePanel")
@@ -42,6 +45,9 @@ class RefinePanel(Panel):
         )  # fmt: skip
         self.modelSelector.onChanged = self._onModel
         self.modelCard = ModelCardBox(self.ui)
+        self.modelMenu = ModelMenu(self.ui.modelMenuButton)
+        self.modelMenu.onExport, self.modelMenu.onFailed = self._onExport, self._onFailed
+        self.modelMenu.onChosen = self.useModel
         self._model: Model | None = None
         self._rough: slicer.vtkMRMLSegmentationNode | None = None
         self.channels = ChannelSelectors(self.ui.inputsButton.layout(), self.ui.volumeSelectorLabel)
@@ -195,6 +201,7 @@ class RefinePanel(Panel):
         self.ui.trustSlider.enabled = self.modelSelector.path not in (ANY_STRUCTURE, SNAP_TO_EDGES)
         self.ui.outputComboBox.enabled = self.ui.segmentationSelector.currentNode() is not None
         tip = _("Refine the ticked segments with the chosen model.")
+        self.modelMenu.show(self._model, self.task is not None)
         self._showApply(_("Refine segmentation"), tip, _("Stop the refinement. The scene stays as it is."))
         self.ui.missingLabel.text = "" if self.task is not None else self._missing()
         self.ui.missingLabel.visible = bool(self.ui.missingLabel.text)
@@ -231,6 +238,21 @@ class RefinePanel(Panel):
             return
         self._follow(task)
         task.onDone = self._onDone
+        self._showReady()
+
+    def _onExport(self, task: ExportTask) -> None:
+        self.jobBar.begin(_("Exporting the model"))
+        self._follow(task)
+        task.onDone = self._onExported
+        try:
+            task.start()
+        except JobError as error:
+            self._onFailed(error)
+        self._showReady()
+
+    def _onExported(self, place: Path) -> None:
+        self._release()
+        self.jobBar.end(_("The model is written: {path}").format(path=place))
         self._showReady()
 
     def _onDone(self, result: RefineResult) -> None:

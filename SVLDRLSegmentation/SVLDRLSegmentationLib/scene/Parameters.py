@@ -42,7 +42,8 @@ class Parameters:
     `skippedSegments` holds segment IDs without a tick, so that new segments are ticked. `segmentStructures` is JSON:
     {segmentation's ID: {segment ID: what the model calls it, or "" to leave it alone}}. `verifiedCases` holds
     names of cases. `overlap` is a share of the window; 0 policy steps are those of the training; 0 training
-    steps are the preset's; an empty method is the usual one. `auditFolder` holds the audit that is listed;
+    steps are the preset's; an empty method is the usual one;
+    `beginWith` is the path of a model that goes on learning. `auditFolder` holds the audit that is listed;
     with `crossCheck` an audit needs no model. The scene's
     own cases are node references of the same node (see SceneCases).
     """
@@ -68,6 +69,7 @@ class Parameters:
     skipBadCases: bool = False
     method: str
     preset: str = "general"
+    beginWith: str
     structures: str
     modelName: str
     warmUpSteps: Annotated[int, WithinRange(0, 1000000)] = 0

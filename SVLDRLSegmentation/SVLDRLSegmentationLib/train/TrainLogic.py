@@ -39,6 +39,7 @@ class Asked:
     trusted: Sequence[str]
     skipBadCases: bool
     target: tuple[Path, ...] = field(default=())
+    beginWith: str = ""
 
     def sameAsGiven(self) -> Json:
         """Options of a training that goes on: what is given again must be the same."""
@@ -68,6 +69,7 @@ class TrainLogic:
         preset: str = "",
         *,
         method: str = "",
+        beginWith: str | Path = "",
         structures: Sequence[str] | None = None,
         modelName: str = "",
         steps: int = 0,
@@ -87,6 +89,8 @@ class TrainLogic:
                 When resuming, a data list or folder must have the same content; else the training's own count.
             outputFolder: new or empty; all of the training is kept there.
             method: the module's own (SVL-DRL) when empty; see `methods` for the others.
+            beginWith: a model that goes on learning; a new network when empty. Its network, grid and grey values
+                count, and its method where none is given.
             structures: names of what to learn; all when None.
             preset: "general" when empty.
             modelName: in the list of models; the folder's name when empty.
@@ -105,7 +109,10 @@ class TrainLogic:
         stageSteps = dict(zip(STAGES, (steps, transitionSteps, fullRLSteps), strict=True))
         changed = changedSettings(stageSteps, "" if resume else device, overrides)
         folder = Path(outputFolder).absolute()
-        asked = Asked(cases, folder, preset, method, changed, structures, modelName, trusted, skipBadCases)
+        begin = str(Path(beginWith).absolute()) if beginWith else ""
+        asked = Asked(
+            cases, folder, preset, method, changed, structures, modelName, trusted, skipBadCases, beginWith=begin
+        )
         return self._start(asked, resume)
 
     def startAdaptation(
@@ -239,6 +246,7 @@ def _newTask(asked: Asked) -> TrainTask:
         "output": str(folder), "preset": asked.preset or "general", "trusted": list(asked.trusted),
         "skip_bad_cases": asked.skipBadCases, **_data(str(datalist), [str(place) for place in asked.target]),
     }  # fmt: skip
+    options |= {"begin_with": asked.beginWith} if asked.beginWith else {}
     return _withSettings(asked, options | ({"method": asked.method} if asked.method else {}), config)
 
 

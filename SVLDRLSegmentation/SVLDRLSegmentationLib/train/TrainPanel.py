@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -12,12 +11,13 @@ from slicer.i18n import tr as _
 
 from ..jobs.Core import Json
 from ..jobs.JobError import JobError
-from ..jobs.Models import ModelCard, ModelList
+from ..jobs.Models import ModelCard, ModelList, folderName
 from ..scene.Parameters import CaseSource, Parameters
 from ..widgets.Panel import Panel
 from ..widgets.StageBar import StageBar, stageText
 from ..widgets.UserInterface import chooseFolder, setReady
 from .AdaptBox import AdaptBox
+from .BeginBox import BeginBox
 from .CasesBox import CasesBox, DataChecks
 from .CurvePlot import CurvePlot
 from .MethodBox import MethodBox
@@ -54,7 +54,7 @@ class TrainPanel(Panel):
         self.onUseModel: Callable[[str], None] = lambda path: None
         self.stageBar = StageBar(self.ui.stagePlace)
         self.cases = CasesBox(self.ui, logic, self.jobBar)
-        self.method, self.adapting = MethodBox(self.ui), AdaptBox(self.ui)
+        self.method, self.adapting, self.beginning = MethodBox(self.ui), AdaptBox(self.ui), BeginBox(self.ui)
         self.curves = CurvePlot()
         self.folder: Path | None = None
         self.model: Path | None = None
@@ -76,7 +76,8 @@ class TrainPanel(Panel):
 
     def setParameters(self, parameters: Parameters | None) -> None:
         """Show and change these parameters from now on; None while there is no scene."""
-        self.cases.parameters = self.method.parameters = self.adapting.parameters = parameters
+        for part in (self.cases, self.method, self.adapting, self.beginning):
+            part.parameters = parameters
         super().setParameters(parameters)
 
     def enter(self) -> None:
@@ -112,6 +113,7 @@ class TrainPanel(Panel):
     def _onParameters(self, caller: object = None, event: object = None) -> None:
         if self.parameters is not None:
             self.method.refresh()
+            self.beginning.refresh()
             self.adapting.refresh()
             self.cases.refresh()
 
@@ -188,6 +190,7 @@ class TrainPanel(Panel):
             self.outputFolder(),
             self.given.preset,
             method=self.given.method,
+            beginWith=self.given.beginWith,
             structures=[name for name in names if name] or None,
             modelName=self.given.modelName,
             steps=warmUp,
@@ -309,13 +312,3 @@ class TrainPanel(Panel):
 
     def _onUse(self) -> None:
         self.onUseModel(str(self.model))
-
-
-def folderName(name: str) -> str:
-    """A model's name as a folder's: without what a file system cannot hold.
-
-    Example:
-        >>> folderName(" left atrium: 2/3 ")
-        'left atrium_ 2_3'
-    """
-    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name.strip()).strip(". ")

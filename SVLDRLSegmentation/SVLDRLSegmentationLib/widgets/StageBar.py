@@ -19,6 +19,7 @@ def stageText(stage: str) -> str:
         "mask_opinion": _("Transition (mask)"),  # the agents' stages of trainings with versions before 0.2
         "mask_agents": _("Full RL (mask)"),
         "reading cases": _("Reading cases"),
+        "exporting": _("Exporting"),
         "check": _("Checking the data"),
         "reviewing labels": _("Reviewing the labels"),
         "asking label agents": _("Reviewing the labels"),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import qt
 import slicer
-from panel_tools import loadCase, makeTiny, panel, press, tinyCases, writeCases  # noqa: F401
+from panel_tools import loadCase, makeTiny, panel, press, tinyCases, tinyModel, writeCases  # noqa: F401
 from SVLDRLSegmentationLib.jobs.Job import Job
+from SVLDRLSegmentationLib.jobs.Models import ModelList
 from SVLDRLSegmentationLib.scene.Cases import pairsOfScene
 from SVLDRLSegmentationLib.train.CheckTask import Problem
 from SVLDRLSegmentationLib.train.TrainingResult import readLabelWeights
@@ -331,3 +333,23 @@ def test_a_label_map_is_no_image_of_a_case(bench: Any, phantomVolume: Any, phant
     assert pairsOfScene() == [(phantomVolume, phantomSegmentation)]
     phantomSegmentation.SetReferenceImageGeometryParameterFromVolumeNode(labels)
     assert pairsOfScene() == []
+
+
+@pytest.mark.worker
+def test_a_training_begins_with_a_model(bench: Any, panel: Any, train: Any, tinyModel: Path) -> None:  # noqa: F811
+    shutil.copytree(tinyModel, ModelList().folder / "first")
+    train.enter()
+    box = train.beginning.comboBox
+    assert [box.itemText(i) for i in range(box.count)] == ["Nothing (a new network)", "first"]
+    box.currentIndex = 1
+    train.beginning._onActivated(1)
+    assert train.parameters.beginWith == str(ModelList().folder / "first")
+    press(train.ui.startButton)
+    bench.waitFor(lambda: train.task is None, 120)
+    assert train.model is not None, train.jobBar.ui.errorLabel.text
+    card = (train.model / "MODEL_CARD.md").read_text("utf-8")
+    assert "begun with: model" in card
+    assert "begun fresh: none" in card
+    shutil.rmtree(ModelList().folder / "first")
+    train.enter()
+    assert box.currentText == "first (not found)"

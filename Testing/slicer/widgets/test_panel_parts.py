@@ -9,9 +9,9 @@ import numpy as np
 import qt
 import slicer
 from SVLDRLSegmentationLib.jobs.JobError import JobError
+from SVLDRLSegmentationLib.jobs.Models import folderName
 from SVLDRLSegmentationLib.refine.SegmentChecklist import SegmentChecklist
 from SVLDRLSegmentationLib.train.CurvePlot import CurvePlot
-from SVLDRLSegmentationLib.train.TrainPanel import folderName
 from SVLDRLSegmentationLib.widgets.JobBar import JobBar, durationText
 from SVLDRLSegmentationLib.widgets.StageBar import StageBar
 from SVLDRLSegmentationLib.widgets.UserInterface import loadUi
