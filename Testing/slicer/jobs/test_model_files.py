@@ -117,5 +117,5 @@ def test_the_menu_renames_exports_and_deletes(
     assert (folder / "heart").is_dir()
     menu.actions["delete"].trigger()
     assert not (folder / "heart").exists()
-    assert tab.modelSelector.path == ""
+    assert tab.modelSelector.path == "any structure"
     assert str(folder / "heart") in asked[0]
