@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import json
 import warnings
+from pathlib import Path
 from typing import Any
 
 import monai
@@ -26,6 +27,7 @@ from SVLDRLCore.learning.segmentation_loss import probabilities_of
 from SVLDRLCore.models.bundle_grid import script
 from SVLDRLCore.models.trained_model import TrainedModel
 
+INFERENCE = Path(__file__).with_name("bundle_inference.json")
 OVERLAP, WINDOWS = 0.5, 2
 """Of the sliding windows, as a refinement has them."""
 LARGEST_DIFFERENCE = 1e-4
@@ -96,9 +98,8 @@ def torchscript(model: TrainedModel) -> bytes:
         traced = torch.jit.trace(network, windows, check_trace=False)
         file = io.BytesIO()
         torch.jit.save(traced, file)
-        read = torch.jit.load(io.BytesIO(file.getvalue()))
         for some in (windows.flip(0), windows[:1]):
-            require_equal(model, network(some), read(some), "TorchScript")
+            require_equal(model, network(some), traced(some), "TorchScript")
     return file.getvalue()
 
 
@@ -111,74 +112,27 @@ def require_equal(model: TrainedModel, ours: Tensor, theirs: Tensor, form: str) 
 
 
 def inference_config(model: TrainedModel) -> dict[str, Any]:
-    """configs/inference.json: `python -m monai.bundle run --config_file configs/inference.json` segments a folder."""
+    """configs/inference.json: `python -m monai.bundle run --config_file configs/inference.json` segments a folder.
+
+    `bundle_inference.json` beside this file names the classes that MONAI builds; what the model decides is filled in.
+    """
     data, structures = model.config.data, model.structures
-    return {
-        "imports": ["$import glob", "$import os", "$import numpy as np"],
-        "bundle_root": ".",
-        "dataset_dir": "$@bundle_root + '/images'",
-        "output_dir": "$@bundle_root + '/eval'",
-        "images": "$sorted(glob.glob(os.path.join(@dataset_dir, '*.nii.gz')))",
-        "data": "$list(map(lambda image: {'image': image}, @images))",
-        "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
-        "network_def": {
-            "_target_": "torch.jit.load",
-            "f": "$@bundle_root + '/models/model.ts'",
-            "map_location": "@device",
-        },
-        "inferer": {
-            "_target_": "SlidingWindowInferer",
-            "roi_size": list(data.patch_size),
-            "sw_batch_size": WINDOWS,
-            "overlap": OVERLAP,
-            "mode": "gaussian",
-            "sw_device": "@device",
-            "device": "cpu",
-        },
-        "prepared": {
-            "_target_": "scripts.grid.Prepared",
-            "spacing_xyz": None if data.spacing_mm is None else list(data.spacing_mm),
-            "mode": data.intensity,
-            "low": data.intensity_low,
-            "high": data.intensity_high,
-        },
-        "preprocessing": {
-            "_target_": "Compose",
-            "transforms": [
-                {"_target_": "LoadImaged", "keys": "image"},
-                {"_target_": "EnsureChannelFirstd", "keys": "image"},
-                "@prepared",
-            ],
-        },
-        "prediction": "$(lambda infer, net: lambda d: {**d, 'pred': infer(d['image'][None], net)[0]})"
-        "(@inferer, @network_def)",
-        "postprocessing": {
-            "_target_": "Compose",
-            "transforms": [
-                {
-                    "_target_": "scripts.grid.LabelMap",
-                    "prepared": "@prepared",
-                    "structures": {
-                        "names": list(structures.names),
-                        "values": [list(values) for values in structures.values],
-                        "nested": structures.nested,
-                        "output_values": list(structures.output_values),
-                    },
-                },
-                {
-                    "_target_": "SaveImaged",
-                    "keys": "label",
-                    "output_dir": "@output_dir",
-                    "output_dtype": "$np.uint8",
-                    "separate_folder": False,
-                    "resample": False,
-                },
-            ],
-        },
-        "pipeline": {"_target_": "Compose", "transforms": ["@preprocessing", "@prediction", "@postprocessing"]},
-        "dataset": {"_target_": "Dataset", "data": "@data", "transform": "@pipeline"},
-        "run": ["$list(map(lambda item: item['label'].meta['filename_or_obj'], @dataset))"],
+    config: dict[str, Any] = json.loads(INFERENCE.read_text(encoding="utf-8"))
+    config["inferer"] |= {"roi_size": list(data.patch_size), "sw_batch_size": WINDOWS, "overlap": OVERLAP}
+    config["prepared"] |= {
+        "spacing_xyz": None if data.spacing_mm is None else list(data.spacing_mm),
+        "mode": data.intensity,
+        "low": data.intensity_low,
+        "high": data.intensity_high,
     }
+    to_label_map = config["postprocessing"]["transforms"][0]
+    to_label_map["structures"] = {
+        "names": list(structures.names),
+        "values": [list(values) for values in structures.values],
+        "nested": structures.nested,
+        "output_values": list(structures.output_values),
+    }
+    return config
 
 
 def metadata(model: TrainedModel, name: str) -> dict[str, Any]:
