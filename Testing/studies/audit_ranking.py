@@ -88,6 +88,16 @@ def against_truth(score: Mapping[str, float], datalist: Path, truth: Path) -> di
     }  # fmt: skip
 
 
+def against(score: Mapping[str, float], datalist: Path, corruption: Path | None, truth: Path | None) -> dict[str, Any]:
+    """What is told of one score, by whatever is known to be true."""
+    result: dict[str, Any] = {}
+    if corruption is not None:
+        result |= against_corruption(score, json.loads(corruption.read_text("utf-8"))["cases"])
+    if truth is not None:
+        result |= against_truth(score, datalist, truth)
+    return result
+
+
 class Watched:
     """The steps of an audit, watched: how long they take, and what each label was compared with.
 
@@ -149,7 +159,18 @@ def main() -> None:
     parser.add_argument("--preset", default=None)
     parser.add_argument("--set", nargs="+", default=[], help="settings of the cross-check")
     parser.add_argument("--keep", type=Path, help="folder for what each label was compared with")
+    parser.add_argument(
+        "--scores", type=Path, help="JSON of `other_label_scores.py`: they are judged, and no audit made"
+    )
     options = parser.parse_args()
+    if options.scores:
+        others = json.loads(options.scores.read_text("utf-8"))
+        found = {
+            name: against(score, options.datalist, options.corruption, options.truth) for name, score in others.items()
+        }
+        options.output.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        print(json.dumps(found, indent=1))
+        return
     watched = Watched(options.keep)
     overrides: dict[str, Any] = {}
     for text in options.set:
@@ -166,10 +187,7 @@ def main() -> None:
             score[row.case] = max(row.score, score.get(row.case, 0.0))
     result: dict[str, Any] = {"cpu_seconds": round(time.process_time() - began), "cpu_seconds_a_case": watched.told()}
     result["kinds"] = {f"{row.case} {row.structure}": row.kind for row in done.rows}
-    if options.corruption:
-        result |= against_corruption(score, json.loads(options.corruption.read_text("utf-8"))["cases"])
-    if options.truth:
-        result |= against_truth(score, options.datalist, options.truth)
+    result |= against(score, options.datalist, options.corruption, options.truth)
     result["warnings"] = done.warnings
     options.output.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     print(json.dumps(result, indent=1))

@@ -59,7 +59,9 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kept", type=Path, help="folder of `audit_ranking.py --keep`")
-    parser.add_argument("output", type=Path, help="JSON file: score -> case -> value; of several structures the largest")
+    parser.add_argument(
+        "output", type=Path, help="JSON file: score -> case -> value; of several structures the largest"
+    )
     options = parser.parse_args()
     found: dict[str, dict[str, float]] = {}
     labels: list[tuple[str, np.ndarray, np.ndarray]] = []
