@@ -8,6 +8,9 @@ is true is read afterwards: `corruption.json` of `svldrl corrupt`, or another li
 
 With right labels, those with Dice of 0.85 or more are right, and below 0.75 wrong. Small structures are drawn less
 alike, so the AUC is told within thirds of volume, too: the worst third against the best third of each.
+
+With `--keep`, what each label was compared with is kept in files, so that other scores can be tried on the very same
+predictions (`other_label_scores.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from scipy.stats import rankdata, spearmanr
 
 from SVLDRLCore.files.datalist import load_datalist
 from SVLDRLCore.files.volumes import read_label
+from SVLDRLCore.jobs import audit as audit_job
 from SVLDRLCore.jobs.audit import audit
 from SVLDRLCore.masks.dice import dice_of
 
@@ -84,6 +88,66 @@ def against_truth(score: Mapping[str, float], datalist: Path, truth: Path) -> di
     }  # fmt: skip
 
 
+def against(score: Mapping[str, float], datalist: Path, corruption: Path | None, truth: Path | None) -> dict[str, Any]:
+    """What is told of one score, by whatever is known to be true."""
+    result: dict[str, Any] = {}
+    if corruption is not None:
+        result |= against_corruption(score, json.loads(corruption.read_text("utf-8"))["cases"])
+    if truth is not None:
+        result |= against_truth(score, datalist, truth)
+    return result
+
+
+class Watched:
+    """The steps of an audit, watched: how long they take, and what each label was compared with.
+
+    Args:
+        keep: folder for CASE.npz with `image` (M, D, H, W), `spacing_dhw`, and `label_N`, `probability_N` of each
+            structure (D, H, W); None: nothing is kept.
+    """
+
+    def __init__(self, keep: Path | None) -> None:
+        self.seconds = {"predict": 0.0, "look": 0.0}
+        self.looks, self._keep = 0, keep
+        self._arrays: dict[str, np.ndarray] = {}
+        self._timed("predict")
+        look, compare = self._timed("_look"), audit_job.compare_label
+
+        def kept_look(trained: Any, case: Any, *more: Any) -> Any:
+            self._arrays, self.looks = {}, self.looks + 1
+            seen = look(trained, case, *more)
+            if keep is not None:
+                keep.mkdir(parents=True, exist_ok=True)
+                np.savez_compressed(keep / f"{case.name}.npz", **self._arrays)
+            return seen
+
+        def kept_compare(label: Any, probability: Any, spacing: Any, ignored: Any, image: Any, seed: Any) -> Any:
+            self._arrays |= {
+                "image": image.astype(np.float16), "spacing_dhw": np.array(spacing),
+                f"label_{seed[1]}": label, f"probability_{seed[1]}": probability.astype(np.float16),
+            }  # fmt: skip
+            return compare(label, probability, spacing, ignored, image, seed)
+
+        audit_job._look, audit_job.compare_label = kept_look, kept_compare  # type: ignore[assignment]
+
+    def _timed(self, name: str) -> Callable[..., Any]:
+        step = getattr(audit_job, name)
+
+        def timed(*given: Any, **more: Any) -> Any:
+            began = time.process_time()
+            try:
+                return step(*given, **more)
+            finally:
+                self.seconds[name.strip("_")] += time.process_time() - began
+
+        setattr(audit_job, name, timed)
+        return timed
+
+    def told(self) -> dict[str, float]:
+        """CPU seconds a case, of the prediction alone and of all that the audit does with it."""
+        return {step: round(seconds / max(1, self.looks), 2) for step, seconds in self.seconds.items()}
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -94,7 +158,20 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a model; without it the data set is cross-checked against itself")
     parser.add_argument("--preset", default=None)
     parser.add_argument("--set", nargs="+", default=[], help="settings of the cross-check")
+    parser.add_argument("--keep", type=Path, help="folder for what each label was compared with")
+    parser.add_argument(
+        "--scores", type=Path, help="JSON of `other_label_scores.py`: they are judged, and no audit made"
+    )
     options = parser.parse_args()
+    if options.scores:
+        others = json.loads(options.scores.read_text("utf-8"))
+        found = {
+            name: against(score, options.datalist, options.corruption, options.truth) for name, score in others.items()
+        }
+        options.output.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        print(json.dumps(found, indent=1))
+        return
+    watched = Watched(options.keep)
     overrides: dict[str, Any] = {}
     for text in options.set:
         key, value = text.split("=", 1)
@@ -108,11 +185,9 @@ def main() -> None:
     for row in done.rows:
         if row.score is not None:
             score[row.case] = max(row.score, score.get(row.case, 0.0))
-    result: dict[str, Any] = {"cpu_seconds": round(time.process_time() - began)}
-    if options.corruption:
-        result |= against_corruption(score, json.loads(options.corruption.read_text("utf-8"))["cases"])
-    if options.truth:
-        result |= against_truth(score, options.datalist, options.truth)
+    result: dict[str, Any] = {"cpu_seconds": round(time.process_time() - began), "cpu_seconds_a_case": watched.told()}
+    result["kinds"] = {f"{row.case} {row.structure}": row.kind for row in done.rows}
+    result |= against(score, options.datalist, options.corruption, options.truth)
     result["warnings"] = done.warnings
     options.output.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     print(json.dumps(result, indent=1))
