@@ -28,12 +28,12 @@ from SVLDRLCore.universal_refiner.classifier import VoxelClassifier
 from SVLDRLCore.universal_refiner.deciding import choose_decision
 from SVLDRLCore.universal_refiner.learning_to_refine import fit_stage, learning_voxels
 from SVLDRLCore.universal_refiner.refiner_card import card_of
-from SVLDRLCore.universal_refiner.refiner_package import UniversalRefiner, load_refiner, save_refiner
+from SVLDRLCore.universal_refiner.refiner_package import SUMS, UniversalRefiner, load_refiner, save_refiner
 
 SCENES_OF_PART = 10
 SCENES_OF_DECISION = 4
 """One scene to set the decision on for so many of a later stage."""
-RECIPE, PARTS = "recipe.json", "parts"
+RECIPE = "recipe.json"
 
 
 @dataclass(frozen=True)
@@ -89,26 +89,25 @@ def _begin(output: Path, recipe: Recipe) -> None:
     elif any(output.iterdir()):
         raise InputError(str(output), "it is in use", "Choose a new or empty folder")
     write_json_atomically(output / RECIPE, asdict(recipe))
-    (output / PARTS).mkdir(exist_ok=True)
 
 
 def _learn(output: Path, recipe: Recipe, events: EventLog, control: JobControl) -> None:
-    if (output / "package" / "SHA256SUMS").is_file():
+    if (output / "package" / SUMS).is_file():
         return
     stages: list[VoxelClassifier] = []
     for number in range(recipe.stages):
-        kept = output / f"stage_{number}"
-        if not (kept / "SHA256SUMS").is_file():
+        kept, parts = output / f"stage_{number}", output / f"parts_{number}"
+        if not (kept / SUMS).is_file():
+            parts.mkdir(exist_ok=True)
             tell = _progress_of(number, recipe.stages, events, control)
-            voxels = _voxels(output / PARTS, stages, recipe, partial(_half, tell, "drawing scenes", 0.0, 1))
+            voxels = _voxels(parts, stages, recipe, partial(_half, tell, "drawing scenes", 0.0, 1))
             stage = fit_stage(
                 *voxels, recipe.steps, recipe.seed + number,
                 partial(_half, tell, "learning", 0.5, recipe.steps),
             )  # fmt: skip
             kept.mkdir(exist_ok=True)
             save_refiner(kept, UniversalRefiner((*stages, stage)), asdict(recipe), "One stage of a refiner.\n")
-            shutil.rmtree(output / PARTS)
-            (output / PARTS).mkdir()
+        shutil.rmtree(parts, ignore_errors=True)
         stages = list(load_refiner(kept).stages)
     tell = _progress_of(recipe.stages, recipe.stages, events, control)
     deciding = max(1, recipe.later_scenes // SCENES_OF_DECISION)

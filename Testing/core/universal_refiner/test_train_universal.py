@@ -43,6 +43,21 @@ def test_a_cancelled_learning_goes_on_to_the_same_refiner(learned: Path, tmp_pat
         train_universal(tmp_path / "run", scenes=3)
 
 
+def test_a_learning_killed_between_two_stages_goes_on_to_the_same_refiner(learned: Path, tmp_path: Path) -> None:
+    """The first stage is written, and what it was learned from still lies there."""
+    control = JobControl()
+
+    def stop(event: dict[str, object]) -> None:
+        if event["event"] == "progress" and event["stage"] == "learning":
+            control.cancel()
+
+    with pytest.raises(Cancelled):
+        train_universal(tmp_path / "run", **TINY, listeners=[stop], control=control)
+    shutil.copytree(learned.parent / "stage_0", tmp_path / "run" / "stage_0", dirs_exist_ok=True)
+    again = train_universal(tmp_path / "run", **TINY)
+    assert (again / "model.safetensors").read_bytes() == (learned / "model.safetensors").read_bytes()
+
+
 def test_a_damaged_package_is_refused(learned: Path, tmp_path: Path) -> None:
     for name in ("model.safetensors", "settings.json"):
         broken = shutil.copytree(learned, tmp_path / name)
