@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from SVLDRLCore.atomic_files import files_together, made_folder, not_written, write_bytes_atomically
+from SVLDRLCore.atomic_files import files_together, made_folder, write_bytes_atomically
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog, Listener, failures_told
 from SVLDRLCore.file_places import require_output_files, require_output_folder
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.run_folder import resolve_model
-from SVLDRLCore.models.package import load_package, zip_package
+from SVLDRLCore.models.package import load_package, write_folder, zip_package
 
 
 def export(
@@ -84,25 +82,8 @@ def _bundle(package: Path, place: Path) -> Path:
     name = place.name.replace(" ", "_") or "model"
     files = bundle_files(load_model(package), name, load_package(package).card)
     with made_folder(place.parent):
-        _write_folder(place, files)
+        write_folder(place, files)
     return place
-
-
-def _write_folder(place: Path, files: Mapping[str, bytes]) -> None:
-    """All of it, or nothing: written beside under a hidden name, then renamed."""
-    workplace = None
-    try:
-        workplace = Path(tempfile.mkdtemp(dir=place.parent, prefix=".export-"))
-        building = workplace / "new"
-        for name, data in files.items():
-            (building / name).parent.mkdir(parents=True, exist_ok=True)
-            write_bytes_atomically(building / name, data)
-        os.rename(building, place)
-    except OSError as error:
-        raise not_written(place, error) from error
-    finally:
-        if workplace is not None:
-            shutil.rmtree(workplace, ignore_errors=True)
 
 
 def _onnx(package: Path, place: Path) -> Path:

@@ -23,7 +23,6 @@ from SVLDRLCore.file_places import require_output_files, require_output_folder
 from SVLDRLCore.files.cropped_segmentations import on_image_grid
 from SVLDRLCore.files.volumes import (
     files_of,
-    read_geometry,
     read_image,
     read_label,
     require_same_geometry,
@@ -160,13 +159,13 @@ def refine(
                 require_steps_folder(steps, [*images, *([rough] if rough else [])])
             if model is None and not learn_from_this_case and rough is not None:
                 with files_together():
-                    before, after, sureness, rows, reasons, told = refine_any_structure(
+                    drawn = refine_any_structure(
                         images, rough, output, confidence, structures, mode, smallest_fragment_ml, keep_largest,
                         overwrite, events, control,
                     )  # fmt: skip
-                changes = _changes(rows, before, after, float(np.prod(read_geometry(output).spacing_dhw)) / 1000.0)
-                changes = [row | {"reason": reason} for row, reason in zip(changes, reasons)]
-                return _told(Refinement(output, changes, sureness, list(told)), events)
+                changes = _changes(drawn.rows, drawn.before, drawn.after, drawn.voxel_ml)
+                changes = [row | {"reason": reason} for row, reason in zip(changes, drawn.reasons)]
+                return _told(Refinement(output, changes, drawn.confidence, drawn.warnings), events)
             options = _Options(
                 trust, tuple(structures), dict(mapping or {}), margin_mm, overlap, choose_device(device),
                 policy_steps, smallest_fragment_ml, keep_largest,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,24 @@ from SVLDRLCore.mask_refinement.segments import color_of
 from SVLDRLCore.masks.pieces import without_fragments
 from SVLDRLCore.universal_refiner.refining import refine_mask
 
-ANY_STRUCTURE = "Any structure (no training)"
-"""How people see the universal refiner called."""
 
-Drawn = tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, list[int]], list[str], tuple[str, ...]]
+@dataclass(frozen=True)
+class RefinedSegments:
+    """What became of a rough mask's segments.
+
+    Attributes:
+        before, after: label maps (D, H, W); confidence: float32 (D, H, W) in [0, 1].
+        voxel_ml: volume of a voxel.
+        rows: the values of each structure by name; reasons: in their order, "" where refined.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    confidence: np.ndarray
+    voxel_ml: float
+    rows: dict[str, list[int]]
+    reasons: list[str]
+    warnings: list[str]
 
 
 def refine_any_structure(
@@ -43,15 +58,11 @@ def refine_any_structure(
     overwrite: bool,
     events: EventLog,
     control: JobControl,
-) -> Drawn:
+) -> RefinedSegments:
     """Write the refined label map on the image's own grid.
 
     Segments are refined one after the other, each as a mask of its own. A voxel that one of them loses becomes
     background; one that it wins is taken from the background only, never from another segment.
-
-    Returns:
-        Label map before and after, confidence (D, H, W), the values of each structure by name, reasons in their
-        order ("" where refined), and warnings.
 
     Raises:
         InputError: unusable files, a rough mask on another grid, empty, or without a segment that was asked for.
@@ -74,8 +85,8 @@ def refine_any_structure(
         sureness = np.minimum(sureness, done.confidence)
         reasons.append(done.reasons[0] if done.reasons else "")
     events.progress(97, 100, "writing")
+    voxel_ml = float(np.prod(geometry.spacing_dhw)) / 1000.0
     if smallest_fragment_ml or keep_largest:
-        voxel_ml = float(np.prod(geometry.spacing_dhw)) / 1000.0
         members = dict(enumerate(rows.values()))
         result = without_fragments(result, members, list(members), smallest_fragment_ml / voxel_ml, keep_largest)
     present = sorted({int(v) for v in np.unique(label.array)} - {0})
@@ -85,7 +96,7 @@ def refine_any_structure(
         write_image(confidence, sureness, geometry, overwrite=overwrite)
     warnings = [text for text in told if text]
     warnings += [f"{name}: {reason}." for name, reason in zip(rows, reasons) if reason]
-    return label.array, result, sureness, rows, reasons, tuple(warnings)
+    return RefinedSegments(label.array, result, sureness, voxel_ml, rows, reasons, warnings)
 
 
 def segments_to_refine(label: Volume, asked: Sequence[str] = ()) -> dict[str, list[int]]:
@@ -111,9 +122,7 @@ def segments_to_refine(label: Volume, asked: Sequence[str] = ()) -> dict[str, li
     return {name: values for name, values in rows.items() if not asked or name in wanted}
 
 
-def _progress_of(
-    index: int, count: int, name: str, events: EventLog, control: JobControl
-) -> Callable[[float], None]:  # fmt: skip
+def _progress_of(index: int, count: int, name: str, events: EventLog, control: JobControl) -> Callable[[float], None]:
     def progress(share: float) -> None:
         control.check()
         events.progress(int(95 * (index + share) / count), 100, f"refining {name}")

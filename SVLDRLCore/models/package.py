@@ -171,7 +171,7 @@ def save_package(
     sums = {name: hashlib.sha256(contents[name]).hexdigest() for name in sorted(contents)}
     contents[SUMS] = "".join(f"{sums[name]}  {name}\n" for name in sums).encode("ascii")
     with made_folder(final.parent):
-        _write_beside(final, contents)
+        write_folder(final, contents)
     return load_package(final)
 
 
@@ -231,14 +231,19 @@ def _damage(zip_path: Path) -> str | None:
     return None
 
 
-def _write_beside(final: Path, contents: Mapping[str, bytes]) -> None:
-    """Write the files in a hidden folder beside, read them back, and put it at `final`."""
+def write_folder(final: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files (paths with forward slashes) in a hidden folder beside, read them back, and put it at `final`.
+
+    Raises:
+        NotWritten: all of it is there, or nothing; what stood at `final` is replaced.
+    """
     workplace = None
     try:
         workplace = Path(tempfile.mkdtemp(dir=final.parent, prefix=".package-"))
         building = workplace / "new"
         building.mkdir()
         for name, data in contents.items():
+            (building / name).parent.mkdir(parents=True, exist_ok=True)
             with (building / name).open("wb") as file:
                 file.write(data)
                 file.flush()
@@ -246,7 +251,8 @@ def _write_beside(final: Path, contents: Mapping[str, bytes]) -> None:
             wrong = differs_from(building / name, data)
             if wrong:
                 raise not_written(final, f"{name}: {wrong}")
-        sync_folder(building)
+        for folder in {(building / name).parent for name in contents} | {building}:
+            sync_folder(folder)
         _swap(building, final, workplace / "old")
     except OSError as error:
         raise not_written(final, error) from error

@@ -47,13 +47,13 @@ def stage_features(
     """Features (N, F) for the stage after `stages`, distances (N,), and where (D, H, W) these voxels are."""
     maps, distance = perceive(image, mask, spacing)
     near = np.abs(distance) < BAND
-    seen = maps[:, near].T
+    seen, distances = maps[:, near].T, distance[near]
     features = np.ascontiguousarray(seen)
     for stage in stages:
-        beliefs = _believed(stage, features, mask, near, distance)
+        beliefs = _believed(stage, features, mask, near, distances)
         around = [context(belief, mask, spacing)[:, near].T for belief in beliefs]
         features = np.ascontiguousarray(np.concatenate([seen, *around], axis=1))
-    return features, distance[near], near
+    return features, distances, near
 
 
 def beliefs_of(
@@ -61,16 +61,14 @@ def beliefs_of(
 ) -> np.ndarray:
     """Beliefs (2, D, H, W) in [0, 1], of `SNAP` and `EVEN_OUT`; away from the border they are the mask."""
     features, distances, near = stage_features(stages[:-1], image, mask, spacing)
-    beliefs = np.repeat(mask[None].astype(np.float32), 2, axis=0)
-    beliefs[:, near] = _answers(stages[-1], features, distances)
-    return beliefs
+    return _believed(stages[-1], features, mask, near, distances)
 
 
 def _believed(
-    stage: VoxelClassifier, features: np.ndarray, mask: np.ndarray, near: np.ndarray, distance: np.ndarray
+    stage: VoxelClassifier, features: np.ndarray, mask: np.ndarray, near: np.ndarray, distances: np.ndarray
 ) -> np.ndarray:
     beliefs = np.repeat(mask[None].astype(np.float32), 2, axis=0)
-    beliefs[:, near] = _answers(stage, features, distance[near])
+    beliefs[:, near] = _answers(stage, features, distances)
     return beliefs
 
 

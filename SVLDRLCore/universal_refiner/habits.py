@@ -28,14 +28,12 @@ class DrawnMask:
 
     Attributes:
         truth: the structure; meant: the structure at the reader's offset; rough: what was drawn.
-        offset: of the habit in u, positive outside of the edge.
         kinds: of the mistakes, empty for a clean mask.
     """
 
     truth: np.ndarray
     meant: np.ndarray
     rough: np.ndarray
-    offset: float
     kinds: tuple[str, ...]
 
 
@@ -71,17 +69,16 @@ def draw_mask(truth: np.ndarray, labels: np.ndarray, spacing: tuple[float, ...],
     """A mask of `truth` as some reader may have drawn it. `labels`: the scene's, for leaks into one neighbour."""
     distance = signed_distance(truth, spacing)
     depth = max(1.0, -float(distance.min()))
-    offset = _draw_offset(depth, rng)
-    meant = distance < offset
+    meant = distance < _draw_offset(depth, rng)
     if meant.sum() < 12 or meant.mean() > 0.8:
-        offset, meant = 0.0, truth
+        meant = truth
     if rng.random() < CLEAN_SHARE:
-        return DrawnMask(truth, meant, meant, offset, ())
+        return DrawnMask(truth, meant, meant, ())
     for _ in range(4):
         rough, kinds = _with_mistakes(meant, labels, spacing, rng)
         if kinds and dice_of(rough, meant) >= LEAST_DICE and rough.mean() < 0.9:
-            return DrawnMask(truth, meant, rough, offset, kinds)
-    return DrawnMask(truth, meant, meant, offset, ())
+            return DrawnMask(truth, meant, rough, kinds)
+    return DrawnMask(truth, meant, meant, ())
 
 
 def _draw_offset(depth: float, rng: np.random.Generator) -> float:

@@ -15,7 +15,9 @@ FEWEST_BORDER_VOXELS = 8
 """Of trusted slices, for an offset."""
 
 
-def evened_out(mask: np.ndarray, belief: np.ndarray, sure: float, thickness: float, spacing: Sequence[float]):  # type: ignore[no-untyped-def]
+def evened_out(
+    mask: np.ndarray, belief: np.ndarray, sure: float, thickness: float, spacing: Sequence[float]
+) -> np.ndarray:
     """The mask (D, H, W) with what is believed otherwise, where it is beyond doubt and thick.
 
     Args:

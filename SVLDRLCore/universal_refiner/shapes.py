@@ -83,10 +83,13 @@ def _joined(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
     return b * (1 - share) + a * share - width * share * (1 - share)
 
 
-Maker = Callable[[np.ndarray, np.ndarray, float, np.random.Generator, Sequence[float]], np.ndarray]
+Array = np.ndarray
+Rng = np.random.Generator
+Spacing = Sequence[float]
+Maker = Callable[[Array, Array, float, Rng, Spacing], Array]
 
 
-def _blob(places, centre, radius, rng, spacing):  # type: ignore[no-untyped-def]
+def _blob(places: Array, centre: Array, radius: float, rng: Rng, spacing: Spacing) -> Array:
     field, shape = _ellipsoid(places, centre, radius, rng), places.shape[1:]
     field = field + radius * rng.uniform(0, 0.3) * random_field(shape, radius * rng.uniform(0.5, 1.2), rng, spacing)
     if rng.random() < 0.5:
@@ -94,7 +97,7 @@ def _blob(places, centre, radius, rng, spacing):  # type: ignore[no-untyped-def]
     return field
 
 
-def _lobes(places, centre, radius, rng, spacing):  # type: ignore[no-untyped-def]
+def _lobes(places: Array, centre: Array, radius: float, rng: Rng, spacing: Spacing) -> Array:
     field = _ellipsoid(places, centre, radius * 0.75, rng)
     for _ in range(rng.integers(1, 4)):
         beside = (centre + rng.standard_normal(3) * radius * 0.6).astype(F32)
@@ -102,7 +105,9 @@ def _lobes(places, centre, radius, rng, spacing):  # type: ignore[no-untyped-def
     return field + radius * rng.uniform(0, 0.12) * random_field(places.shape[1:], radius / 2, rng, spacing)
 
 
-def _strand(places, centre, radius, rng, spacing, thin, branches):  # type: ignore[no-untyped-def]
+def _strand(
+    places: Array, centre: Array, radius: float, rng: Rng, spacing: Spacing, thin: tuple[float, float], branches: bool
+) -> Array:
     thick = max(radius * rng.uniform(*thin), 1.6)
     flat = np.ones(3, F32)
     flat[rng.integers(3)] = rng.uniform(0.5, 1)
@@ -118,15 +123,15 @@ def _strand(places, centre, radius, rng, spacing, thin, branches):  # type: igno
     return field + thick * rng.uniform(0, 0.35) * random_field(places.shape[1:], thick * 1.5, rng, spacing)
 
 
-def _tube(places, centre, radius, rng, spacing):  # type: ignore[no-untyped-def]
+def _tube(places: Array, centre: Array, radius: float, rng: Rng, spacing: Spacing) -> Array:
     return _strand(places, centre, radius, rng, spacing, (0.15, 0.32), True)
 
 
-def _bean(places, centre, radius, rng, spacing):  # type: ignore[no-untyped-def]
+def _bean(places: Array, centre: Array, radius: float, rng: Rng, spacing: Spacing) -> Array:
     return _strand(places, centre, radius, rng, spacing, (0.32, 0.5), False)
 
 
-def _with_vessels(places, centre, radius, rng, spacing):  # type: ignore[no-untyped-def]
+def _with_vessels(places: Array, centre: Array, radius: float, rng: Rng, spacing: Spacing) -> Array:
     field = _ellipsoid(places, centre, radius * 0.75, rng)
     field = field + radius * 0.12 * random_field(places.shape[1:], radius * 0.6, rng, spacing)
     for _ in range(rng.integers(2, 6)):
@@ -137,7 +142,7 @@ def _with_vessels(places, centre, radius, rng, spacing):  # type: ignore[no-unty
     return field
 
 
-def _sheet(places, centre, radius, rng, spacing):  # type: ignore[no-untyped-def]
+def _sheet(places: Array, centre: Array, radius: float, rng: Rng, spacing: Spacing) -> Array:
     field = _ellipsoid(places, centre, radius, rng)
     field = field + radius * rng.uniform(0, 0.2) * random_field(places.shape[1:], radius * 0.7, rng, spacing)
     field = np.abs(field) - max(1.3, radius * rng.uniform(0.08, 0.22))
@@ -147,7 +152,7 @@ def _sheet(places, centre, radius, rng, spacing):  # type: ignore[no-untyped-def
     return field
 
 
-def _ragged(places, centre, radius, rng, spacing):  # type: ignore[no-untyped-def]
+def _ragged(places: Array, centre: Array, radius: float, rng: Rng, spacing: Spacing) -> Array:
     level = random_field(places.shape[1:], radius * rng.uniform(0.4, 0.8), rng, spacing) - rng.uniform(-0.6, 0.2)
     return np.maximum(_ellipsoid(places, centre, radius * 1.2, rng), -level * radius * 0.3)
 

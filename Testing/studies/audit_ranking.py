@@ -108,7 +108,7 @@ class Watched:
 
     def __init__(self, keep: Path | None) -> None:
         self.seconds = {"predict": 0.0, "look": 0.0}
-        self.looks, self._keep = 0, keep
+        self.looks = 0
         self._arrays: dict[str, np.ndarray] = {}
         self._timed("predict")
         look, compare = self._timed("_look"), audit_job.compare_label

@@ -24,7 +24,7 @@ class ModelMenu:
     """
 
     def __init__(self, button: qt.QToolButton) -> None:
-        self.button = self._parent = button
+        self.button = button
         self.onExport: Callable[[ExportTask], None] = lambda task: None
         self.onChosen: Callable[[str], None] = lambda path: None
         self.onFailed: Callable[[JobError], None] = lambda error: None
@@ -53,7 +53,7 @@ class ModelMenu:
     def _onRename(self) -> None:
         model = self._chosen()
         name = qt.QInputDialog.getText(
-            self._parent, _("Rename the model"), _("New name:"), qt.QLineEdit.Normal, model.name
+            self.button, _("Rename the model"), _("New name:"), qt.QLineEdit.Normal, model.name
         )
         if name and name != model.name:
             self._change(lambda: str(rename(model, name).path))
@@ -73,7 +73,7 @@ class ModelMenu:
             self._change(lambda: remove(model))
 
     def _onExport(self, form: str) -> None:
-        model, parent = self._chosen(), self._parent
+        model, parent = self._chosen(), self.button
         if form == "zip":
             start = f"{model.name}.zip"
             place = qt.QFileDialog.getSaveFileName(parent, _("Export as zip"), start, _("Models (*.zip)"))

@@ -118,13 +118,10 @@ class ModelSelector:
         self._comboBox.clear()
         if not self._path:
             self._comboBox.addItem(_("Choose a model"), "")
-        first = [offer for offer in self._offers if self._usual]
-        for offer in first:
-            self._comboBox.addItem(_textsInstead(offer)[0], offer)
-        for path, model in self._models.items():
-            self._comboBox.addItem(model.name, path)
-        for offer in () if first else self._offers:
-            self._comboBox.addItem(_textsInstead(offer)[0], offer)
+        models = [(model.name, path) for path, model in self._models.items()]
+        offers = [(_textsInstead(offer)[0], offer) for offer in self._offers]
+        for text, path in offers + models if self._usual else models + offers:
+            self._comboBox.addItem(text, path)
         if self._comboBox.findData(self._path) < 0:
             self._comboBox.addItem(_("{name} (not found)").format(name=Path(self._path).name), self._path)
         self._comboBox.currentIndex = self._comboBox.findData(self._path)
