@@ -50,6 +50,13 @@ def define(sub: ArgumentParser) -> None:
     sub.add_argument(
         "--steps", type=str, default=None, help="new folder for each step's mask and actions (models of pixel_drl)"
     )
+    sub.add_argument("--keep", type=str, default=None, help="mask file: these voxels belong to the structure")
+    sub.add_argument("--never", type=str, default=None, help="mask file: these voxels do not")
+    sub.add_argument("--only", type=str, default=None, help="mask file: nothing changes outside of it")
+    sub.add_argument(
+        "--right-slices", type=str, nargs="+", action="extend", default=[], metavar="AXIS:FIRST-LAST",
+        help="slices in which the rough mask is right, as k:3-5; axis i, j or k of the file, counted from 0",
+    )  # fmt: skip
     sub.add_argument("--overwrite", action="store_true")
     job_options(sub)
 

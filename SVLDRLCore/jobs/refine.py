@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from SVLDRLCore.atomic_files import files_together
-from SVLDRLCore.config.building import require_number
 from SVLDRLCore.data.cases import intensity_of
 from SVLDRLCore.data.resampling import prepare_image, prepare_label, to_native
 from SVLDRLCore.errors import InputError
@@ -32,19 +31,20 @@ from SVLDRLCore.files.volumes import (
 )
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs.refine_any_structure import refine_any_structure
+from SVLDRLCore.jobs.refinement_checks import require_one_source, require_refining_numbers
 from SVLDRLCore.jobs.refinement_steps import require_steps_folder, write_steps
 from SVLDRLCore.learning.device import choose_device
 from SVLDRLCore.learning.run_folder import resolve_model
 from SVLDRLCore.mask_refinement.editing import (
     BATCH,
     DEFAULT_TRUST,
-    LARGEST_OVERLAP,
     box_around,
     edit_label,
     predict,
     window_count,
 )
 from SVLDRLCore.mask_refinement.generalisation import WORTH_TELLING
+from SVLDRLCore.mask_refinement.locks import LockFiles
 from SVLDRLCore.mask_refinement.segments import (
     Values,
     draw_structures,
@@ -93,6 +93,7 @@ class _Options:
     policy_steps: int
     smallest_fragment_ml: float
     keep_largest: bool
+    locks: LockFiles
 
 
 def refine(
@@ -115,6 +116,10 @@ def refine(
     mode: str = "even_out",
     confidence: str | Path | None = None,
     steps: str | Path | None = None,
+    keep: str | Path | None = None,
+    never: str | Path | None = None,
+    only: str | Path | None = None,
+    right_slices: Sequence[str] = (),
     overwrite: bool = False,
     listeners: Sequence[Listener] = (),
     control: JobControl | None = None,
@@ -140,6 +145,9 @@ def refine(
         mode: without model, the universal refiner's: "even_out" or "snap" (`universal_refiner.refining`).
         confidence: where to write the voxel-wise confidence as an image (None: only in the result).
         steps: a new folder for each step of agents that draw the mask step by step (`jobs.refinement_steps`).
+        keep, never, only: masks on the image's grid of voxels that belong to the structure, that do not, and of where
+            something may change; right_slices: such as "k:3-5", where the rough mask is right. They steer the rest,
+            and are never changed (`mask_refinement.locks`).
 
     Segments that the model does not know, or that are not asked for, come out untouched. Several segments of one name
     are refined as one structure and share the result: see `draw_structures`.
@@ -152,30 +160,32 @@ def refine(
     with EventLog(None, listeners) as events:
         events.emit("started", job="refine", output=str(output))
         with failures_told(events), ExitStack() as temporary:
-            _check_numbers(trust, margin_mm, overlap, policy_steps, smallest_fragment_ml)
-            _check_source(model, rough, learn_from_this_case, keep_model, mapping)
-            _check_places(images, rough, model, output, confidence, keep_model, overwrite)
+            require_refining_numbers(trust, margin_mm, overlap, policy_steps, smallest_fragment_ml)
+            require_one_source(model, rough, learn_from_this_case, keep_model, mapping)
+            locks = LockFiles(keep, never, only, tuple(right_slices))
+            locks.require_rough(rough)
+            _check_places([*images, *locks.paths()], rough, model, output, confidence, keep_model, overwrite)
             if steps is not None:
-                require_steps_folder(steps, [*images, *([rough] if rough else [])])
+                require_steps_folder(steps, [*images, *locks.paths(), *([rough] if rough else [])])
             if model is None and not learn_from_this_case and rough is not None:
                 with files_together():
                     drawn = refine_any_structure(
                         images, rough, output, confidence, structures, mode, smallest_fragment_ml, keep_largest,
-                        overwrite, events, control,
+                        locks, overwrite, events, control,
                     )  # fmt: skip
                 changes = _changes(drawn.rows, drawn.before, drawn.after, drawn.voxel_ml)
                 changes = [row | {"reason": reason} for row, reason in zip(changes, drawn.reasons)]
                 return _told(Refinement(output, changes, drawn.confidence, drawn.warnings), events)
             options = _Options(
                 trust, tuple(structures), dict(mapping or {}), margin_mm, overlap, choose_device(device),
-                policy_steps, smallest_fragment_ml, keep_largest,
+                policy_steps, smallest_fragment_ml, keep_largest, locks,
             )  # fmt: skip
             if learn_from_this_case and rough is not None:
                 scratch = temporary.enter_context(scratch_folder(Path(tempfile.gettempdir())))
                 model = learn_from_case(
                     images, rough, scratch, structures=structures, device=device, events=events, control=control
                 )
-            assert model is not None  # `_check_source` has looked
+            assert model is not None  # `require_one_source` has looked
             with files_together():
                 done = _refine(images, rough, model, output, confidence, steps, options, overwrite, events, control)
             if keep_model is not None:
@@ -216,38 +226,6 @@ def _check_places(
         raise InputError(str(keep_model), "the folder exists", "Choose another name, or allow overwriting")
 
 
-def _check_numbers(
-    trust: float, margin_mm: float, overlap: float, policy_steps: int, smallest_fragment_ml: float
-) -> None:
-    require_number("trust", trust, 0, 1)
-    require_number("margin_mm", margin_mm, 0, 10_000)
-    require_number("overlap", overlap, 0, LARGEST_OVERLAP)
-    require_number("policy_steps", policy_steps, 0, 100, whole=True)
-    require_number("smallest_fragment_ml", smallest_fragment_ml, 0, 1e6)
-
-
-def _check_source(
-    model: str | Path | None,
-    rough: str | Path | None,
-    learn_from_this_case: bool,
-    keep_model: str | Path | None,
-    mapping: Mapping[str, str] | None,
-) -> None:
-    """InputError for two sources of knowledge, and for none: without a model there must be a rough mask."""
-    if model is not None and learn_from_this_case:
-        why = "one was given, and one is to be trained"
-        raise InputError("The model", why, "Leave out --model, or --learn-from-this-case")
-    if model is None and rough is None and not learn_from_this_case:
-        raise InputError("The model", "none was given, nor a rough mask", "Give a rough mask to refine, or a --model")
-    if learn_from_this_case and rough is None:
-        raise InputError("--learn-from-this-case", "there is no rough mask to learn from", "Give one, or give a model")
-    if keep_model is not None and not learn_from_this_case:
-        raise InputError("--keep-model", "no model is trained here", "Add --learn-from-this-case, or leave it out")
-    if mapping and (rough is None or model is None):
-        why = "there is no rough mask" if rough is None else "without a given model segments keep their own names"
-        raise InputError("map", why, "Leave it out, or give a rough mask and a model")
-
-
 def _refine(
     files: Sequence[str | Path],
     rough: str | Path | None,
@@ -280,6 +258,7 @@ def _refine(
     told = [require_same_geometry(images[0], other) for other in images[1:]]
     prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
     label = None if rough is None else read_label(rough)
+    locks, before = options.locks.read(images[0]), np.zeros(images[0].geometry.size_dhw, np.uint8)
     rough_maps, match, members = None, None, {}
     matched: Values = {i: (value,) for i, value in enumerate(structures.output_values)}
     if label is not None:
@@ -287,6 +266,9 @@ def _refine(
         require_same_geometry(images[0], label)
         match = match_structures(structures, label, options.structures, options.mapping)
         matched, members = match.values, members_of(structures, match.all_values)
+        before = label.array
+        if locks is not None:
+            label = replace(label, array=locks.steered(before, matched))
         for text in match.messages:
             events.emit("message", text=text)
         rough_maps = structure_masks(prepare_label(label, prepared), members, len(structures.names))
@@ -315,7 +297,7 @@ def _refine(
         maps = np.zeros((len(found), *prepared.array.shape[1:]), np.float32)
         maps[region] = found
         native = to_native(maps, prepared)
-        before, result = np.zeros(images[0].geometry.size_dhw, np.uint8), structures.label_map(native)
+        result = structures.label_map(native)
         members = members_of(structures, matched)
     else:
         native = edit_label(
@@ -324,19 +306,20 @@ def _refine(
             progress=lambda done, _: progress("refining", 0.7 + 0.25 * min(1.0, done / windows / len(matched))),
             tell=events.warn,
         )  # fmt: skip
-        before = label.array
-        result = draw_structures(structures, before, native, matched, images[0].geometry.spacing_dhw)
+        result = draw_structures(structures, label.array, native, matched, images[0].geometry.spacing_dhw)
     progress("writing", 0.97)
     voxel_ml = float(np.prod(images[0].geometry.spacing_dhw)) / 1000.0
     if options.smallest_fragment_ml or options.keep_largest:
         smallest_voxels = options.smallest_fragment_ml / voxel_ml
         result = without_fragments(result, members, list(matched), smallest_voxels, options.keep_largest)
+    sureness = 2 * np.abs(native - 0.5).min(0)
+    if locks is not None and label is not None:
+        result, sureness = locks.held(result, label.array), locks.surer(sureness)
     segments = segments_of(trained, label, matched)
     write_label(output, result, images[0].geometry, segments, overwrite=overwrite)
     if steps is not None:
         drawn_steps = step_maps(trained, prepared, box, rough_maps, options.overlap, options.device)
         write_steps(steps, drawn_steps, images[0].geometry, segments)
-    sureness = 2 * np.abs(native - 0.5).min(0)
     if confidence is not None:
         write_image(confidence, sureness, images[0].geometry, overwrite=overwrite)
     rows = {structures.names[i]: members[i] for i in sorted(matched)}

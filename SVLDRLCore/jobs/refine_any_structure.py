@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from SVLDRLCore.files.volumes import (
     write_label,
 )
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.mask_refinement.locks import LockFiles
 from SVLDRLCore.mask_refinement.segments import color_of
 from SVLDRLCore.masks.pieces import without_fragments
 from SVLDRLCore.universal_refiner.refining import refine_mask
@@ -55,6 +56,7 @@ def refine_any_structure(
     mode: str,
     smallest_fragment_ml: float,
     keep_largest: bool,
+    locks: LockFiles,
     overwrite: bool,
     events: EventLog,
     control: JobControl,
@@ -74,12 +76,19 @@ def refine_any_structure(
     told.append(require_same_geometry(volumes[0], label))
     told += [text for volume in (*volumes, label) for text in volume.warnings]
     rows = segments_to_refine(label, asked)
+    before, held = label.array, locks.read(volumes[0])
+    if held is not None:
+        label = replace(label, array=held.steered(before, dict(enumerate(rows.values()))))
+    trusted = None if held is None else held.right
+    locked = None if held is None else held.locked(before.shape)
     array = np.stack([volume.array for volume in volumes]) if len(volumes) > 1 else volumes[0].array
     result, sureness, reasons = label.array.copy(), np.ones(geometry.size_dhw, np.float32), []
     for index, (name, values) in enumerate(rows.items()):
         progress = _progress_of(index, len(rows), name, events, control)
         mask = np.isin(label.array, values)
-        done = refine_mask(array, mask, geometry.spacing_dhw, mode=mode, progress=progress)
+        done = refine_mask(
+            array, mask, geometry.spacing_dhw, mode=mode, trusted=trusted, locked=locked, progress=progress
+        )
         result[mask & ~done.mask & np.isin(result, values)] = 0
         result[done.mask & ~mask & (result == 0) & (label.array == 0)] = values[0]
         sureness = np.minimum(sureness, done.confidence)
@@ -89,6 +98,8 @@ def refine_any_structure(
     if smallest_fragment_ml or keep_largest:
         members = dict(enumerate(rows.values()))
         result = without_fragments(result, members, list(members), smallest_fragment_ml / voxel_ml, keep_largest)
+    if held is not None:
+        result, sureness = held.held(result, label.array), held.surer(sureness)
     present = sorted({int(v) for v in np.unique(label.array)} - {0})
     segments = label.segments or tuple(Segment(v, f"Segment_{v}", color_of(v)) for v in present)
     write_label(output, result, geometry, segments, overwrite=overwrite)
@@ -96,7 +107,7 @@ def refine_any_structure(
         write_image(confidence, sureness, geometry, overwrite=overwrite)
     warnings = [text for text in told if text]
     warnings += [f"{name}: {reason}." for name, reason in zip(rows, reasons) if reason]
-    return RefinedSegments(label.array, result, sureness, voxel_ml, rows, reasons, warnings)
+    return RefinedSegments(before, result, sureness, voxel_ml, rows, reasons, warnings)
 
 
 def segments_to_refine(label: Volume, asked: Sequence[str] = ()) -> dict[str, list[int]]:

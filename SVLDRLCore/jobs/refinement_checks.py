@@ -1,0 +1,42 @@
+"""What `svldrl refine` asks of its arguments before it reads a voxel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from SVLDRLCore.config.building import require_number
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.mask_refinement.editing import LARGEST_OVERLAP
+
+
+def require_refining_numbers(
+    trust: float, margin_mm: float, overlap: float, policy_steps: int, smallest_fragment_ml: float
+) -> None:
+    require_number("trust", trust, 0, 1)
+    require_number("margin_mm", margin_mm, 0, 10_000)
+    require_number("overlap", overlap, 0, LARGEST_OVERLAP)
+    require_number("policy_steps", policy_steps, 0, 100, whole=True)
+    require_number("smallest_fragment_ml", smallest_fragment_ml, 0, 1e6)
+
+
+def require_one_source(
+    model: str | Path | None,
+    rough: str | Path | None,
+    learn_from_this_case: bool,
+    keep_model: str | Path | None,
+    mapping: Mapping[str, str] | None,
+) -> None:
+    """InputError for two sources of knowledge, and for none: without a model there must be a rough mask."""
+    if model is not None and learn_from_this_case:
+        why = "one was given, and one is to be trained"
+        raise InputError("The model", why, "Leave out --model, or --learn-from-this-case")
+    if model is None and rough is None and not learn_from_this_case:
+        raise InputError("The model", "none was given, nor a rough mask", "Give a rough mask to refine, or a --model")
+    if learn_from_this_case and rough is None:
+        raise InputError("--learn-from-this-case", "there is no rough mask to learn from", "Give one, or give a model")
+    if keep_model is not None and not learn_from_this_case:
+        raise InputError("--keep-model", "no model is trained here", "Add --learn-from-this-case, or leave it out")
+    if mapping and (rough is None or model is None):
+        why = "there is no rough mask" if rough is None else "without a given model segments keep their own names"
+        raise InputError("map", why, "Leave it out, or give a rough mask and a model")
