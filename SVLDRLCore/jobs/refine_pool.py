@@ -18,7 +18,7 @@ from SVLDRLCore.events import EVENTS
 from SVLDRLCore.job_control import JobControl
 
 WORKER_BYTES = 700e6
-"""Of a worker that has imported what it needs, beside its case: measured 500 to 700 MB."""
+"""Of a worker that has imported what it needs, beside its case: a guess, not measured."""
 _POLL_SECONDS = 0.1
 
 
