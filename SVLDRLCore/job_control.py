@@ -7,9 +7,9 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import IO
+from typing import IO, Any
 
 from SVLDRLCore.errors import Cancelled
 
@@ -76,19 +76,22 @@ class JobControl:
             raise Cancelled(self.reason)
 
 
-def listen_to_stdin(control: JobControl, stream: IO[bytes] | None = None) -> threading.Thread:
+def listen_to_stdin(
+    control: JobControl, stream: IO[bytes] | None = None, tasks: Callable[[dict[str, Any]], None] | None = None
+) -> threading.Thread:
     """Obey lines of `{"command": "pause|resume|cancel"}`; when the stream ends, the parent has died: cancel.
 
     Args:
         control: what the job polls.
         stream: lines of UTF-8 JSON; None: the standard input, read without a buffer (a thread that waits inside a
             buffered reader when the job is done aborts the interpreter).
+        tasks: handed what else comes as JSON objects, on the thread that reads.
 
     Returns:
         The thread, started; it never keeps the process alive.
     """
     source = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) if stream is None else stream  # noqa: SIM115
-    thread = threading.Thread(target=_obey, args=(control, source), name="job control", daemon=True)
+    thread = threading.Thread(target=_obey, args=(control, source, tasks), name="job control", daemon=True)
     thread.start()
     return thread
 
@@ -110,13 +113,17 @@ def cancel_on_signals(control: JobControl) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _obey(control: JobControl, stream: IO[bytes]) -> None:
+def _obey(control: JobControl, stream: IO[bytes], tasks: Callable[[dict[str, Any]], None] | None) -> None:
     actions = {"pause": control.pause, "resume": control.resume, "cancel": control.cancel}
     with contextlib.suppress(OSError, ValueError):  # the pipe broke or was closed: as good as its end
         for line in _lines(stream):
-            action = actions.get(_command(line))
+            request = _request(line)
+            command = request.get("command")
+            action = actions.get(command) if isinstance(command, str) else None
             if action is not None:  # unknown words are for a newer program
                 action()
+            elif tasks is not None and command is None and request:
+                tasks(request)
     control.cancel("the program that started this job has ended")
 
 
@@ -138,10 +145,9 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
         yield line
 
 
-def _command(line: bytes) -> str:
+def _request(line: bytes) -> dict[str, Any]:
     try:
         request = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):  # rubbish, perhaps a very deep one
-        return ""
-    command = request.get("command") if isinstance(request, dict) else None
-    return command if isinstance(command, str) else ""
+        return {}
+    return request if isinstance(request, dict) else {}

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import SVLDRLCore
 from SVLDRLCore.benchmarking.benchmark_settings import BenchmarkSettings
 from SVLDRLCore.benchmarking.folder import BenchmarkFolder
 from SVLDRLCore.benchmarking.plan import Job, cost, needs
+from SVLDRLCore.child_processes import child_environment, death_of, say_to, stop_processes
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
 
 Failures = dict[Job, dict[str, str]]
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _POLL_SECONDS = 0.1
-_GRACE_SECONDS = 30.0
-"""Time that a cancelled job has to write its checkpoint; then it is killed."""
 
 
 class JobQueue:
@@ -88,10 +82,10 @@ class JobQueue:
     def _start(self, job: Job) -> None:
         module = "SVLDRLCore.benchmarking.benchmark_jobs"
         command = [sys.executable, "-P", "-m", module, str(self.folder.path), job.name, str(self.datalist), self.data]
-        threads = ONE_THREAD if self.workers > 1 else {}
+        environment = child_environment(single_threaded=self.workers > 1)
         with self.folder.log(job).open("ab") as log:
             self._running[job] = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=log, stderr=log, env={**_environment(), **threads}
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment
             )
         self._began[job] = time.monotonic()
 
@@ -111,8 +105,7 @@ class JobQueue:
             told = json.loads(self.folder.failure(job).read_text("utf-8"))
             return str(told["what"]), str(told["why"])
         except (OSError, ValueError, KeyError):
-            how = f"it was killed by signal {-status}" if status < 0 else f"its exit status is {status}"
-            return job.name, f"{how} (out of memory?)" if status == -9 else how
+            return job.name, death_of(status)
 
     def _fail(self, job: Job, failed: Failures, events: EventLog, what: str, why: str) -> None:
         log = str(self.folder.log(job).relative_to(self.folder.path))
@@ -144,38 +137,11 @@ class JobQueue:
         if not control.paused:
             return
         for process in self._running.values():
-            _say(process, "pause")
+            say_to(process, {"command": "pause"})
         control.wait_while_paused()
         for process in self._running.values():
-            _say(process, "resume")
+            say_to(process, {"command": "resume"})
 
     def _stop_all(self) -> None:
-        for process in self._running.values():
-            _say(process, "cancel")
-        until = time.monotonic() + _GRACE_SECONDS
-        for process in self._running.values():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, until - time.monotonic()))
-            process.kill()
-            process.wait()
-            if process.stdin is not None:
-                with contextlib.suppress(OSError):
-                    process.stdin.close()
+        stop_processes(self._running.values())
         self._running.clear()
-
-
-def _environment() -> dict[str, str]:
-    """For a Python that imports nothing from the folder it runs in, and this package from where it is."""
-    # an empty place in the list stands for the current folder
-    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(path)]
-    ours = str(Path(SVLDRLCore.__file__).resolve().parents[1])
-    if ours not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *paths):
-        paths.insert(0, ours)
-    return {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def _say(process: subprocess.Popen[bytes], command: str) -> None:
-    with contextlib.suppress(OSError):  # it has just ended
-        assert process.stdin is not None  # it was opened as a pipe
-        process.stdin.write(json.dumps({"command": command}).encode() + b"\n")
-        process.stdin.flush()

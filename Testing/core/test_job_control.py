@@ -180,3 +180,14 @@ def test_a_job_that_is_done_ends_well_while_its_parent_still_holds_the_pipe() ->
         assert worker.stdout.readline() == b"done\n"
         assert worker.wait(PATIENCE) == 0
         assert worker.stderr.read() == b""
+
+
+def test_what_is_no_command_is_a_task(pipe) -> None:
+    source, sink = pipe
+    control, tasks = JobControl(), []
+    thread = listen_to_stdin(control, source, tasks.append)
+    sink.write(b'{"case": 1}\nrubbish\n{"command": "pause"}\n{"command": "unknown"}\n{"case": 2}\n')
+    sink.close()
+    thread.join(PATIENCE)
+    assert tasks == [{"case": 1}, {"case": 2}]
+    assert control.cancelled
