@@ -1,13 +1,14 @@
 """A process that refines cases one after the other, as they come on its standard input, and tells events of each.
 
-`python -m SVLDRLCore.jobs.refine_worker`; `jobs.refine_pool` starts it. A task is a line of JSON with "image",
-"output", "options" and perhaps "rough", "names" and "known". The process ends with its standard input.
+`python -m SVLDRLCore.jobs.refine_worker`; `jobs.refine_pool` starts it. A task is a line of JSON with "images",
+"output", "options" and perhaps "rough" and "names". The process ends with its standard input.
 """
 
 from __future__ import annotations
 
 import contextlib
 import queue
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import numpy as np
 
 from SVLDRLCore.errors import Cancelled
 from SVLDRLCore.events import EventLog, failures_told, stdout_listener
-from SVLDRLCore.files.label_tables import is_ignore
-from SVLDRLCore.files.volumes import read_label
-from SVLDRLCore.job_control import JobControl, listen_to_stdin
+from SVLDRLCore.files.volumes import Segment, read_label, write_label
+from SVLDRLCore.job_control import JobControl, cancel_on_signals, listen_to_stdin
 from SVLDRLCore.jobs.refine import refine
+from SVLDRLCore.mask_refinement.segments import color_of
+from SVLDRLCore.scratch_folders import scratch_folder
 
 _LOOK_SECONDS = 0.2
 
@@ -30,38 +32,43 @@ def refine_task(task: Mapping[str, Any], control: JobControl) -> None:
     Raises:
         Cancelled: stopped.
     """
-    options, listeners = dict(task["options"]), [stdout_listener]
-    with contextlib.suppress(Exception):  # an event has told it; the next case may be sound
-        if task.get("rough") and task.get("known") is not None and not options.get("mapping"):
-            names = {int(value): name for value, name in task["names"].items()}
-            with EventLog(None, listeners) as events, failures_told(events):
-                options["mapping"] = mapping_by_names(Path(task["rough"]), names, task["known"])
-        where = {"output": task["output"], "overwrite": True}
-        refine(task["image"], task.get("rough"), **where, **options, listeners=listeners, control=control)
+    names = {int(value): str(name) for value, name in task.get("names", {}).items()}
+    # an event has told what went wrong; the next case may be sound
+    with contextlib.suppress(Exception), scratch_folder(Path(tempfile.gettempdir())) as scratch:
+        rough = given = task.get("rough")
+        if given is not None:
+            with EventLog(None, [stdout_listener]) as events, failures_told(events):
+                rough = _named(Path(given), names, scratch)
+
+        def listen(record: dict[str, Any]) -> None:
+            stdout_listener({key: _in_users_words(value, rough, given) for key, value in record.items()})
+
+        options = {**task["options"], "output": task["output"], "overwrite": True}
+        refine(task["images"], rough, **options, listeners=[listen], control=control)
     control.check()
 
 
-def mapping_by_names(rough: Path, names: Mapping[int, str], known: list[str]) -> dict[str, str]:
-    """Value -> structure for a label map without names of its own, by those that its data list gives the values.
-
-    Args:
-        names: of the data list; without them nothing is mapped.
-        known: the model's structures.
-    """
+def _named(rough: Path, names: Mapping[int, str], scratch: Path) -> str:
+    """The rough mask, or a copy of it with the names that its list gives the values, where it has none of its own."""
+    if not names:
+        return str(rough)
     label = read_label(rough)
-    if label.segments or not names:
-        return {}
-    spelled = {name.strip().casefold(): name for name in known}
-    drawn = set(np.unique(label.array).tolist()) - {0}
-    listed = {value: names.get(value, "") for value in drawn}
-    return {str(v): "" if is_ignore(name) else spelled.get(name.strip().casefold(), "") for v, name in listed.items()}
+    if label.segments:
+        return str(rough)
+    drawn = [int(value) for value in np.unique(label.array) if value]
+    segments = [Segment(value, names.get(value, f"Segment_{value}"), color_of(value)) for value in drawn]
+    return str(write_label(scratch / "rough.seg.nrrd", label.array, label.geometry, segments))
+
+
+def _in_users_words(value: Any, copy: str | None, given: str | None) -> Any:
+    return value.replace(copy, given) if isinstance(value, str) and copy is not None and given is not None else value
 
 
 def main() -> None:
     """Work until the standard input ends."""
     control, tasks = JobControl(), queue.Queue[dict[str, Any]]()
     listen_to_stdin(control, tasks=tasks.put)
-    with contextlib.suppress(Cancelled):
+    with contextlib.suppress(Cancelled), cancel_on_signals(control):
         while True:
             control.check()
             with contextlib.suppress(queue.Empty):
