@@ -1,4 +1,4 @@
-"""Refine a rough mask, or segment from scratch without one."""
+"""Refine a rough mask, or a list of them, or segment from scratch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from SVLDRLCore.commands.console import job_options, listeners_of, tell
+from SVLDRLCore.commands.refine_listed import define_list, run_list
+from SVLDRLCore.errors import InputError
 from SVLDRLCore.job_control import JobControl
 
 
 def define(sub: ArgumentParser) -> None:
     """Its arguments."""
-    sub.add_argument("image", type=str, help="image file; several channels separated by commas")
+    sub.add_argument("image", type=str, nargs="?", default=None, help="image file; several channels by commas")
     sub.add_argument("rough", type=str, nargs="?", default=None, help="rough segmentation on the image's grid")
     sub.add_argument(
         "--model",
@@ -29,7 +31,7 @@ def define(sub: ArgumentParser) -> None:
         help="without model: repair what deviates from the mask's own habit, or move its border onto the visible edge",
     )  # fmt: skip
     sub.add_argument("--keep-model", type=str, default=None, help="new folder for the model learned from this case")
-    sub.add_argument("--output", type=str, required=True, help=".seg.nrrd, .nii.gz, .nrrd or .mha")
+    sub.add_argument("--output", type=str, required=True, help=".seg.nrrd, .nii.gz, .nrrd or .mha; or a folder")
     sub.add_argument("--trust", type=float, default=0.5, help="1 keeps the mask, 0 believes the model")
     sub.add_argument(
         "--structures", type=str, nargs="+", action="extend", default=[], help="names to refine; all if not given"
@@ -57,6 +59,7 @@ def define(sub: ArgumentParser) -> None:
         "--right-slices", type=str, nargs="+", action="extend", default=[], metavar="AXIS:FIRST-LAST",
         help="slices in which the rough mask is right, as k:3-5; axis i, j or k of the file, counted from 0",
     )  # fmt: skip
+    define_list(sub)
     sub.add_argument("--overwrite", action="store_true")
     job_options(sub)
 
@@ -68,8 +71,13 @@ def run(values: dict[str, Any], control: JobControl) -> int:
     from SVLDRLCore.mask_refinement.segments import read_mapping
 
     listeners = listeners_of(values, control)
-    values["image"] = values["image"] if os.path.exists(values["image"]) else values["image"].split(",")
     values["mapping"] = read_mapping(values.pop("map"))
+    if values["list"] is not None:
+        return run_list(values, listeners, control)
+    del values["list"], values["workers"]
+    if values["image"] is None:
+        raise InputError("The image", "none was given", "Give an image with its rough mask, or a --list of them")
+    values["image"] = values["image"] if os.path.exists(values["image"]) else values["image"].split(",")
     done = refine(**values, listeners=listeners, control=control)
     head = ["structure", "before mL", "after mL", "added mL", "removed mL", "Dice before/after"]
     keys = ("before_ml", "after_ml", "added_ml", "removed_ml")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import struct
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -45,3 +49,10 @@ def read_header(path: Path) -> VoxelData:
     suffix = volume_suffix(path)
     require_readable(path)
     return READERS[suffix](path)
+
+
+def voxel_count(path: Path) -> float:
+    """How many voxels a file's header promises; 0 where it cannot be understood (who reads it will tell)."""
+    with contextlib.suppress(InputError, ValueError, KeyError, struct.error, EOFError, OSError, zlib.error):
+        return float(math.prod(read_header(path).sizes))
+    return 0.0

@@ -45,7 +45,7 @@ class RefinePool:
     """Hands cases to workers in their order. A worker that dies costs the case that it had, not the others."""
 
     def __init__(self, workers: int, budget_bytes: float) -> None:
-        self.workers, self.budget_bytes = workers, budget_bytes
+        self.workers, self.budget_bytes, self.paused_seconds = workers, budget_bytes, 0.0
         self._told: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
         self._all: list[_Worker] = []
 
@@ -138,9 +138,11 @@ class RefinePool:
 
     def _pass_on_pause(self, control: JobControl) -> None:
         if control.paused:
+            began = time.monotonic()
             self._say({"command": "pause"})
             control.wait_while_paused()
             self._say({"command": "resume"})
+            self.paused_seconds += time.monotonic() - began
 
     def _say(self, line: dict[str, Any]) -> None:
         for worker in self._all:

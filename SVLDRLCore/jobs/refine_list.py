@@ -1,0 +1,275 @@
+"""`svldrl refine --list`: many cases with the same options, several at a time; a second call goes on with the rest."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from SVLDRLCore.config.building import require_number
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.events import EventLog, Listener, failures_told
+from SVLDRLCore.files.case_tables import cases_listed
+from SVLDRLCore.files.datalist import Case, DataList
+from SVLDRLCore.files.label_tables import IGNORE
+from SVLDRLCore.files.volume_headers import voxel_count
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.jobs.refine import refine
+from SVLDRLCore.jobs.refine_list_folder import (
+    ListRecord,
+    alone_in,
+    check_list_places,
+    model_digest,
+    open_record,
+    result_of,
+    seen,
+)
+from SVLDRLCore.jobs.refine_pool import RefinePool, RefineTaskLine
+from SVLDRLCore.jobs.refinement_checks import require_one_source, require_refining_numbers
+from SVLDRLCore.learning.device import choose_device
+from SVLDRLCore.mask_refinement.editing import BATCH
+from SVLDRLCore.memory import free_memory_bytes
+from SVLDRLCore.models.memory_needs import prediction_bytes
+from SVLDRLCore.models.trained_model import TrainedModel, load_model
+
+SHARED = (
+    "model", "trust", "structures", "mapping", "margin_mm", "overlap", "device", "policy_steps", "smallest_fragment_ml",
+    "keep_largest", "learn_from_this_case", "mode",
+)  # fmt: skip
+"""Options of `refine` that a list of cases has, too; the others are of one case."""
+DEFAULTS = {name: inspect.signature(refine).parameters[name].default for name in SHARED}
+FREE = ("device",)
+"""May be another one when a list is gone on with."""
+VOXEL_BYTES = 30.0
+"""Of a case that is refined without a model: measured 20 to 34 of each voxel of the image."""
+LEARNING_BYTES = 1e9
+"""Of a small model that is trained on a case, beside that."""
+LOW_GUESS = 1.5
+"""`prediction_bytes` refuses nothing that fits, and says too little by up to so much."""
+MEMORY_SHARE = 0.8
+"""Of what is free: the rest of the machine goes on."""
+
+
+@dataclass(frozen=True)
+class RefinedList:
+    """What became of a list of cases.
+
+    Attributes:
+        output: the folder with a result a case, refined.csv and refined.json.
+        rows: as in the table, a structure of a case each: failures first, then what changed most.
+        failed: names of the cases that could not be refined.
+    """
+
+    output: Path
+    rows: tuple[dict[str, Any], ...]
+    failed: tuple[str, ...]
+
+
+def refine_list(
+    cases: str | Path,
+    *,
+    output: str | Path,
+    workers: int = 0,
+    overwrite: bool = False,
+    listeners: Sequence[Listener] = (),
+    control: JobControl | None = None,
+    **options: Any,
+) -> RefinedList:
+    """Refine all cases of a list into a folder: `output`/<case>.seg.nrrd each, and a table, worst first.
+
+    A case that fails does not stop the rest; its row in the table says what is wrong. The same call goes on where it
+    was stopped or killed: what is done is not done again, unless its files have changed since. Cases that the data
+    list marks as verified stay as they are.
+
+    Args:
+        cases: a data list, a CSV with the columns image and rough, a data set's folder, or a plain folder of images
+            with masks beside (`files.case_tables`).
+        workers: cases at a time, each in a process with one thread; 0: as many as there are cores and memory for.
+            On a graphics card one.
+        overwrite: begin anew, and replace other files that have a result's name.
+        options: those of `refine` in `SHARED`, for all cases.
+
+    Raises:
+        InputError: bad options or list, a folder that was begun with other options, or not one case could be refined.
+        Cancelled: stopped; what is done stays.
+    """
+    unknown = sorted(options.keys() - set(SHARED))
+    if unknown:
+        raise TypeError(f"a list of cases has no option {', '.join(unknown)}")
+    control, output, source = control or JobControl(), Path(output).absolute(), Path(cases)
+    given = {**DEFAULTS, **options}
+    with EventLog(None, listeners) as events:
+        events.emit("started", job="refine", output=str(output))
+        with failures_told(events, "; the same command goes on where it was"):
+            _check(given, workers)
+            listed = cases_listed(source)
+            for note in listed.notes:
+                events.warn(note)
+            check_list_places(listed, source, given["model"], output)
+            with alone_in(output):
+                record = open_record(output, listed, source, _bound(given), overwrite)
+                _refine_all(record, listed, given, workers, events, control)
+            failed = tuple(case.name for case in record.cases if record.failed(case))
+            _require_some(record, failed)
+        rows = record.rows()
+        events.emit("finished", output=str(output), rows=rows, failed=failed)
+    return RefinedList(output, tuple(rows), failed)
+
+
+def _check(given: Mapping[str, Any], workers: int) -> None:
+    require_number("workers", workers, 0, 1024, whole=True)
+    numbers = ("trust", "margin_mm", "overlap", "policy_steps", "smallest_fragment_ml")
+    require_refining_numbers(*(given[name] for name in numbers))
+    # a case without a rough mask is refused when its turn comes
+    require_one_source(given["model"], "rough", given["learn_from_this_case"], None, given["mapping"])
+
+
+def _bound(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What all results depend on; the model by its content."""
+    bound = {name: value for name, value in given.items() if name not in FREE}
+    bound["structures"] = sorted(given["structures"])
+    bound["mapping"] = dict(given["mapping"] or {})
+    bound["model"] = None if given["model"] is None else model_digest(given["model"])
+    return bound
+
+
+def _refine_all(
+    record: ListRecord,
+    listed: DataList,
+    given: Mapping[str, Any],
+    workers: int,
+    events: EventLog,
+    control: JobControl,
+) -> None:
+    """All cases that are not done; the record is saved after each."""
+    to_do = [case for case in record.cases if not case.trusted]
+    work = {case.name: max(1.0, float(sum(map(voxel_count, case.images)))) for case in to_do}
+    left, done = [], 0.0
+    for case in to_do:
+        if record.is_done(case):
+            done += work[case.name]
+            continue
+        try:
+            _require_one_rater(case)
+            record.require_ours(case)
+        except InputError as error:
+            record.note_failure(case, {"what": error.what, "why": error.why, "do": error.do})
+            done += work[case.name]
+        else:
+            left.append(case)
+    if len(left) < len(to_do):
+        events.emit("message", text=f"{len(to_do) - len(left)} of {len(to_do)} cases are done already.")
+    if not left:
+        record.save()
+        return
+    device = choose_device(given["device"])
+    trained = None if given["model"] is None else load_model(given["model"], "cpu")
+    tasks = [_task(record, listed, case, given, trained, device, work[case.name]) for case in left]
+    at_once = workers or (_cores() if device.type == "cpu" else 1)
+    pool = RefinePool(min(at_once, len(left)), MEMORY_SHARE * free_memory_bytes())
+    told = _Told(record, {case.name: case for case in left}, events, len(to_do) - len(left), len(to_do))
+    began, total, first = time.monotonic(), sum(work.values()), told.count
+
+    def on_progress(now: float) -> None:
+        seconds = time.monotonic() - began - pool.paused_seconds
+        # until a case is done, it is mostly the start of processes that was timed
+        seconds_left = seconds / now * (total - done - now) if told.count > first else None
+        events.progress(round(100 * len(to_do) * (done + now) / total), 100 * len(to_do), "refining", seconds_left)
+
+    on_progress(0.0)
+    pool.run(tasks, control, told, on_progress)
+
+
+def _task(
+    record: ListRecord,
+    listed: DataList,
+    case: Case,
+    given: Mapping[str, Any],
+    trained: TrainedModel | None,
+    device: torch.device,
+    voxels: float,
+) -> RefineTaskLine:
+    """What a worker is sent, and what it will need."""
+    if trained is None:
+        needed = voxels * VOXEL_BYTES + (LEARNING_BYTES if given["learn_from_this_case"] else 0.0)
+    else:
+        needed = LOW_GUESS * prediction_bytes(trained, case.images[0], BATCH, device)
+    options = {**given, "model": None if given["model"] is None else str(Path(given["model"]).absolute())}
+    options["structures"] = list(given["structures"])
+    names = dict(listed.labels)
+    if names and case.ignore is not None:
+        names[case.ignore] = IGNORE
+    line = {
+        "images": [str(image.absolute()) for image in case.images],
+        "rough": None if case.label is None else str(case.label.absolute()),
+        "names": {str(value): name for value, name in names.items()},
+        "output": str(record.folder / result_of(case)),
+        "options": options,
+    }
+    return RefineTaskLine(case.name, voxels, needed, line)
+
+
+@dataclass
+class _Told:
+    """Listens to the workers: warnings and failures by their case, and what is done into the record."""
+
+    record: ListRecord
+    cases: Mapping[str, Case]
+    events: EventLog
+    count: int
+    total: int
+    inputs: dict[str, Any] = field(default_factory=dict)
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+
+    def __call__(self, task: RefineTaskLine, event: Mapping[str, Any]) -> None:
+        case = self.cases[task.name]
+        kind = event["event"]
+        if kind == "started":
+            self.inputs[case.name] = seen(case.files)
+        elif kind == "warning":
+            self.warnings.setdefault(case.name, []).append(event["text"])
+            self.events.emit("warning", text=f"{case.name}: {event['text']}", case=case.name)
+        elif kind in ("finished", "failed"):
+            self.count += 1
+            if kind == "failed":
+                self.record.note_failure(case, event)
+                reason = f"{event['what']}: {event['why']}. {event['do']}"
+                self.events.emit("warning", text=f"{case.name} could not be refined: {reason}", case=case.name)
+            else:
+                warned = self.warnings.get(case.name, [])
+                self.record.note(case, self.inputs[case.name], event["changes"], warned)
+                text = f"{case.name}: done ({self.count} of {self.total})"
+                self.events.emit("message", text=text, finished=case.name)
+            self.record.save()
+
+
+def _require_one_rater(case: Case) -> None:
+    if case.raters:
+        why = f"it has {len(case.raters)} masks, of several raters"
+        raise InputError(f"case {case.name}", why, "List the one to refine as its label")
+
+
+def _require_some(record: ListRecord, failed: Sequence[str]) -> None:
+    """InputError where there is no result at all: what is wrong is hardly in the cases."""
+    if not record.cases:
+        raise InputError(str(record.source), "it lists no case", "Add cases with an image and a rough mask")
+    if failed and len(failed) == sum(not case.trusted for case in record.cases):
+        entry = record.entries[failed[0]]
+        assert entry is not None  # it failed
+        first = entry["error"]
+        why = f"none of its {len(failed)} cases could be refined; the first one: {first['what']}: {first['why']}"
+        raise InputError(str(record.source), why, first["do"])
+
+
+def _cores() -> int:
+    """That this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # Windows, macOS
+        return os.cpu_count() or 1
