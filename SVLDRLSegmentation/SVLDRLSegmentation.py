@@ -54,7 +54,7 @@ class SVLDRLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         widget, self.ui = loadUi("SVLDRLSegmentation")
         self.layout.addWidget(widget)
         self.dependencies = DependenciesBar(self.ui)
-        logic, self.refinePanel = self.logic, RefinePanel(self.logic.refineLogic)
+        logic, self.refinePanel = self.logic, RefinePanel(self.logic.refineLogic, self.logic.refineListLogic)
         self.trainPanel, self.auditPanel = TrainPanel(logic.trainLogic), AuditPanel(logic.auditLogic)
         self.panels = (self.refinePanel, self.trainPanel, self.auditPanel)
         for panel, title in zip(self.panels, (_("Refine"), _("Train"), _("Audit")), strict=True):
@@ -112,7 +112,7 @@ class SVLDRLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
 
 class SVLDRLSegmentationLogic(ScriptingLogic):
-    """For scripts: `refine`, `train`, `adapt`, `trainBatch`, `audit`. Its base tells what they take and return."""
+    """For scripts: `refine`, `refineList`, `train`, `adapt`, `trainBatch`, `audit`. Its base tells more of them."""
 
 
 class SVLDRLSegmentationTest(ScriptedLoadableModuleTest):

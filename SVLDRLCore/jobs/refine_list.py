@@ -126,7 +126,7 @@ def _check(given: Mapping[str, Any], workers: int) -> None:
     require_number("workers", workers, 0, 1024, whole=True)
     numbers = ("trust", "margin_mm", "overlap", "policy_steps", "smallest_fragment_ml")
     require_refining_numbers(*(given[name] for name in numbers))
-    # a case without a rough mask is refused when its turn comes
+    # of the cases each one's own mask is asked for
     require_one_source(given["model"], "rough", given["learn_from_this_case"], None, given["mapping"])
 
 
@@ -156,7 +156,7 @@ def _refine_all(
             done += work[case.name]
             continue
         try:
-            _require_one_rater(case)
+            _require_fit(case, given)
             record.require_ours(case)
         except InputError as error:
             record.note_failure(case, {"what": error.what, "why": error.why, "do": error.do})
@@ -239,17 +239,19 @@ class _Told:
             self.count += 1
             if kind == "failed":
                 self.record.note_failure(case, event)
-                reason = f"{event['what']}: {event['why']}. {event['do']}"
-                self.events.emit("warning", text=f"{case.name} could not be refined: {reason}", case=case.name)
+                told = f"{event['what']}: {event['why']}. {event['do']}"
+                text, kind = f"{case.name} could not be refined: {told}", "warning"
             else:
                 warned = self.warnings.get(case.name, [])
                 self.record.note(case, self.inputs[case.name], event["changes"], warned)
-                text = f"{case.name}: done ({self.count} of {self.total})"
-                self.events.emit("message", text=text, finished=case.name)
-            self.record.save()
+                text, kind = f"{case.name}: done ({self.count} of {self.total})", "message"
+            self.record.save()  # before it is told: whoever hears of it may end this process
+            self.events.emit(kind, text=text, case=case.name)
 
 
-def _require_one_rater(case: Case) -> None:
+def _require_fit(case: Case, given: Mapping[str, Any]) -> None:
+    """InputError for a case that no worker needs to look at."""
+    require_one_source(given["model"], case.label, given["learn_from_this_case"], None, None)
     if case.raters:
         why = f"it has {len(case.raters)} masks, of several raters"
         raise InputError(f"case {case.name}", why, "List the one to refine as its label")

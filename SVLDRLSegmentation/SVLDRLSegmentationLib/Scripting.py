@@ -12,7 +12,9 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from .audit.AuditLogic import AuditLogic
 from .audit.AuditTask import AuditRow, AuditTask
 from .jobs.Core import Json
-from .refine.RefineLogic import RefineLogic
+from .refine.RefineListLogic import RefineListLogic
+from .refine.RefineListTask import RefinedRow, RefineListTask
+from .refine.RefineLogic import RefineLogic, RefineOptions
 from .refine.RefineTask import RefineTask
 from .scene.Cases import Cases
 from .train.TrainBatchLogic import TrainBatchLogic
@@ -28,6 +30,7 @@ class ScriptingLogic(ScriptedLoadableModuleLogic):
 
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
+        self.refineListLogic = RefineListLogic()
         self.refineLogic, self.trainLogic, self.auditLogic = RefineLogic(), TrainLogic(), AuditLogic()
 
     def refine(
@@ -41,6 +44,27 @@ class ScriptingLogic(ScriptedLoadableModuleLogic):
         """The refined segmentation node."""
         task = self.refineLogic.start(volumeNode, segmentationNode, **options)
         return task.wait().segmentationNode if waitForCompletion else task
+
+    def refineList(
+        self,
+        cases: str | Path,
+        outputFolder: str | Path,
+        *,
+        model: str | Path | None = None,
+        structures: Sequence[str] = (),
+        overwrite: bool = False,
+        waitForCompletion: bool = True,
+        **options: Any,
+    ) -> list[RefinedRow] | RefineListTask:
+        """What became of all cases of a folder, a data list or a CSV, failures first, then what changed most.
+
+        The results go to `outputFolder`; the same call goes on where it was stopped. Options of `RefineOptions`.
+        """
+        asked = RefineOptions(**options)
+        task = self.refineListLogic.start(
+            cases, outputFolder, model=model, structures=structures, overwrite=overwrite, options=asked
+        )
+        return task.wait() if waitForCompletion else task
 
     def train(
         self,

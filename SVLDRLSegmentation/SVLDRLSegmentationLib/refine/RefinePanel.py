@@ -20,7 +20,9 @@ from ..widgets.Selectors import ANY_STRUCTURE, CHOICES, SNAP_TO_EDGES, THIS_CASE
 from .ChannelSelectors import ChannelSelectors
 from .ModelCardBox import ModelCardBox
 from .ModelMenu import ModelMenu
-from .RefineLogic import RefineLogic
+from .RefineListBox import Choices, RefineListBox
+from .RefineListLogic import Loaded, RefineListLogic
+from .RefineLogic import RefineLogic, RefineOptions
 from .RefineResultBox import RefineResultBox
 from .RefineTask import RefineTask
 from .RoughOutline import RoughOutline
@@ -34,7 +36,7 @@ class RefinePanel(Panel):
 
     task: RefineTask | ExportTask | None = None
 
-    def __init__(self, logic: RefineLogic) -> None:
+    def __init__(self, logic: RefineLogic, listLogic: RefineListLogic) -> None:
         super().__init__("RefinePanel")
         self.logic = logic
         self.segments = SegmentChecklist(self.ui.segmentsList)
@@ -57,6 +59,8 @@ class RefinePanel(Panel):
         self.outline = RoughOutline()
         self._failedWith: tuple[object, ...] | None = None
         self.resultBox = RefineResultBox(self.ui, logic, self.jobBar)
+        self.batch = RefineListBox(self.ui.batchPlace, listLogic, self._choices)
+        self.batch.onLoaded = self._onLoaded
         self.ui.volumeSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onVolume)
         self.ui.segmentationSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onSegmentation)
         self.ui.applyButton.connect("clicked()", self._onApply)
@@ -66,6 +70,7 @@ class RefinePanel(Panel):
         """Show and change these parameters from now on; None while there is no scene."""
         self.channels.setParameterNode(None)
         super().setParameters(parameters)
+        self.batch.setParameters(parameters)
 
     def _prepare(self, parameters: Parameters) -> None:
         if parameters.inputVolume is None:
@@ -86,6 +91,7 @@ class RefinePanel(Panel):
 
     def cleanup(self) -> None:
         """The module goes away, and a refinement with it."""
+        self.batch.cleanup()
         super().cleanup()
         self.segments.setNode(None)
         self.outline.removeObservers()
@@ -212,26 +218,17 @@ class RefinePanel(Panel):
             return
         self.resultBox.setBusy(True)
         self.jobBar.begin(_("Starting"))
-        p, model = self.given, self.modelSelector.path
+        p, chosen = self.given, self._choices()
         self._rough, self._failedWith = p.roughSegmentation, None
         try:
             task = self.logic.start(
                 [p.inputVolume, *self.channels.volumeNodes],
                 p.roughSegmentation,
-                model=None if model in CHOICES else model,
+                model=chosen["model"],
                 segmentIDs=None if p.roughSegmentation is None else self.segments.ticked,
                 structures=self.mapping.chosen,
                 overwrite=p.output == OutputChoice.OVERWRITE and p.roughSegmentation is not None,
-                trust=p.trust,
-                device=self.deviceSelector.device,
-                overlap=p.overlap,
-                marginMm=p.marginMm,
-                policySteps=p.policySteps,
-                smallestIslandMl=p.smallestIslandMl,
-                keepLargest=p.keepLargest,
-                learnFromThisCase=model == THIS_CASE,
-                mode="snap" if model == SNAP_TO_EDGES else "even_out",
-                showSteps=p.showSteps and self._drawsInSteps(),
+                **{**vars(chosen["options"]), "showSteps": p.showSteps and self._drawsInSteps()},
             )
         except JobError as error:
             self._onFailed(error)
@@ -239,6 +236,28 @@ class RefinePanel(Panel):
         self._follow(task)
         task.onDone = self._onDone
         self._showReady()
+
+    def _choices(self) -> Choices:
+        """Model and settings, for one case or many."""
+        p, model = self.given, self.modelSelector.path
+        options = RefineOptions(
+            trust=p.trust,
+            device=self.deviceSelector.device,
+            overlap=p.overlap,
+            marginMm=p.marginMm,
+            policySteps=p.policySteps,
+            smallestIslandMl=p.smallestIslandMl,
+            keepLargest=p.keepLargest,
+            learnFromThisCase=model == THIS_CASE,
+            mode="snap" if model == SNAP_TO_EDGES else "even_out",
+        )
+        return {"model": None if model in CHOICES else model, "options": options}
+
+    def _onLoaded(self, loaded: Loaded) -> None:
+        """A case of the batch is in the scene: the rough mask as outline, the result filled."""
+        _volume, rough, refined = loaded
+        if rough is not None and refined is not None:
+            self.outline.show(rough, refined, list(refined.GetSegmentation().GetSegmentIDs()))
 
     def _onExport(self, task: ExportTask) -> None:
         self.jobBar.begin(_("Exporting the model"))

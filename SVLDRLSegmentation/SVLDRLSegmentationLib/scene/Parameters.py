@@ -43,9 +43,9 @@ class Parameters:
     {segmentation's ID: {segment ID: what the model calls it, or "" to leave it alone}}. `verifiedCases` holds
     names of cases. `overlap` is a share of the window; 0 policy steps are those of the training; 0 training
     steps are the preset's; an empty method is the usual one;
-    `beginWith` is the path of a model that goes on learning. `auditFolder` holds the audit that is listed;
-    with `crossCheck` an audit needs no model. The scene's
-    own cases are node references of the same node (see SceneCases).
+    `beginWith` is the path of a model that goes on learning. `batchData` and `batchFolder` are cases on disk to
+    refine, and where their results go. `auditFolder` holds the audit that is listed; with `crossCheck` an audit needs
+    no model. The scene's own cases are node references of the same node (see SceneCases).
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -62,6 +62,8 @@ class Parameters:
     smallestIslandMl: Annotated[float, WithinRange(0.0, 1000.0)] = 0.0
     keepLargest: bool = False
     showSteps: bool = False
+    batchData: str
+    batchFolder: str
 
     source: CaseSource = CaseSource.FILES
     dataPath: str

@@ -1,0 +1,202 @@
+"""Many cases refined with the same options: results, table, failures, resuming, what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rough_masks_to_refine import block
+
+from SVLDRLCore.errors import Cancelled, InputError
+from SVLDRLCore.files.datalist import Case
+from SVLDRLCore.files.volumes import Geometry, read_label, write_image, write_label
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.jobs import refine_list as module
+from SVLDRLCore.jobs.refine import refine
+from SVLDRLCore.jobs.refine_list import refine_list
+from SVLDRLCore.jobs.refine_list_folder import ListRecord, alone_in, seen
+from SVLDRLCore.jobs.refine_worker import refine_task
+
+ROOT = Path(__file__).resolve().parents[3]
+GRID = Geometry((12, 20, 20), (2.0, 2.0, 2.0))
+
+
+def write_cases(folder: Path, count: int) -> Path:
+    """A data list whose masks have a hole in a slice each, larger from case to case; no names in the files."""
+    listed = []
+    for index in range(count):
+        truth = block(GRID)
+        image = 100 * truth + 5 * np.random.default_rng(index).standard_normal(truth.shape)
+        rough = truth.copy()
+        rough[6, 6 : 7 + 2 * index, 6:13] = 0
+        write_image(folder / f"c{index}.nrrd", image.astype(np.float32), GRID)
+        write_label(folder / f"c{index}_rough.nii.gz", rough, GRID)
+        listed.append({"image": f"c{index}.nrrd", "label": f"c{index}_rough.nii.gz"})
+    path = folder / "list.json"
+    path.write_text(json.dumps({"labels": {"1": "organ", "2": "ignore"}, "training": listed}))
+    return path
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "refined.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def states(folder: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_mtime_ns for file in folder.glob("*.seg.nrrd")}
+
+
+def test_all_cases_are_refined_and_what_is_done_is_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, output = write_cases(tmp_path, 4), tmp_path / "out"
+    content = json.loads(listed.read_text())
+    content["training"][3]["verified"] = True
+    listed.write_text(json.dumps(content))
+    broken = tmp_path / "c1_rough.nii.gz"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:40])
+    said: list[dict[str, Any]] = []
+    done = refine_list(listed, output=output, workers=2, listeners=[said.append])
+    assert done.failed == ("c1",)
+    assert [row["case"] for row in done.rows] == ["c1", "c2", "c0", "c3"]
+    assert "c1_rough.nii.gz" in done.rows[0]["error"]
+    assert [row["case"] for row in rows_of(output)] == ["c1", "c2", "c0", "c3"]
+    for name in ("c0", "c2"):
+        alone = refine(tmp_path / f"{name}.nrrd", tmp_path / f"{name}_rough.nii.gz", output=tmp_path / "one.seg.nrrd",
+                       overwrite=True)  # fmt: skip
+        result = read_label(output / f"{name}.seg.nrrd")
+        assert (result.array == read_label(alone.output).array).all()
+        assert [segment.name for segment in result.segments] == ["organ"]  # as the list names it
+        (row,) = (row for row in done.rows if row["case"] == name)
+        assert row["added_ml"] == pytest.approx(alone.changes[0]["added_ml"], abs=1e-4)
+    assert done.rows[2]["added_ml"] > 0
+    assert not (output / "c3.seg.nrrd").exists()
+    assert "verified" in done.rows[3]["reason"]
+    shares = [event["done"] / event["total"] for event in said if event["event"] == "progress"]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert said[-1]["event"] == "finished"
+
+    # one is mended, one changed; with no memory left they come one after the other
+    broken.write_bytes(whole)
+    os.utime(tmp_path / "c2.nrrd", ns=(1, 1))
+    before = states(output)
+    monkeypatch.setattr(module, "free_memory_bytes", lambda: 0)
+    said.clear()
+    again = refine_list(listed, output=output, workers=2, listeners=[said.append])
+    after = states(output)
+    assert again.failed == ()
+    assert {name for name in after if after[name] != before.get(name)} == {"c1.seg.nrrd", "c2.seg.nrrd"}
+    assert [event["case"] for event in said if "done (" in event.get("text", "")] == ["c1", "c2"]
+    assert list(output.glob(".writing-*")) == []
+
+
+def test_a_killed_list_goes_on_where_it_was(tmp_path: Path) -> None:
+    listed, output = write_cases(tmp_path, 3), tmp_path / "out"
+    command = [sys.executable, "-m", "SVLDRLCore", "refine", "--list", str(listed), "--output", str(output)]
+    process = subprocess.Popen(
+        [*command, "--workers", "1", "--events"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert any(b"c0: done (1 of 3)" in line for line in process.stdout)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        assert stream is not None
+        stream.close()
+    assert (output / "c0.seg.nrrd").is_file()
+    before, control = states(output), JobControl()
+
+    def cancel_soon(event: dict[str, Any]) -> None:
+        if "done (" in event.get("text", ""):
+            control.cancel()
+
+    with pytest.raises(Cancelled):
+        refine_list(listed, output=output, workers=1, listeners=[cancel_soon], control=control)
+    done = json.loads((output / "refined.json").read_text())["cases"]
+    assert done["c0"] is not None
+    assert sum(entry is not None for entry in done.values()) > 1 or len(before) == 3
+    assert states(output)["c0.seg.nrrd"] == before["c0.seg.nrrd"]
+    assert list(output.glob(".writing-*")) == []
+
+
+def test_a_list_is_bound_to_its_options(tmp_path: Path) -> None:
+    """Here no mask can be refined without a model, which is known before a worker is started."""
+    table, output = tmp_path / "cases.csv", tmp_path / "out"
+    write_image(tmp_path / "a.nrrd", np.zeros(GRID.size_dhw, np.float32), GRID)
+    table.write_text("image,rough\na.nrrd,\n")
+    with pytest.raises(InputError, match="none of its 1 cases could be refined; the first one: The model"):
+        refine_list(table, output=output, trust=0.25)
+    assert rows_of(output)[0]["error"]
+    with pytest.raises(InputError, match=r"begun with trust 0.25, 0.5 is asked now"):
+        refine_list(table, output=output)
+    with alone_in(output), pytest.raises(InputError, match="another process"):
+        refine_list(table, output=output, trust=0.25)
+    with pytest.raises(InputError, match="none of its 1 cases"):
+        refine_list(table, output=output, overwrite=True)
+    (output / "refined.json").unlink()
+    (output / "a.seg.nrrd").write_text("of somebody else")
+    (output / "refined.csv").unlink()
+    with pytest.raises(InputError, match=r"a\.seg\.nrrd: the file exists already"):
+        refine_list(table, output=output)
+
+
+def test_a_result_that_somebody_changed_is_not_lost(tmp_path: Path) -> None:
+    for name in ("a.nrrd", "a.seg.nrrd"):
+        (tmp_path / name).write_text("1")
+    case = Case("a", (tmp_path / "a.nrrd",), None)
+    record = ListRecord(tmp_path, tmp_path, {}, [case])
+    record.note(case, seen(case.files), [], [])
+    assert record.is_done(case)
+    (tmp_path / "a.seg.nrrd").write_text("edited")
+    assert record.is_done(case)
+    (tmp_path / "a.nrrd").write_text("changed")
+    assert not record.is_done(case)
+    with pytest.raises(InputError, match="so was this result"):
+        record.require_ours(case)
+    record.note_failure(case, {"what": "a", "why": "b", "do": "c"})
+    with pytest.raises(InputError, match="so was this result"):
+        record.require_ours(case)
+
+
+def test_nothing_that_is_read_is_written_over(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_cases(folder, 1)
+    (folder / "list.json").unlink()
+    (folder / "c0_rough.nii.gz").rename(folder / "c0_mask.nii.gz")
+    with pytest.raises(InputError, match="the folder of the images"):
+        refine_list(folder, output=folder)
+    table = tmp_path / "cases.csv"
+    table.write_text("image,rough\ndata/c0.nrrd,out/c0.seg.nrrd\n")
+    (tmp_path / "out").mkdir()
+    write_label(tmp_path / "out" / "c0.seg.nrrd", block(GRID), GRID)
+    with pytest.raises(InputError, match="read for the case c0"):
+        refine_list(table, output=tmp_path / "out", overwrite=True)
+
+
+def test_a_worker_leaves_what_the_list_ignores(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    rough = block(GRID)
+    rough[0, :3] = 2
+    image = write_image(tmp_path / "a.nrrd", 100.0 * (rough == 1).astype(np.float32), GRID)
+    label = write_label(tmp_path / "a.nii.gz", rough, GRID)
+    task = {"images": [str(image)], "rough": str(label), "output": str(tmp_path / "out.seg.nrrd"), "options": {}}
+    refine_task({**task, "names": {"1": "organ", "2": "ignore"}}, JobControl())
+    (last,) = (json.loads(line) for line in capfdbinary.readouterr().out.splitlines()[-1:])
+    assert [row["structure"] for row in last["changes"]] == ["organ"]
+    result = read_label(tmp_path / "out.seg.nrrd")
+    assert {segment.value: segment.name for segment in result.segments} == {1: "organ", 2: "ignore"}
+    assert ((result.array == 2) == (rough == 2)).all()
+    refine_task({**task, "rough": str(tmp_path / "none.nii.gz"), "names": {"1": "organ"}}, JobControl())
+    (last,) = (json.loads(line) for line in capfdbinary.readouterr().out.splitlines()[-1:])
+    assert last["event"] == "failed"
+    assert last["what"] == str(tmp_path / "none.nii.gz")
