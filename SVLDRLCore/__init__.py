@@ -24,6 +24,7 @@ _ROOMS = {
     "info": "jobs",
     "phantom": "jobs",
     "refine": "jobs",
+    "refine_list": "jobs",
     "train": "training",
 }
 __all__ = ["InputError", "__version__", *_ROOMS]

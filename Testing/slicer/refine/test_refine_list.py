@@ -17,7 +17,7 @@ pytestmark = pytest.mark.worker
 @pytest.fixture
 def cases(tmp_path: Path) -> Path:
     """Three phantoms, the mask of the second one damaged."""
-    datalist = writeCases(tmp_path / "data")
+    datalist = writeCases(tmp_path / "data", 2)
     label = datalist.parent / json.loads(datalist.read_text())["training"][1]["label"]
     label.write_bytes(label.read_bytes()[:200])
     return datalist
@@ -47,7 +47,8 @@ def test_all_cases_are_refined_listed_and_loaded(bench: Any, panel: Any, cases: 
     assert box.task.job.options["trust"] == tab.parameters.trust
     bench.waitFor(lambda: box.task is None, 120)
     assert "Written" in box.jobBar.ui.statusLabel.text, box.jobBar.ui.errorLabel.text
-    names = [entry["name"] for entry in json.loads(cases.read_text())["training"]]
+    content = json.loads(cases.read_text())
+    names = [entry["name"] for entry in content["training"] + content["validation"]]
     assert cells(ui.resultTable, 0)[0] == names[1]
     assert cells(ui.resultTable, 5)[0] == "Failed"
     assert sorted(cells(ui.resultTable, 0)[1:]) == [names[0], names[2]]
@@ -56,7 +57,7 @@ def test_all_cases_are_refined_listed_and_loaded(bench: Any, panel: Any, cases: 
     assert not ui.loadButton.enabled
 
     ui.resultTable.selectRow(0)
-    assert "damaged" in ui.rowLabel.text
+    assert "Copy or export the file again" in ui.rowLabel.text
     press(ui.loadButton)
     assert "Check the case's files" in box.jobBar.ui.errorLabel.text
     ui.resultTable.cellDoubleClicked.emit(1, 0)
