@@ -109,6 +109,8 @@ class RefineListBox:
         note = "" if row is None else row.error or row.reason
         self.ui.rowLabel.text, self.ui.rowLabel.visible = note, bool(note)
         none = "" if row is not None else _("Select a row first.")
+        if row is not None and row.refined is None:  # a damaged file can end the whole application
+            none = _("This case has no result to load.")
         setReady(self.ui.loadButton, none, _("Load image, rough mask and result of this row into the scene."))
 
     def _selected(self) -> RefinedRow | None:
@@ -181,7 +183,7 @@ class RefineListBox:
 
     def _onLoad(self) -> None:
         row = self._selected()
-        if row is None:
+        if row is None or row.refined is None:
             return
         try:
             self.onLoaded(self.logic.load(row))

@@ -16,9 +16,10 @@ from .RefineLogic import RefineOptions
 
 __all__ = ["RefineListLogic", "RefinedRow", "readRefinedList"]
 
-_Segmentation: TypeAlias = "slicer.vtkMRMLSegmentationNode | None"
-Loaded: TypeAlias = "tuple[slicer.vtkMRMLScalarVolumeNode, _Segmentation, _Segmentation]"
-"""Volume, rough and refined segmentation."""
+Loaded: TypeAlias = (
+    "tuple[slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLSegmentationNode | None, slicer.vtkMRMLSegmentationNode]"
+)
+"""Volume, rough segmentation (None where there is none) and refined one."""
 
 
 class RefineListLogic:
@@ -69,16 +70,17 @@ class RefineListLogic:
         """Load a row's image, rough mask and result, and show them; what was loaded for another row is hidden.
 
         Raises:
-            JobError: a file cannot be read.
+            JobError: the case has no result, or a file cannot be read.
         """
+        if row.refined is None:
+            raise JobError(row.case, _("it has no result"), row.error or row.reason)
         for nodes in self._loaded.values():
             for node in nodes[1:]:
                 if node is not None and node.GetScene() is slicer.mrmlScene and node.GetDisplayNode() is not None:
                     node.GetDisplayNode().SetVisibility(False)
-        key = row.refined or row.image
-        loaded = self._loaded.get(key)
+        loaded = self._loaded.get(row.refined)
         if loaded is None or any(node is not None and node.GetScene() is not slicer.mrmlScene for node in loaded):
-            loaded = self._loaded[key] = _load(row)
+            loaded = self._loaded[row.refined] = _load(row)
         for node in loaded[1:]:
             if node is not None and node.GetDisplayNode() is not None:
                 node.GetDisplayNode().SetVisibility(True)

@@ -256,7 +256,7 @@ class RefinePanel(Panel):
     def _onLoaded(self, loaded: Loaded) -> None:
         """A case of the batch is in the scene: the rough mask as outline, the result filled."""
         _volume, rough, refined = loaded
-        if rough is not None and refined is not None:
+        if rough is not None:
             self.outline.show(rough, refined, list(refined.GetSegmentation().GetSegmentIDs()))
 
     def _onExport(self, task: ExportTask) -> None:

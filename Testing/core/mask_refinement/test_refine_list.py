@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_models import made_model
 from rough_masks_to_refine import block
 
 from SVLDRLCore.errors import Cancelled, InputError
@@ -22,8 +23,9 @@ from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs import refine_list as module
 from SVLDRLCore.jobs.refine import refine
 from SVLDRLCore.jobs.refine_list import refine_list
-from SVLDRLCore.jobs.refine_list_folder import ListRecord, alone_in, seen
+from SVLDRLCore.jobs.refine_list_folder import ListRecord, alone_in, model_digest, seen
 from SVLDRLCore.jobs.refine_worker import refine_task
+from SVLDRLCore.models.package import zip_package
 
 ROOT = Path(__file__).resolve().parents[3]
 GRID = Geometry((12, 20, 20), (2.0, 2.0, 2.0))
@@ -200,3 +202,10 @@ def test_a_worker_leaves_what_the_list_ignores(tmp_path: Path, capfdbinary: pyte
     (last,) = (json.loads(line) for line in capfdbinary.readouterr().out.splitlines()[-1:])
     assert last["event"] == "failed"
     assert last["what"] == str(tmp_path / "none.nii.gz")
+
+
+def test_models_are_known_by_what_they_hold(tmp_path: Path) -> None:
+    first = made_model(tmp_path / "first")
+    zip_package(first, tmp_path / "first.zip")
+    assert model_digest(first) == model_digest(tmp_path / "first.zip")
+    assert model_digest(first) != model_digest(made_model(tmp_path / "second", seed=1))
