@@ -171,7 +171,8 @@ def _refine_all(
     device = choose_device(given["device"])
     trained = None if given["model"] is None else load_model(given["model"], "cpu")
     tasks = [_task(record, listed, case, given, trained, device, work[case.name]) for case in left]
-    at_once = workers or (_cores() if device.type == "cpu" else 1)
+    on_card = device.type != "cpu" and (trained is not None or given["learn_from_this_case"])
+    at_once = workers or (1 if on_card else _cores())
     pool = RefinePool(min(at_once, len(left)), MEMORY_SHARE * free_memory_bytes())
     told = _Told(record, {case.name: case for case in left}, events, len(to_do) - len(left), len(to_do))
     began, total, first = time.monotonic(), sum(work.values()), told.count

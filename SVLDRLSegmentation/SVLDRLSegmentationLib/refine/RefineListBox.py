@@ -13,12 +13,14 @@ from ..jobs.JobError import JobError
 from ..scene.Parameters import Parameters
 from ..widgets.JobBar import JobBar
 from ..widgets.StageBar import stageText
-from ..widgets.UserInterface import chooseFile, chooseFolder, fillTable, loadUi, selectedRows, setReady
+from ..widgets.UserInterface import chooseFile, chooseFolder, fillTable, fitHeight, loadUi, selectedRows, setReady
 from .RefineListLogic import Loaded, RefineListLogic
 from .RefineListTask import RefinedRow, RefineListTask, readRefinedList
 from .RefineLogic import RefineOptions
 
 NOTE = 5
+MOST_PIXELS = 320
+"""Height of the table; longer ones are scrolled."""
 
 
 class Choices(TypedDict):
@@ -85,6 +87,8 @@ class RefineListBox:
         self.ui.resultLabel.text = text.format(count=len({row.case for row in rows}), failed=failed)
         head = [_("Case"), _("Structure"), _("Dice"), _("Added\nmL"), _("Removed\nmL"), _("Note")]
         fillTable(self.ui.resultTable, head, [_texts(row) for row in rows])
+        fitHeight(self.ui.resultTable)
+        self.ui.resultTable.setFixedHeight(min(self.ui.resultTable.minimumHeight, MOST_PIXELS))
         for index, row in enumerate(rows):
             self.ui.resultTable.item(index, NOTE).setToolTip(row.error or row.reason)
         self._showRow()

@@ -16,6 +16,7 @@ import pytest
 from made_models import made_model
 from rough_masks_to_refine import block
 
+from SVLDRLCore.cli import main
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.files.datalist import Case
 from SVLDRLCore.files.volumes import Geometry, read_label, write_image, write_label
@@ -209,3 +210,12 @@ def test_models_are_known_by_what_they_hold(tmp_path: Path) -> None:
     zip_package(first, tmp_path / "first.zip")
     assert model_digest(first) == model_digest(tmp_path / "first.zip")
     assert model_digest(first) != model_digest(made_model(tmp_path / "second", seed=1))
+
+
+def test_the_command_refuses_what_is_of_one_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["refine", "--list", str(tmp_path / "list.json"), "--output", str(tmp_path / "out")]
+    for more, told in ((["--only", "mask.nrrd"], "--only"), (["--right-slices", "k:1-2"], "--right-slices")):
+        assert main([*given, *more]) == 2
+        assert f"{told}\n  why: it is of one case" in capsys.readouterr().err
+    assert main(["refine", "--output", str(tmp_path / "out.nrrd")]) == 2
+    assert "Give an image with its rough mask, or a --list" in capsys.readouterr().err
