@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from argparse import SUPPRESS
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -15,8 +16,9 @@ from SVLDRLCore.job_control import JobControl
 
 def define(sub: ArgumentParser) -> None:
     """Its arguments."""
-    sub.add_argument("image", type=str, nargs="?", default=None, help="image file; several channels by commas")
-    sub.add_argument("rough", type=str, nargs="?", default=None, help="rough segmentation on the image's grid")
+    # a default, even None, would take the place of what --config gives
+    sub.add_argument("image", type=str, nargs="?", default=SUPPRESS, help="image file; several channels by commas")
+    sub.add_argument("rough", type=str, nargs="?", default=SUPPRESS, help="rough segmentation on the image's grid")
     sub.add_argument(
         "--model",
         type=str,
@@ -71,6 +73,7 @@ def run(values: dict[str, Any], control: JobControl) -> int:
     from SVLDRLCore.mask_refinement.segments import read_mapping
 
     listeners = listeners_of(values, control)
+    values = {"image": None, "rough": None, **values}
     values["mapping"] = read_mapping(values.pop("map"))
     if values["list"] is not None:
         return run_list(values, listeners, control)

@@ -219,3 +219,13 @@ def test_the_command_refuses_what_is_of_one_case(tmp_path: Path, capsys: pytest.
         assert f"{told}\n  why: it is of one case" in capsys.readouterr().err
     assert main(["refine", "--output", str(tmp_path / "out.nrrd")]) == 2
     assert "Give an image with its rough mask, or a --list" in capsys.readouterr().err
+
+
+def test_a_single_case_may_come_from_a_file_of_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_cases(tmp_path, 1)
+    output = tmp_path / "out.seg.nrrd"
+    given = {"image": str(tmp_path / "c0.nrrd"), "rough": str(tmp_path / "c0_rough.nii.gz"), "output": str(output)}
+    (tmp_path / "job.json").write_text(json.dumps(given))
+    assert main(["refine", "--config", str(tmp_path / "job.json")]) == 0
+    assert output.is_file()
+    assert "Written" in capsys.readouterr().out
