@@ -73,9 +73,10 @@ def readRefinedList(folder: Path) -> list[RefinedRow]:
 
 
 def _row(row: Json, folder: Path) -> RefinedRow:
-    numbers = (row[key] for key in ("before_ml", "after_ml", "added_ml", "removed_ml", "dice"))
+    keys = ("before_ml", "after_ml", "added_ml", "removed_ml", "dice")
+    before, after, added, removed, dice = (None if row[key] is None else float(row[key]) for key in keys)
     return RefinedRow(
-        str(row["case"]), str(row["structure"]), *(None if n is None else float(n) for n in numbers),
-        reason=str(row["reason"]), error=str(row["error"]), image=Path(row["image"][0]),
-        rough=Path(row["rough"]) if row["rough"] else None, refined=folder / row["file"] if row["file"] else None,
+        str(row["case"]), str(row["structure"]), before, after, added, removed, dice, str(row["reason"]),
+        str(row["error"]), Path(row["image"][0]), Path(row["rough"]) if row["rough"] else None,
+        folder / row["file"] if row["file"] else None,
     )  # fmt: skip
