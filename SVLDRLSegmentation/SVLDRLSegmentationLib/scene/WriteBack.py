@@ -147,7 +147,7 @@ def overwriteSegments(
     grid: slicer.vtkOrientedImageData,
 ) -> None:
     """Give segments of a node of the scene new voxels where it is; its parent transform and display stay."""
-    transform, _isLinear = _between(volumeNode, node)
+    transform, _isLinear = transformBetween(volumeNode, node)
     wasModifying = node.StartModify()
     replaceSegments(node.GetSegmentation(), layers, grid, transform)
     node.EndModify(wasModifying)
@@ -155,7 +155,7 @@ def overwriteSegments(
 
 def requireOverwritable(node: slicer.vtkMRMLNode, volumeNode: slicer.vtkMRMLScalarVolumeNode | None = None) -> None:
     """Raises JobError where overwriting would lose something: surfaces, contours, or voxels under a bent transform."""
-    if volumeNode is not None and not _between(volumeNode, node)[1]:
+    if volumeNode is not None and not transformBetween(volumeNode, node)[1]:
         raise JobError(
             node.GetName(),
             _("a bent transform lies between it and the volume, so that overwriting would blur all of it"),
@@ -172,7 +172,7 @@ def requireOverwritable(node: slicer.vtkMRMLNode, volumeNode: slicer.vtkMRMLScal
         )
 
 
-def _between(
+def transformBetween(
     volumeNode: slicer.vtkMRMLScalarVolumeNode, node: slicer.vtkMRMLNode
 ) -> tuple[vtk.vtkTransform | None, bool]:
     """The vtkTransform from the volume's frame to the segmentation's, None where they are one; whether it is linear."""
