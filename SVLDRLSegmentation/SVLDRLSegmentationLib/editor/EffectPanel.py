@@ -21,7 +21,7 @@ from ..widgets.StageBar import stageText
 from ..widgets.UserInterface import loadUi, setReady
 from . import Regions
 from .EffectTask import EffectResult, EffectTask, Selection
-from .Preview import addPreview, applyResult, requireLinear
+from .Preview import addPreview, applyResult, removePreview, requireLinear
 
 _ROI = "RegionROI"
 
@@ -118,10 +118,10 @@ class EffectPanel(VTKObservationMixin):
     def _otherSegments(self) -> dict[str, str]:
         """ID -> name of the segments beside the selected one."""
         node = self.effect.parameterSetNode()
-        segmentationNode = node.GetSegmentationNode()
-        segmentation = None if segmentationNode is None else segmentationNode.GetSegmentation()
-        ids = [] if segmentation is None else segmentation.GetSegmentIDs()
-        return {i: segmentation.GetSegment(i).GetName() for i in ids if i != node.GetSelectedSegmentID()}
+        if node.GetSegmentationNode() is None:
+            return {}
+        segmentation, selected = node.GetSegmentationNode().GetSegmentation(), node.GetSelectedSegmentID()
+        return {i: segmentation.GetSegment(i).GetName() for i in segmentation.GetSegmentIDs() if i != selected}
 
     def selection(self) -> Selection | None:
         """What the editor works on; None while it is incomplete."""
@@ -303,8 +303,8 @@ class EffectPanel(VTKObservationMixin):
 
     def _clearPreview(self) -> None:
         node, self.previewNode, self.result = self.previewNode, None, None
-        if node is not None and node.GetScene() is slicer.mrmlScene:
-            slicer.mrmlScene.RemoveNode(node)
+        if node is not None:
+            removePreview(node)
 
     def _try(self, action: Callable[[], None]) -> None:
         try:

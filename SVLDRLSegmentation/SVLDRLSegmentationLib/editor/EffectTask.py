@@ -85,6 +85,8 @@ class EffectResult:
 class EffectTask(Task[EffectResult]):
     """Refines one segment; `only` is a mask (slices, rows, columns) on the volume's grid, or None."""
 
+    graceSeconds = 1.0  # nothing of a cancelled work is kept
+
     def __init__(
         self,
         selection: Selection,

@@ -83,6 +83,15 @@ def addPreview(
     return node
 
 
+def removePreview(node: slicer.vtkMRMLSegmentationNode) -> None:
+    """Take a preview out of the scene, with its display, which would stay."""
+    scene, display = node.GetScene(), node.GetDisplayNode()
+    if scene is slicer.mrmlScene:
+        scene.RemoveNode(node)
+        if display is not None:
+            scene.RemoveNode(display)
+
+
 def applyResult(effect: slicer.qSlicerSegmentEditorScriptedEffect, result: EffectResult) -> None:
     """Give the selected segment its refined voxels, as the editor's masking allows; its Undo takes them back."""
     effect.saveStateForUndo()

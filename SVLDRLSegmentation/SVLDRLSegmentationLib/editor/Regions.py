@@ -62,9 +62,10 @@ def insideRoi(volumeNode: slicer.vtkMRMLScalarVolumeNode, roiNode: slicer.vtkMRM
     Raises:
         JobError: the volume is under a bent transform.
     """
-    toRoi = np.linalg.inv(slicer.util.arrayFromVTKMatrix(roiNode.GetObjectToWorldMatrix()))
-    half = np.array(roiNode.GetSizeWorld()) / 2
-    return _inBounds(volumeNode, toRoi @ _toWorld(volumeNode), -half, half)
+    axes, size = slicer.util.arrayFromVTKMatrix(roiNode.GetObjectToWorldMatrix()), np.zeros(3)
+    axes[:3, :3] /= np.linalg.norm(axes[:3, :3], axis=0)
+    roiNode.GetSizeWorld(size)
+    return _inBounds(volumeNode, np.linalg.inv(axes) @ _toWorld(volumeNode), -size / 2, size / 2)
 
 
 def _toWorld(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
