@@ -15,6 +15,7 @@ from ..jobs.Job import Job, JobEnd
 from ..jobs.JobError import JobError
 from ..jobs.Models import Model
 from ..jobs.Task import Task
+from ..scene.ConfidenceVolume import addConfidence, atBorder
 from ..scene.Lattice import contentOf, labelmapOf, reachesBeyond, voxelMl, voxelsOutside
 from ..scene.SceneFiles import (
     LabelLayer,
@@ -22,6 +23,7 @@ from ..scene.SceneFiles import (
     gridOf,
     labelLayers,
     readLabelmap,
+    readVoxels,
     requireInScene,
     requireVolume,
     sameGrid,
@@ -39,8 +41,11 @@ from ..scene.WriteBack import (
     requireOverwritable,
     segmentationOfLabels,
 )
+from .Locks import Locks
 from .SegmentEdits import RefineResult, SegmentChange, addChangeTable, packed, segmentEdits
 from .UndoHistory import UndoHistory
+
+_NOTHING_LOCKED = Locks()
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,8 @@ class RefineTask(Task[RefineResult]):
         outputNode: slicer.vtkMRMLSegmentationNode | None,
         history: UndoHistory,
         showSteps: bool = False,
+        locks: Locks = _NOTHING_LOCKED,
+        confidence: bool = False,
     ) -> None:
         super().__init__()
         self._volumeNodes, self._volumeNode = list(volumeNodes), volumeNodes[0]
@@ -145,6 +152,8 @@ class RefineTask(Task[RefineResult]):
         self._after: list[LabelLayer] = []
         self._runs: list[RefineRun] = []
         self._showSteps, self._drawings = showSteps, list[DrawnSteps]()
+        self._locks, self._wantsConfidence, self._confidences = locks, confidence, list[np.ndarray]()
+        self._layers, self._lockOptions = list[LabelLayer](), dict[str, object]()
         self._done = 0
         self._warnings: list[str] = []
         self._lost: JobError | None = None
@@ -163,6 +172,8 @@ class RefineTask(Task[RefineResult]):
             if self._segmentationNode is not None:
                 self._planRuns()
             folder = self._temporaryFolder()
+            if self._segmentationNode is not None:
+                self._lockOptions = self._locks.write(self._layers, self._names, self._grid, folder)
             for index, volumeNode in enumerate(self._volumeNodes):
                 writeVolume(volumeNode, folder / f"image_{index}.nrrd")
             self._startRun()
@@ -182,6 +193,7 @@ class RefineTask(Task[RefineResult]):
                     _("it lies on another grid than {}").format(self._volumeNode.GetName()),
                     _("Resample it with the module Resample Scalar/Vector/DWI Volume"),
                 )
+        self._locks.require(self._segmentationNode)
         if self._model is None and self._segmentationNode is None:
             raise JobError(_("Model"), _("none is chosen"), _("Choose a model, or a rough segmentation"))
         if self._showSteps and (self._model is None or not self._model.inSteps):
@@ -218,9 +230,11 @@ class RefineTask(Task[RefineResult]):
                     _("Choose among: {}").format(", ".join(known)),
                 )
         self._names = {i: segmentation.GetSegment(i).GetName() for i in known}
-        wanted = [i for i in known if i in wanted]
+        locks = set(self._locks.segmentIDs.values())
+        wanted = [i for i in known if i in wanted and i not in locks]
         outside = self._outside(segmentation, wanted)
-        self._before = labelLayers(segmentation, self._grid)
+        self._layers = labelLayers(segmentation, self._grid)
+        self._before = self._locks.others(self._layers)
         self._runs, self._warnings = planRuns(self._before, wanted, self._names, self._model, self._structureOf)
         self._warnings += outside
 
@@ -247,7 +261,9 @@ class RefineTask(Task[RefineResult]):
         if self._runs:
             run = self._runs[number]
             writeLayer(run.layer, run.names, self._grid, folder / f"rough_{number}.seg.nrrd")
-            options["rough"] = f"rough_{number}.seg.nrrd"
+            options |= {"rough": f"rough_{number}.seg.nrrd", **self._lockOptions}
+        if self._wantsConfidence:
+            options["confidence"] = f"confidence_{number}.nrrd"
         if self._showSteps:
             options["steps"] = f"steps_{number}"
         self._startJob(Job("refine", options, folder))
@@ -291,6 +307,8 @@ class RefineTask(Task[RefineResult]):
             text = text.replace(f"image_{index}.nrrd", volumeNode.GetName())
         if self._segmentationNode is not None:
             text = text.replace(f"rough_{self._done}.seg.nrrd", self._segmentationNode.GetName())
+            for name, segmentID in self._locks.segmentIDs.items():
+                text = text.replace(f"{name}.seg.nrrd", self._names[segmentID])
         return text
 
     def _finish(self, end: JobEnd) -> RefineResult | None:
@@ -299,6 +317,8 @@ class RefineTask(Task[RefineResult]):
             self._after.append(LabelLayer(array.copy(), self._runs[self._done].layer.values))
         else:
             self._after.append(LabelLayer(array.copy(), {label.id: label.value for label in self._labels}))
+        if self._wantsConfidence:
+            self._confidences.append(readVoxels(self._temporaryFolder() / f"confidence_{self._done}.nrrd", self._grid))
         if self._showSteps:
             self._drawings.append(readSteps(self._temporaryFolder() / f"steps_{self._done}", self._grid))
         self._done += 1
@@ -340,13 +360,26 @@ class RefineTask(Task[RefineResult]):
                 fillSegmentationNode(node, segmentation, self._volumeNode, self._segmentationNode)
                 self._history.written(node)
         rows = [change.row() for change in changes]
+        confidence = None
+        if self._confidences:
+            array = np.minimum.reduce(self._confidences)
+            confidence = addConfidence(array, self._volumeNode, _("{} confidence").format(node.GetName()))
+            for row in rows:
+                row["borderConfidence"] = atBorder(array, self._maskOf(row["segmentID"]))
         table = addChangeTable(_("{} volumes").format(node.GetName()), rows)
         steps = None
         if self._drawings:
             named = _("{} steps").format(node.GetName())
             steps = addStepSequences(self._drawings, self._labels, self._volumeNode, named)
         undoable = self._history.canUndo(node)
-        return RefineResult(node, table, rows, self._warnings, tuple(changes), self._volumeNode, undoable, steps)
+        return RefineResult(
+            node, table, rows, self._warnings, tuple(changes), self._volumeNode, undoable, steps, confidence
+        )
+
+    def _maskOf(self, segmentID: str) -> np.ndarray:
+        """The refined segment on the volume's grid."""
+        layer = next(layer for layer in self._after if segmentID in layer.values)
+        return layer.array == layer.values[segmentID]
 
     def _edited(
         self,
@@ -362,5 +395,6 @@ class RefineTask(Task[RefineResult]):
         there = set(segmentation.GetSegmentIDs())
         missing = [i for layer in self._after for i in layer.values if i not in there]
         self._warnings += [_("{}: it was removed while it was worked on.").format(self._names[i]) for i in missing]
-        changes = segmentEdits(segmentation, self._before, self._after, self._names, self._grid)
+        locks = self._locks.segmentIDs.values()
+        changes = segmentEdits(segmentation, self._before, self._after, self._names, self._grid, locks)
         return segmentation, changes, packed(changes, self._after)

@@ -32,6 +32,16 @@ def addTable(name: str, columns: Mapping[str, Sequence[str] | Sequence[float]]) 
     """
     node = slicer.vtkMRMLTableNode()
     node.SetName(slicer.mrmlScene.GetUniqueNameByString(name))
+    fillTableNode(node, columns)
+    node.SetLocked(True)
+    slicer.mrmlScene.AddNode(node)
+    return node
+
+
+def fillTableNode(node: slicer.vtkMRMLTableNode, columns: Mapping[str, Sequence[str] | Sequence[float]]) -> None:
+    """Give a vtkMRMLTableNode these columns, as `addTable`, in place of what it has."""
+    wasModifying = node.StartModify()
+    node.RemoveAllColumns()
     for title, cells in columns.items():
         isText = bool(cells) and isinstance(cells[0], str)
         column = vtk.vtkStringArray() if isText else vtk.vtkDoubleArray()
@@ -39,9 +49,7 @@ def addTable(name: str, columns: Mapping[str, Sequence[str] | Sequence[float]]) 
         for cell in cells:
             column.InsertNextValue(cell)
         node.AddColumn(column)
-    node.SetLocked(True)
-    slicer.mrmlScene.AddNode(node)
-    return node
+    node.EndModify(wasModifying)
 
 
 def keepExclusive(before: Sequence[LabelLayer], after: Sequence[LabelLayer]) -> None:
@@ -232,6 +240,11 @@ def _hasOtherVoxels(segmentation: slicer.vtkSegmentation, grid: slicer.vtkOrient
 def _placeByVolume(node: slicer.vtkMRMLNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
     """Into the volume's frame and, in the data tree, into its study."""
     _setFrame(node, volumeNode)
+    putBeside(node, volumeNode)
+
+
+def putBeside(node: slicer.vtkMRMLNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """In the data tree, into the study of the volume."""
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     if tree is None:
         return
