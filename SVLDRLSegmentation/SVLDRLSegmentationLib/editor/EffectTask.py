@@ -15,7 +15,7 @@ from ..jobs.JobError import JobError
 from ..jobs.Models import Model
 from ..jobs.Task import Task
 from ..refine.RefineLogic import RefineOptions
-from ..refine.RefineTask import planRuns
+from ..refine.RunPlan import planRuns
 from ..scene.Lattice import Placed, boxOf, contentOf, indexMatrix, isShift
 from ..scene.SceneFiles import (
     LabelLayer,

@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 from .WriteBack import putBeside
 
 _COLORS = "SVLDRL.confidenceColors"
+_NEIGHBORS = ((0, -1), (1, None))
 _STOPS = ((0.0, (0.99, 0.91, 0.14)), (0.5, (0.80, 0.28, 0.47)), (1.0, (0.05, 0.03, 0.53)))
 """Of the map Plasma, the other way round: what is doubtful shines. It is told apart by color-blind readers, too."""
 
@@ -39,9 +40,6 @@ def atBorder(confidence: np.ndarray, mask: np.ndarray) -> float:
         border[one] |= differs
         border[other] |= differs
     return float(confidence[border].mean(dtype=float)) if border.any() else float("nan")
-
-
-_NEIGHBORS = ((0, -1), (1, None))
 
 
 def _colors() -> slicer.vtkMRMLColorTableNode:
