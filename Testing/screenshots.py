@@ -57,6 +57,7 @@ def takePictures(bench: Any, scratch: Path, output: Path, quick: bool) -> None:
     nodes = loadPhantom(scratch / "SVLDRLPhantom")
     train(bench, module, output, quick)
     refine(bench, module, output, nodes)
+    editor(bench, module, output, nodes)
     audit(bench, module, output)
     adapt(bench, module, scratch, output)
 
@@ -98,6 +99,25 @@ def refine(bench: Any, module: Any, output: Path, nodes: list[Any]) -> None:
     pictureOfViews(nodes, tab.resultBox.result.segmentationNode, changes, output / "views.png")
 
 
+def editor(bench: Any, module: Any, output: Path, nodes: list[Any]) -> None:
+    """The effect in the Segment Editor with its preview, on the rough mask; then back to the module."""
+    import slicer
+
+    bench.openSegmentEditor()
+    slicer.util.selectModule("SegmentEditor")
+    widget = slicer.modules.SegmentEditorWidget
+    widget.editor.setSegmentationNode(nodes[1])
+    widget.editor.setSourceVolumeNode(nodes[0])
+    widget.editor.setActiveEffectByName("SVL-DRL Refine")
+    panel = widget.editor.activeEffect().self().panel
+    panel.ui.previewButton.click()
+    bench.waitFor(lambda: panel.task is None, 120)
+    if panel.previewNode is None:
+        raise RuntimeError(panel.jobBar.ui.errorLabel.text)
+    pictureOf(widget.parent, panel.widget, output / "effect.png")
+    bench.show("SVLDRLSegmentation")
+
+
 def audit(bench: Any, module: Any, output: Path) -> None:
     tab, ui = module.auditPanel, module.auditPanel.ui
     module.ui.tabs.currentIndex = 2
@@ -125,10 +145,14 @@ def adapt(bench: Any, module: Any, scratch: Path, output: Path) -> None:
 
 def pictureOfTab(module: Any, path: Path) -> None:
     """The module panel with the current tab, cut below its last widget."""
+    pictureOf(module.parent, module.ui.tabs.currentWidget(), path)
+
+
+def pictureOf(frame: Any, page: Any, path: Path) -> None:
+    """A module's panel, cut below the last widget of a page in it."""
     import qt
     import slicer
 
-    frame, page = module.parent, module.ui.tabs.currentWidget()
     frame.resize(WIDTH, 1600)
     frame.show()
     slicer.app.processEvents()
