@@ -100,17 +100,22 @@ def refine(bench: Any, module: Any, output: Path, nodes: list[Any]) -> None:
 
 
 def editor(bench: Any, module: Any, output: Path, nodes: list[Any]) -> None:
-    """The effect in the Segment Editor with its preview, on the rough mask; then back to the module."""
+    """The effect in the Segment Editor after a preview, on the rough mask; then back to the module."""
     import slicer
 
     bench.openSegmentEditor()
     slicer.util.selectModule("SegmentEditor")
     widget = slicer.modules.SegmentEditorWidget
+    nodes[1].GetDisplayNode().SetVisibility(True)
     widget.editor.setSegmentationNode(nodes[1])
     widget.editor.setSourceVolumeNode(nodes[0])
     widget.editor.setActiveEffectByName("SVL-DRL Refine")
     panel = widget.editor.activeEffect().self().panel
-    panel.ui.previewButton.click()
+    ui = panel.ui
+    ui.modelComboBox.currentIndex = ui.modelComboBox.findData("any structure, snapped")
+    ui.regionComboBox.currentIndex = ui.regionComboBox.findData("slices")
+    ui.slicesSpinBox.value = 5
+    ui.previewButton.click()
     bench.waitFor(lambda: panel.task is None, 120)
     if panel.previewNode is None:
         raise RuntimeError(panel.jobBar.ui.errorLabel.text)

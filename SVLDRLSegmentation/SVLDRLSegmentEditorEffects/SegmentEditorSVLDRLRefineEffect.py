@@ -62,4 +62,4 @@ class SegmentEditorSVLDRLRefineEffect(AbstractScriptedSegmentEditorEffect):
 
     def cleanup(self) -> None:
         if self.panel is not None:
-            self.panel.cleanup()
+            self.panel.deactivate()

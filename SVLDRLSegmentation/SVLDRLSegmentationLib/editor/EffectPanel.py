@@ -48,8 +48,6 @@ class EffectPanel(VTKObservationMixin):
         self.modelSelector.onChanged = lambda path: self.writeNode()
         for kind in Regions.KINDS:
             self.ui.regionComboBox.addItem(Regions.kindText(kind), kind)
-        for name in slicer.app.layoutManager().sliceViewNames():
-            self.ui.viewComboBox.addItem(name, name)
         for box in ("structureComboBox", "regionComboBox", "viewComboBox", "regionSegmentComboBox"):
             getattr(self.ui, box).connect("currentIndexChanged(int)", self._onChosen)
         self.ui.slicesSpinBox.connect("valueChanged(int)", self._onChosen)
@@ -79,9 +77,11 @@ class EffectPanel(VTKObservationMixin):
         structures = () if self._model is None else self._model.structures
         names = {"": _("As the segment is named"), **{name: name for name in structures}}
         _fill(self.ui.structureComboBox, names, self.effect.parameter("Structure"))
+        layout = slicer.app.layoutManager()  # an application without main window has none
+        views = {name: name for name in (() if layout is None else layout.sliceViewNames())}
+        _fill(self.ui.viewComboBox, views, self.effect.parameter("RegionView"))
         _fill(self.ui.regionSegmentComboBox, self._otherSegments(), self.effect.parameter("RegionSegmentID"))
-        for box, name in ((self.ui.regionComboBox, "Region"), (self.ui.viewComboBox, "RegionView")):
-            _choose(box, self.effect.parameter(name))
+        _choose(self.ui.regionComboBox, self.effect.parameter("Region"))
         for box, value in (
             (self.ui.slicesSpinBox, self.effect.integerParameter("RegionSlices")),
             (self.ui.trustSlider, self.effect.doubleParameter("Trust")),
@@ -144,15 +144,10 @@ class EffectPanel(VTKObservationMixin):
         self.readNode()
 
     def deactivate(self) -> None:
-        """Another effect or module is chosen: the work is stopped, and the preview goes."""
+        """Another effect or module is chosen, or the editor goes away: the work is stopped, and the preview goes."""
         self.removeObservers()
         self._forgetTask()
         self._clearPreview()
-
-    def cleanup(self) -> None:
-        """The editor goes away."""
-        self.deactivate()
-        self.widget.setMRMLScene(None)
 
     def _onNode(self, caller: object, event: object) -> None:
         self.readNode()
@@ -176,6 +171,8 @@ class EffectPanel(VTKObservationMixin):
         kind = self.effect.parameter("Region")
         if kind == Regions.SEGMENT and self.effect.parameter("RegionSegmentID") not in self._otherSegments():
             return _("Paint where the segment may change, as another segment, and choose that one.")
+        if kind == Regions.SLICES and not self.ui.viewComboBox.currentText:
+            return _("Choose a slice view.")
         if kind == Regions.ROI and self.effect.nodeReference(_ROI) is None:
             return _("Choose an ROI; the module Markups makes one.")
         if self.modelSelector.path not in CHOICES and self._model is None:
@@ -261,8 +258,8 @@ class EffectPanel(VTKObservationMixin):
     def _onDone(self, result: EffectResult) -> None:
         self.task = None
         changed = int(np.count_nonzero(result.was != result.now))
-        told = [_("{count} voxels would change.").format(count=changed), *result.warnings]
-        self.jobBar.end("\n".join(told))
+        told = _("{count} voxels would change.").format(count=changed) if changed else _("Nothing would change.")
+        self.jobBar.end("\n".join([told, *result.warnings]))
         if self._applyWhenDone:
             self._apply(result)
         else:

@@ -41,6 +41,7 @@ def editor(bench: Any) -> Any:
     for name, mask in (("Ball", ball(7) & ~ball(3, (11.5, 11.5, 18.0))), ("Other", ball(3, (3.5, 3.5, 3.5)))):
         node.GetSegmentation().AddEmptySegment(name, name)
         slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype(np.uint8), node, name, volume)
+    node.GetSegmentation().CollapseBinaryLabelmaps()  # as Slicer keeps them: both in one label map
     slicer.util.selectModule("SegmentEditor")
     widget = slicer.modules.SegmentEditorWidget.editor
     widget.setSegmentationNode(node)
