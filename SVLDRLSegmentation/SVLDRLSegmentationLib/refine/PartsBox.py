@@ -12,6 +12,9 @@ from .Parts import Part, accept, partsOf
 from .SegmentEdits import RefineResult
 from .UndoHistory import UndoHistory
 
+MOST_PIXELS = 110
+"""The list's height; longer ones are scrolled."""
+
 
 class PartsBox:
     """Works on a QListWidget; `onChanged` is called with the result as it is now, `onFailed` with a JobError."""
@@ -39,6 +42,9 @@ class PartsBox:
             item.setCheckState(qt.Qt.Checked)
             self._list.addItem(item)
         self._list.blockSignals(wasBlocked)
+        if self.parts:
+            height = len(self.parts) * self._list.sizeHintForRow(0) + 2 * self._list.frameWidth
+            self._list.setFixedHeight(min(height, MOST_PIXELS))
 
     def _onItem(self, item: qt.QListWidgetItem) -> None:
         row = self._list.row(item)

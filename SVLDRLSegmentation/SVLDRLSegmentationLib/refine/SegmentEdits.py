@@ -139,7 +139,7 @@ def _columns(rows: Sequence[ChangeRow]) -> dict[str, list[str] | list[float]]:
         _("Dice before/after"): [row["dice"] for row in rows],
     }
     if rows and "borderConfidence" in rows[0]:
-        columns[_("Confidence at border")] = [row["borderConfidence"] for row in rows]
+        columns[_("Border confidence")] = [row["borderConfidence"] for row in rows]
     return columns
 
 

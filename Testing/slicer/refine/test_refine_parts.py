@@ -170,7 +170,7 @@ def test_a_refinement_with_confidence(bench: Any) -> None:
     assert values.shape == SIZE
     assert 0 <= values.min() <= values.max() <= 1
     table = tab.ui.resultTable
-    assert table.horizontalHeaderItem(6).text() == "Confidence at\nborder"
+    assert table.horizontalHeaderItem(6).text() == "Border\nconfidence"
     assert float(table.item(0, 6).text()) == pytest.approx(result.rows[0]["borderConfidence"], abs=0.006)
     composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     assert {one.GetForegroundVolumeID() for one in composites} == {result.confidenceNode.GetID()}
