@@ -102,6 +102,7 @@ def refine(bench: Any, module: Any, output: Path, nodes: list[Any]) -> None:
 def editor(bench: Any, module: Any, output: Path, nodes: list[Any]) -> None:
     """The effect in the Segment Editor after a preview, on the rough mask; then back to the module."""
     import slicer
+    from slicerbench import views
 
     bench.openSegmentEditor()
     slicer.util.selectModule("SegmentEditor")
@@ -120,6 +121,10 @@ def editor(bench: Any, module: Any, output: Path, nodes: list[Any]) -> None:
     if panel.previewNode is None:
         raise RuntimeError(panel.jobBar.ui.errorLabel.text)
     pictureOf(widget.parent, panel.widget, output / "effect.png")
+    for other in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        other.GetDisplayNode().SetVisibility(other in (nodes[1], panel.previewNode))
+    nodes[1].GetDisplayNode().SetVisibility2DFill(True)
+    views.slice_png(output / "effect_preview.png", nodes[0], "Red", size=(360, 360))
     bench.show("SVLDRLSegmentation")
 
 
