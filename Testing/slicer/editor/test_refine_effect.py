@@ -16,7 +16,6 @@ from SVLDRLSegmentationLib.jobs.Job import Job
 from SVLDRLSegmentationLib.scene.Lattice import contentOf, maskOn
 from SVLDRLSegmentationLib.scene.SceneFiles import gridOf, readLabelmap, segmentationInVolumeFrame
 
-pytestmark = pytest.mark.worker
 SIZE = (24, 24, 24)
 MOVED = np.array([[1, 0, 0, 3.0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 """By two columns."""
@@ -95,6 +94,7 @@ def test_the_effect_is_registered(bench: Any) -> None:
     assert effect.clone().name == effect.name
 
 
+@pytest.mark.worker
 def test_preview_apply_and_undo(bench: Any, editor: Any) -> None:
     node, panel, ui = editor.segmentationNode(), panelOf(editor), panelOf(editor).ui
     before, other, state = mask(node), mask(node, "Other"), nodes()
@@ -166,6 +166,7 @@ def test_overwrite_modes_are_obeyed(bench: Any, editor: Any, mode: str) -> None:
     assert (mask(node, "Other") == (hole if mode == "OverwriteNone" else hole & ~grown)).all()
 
 
+@pytest.mark.worker
 def test_the_region_goes_to_the_worker(bench: Any, editor: Any) -> None:
     node, ui = editor.segmentationNode(), panelOf(editor).ui
     allowed = np.zeros(SIZE, bool)
@@ -215,6 +216,7 @@ def test_the_choices_of_the_panel_are_regions(bench: Any, editor: Any) -> None:
     assert ui.regionComboBox.itemData(ui.regionComboBox.currentIndex) == "roi"  # the choice is the scene's
 
 
+@pytest.mark.worker
 def test_cancel_stops_the_work_and_takes_the_preview_away(bench: Any, editor: Any) -> None:
     node, ui, before = editor.segmentationNode(), panelOf(editor).ui, nodes()
     drawn = mask(node)
@@ -244,6 +246,7 @@ def _switchOff(editor: Any) -> None:
     editor.setActiveEffect(None)
 
 
+@pytest.mark.worker
 @pytest.mark.parametrize("leave", [_another, _leave, _switchOff])
 def test_another_choice_stops_the_work(bench: Any, editor: Any, leave: Callable[[Any], None]) -> None:
     panel, node = panelOf(editor), editor.segmentationNode()
@@ -267,6 +270,7 @@ def _removeSegmentation(editor: Any) -> None:
     slicer.mrmlScene.RemoveNode(editor.segmentationNode())
 
 
+@pytest.mark.worker
 @pytest.mark.parametrize("remove", [_removeSegment, _removeVolume, _removeSegmentation])
 def test_what_is_removed_meanwhile_ends_the_work(bench: Any, editor: Any, remove: Callable[[Any], None]) -> None:
     panel = panelOf(editor)
@@ -277,6 +281,7 @@ def test_what_is_removed_meanwhile_ends_the_work(bench: Any, editor: Any, remove
     assert previews() == []
 
 
+@pytest.mark.worker
 @pytest.mark.parametrize("isShown", [False, True])
 def test_closing_the_scene(bench: Any, editor: Any, isShown: bool) -> None:
     panel = panelOf(editor)
