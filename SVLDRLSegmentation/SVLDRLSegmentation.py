@@ -17,6 +17,7 @@ from slicer.util import VTKObservationMixin
 from SVLDRLSegmentationLib import forgetLibrary
 from SVLDRLSegmentationLib.About import acknowledgementText, helpText
 from SVLDRLSegmentationLib.audit.AuditPanel import AuditPanel
+from SVLDRLSegmentationLib.editor.Registration import registerEffect
 from SVLDRLSegmentationLib.refine.RefinePanel import RefinePanel
 from SVLDRLSegmentationLib.scene.Parameters import Parameters, moduleParameters
 from SVLDRLSegmentationLib.scene.PhantomData import registerSampleData
@@ -37,6 +38,7 @@ class SVLDRLSegmentation(ScriptedLoadableModule):
         parent.contributors = ["SVL-DRL contributors"]
         parent.helpText, parent.acknowledgementText = helpText(), acknowledgementText()
         slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", registerEffect)
 
 
 class SVLDRLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

@@ -57,6 +57,7 @@ def takePictures(bench: Any, scratch: Path, output: Path, quick: bool) -> None:
     nodes = loadPhantom(scratch / "SVLDRLPhantom")
     train(bench, module, output, quick)
     refine(bench, module, output, nodes)
+    editor(bench, module, output, nodes)
     audit(bench, module, output)
     adapt(bench, module, scratch, output)
 
@@ -98,6 +99,35 @@ def refine(bench: Any, module: Any, output: Path, nodes: list[Any]) -> None:
     pictureOfViews(nodes, tab.resultBox.result.segmentationNode, changes, output / "views.png")
 
 
+def editor(bench: Any, module: Any, output: Path, nodes: list[Any]) -> None:
+    """The effect in the Segment Editor after a preview, on the rough mask; then back to the module."""
+    import slicer
+    from slicerbench import views
+
+    bench.openSegmentEditor()
+    slicer.util.selectModule("SegmentEditor")
+    widget = slicer.modules.SegmentEditorWidget
+    nodes[1].GetDisplayNode().SetVisibility(True)
+    widget.editor.setSegmentationNode(nodes[1])
+    widget.editor.setSourceVolumeNode(nodes[0])
+    widget.editor.setActiveEffectByName("SVL-DRL Refine")
+    panel = widget.editor.activeEffect().self().panel
+    ui = panel.ui
+    ui.modelComboBox.currentIndex = ui.modelComboBox.findData("any structure, snapped")
+    ui.regionComboBox.currentIndex = ui.regionComboBox.findData("slices")
+    ui.slicesSpinBox.value = 5
+    ui.previewButton.click()
+    bench.waitFor(lambda: panel.task is None, 120)
+    if panel.previewNode is None:
+        raise RuntimeError(panel.jobBar.ui.errorLabel.text)
+    pictureOf(widget.parent, panel.widget, output / "effect.png")
+    for other in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        other.GetDisplayNode().SetVisibility(other in (nodes[1], panel.previewNode))
+    nodes[1].GetDisplayNode().SetVisibility2DFill(True)
+    views.slice_png(output / "effect_preview.png", nodes[0], "Red", size=(360, 360))
+    bench.show("SVLDRLSegmentation")
+
+
 def audit(bench: Any, module: Any, output: Path) -> None:
     tab, ui = module.auditPanel, module.auditPanel.ui
     module.ui.tabs.currentIndex = 2
@@ -125,10 +155,14 @@ def adapt(bench: Any, module: Any, scratch: Path, output: Path) -> None:
 
 def pictureOfTab(module: Any, path: Path) -> None:
     """The module panel with the current tab, cut below its last widget."""
+    pictureOf(module.parent, module.ui.tabs.currentWidget(), path)
+
+
+def pictureOf(frame: Any, page: Any, path: Path) -> None:
+    """A module's panel, cut below the last widget of a page in it."""
     import qt
     import slicer
 
-    frame, page = module.parent, module.ui.tabs.currentWidget()
     frame.resize(WIDTH, 1600)
     frame.show()
     slicer.app.processEvents()

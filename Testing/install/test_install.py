@@ -109,7 +109,9 @@ def test_everything_of_the_core_is_installed(installed: Path) -> None:
 
 def test_everything_of_the_module_is_installed(installed: Path) -> None:
     source = tree(ROOT / "SVLDRLSegmentation", "**/*") - {"CMakeLists.txt", "README.md"}
-    wanted = {"SVLDRLSegmentation.py", "SVLDRLSegmentationLib/**/*", "Resources/**/*"}
+    wanted = {
+        "SVLDRLSegmentation.py", "SVLDRLSegmentationLib/**/*", "SVLDRLSegmentEditorEffects/**/*", "Resources/**/*",
+    }  # fmt: skip
     assert tree(installed, *wanted) == source
     assert "Resources/Icons/SVLDRLSegmentation.png" in source
 
@@ -117,7 +119,7 @@ def test_everything_of_the_module_is_installed(installed: Path) -> None:
 def test_nothing_else_is_installed(installed: Path) -> None:
     """A top-level package called Testing, say, would collide with other extensions'."""
     assert {path.name for path in installed.iterdir()} == {
-        "Resources", "SVLDRLCore", "SVLDRLSegmentation.py", "SVLDRLSegmentationLib",
+        "Resources", "SVLDRLCore", "SVLDRLSegmentation.py", "SVLDRLSegmentationLib", "SVLDRLSegmentEditorEffects",
     }  # fmt: skip
 
 

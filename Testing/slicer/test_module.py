@@ -18,6 +18,7 @@ SIDE = ROOT / "SVLDRLSegmentation"
 LIGHT = {
     "numpy", "packaging", "vtk", "slicer", "qt", "ctk",
     "SVLDRLSegmentationLib", "SVLDRLCore", "SampleData", "PyTorchUtils",
+    "SegmentEditorEffects", "qSlicerSegmentationsEditorEffectsPythonQt",
 }  # fmt: skip
 """What the Slicer side may import beside the standard library."""
 INTERACTIVE = {

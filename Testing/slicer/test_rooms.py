@@ -18,6 +18,7 @@ BELOW = {
     "scene": {"jobs"},
     "widgets": {"jobs", "scene"},
     "refine": {"jobs", "scene", "widgets"},
+    "editor": {"jobs", "scene", "widgets", "refine"},
     "train": {"jobs", "scene", "widgets"},
     "audit": {"jobs", "scene", "widgets"},
 }

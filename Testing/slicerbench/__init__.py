@@ -1,9 +1,9 @@
 """Slicer without Slicer, for tests: real MRML (slicer-core), real Qt widgets (PySide6), stand-ins for the rest.
 
 `install()` makes `import slicer, qt, ctk, vtk` work as in the application, `session()` is one test with a fresh scene.
-Nothing here is installed with the extension. Known differences to the application: no windows and no main window (no
-`selectModule`), no display of tables and plots, no subject hierarchy plugins, no translation, enums of Qt are not
-plain integers, and ctk and qMRML widgets are instances of `qt.QWidget`.
+Nothing here is installed with the extension. Known differences to the application: no windows (a main window, for
+`selectModule`, where a test asks for the Segment Editor), no display of tables and plots, no subject hierarchy plugins,
+no translation, enums of Qt are not plain integers, and ctk and qMRML widgets are instances of `qt.QWidget`.
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ def install() -> None:
 
     import slicer
 
-    from . import app, mrmlwidgets, parameters, scripted
+    from . import app, mrmlwidgets, parameters, scripted, segmenteditor
 
     mrmlWidgetClasses = (cls for name, cls in vars(mrmlwidgets).items() if name.startswith("qMRML"))
     vars(slicer).update({cls.__name__: cls for cls in mrmlWidgetClasses})
     slicer.app = app.SlicerApplication(Path(_folder.name))
     scripted.install()
+    segmenteditor.install()
     slicer.parameterNodeWrapper = sys.modules["slicer.parameterNodeWrapper"] = parameters.build()
     start()
 
@@ -55,7 +56,7 @@ def start() -> Bench:
     """Begin with a fresh scene, fresh settings and empty records."""
     import slicer
 
-    from . import qt_, scene, scripted
+    from . import qt_, scene, scripted, segmenteditor
 
     folder = Path(tempfile.mkdtemp(dir=_folder.name))
     built = scene.buildScene(folder)
@@ -63,6 +64,7 @@ def start() -> Bench:
     slicer.modules = built.modules()
     slicer.app.start(built, folder)
     scripted.startPackaging()
+    segmenteditor.start()
     for record in (qt_.errors, qt_.answers, qt_.asked, qt_.openedUrls):
         record.clear()
     return Bench(built)
@@ -106,6 +108,11 @@ class Bench:
     def show(self, name: str) -> Any:
         """Switch to a loaded module; returns its panel object."""
         return self._loader.show(name)
+
+    def openSegmentEditor(self) -> None:
+        """The application's main window with its module Segment Editor, which `selectModule` shows."""
+        self._loader.load(Path(__file__).parent / "modules" / "SegmentEditor.py")
+        self._loader.openMainWindow()
 
     def reload(self) -> Any:
         """Press the developer's button Reload of the shown module; returns its new panel object."""

@@ -68,12 +68,33 @@ class ScriptedModuleWidget(qMRMLWidget):
         return self._widget
 
 
+class MainWindow(QtWidgets.QMainWindow):
+    """`qSlicerMainWindow`, as far as `slicer.util.selectModule` needs it."""
+
+    def __init__(self, loader: Loader) -> None:
+        super().__init__()
+        self.setObjectName("qSlicerMainWindow")
+        self._loader = loader
+
+    def moduleSelector(self) -> MainWindow:
+        return self
+
+    def selectModule(self, name: str) -> None:
+        self._loader.show(name)
+
+    @property
+    def selectedModule(self) -> str:
+        shown = self._loader._shown
+        return "" if shown is None else shown.name
+
+
 class Loader:
     """Modules of one test."""
 
     def __init__(self) -> None:
         self._modules: dict[str, ScriptedModule] = {}
         self._shown: ScriptedModule | None = None
+        self._window: MainWindow | None = None
         slicer.qSlicerScriptedLoadableModule = ScriptedModule
         slicer.qSlicerScriptedLoadableModuleWidget = ScriptedModuleWidget
 
@@ -104,6 +125,10 @@ class Loader:
         module.widget.enter()
         self._shown = module
         return module.widget
+
+    def openMainWindow(self) -> None:
+        """`slicer.util.mainWindow()` and its module selector; it stands for the window and shows nothing."""
+        self._window = MainWindow(self)
 
     def reload(self) -> Any:
         """The button Reload of the shown module."""

@@ -17,6 +17,7 @@ from ..jobs.Models import ModelList
 from ..scene.SceneFiles import orientedImage, requireInScene
 from ..scene.WriteBack import fillSegmentationNode, newSegmentationNode
 from .EvaluateTask import EvaluateTask
+from .Locks import Locks
 from .RefineTask import RefineTask
 from .SegmentEdits import RefineResult
 from .UndoHistory import UndoHistory
@@ -37,6 +38,10 @@ class RefineOptions:
         learnFromThisCase: without a model, train a small one on this image and its rough mask.
         mode: without any model: "even_out" keeps the offset at which you draw, "snap" moves borders onto the edge.
         showSteps: for models of agents in pixels: also add each step of the drawing, as sequences of the scene.
+        keep, never, only: IDs of segments of the rough segmentation, or "": voxels that belong to the structure, that
+            do not, and where something may change; rightSlices: slices in which the rough segmentation is right, as
+            "k:3-5" in the volume's IJK. These segments are not refined (see `Locks`).
+        confidence: also add a volume of how sure the result is, 0 to 1, and its mean at the border to the table.
     """
 
     trust: float = 0.5
@@ -49,9 +54,19 @@ class RefineOptions:
     learnFromThisCase: bool = False
     mode: str = "even_out"
     showSteps: bool = False
+    keep: str = ""
+    never: str = ""
+    only: str = ""
+    rightSlices: Sequence[str] = ()
+    confidence: bool = False
+
+    @property
+    def locks(self) -> Locks:
+        """What is locked."""
+        return Locks(self.keep, self.never, self.only, tuple(self.rightSlices))
 
     def coreOptions(self) -> Json:
-        """The same as options of `svldrl refine`; where steps go is the task's affair."""
+        """The same as options of `svldrl refine`; where steps, locks and confidence go is the task's affair."""
         return {
             "trust": float(self.trust),
             "device": self.device,
@@ -109,7 +124,8 @@ class RefineLogic:
             outputSegmentationNode: where the result goes, replacing what is there; None adds a node.
             overwrite: write into `segmentationNode` itself, which `undo` takes back.
             options: see `RefineOptions`: trust, device, overlap, marginMm, policySteps, smallestIslandMl,
-                keepLargest, learnFromThisCase, mode, showSteps.
+                keepLargest, learnFromThisCase, mode, showSteps, keep, never, only, rightSlices,
+                confidence.
 
         Raises:
             JobError: nodes or model cannot be used.
@@ -137,6 +153,8 @@ class RefineLogic:
             outputSegmentationNode,
             self.history,
             asked.showSteps,
+            asked.locks,
+            asked.confidence,
         )
         task.start()
         return task

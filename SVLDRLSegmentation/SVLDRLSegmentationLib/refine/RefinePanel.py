@@ -18,6 +18,7 @@ from ..scene.StepSequence import showStepBrowser
 from ..widgets.Panel import Panel
 from ..widgets.Selectors import ANY_STRUCTURE, CHOICES, SNAP_TO_EDGES, THIS_CASE, ModelSelector
 from .ChannelSelectors import ChannelSelectors
+from .LocksBox import LocksBox
 from .ModelCardBox import ModelCardBox
 from .ModelMenu import ModelMenu
 from .RefineListBox import Choices, RefineListBox
@@ -56,6 +57,8 @@ class RefinePanel(Panel):
         self.channels.onChanged = self._showReady
         self.mapping = SegmentMapping(self.ui.mappingTable, self.ui.mappingLabel)
         self.mapping.onChosen = self._onMapping
+        self.locks = LocksBox(self.ui)
+        self.locks.onChanged = self._showReady
         self.outline = RoughOutline()
         self._failedWith: tuple[object, ...] | None = None
         self.resultBox = RefineResultBox(self.ui, logic, self.jobBar)
@@ -170,7 +173,7 @@ class RefinePanel(Panel):
             return self._missingRough()
         if not self.segments.segments:
             return _("The rough segmentation has no segment. Draw one, or choose none to segment from scratch.")
-        if not self.segments.ticked:
+        if not self._ticked():
             return _("Tick a segment to refine.")
         if self._model is not None and not self.mapping.known:
             return _("The model knows {structures}. Say above which of them a segment is.").format(
@@ -193,13 +196,19 @@ class RefinePanel(Panel):
         return (
             *(None if node is None else node.GetID() for node in nodes),
             self.segments.drawnAt,
-            self.modelSelector.path, tuple(self.segments.ticked), tuple(self.mapping.chosen.items()),
+            self.modelSelector.path, tuple(self._ticked()), tuple(self.mapping.chosen.items()),
             self.deviceSelector.device, p.output, p.trust, p.overlap, p.marginMm, p.policySteps, p.smallestIslandMl,
-            p.keepLargest,
+            p.keepLargest, self.locks.locks,
         )  # fmt: skip
 
+    def _ticked(self) -> list[str]:
+        """Segments to refine: those with a tick, but for what is only there to lock others."""
+        locks = self.locks.locks.segmentIDs.values()
+        return [i for i in self.segments.ticked if i not in locks]
+
     def _showReady(self) -> None:
-        ticked = dict(zip(self.segments.ticked, self.segments.tickedNames))
+        self.locks.show(self.parameters, self.segments.names)
+        ticked = {i: self.segments.names[i] for i in self._ticked()}
         self.mapping.show(self._model, ticked, self._chosenStructures())
         if self._failedWith is not None and self.parameters is not None and self._inputs() != self._failedWith:
             self._failedWith = None
@@ -225,10 +234,15 @@ class RefinePanel(Panel):
                 [p.inputVolume, *self.channels.volumeNodes],
                 p.roughSegmentation,
                 model=chosen["model"],
-                segmentIDs=None if p.roughSegmentation is None else self.segments.ticked,
+                segmentIDs=None if p.roughSegmentation is None else self._ticked(),
                 structures=self.mapping.chosen,
                 overwrite=p.output == OutputChoice.OVERWRITE and p.roughSegmentation is not None,
-                **{**vars(chosen["options"]), "showSteps": p.showSteps and self._drawsInSteps()},
+                **{
+                    **vars(chosen["options"]),
+                    "showSteps": p.showSteps and self._drawsInSteps(),
+                    "confidence": p.confidence,
+                    **vars(self.locks.locks),
+                },
             )
         except JobError as error:
             self._onFailed(error)
@@ -281,6 +295,8 @@ class RefinePanel(Panel):
         if rough is not None and rough is not result.segmentationNode and rough.GetScene() is slicer.mrmlScene:
             self.outline.show(rough, result.segmentationNode, [row["segmentID"] for row in result.rows])
         self.resultBox.show(result, self.modelCard.card)
+        if result.confidenceNode is not None:
+            slicer.util.setSliceViewerLayers(foreground=result.confidenceNode, foregroundOpacity=0.4)
         if result.stepsNode is not None:
             showStepBrowser(result.stepsNode)
         self._showReady()

@@ -10,10 +10,12 @@ from slicer.i18n import tr as _
 
 from ..jobs.JobError import JobError
 from ..jobs.Models import ModelCard
+from ..scene.SceneFiles import requireInScene
 from ..widgets.JobBar import JobBar
 from ..widgets.UserInterface import Ui, cellText, fillTable, fitHeight, showTableNode
 from .EvaluateTask import EvaluateTask
 from .ModelCardBox import qualityText
+from .PartsBox import PartsBox
 from .RefineLogic import RefineLogic, RefineResult
 
 Returned = TypeVar("Returned")
@@ -30,6 +32,9 @@ class RefineResultBox:
         ui.addedCheckBox.connect("toggled(bool)", self._onShowChanges)
         ui.removedCheckBox.connect("toggled(bool)", self._onShowChanges)
         ui.undoButton.connect("clicked()", self._onUndo)
+        ui.editButton.connect("clicked()", self._onEdit)
+        self.parts = PartsBox(ui.partsList, ui.partsLabel, logic.history)
+        self.parts.onChanged, self.parts.onFailed = self._onParts, jobBar.fail
         ui.referenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onReference)
         self.show(None)
 
@@ -43,6 +48,7 @@ class RefineResultBox:
         """Show this result and how good its model is; None hides the box."""
         self._stopComparison()
         self.result, self._comparisonTable = result, None
+        self.parts.show(result)
         self.ui.resultButton.enabled = True
         self.ui.resultButton.visible = result is not None
         self.ui.resultButton.collapsed = result is None
@@ -57,9 +63,12 @@ class RefineResultBox:
             name=result.segmentationNode.GetName(), table=result.tableNode.GetName()
         )
         steps = []
+        if result.confidenceNode is not None:
+            where = _("How sure it is at each voxel is in the volume {name}: dark is sure, bright is doubtful.")
+            steps = [where.format(name=result.confidenceNode.GetName())]
         if result.stepsNode is not None:
             where = _("Each step is in the sequence {name}. The toolbar Sequences goes through them.")
-            steps = [where.format(name=result.stepsNode.GetName())]
+            steps += [where.format(name=result.stepsNode.GetName())]
         quality = [] if card is None else [_("The model: {quality}").format(quality=qualityText(card))]
         cautions = dict.fromkeys((*result.warnings, *(() if card is None else card.warnings)))
         self.ui.resultLabel.text = "\n".join(
@@ -88,6 +97,18 @@ class RefineResultBox:
         self._try(lambda: self.logic.showChanges(result, added=False, removed=False))
         self._try(lambda: self.logic.undo(result, discardEdits=True))
         self.show(None)
+
+    def _onParts(self, result: RefineResult) -> None:
+        """Parts were accepted or rejected: all that is shown of the result follows."""
+        self.result = result
+        showTableNode(self.ui.resultTable, result.tableNode)
+        self._onShowChanges()
+        self._onReference()
+
+    def _onEdit(self) -> None:
+        if self.result is not None:
+            result = self.result
+            self._try(lambda: openInSegmentEditor(result))
 
     def _onReference(self, node: slicer.vtkMRMLNode | None = None) -> None:
         """Measure against the reference, in the background."""
@@ -134,6 +155,27 @@ class RefineResultBox:
         except JobError as error:
             self.jobBar.fail(error)
             return None
+
+
+def openInSegmentEditor(result: RefineResult) -> None:
+    """Show the Segment Editor with the result's segmentation, its volume and its first refined segment.
+
+    Raises:
+        JobError: the result is no longer in the scene, or there is no Segment Editor.
+    """
+    requireInScene(result.segmentationNode)
+    requireInScene(result.volumeNode)
+    try:
+        slicer.util.selectModule("SegmentEditor")
+        editor = slicer.util.getModuleWidget("SegmentEditor").editor
+    except RuntimeError as error:  # an application without main window, or without this module
+        raise JobError(
+            _("Segment Editor"), str(error), _("Open the module yourself, and choose the segmentation")
+        ) from error
+    editor.setSegmentationNode(result.segmentationNode)
+    editor.setSourceVolumeNode(result.volumeNode)
+    if result.rows:
+        editor.setCurrentSegmentID(result.rows[0]["segmentID"])
 
 
 def beforeAfter(tableNode: slicer.vtkMRMLTableNode) -> tuple[list[str], list[list[str]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import slicer
@@ -15,6 +14,7 @@ from ..jobs.Job import Job, JobEnd
 from ..jobs.JobError import JobError
 from ..jobs.Models import Model
 from ..jobs.Task import Task
+from ..scene.ConfidenceVolume import addConfidence, atBorder
 from ..scene.Lattice import contentOf, labelmapOf, reachesBeyond, voxelMl, voxelsOutside
 from ..scene.SceneFiles import (
     LabelLayer,
@@ -22,6 +22,7 @@ from ..scene.SceneFiles import (
     gridOf,
     labelLayers,
     readLabelmap,
+    readVoxels,
     requireInScene,
     requireVolume,
     sameGrid,
@@ -39,81 +40,12 @@ from ..scene.WriteBack import (
     requireOverwritable,
     segmentationOfLabels,
 )
+from .Locks import Locks
+from .RunPlan import RefineRun, planRuns
 from .SegmentEdits import RefineResult, SegmentChange, addChangeTable, packed, segmentEdits
 from .UndoHistory import UndoHistory
 
-
-@dataclass(frozen=True)
-class RefineRun:
-    """One call of the core's refinement.
-
-    Attributes:
-        layer: the segments, with the values that the core gets.
-        names: segment ID -> the name under which the core knows it.
-    """
-
-    layer: LabelLayer
-    names: dict[str, str]
-
-
-def planRuns(
-    before: Sequence[LabelLayer],
-    wanted: Sequence[str],
-    names: dict[str, str],
-    model: Model | None,
-    structureOf: Mapping[str, str] | None = None,
-) -> tuple[list[RefineRun], list[str]]:
-    """How to refine the wanted segments so that no overlap is lost: a run for each layer that holds some of them.
-
-    Segments of one name that do not overlap are one structure: they are refined together and share the result.
-
-    Args:
-        before: all segments.
-        names: of all segments.
-        model: None where one is to be trained on the case.
-        structureOf: segment ID -> the model's name for it, or "" to leave it alone; by name where it is not told.
-
-    Returns:
-        The runs, and sentences on the segments that are left as they are.
-
-    Raises:
-        JobError: nothing is left to refine.
-    """
-    drawn = {i for layer in before for i, value in layer.values.items() if np.any(layer.array == value)}
-    empty = [names[i] for i in wanted if i not in drawn]
-    wanted = [i for i in wanted if i in drawn]
-    if not wanted:
-        raise JobError(
-            ", ".join(empty) or _("Segments"),
-            _("nothing is drawn there inside of the volume") if empty else _("none is ticked"),
-            _("Draw something, tick another segment, or choose no segmentation to segment from scratch"),
-        )
-    warnings = [_("{}: nothing is drawn there inside of the volume, it stays as it is.").format(name) for name in empty]
-    known = {i: names[i].strip() or i for i in wanted} if model is None else model.knownAs(wanted, names, structureOf)
-    if model is not None and not known:
-        raise JobError(
-            ", ".join(names[i] for i in wanted),
-            _("the model {} knows other structures: {}").format(model.name, ", ".join(model.structures)),
-            _("Say which structure it is, rename the segment as the model calls it, or choose another model"),
-        )
-    for segmentID in wanted:
-        if segmentID not in known:
-            warnings.append(_("{}: the model does not know it, it stays as it is.").format(names[segmentID]))
-    together = ([i for i in layer.values if i in known] for layer in before)
-    return [_run(layer, ids, known, model) for layer, ids in zip(before, together) if ids], warnings
-
-
-def _run(layer: LabelLayer, segmentIDs: list[str], known: dict[str, str], model: Model | None) -> RefineRun:
-    """Each segment under the model's name for it; the first of a name gets its value in the model, others a new one."""
-    labels = {label.name: label.value for label in model.labels} if model is not None else {}
-    free = max(labels.values(), default=0)
-    values: dict[str, int] = {}
-    for segmentID in segmentIDs:
-        value = labels.pop(known[segmentID], None)
-        if value is None:
-            free += 1
-        values[segmentID] = free if value is None else value
-    return RefineRun(layer.renumbered(values), {i: known[i] for i in values})
+_NOTHING_LOCKED = Locks()
 
 
 class RefineTask(Task[RefineResult]):
@@ -133,6 +65,8 @@ class RefineTask(Task[RefineResult]):
         outputNode: slicer.vtkMRMLSegmentationNode | None,
         history: UndoHistory,
         showSteps: bool = False,
+        locks: Locks = _NOTHING_LOCKED,
+        confidence: bool = False,
     ) -> None:
         super().__init__()
         self._volumeNodes, self._volumeNode = list(volumeNodes), volumeNodes[0]
@@ -145,6 +79,8 @@ class RefineTask(Task[RefineResult]):
         self._after: list[LabelLayer] = []
         self._runs: list[RefineRun] = []
         self._showSteps, self._drawings = showSteps, list[DrawnSteps]()
+        self._locks, self._wantsConfidence, self._confidences = locks, confidence, list[np.ndarray]()
+        self._layers, self._lockOptions = list[LabelLayer](), dict[str, object]()
         self._done = 0
         self._warnings: list[str] = []
         self._lost: JobError | None = None
@@ -163,6 +99,8 @@ class RefineTask(Task[RefineResult]):
             if self._segmentationNode is not None:
                 self._planRuns()
             folder = self._temporaryFolder()
+            if self._segmentationNode is not None:
+                self._lockOptions = self._locks.write(self._layers, self._names, self._grid, folder)
             for index, volumeNode in enumerate(self._volumeNodes):
                 writeVolume(volumeNode, folder / f"image_{index}.nrrd")
             self._startRun()
@@ -182,6 +120,7 @@ class RefineTask(Task[RefineResult]):
                     _("it lies on another grid than {}").format(self._volumeNode.GetName()),
                     _("Resample it with the module Resample Scalar/Vector/DWI Volume"),
                 )
+        self._locks.require(self._segmentationNode)
         if self._model is None and self._segmentationNode is None:
             raise JobError(_("Model"), _("none is chosen"), _("Choose a model, or a rough segmentation"))
         if self._showSteps and (self._model is None or not self._model.inSteps):
@@ -218,9 +157,11 @@ class RefineTask(Task[RefineResult]):
                     _("Choose among: {}").format(", ".join(known)),
                 )
         self._names = {i: segmentation.GetSegment(i).GetName() for i in known}
-        wanted = [i for i in known if i in wanted]
+        locks = set(self._locks.segmentIDs.values())
+        wanted = [i for i in known if i in wanted and i not in locks]
         outside = self._outside(segmentation, wanted)
-        self._before = labelLayers(segmentation, self._grid)
+        self._layers = labelLayers(segmentation, self._grid)
+        self._before = self._locks.others(self._layers)
         self._runs, self._warnings = planRuns(self._before, wanted, self._names, self._model, self._structureOf)
         self._warnings += outside
 
@@ -247,7 +188,9 @@ class RefineTask(Task[RefineResult]):
         if self._runs:
             run = self._runs[number]
             writeLayer(run.layer, run.names, self._grid, folder / f"rough_{number}.seg.nrrd")
-            options["rough"] = f"rough_{number}.seg.nrrd"
+            options |= {"rough": f"rough_{number}.seg.nrrd", **self._lockOptions}
+        if self._wantsConfidence:
+            options["confidence"] = f"confidence_{number}.nrrd"
         if self._showSteps:
             options["steps"] = f"steps_{number}"
         self._startJob(Job("refine", options, folder))
@@ -291,6 +234,8 @@ class RefineTask(Task[RefineResult]):
             text = text.replace(f"image_{index}.nrrd", volumeNode.GetName())
         if self._segmentationNode is not None:
             text = text.replace(f"rough_{self._done}.seg.nrrd", self._segmentationNode.GetName())
+            for name, segmentID in self._locks.segmentIDs.items():
+                text = text.replace(f"{name}.seg.nrrd", self._names[segmentID])
         return text
 
     def _finish(self, end: JobEnd) -> RefineResult | None:
@@ -299,6 +244,8 @@ class RefineTask(Task[RefineResult]):
             self._after.append(LabelLayer(array.copy(), self._runs[self._done].layer.values))
         else:
             self._after.append(LabelLayer(array.copy(), {label.id: label.value for label in self._labels}))
+        if self._wantsConfidence:
+            self._confidences.append(readVoxels(self._temporaryFolder() / f"confidence_{self._done}.nrrd", self._grid))
         if self._showSteps:
             self._drawings.append(readSteps(self._temporaryFolder() / f"steps_{self._done}", self._grid))
         self._done += 1
@@ -340,13 +287,26 @@ class RefineTask(Task[RefineResult]):
                 fillSegmentationNode(node, segmentation, self._volumeNode, self._segmentationNode)
                 self._history.written(node)
         rows = [change.row() for change in changes]
+        confidence = None
+        if self._confidences:
+            array = np.minimum.reduce(self._confidences)
+            confidence = addConfidence(array, self._volumeNode, _("{} confidence").format(node.GetName()))
+            for row in rows:
+                row["borderConfidence"] = atBorder(array, self._maskOf(row["segmentID"]))
         table = addChangeTable(_("{} volumes").format(node.GetName()), rows)
         steps = None
         if self._drawings:
             named = _("{} steps").format(node.GetName())
             steps = addStepSequences(self._drawings, self._labels, self._volumeNode, named)
         undoable = self._history.canUndo(node)
-        return RefineResult(node, table, rows, self._warnings, tuple(changes), self._volumeNode, undoable, steps)
+        return RefineResult(
+            node, table, rows, self._warnings, tuple(changes), self._volumeNode, undoable, steps, confidence
+        )
+
+    def _maskOf(self, segmentID: str) -> np.ndarray:
+        """The refined segment on the volume's grid."""
+        layer = next(layer for layer in self._after if segmentID in layer.values)
+        return layer.array == layer.values[segmentID]
 
     def _edited(
         self,
@@ -362,5 +322,6 @@ class RefineTask(Task[RefineResult]):
         there = set(segmentation.GetSegmentIDs())
         missing = [i for layer in self._after for i in layer.values if i not in there]
         self._warnings += [_("{}: it was removed while it was worked on.").format(self._names[i]) for i in missing]
-        changes = segmentEdits(segmentation, self._before, self._after, self._names, self._grid)
+        locks = self._locks.segmentIDs.values()
+        changes = segmentEdits(segmentation, self._before, self._after, self._names, self._grid, locks)
         return segmentation, changes, packed(changes, self._after)

@@ -59,9 +59,9 @@ class SegmentChecklist(VTKObservationMixin):
         return max((data.GetMTime() for s in segments if (data := s.GetRepresentation(kind)) is not None), default=0)
 
     @property
-    def tickedNames(self) -> list[str]:
-        """Names of the ticked segments."""
-        return [name for _segmentID, name, ticked in self._shown if ticked]
+    def names(self) -> dict[str, str]:
+        """ID -> name of all segments."""
+        return {segmentID: name for segmentID, name, _ticked in self._shown}
 
     def _onSegments(self, caller: object, event: object) -> None:
         self._refresh()

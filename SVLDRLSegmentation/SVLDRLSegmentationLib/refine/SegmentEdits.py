@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypedDict
+from typing import NotRequired, TypeAlias, TypedDict
 
 import numpy as np
 import slicer
@@ -29,14 +29,17 @@ from ..scene.Lattice import (
     within,
 )
 from ..scene.SceneFiles import LabelLayer, matrixOf
-from ..scene.WriteBack import addTable
+from ..scene.WriteBack import addTable, fillTableNode
 
 Edit: TypeAlias = "tuple[slicer.vtkOrientedImageData, np.ndarray, np.ndarray]"
 """A segment's grid, its mask there, and the mask as it becomes."""
 
 
 class ChangeRow(TypedDict):
-    """What happened to one segment, in numbers: volumes in mL, Dice between before and after."""
+    """What happened to one segment, in numbers: volumes in mL, Dice between before and after.
+
+    Where it was asked for, the mean confidence (0 to 1) of the voxels at the refined segment's border.
+    """
 
     segmentID: str
     name: str
@@ -45,6 +48,7 @@ class ChangeRow(TypedDict):
     addedMl: float
     removedMl: float
     dice: float
+    borderConfidence: NotRequired[float]
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class RefineResult:
         changes: masks of the refined segments before and after.
         volumeNode: the volume, in whose frame the masks are.
         canUndo: whether an existing segmentation was overwritten, and `RefineLogic.undo` brings it back.
+        confidenceNode: a scalar volume of how sure the result is, 0 to 1, where it was asked for.
         stepsNode: browses the steps in which the mask was drawn, where they were asked for.
     """
 
@@ -111,21 +116,31 @@ class RefineResult:
     volumeNode: slicer.vtkMRMLScalarVolumeNode
     canUndo: bool
     stepsNode: slicer.vtkMRMLSequenceBrowserNode | None = None
+    confidenceNode: slicer.vtkMRMLScalarVolumeNode | None = None
 
 
 def addChangeTable(name: str, rows: Sequence[ChangeRow]) -> slicer.vtkMRMLTableNode:
     """Add a table to the scene with a row for each segment."""
-    return addTable(
-        name,
-        {
-            _("Segment"): [row["name"] for row in rows],
-            _("Before (mL)"): [row["beforeMl"] for row in rows],
-            _("After (mL)"): [row["afterMl"] for row in rows],
-            _("Added (mL)"): [row["addedMl"] for row in rows],
-            _("Removed (mL)"): [row["removedMl"] for row in rows],
-            _("Dice before/after"): [row["dice"] for row in rows],
-        },
-    )
+    return addTable(name, _columns(rows))
+
+
+def fillChangeTable(node: slicer.vtkMRMLTableNode, rows: Sequence[ChangeRow]) -> None:
+    """Let such a table say something else."""
+    fillTableNode(node, _columns(rows))
+
+
+def _columns(rows: Sequence[ChangeRow]) -> dict[str, list[str] | list[float]]:
+    columns: dict[str, list[str] | list[float]] = {
+        _("Segment"): [row["name"] for row in rows],
+        _("Before (mL)"): [row["beforeMl"] for row in rows],
+        _("After (mL)"): [row["afterMl"] for row in rows],
+        _("Added (mL)"): [row["addedMl"] for row in rows],
+        _("Removed (mL)"): [row["removedMl"] for row in rows],
+        _("Dice before/after"): [row["dice"] for row in rows],
+    }
+    if rows and "borderConfidence" in rows[0]:
+        columns[_("Border confidence")] = [row["borderConfidence"] for row in rows]
+    return columns
 
 
 def segmentEdits(
@@ -134,6 +149,7 @@ def segmentEdits(
     after: Sequence[LabelLayer],
     names: Mapping[str, str],
     grid: slicer.vtkOrientedImageData,
+    passable: Collection[str] = (),
 ) -> list[SegmentChange]:
     """What becomes of each refined segment, in the segmentation's order.
 
@@ -147,6 +163,7 @@ def segmentEdits(
         after: the refined ones on the volume's grid.
         names: of the segments.
         grid: the volume's.
+        passable: segments that are not in the way of others.
     """
     there = list(segmentation.GetSegmentIDs())
     old = {i: layer for layer in before for i in layer.values}
@@ -159,7 +176,7 @@ def segmentEdits(
         edits[segmentID] = (place, drawn, edited)
     odd = {i for i in there if not _isOn(grid, edits[i][0] if i in edits else labelmapOf(segmentation, i))}
     for segmentID in edits:
-        rivals = [i for i in there if i != segmentID and (segmentID in odd or i in odd)]
+        rivals = [i for i in there if i not in (segmentID, *passable) and (segmentID in odd or i in odd)]
         _keepApart(segmentID, rivals, edits, segmentation, before)
     return [SegmentChange.of(i, names[i], *edit) for i, edit in edits.items()]
 

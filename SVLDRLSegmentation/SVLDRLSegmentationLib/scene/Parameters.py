@@ -43,6 +43,7 @@ class Parameters:
     {segmentation's ID: {segment ID: what the model calls it, or "" to leave it alone}}. `verifiedCases` holds
     names of cases. `overlap` is a share of the window; 0 policy steps are those of the training; 0 training
     steps are the preset's; an empty method is the usual one;
+    `keepSegment`, `neverSegment` and `onlySegment` are segment IDs, "" for none;
     `beginWith` is the path of a model that goes on learning. `batchData` and `batchFolder` are cases on disk to
     refine, and where their results go. `auditFolder` holds the audit that is listed; with `crossCheck` an audit needs
     no model. The scene's own cases are node references of the same node (see SceneCases).
@@ -64,6 +65,11 @@ class Parameters:
     showSteps: bool = False
     batchData: str
     batchFolder: str
+    keepSegment: str
+    neverSegment: str
+    onlySegment: str
+    rightSlices: str
+    confidence: bool = False
 
     source: CaseSource = CaseSource.FILES
     dataPath: str

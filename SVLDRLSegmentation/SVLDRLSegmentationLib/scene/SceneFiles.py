@@ -257,8 +257,17 @@ def readLabelmap(path: Path, grid: slicer.vtkOrientedImageData) -> np.ndarray:
     Raises:
         JobError: it cannot be read, or lies elsewhere.
     """
+    return _readNrrd(slicer.vtkMRMLLabelMapVolumeNode(), path, grid)
+
+
+def readVoxels(path: Path, grid: slicer.vtkOrientedImageData) -> np.ndarray:
+    """As `readLabelmap`, for an image of numbers."""
+    return _readNrrd(slicer.vtkMRMLScalarVolumeNode(), path, grid)
+
+
+def _readNrrd(node: slicer.vtkMRMLScalarVolumeNode, path: Path, grid: slicer.vtkOrientedImageData) -> np.ndarray:
     # Not the archetype storage node: it turns the slices of a left-handed grid around.
-    node, storage = slicer.vtkMRMLLabelMapVolumeNode(), slicer.vtkMRMLNRRDStorageNode()
+    storage = slicer.vtkMRMLNRRDStorageNode()
     storage.SetFileName(str(path))
     if not path.is_file() or not storage.ReadData(node) or node.GetImageData() is None:
         raise JobError(str(path), _("the result cannot be read"), _("Check that the disk is not full, then try again"))

@@ -32,6 +32,16 @@ def addTable(name: str, columns: Mapping[str, Sequence[str] | Sequence[float]]) 
     """
     node = slicer.vtkMRMLTableNode()
     node.SetName(slicer.mrmlScene.GetUniqueNameByString(name))
+    fillTableNode(node, columns)
+    node.SetLocked(True)
+    slicer.mrmlScene.AddNode(node)
+    return node
+
+
+def fillTableNode(node: slicer.vtkMRMLTableNode, columns: Mapping[str, Sequence[str] | Sequence[float]]) -> None:
+    """Give a vtkMRMLTableNode these columns, as `addTable`, in place of what it has."""
+    wasModifying = node.StartModify()
+    node.RemoveAllColumns()
     for title, cells in columns.items():
         isText = bool(cells) and isinstance(cells[0], str)
         column = vtk.vtkStringArray() if isText else vtk.vtkDoubleArray()
@@ -39,9 +49,7 @@ def addTable(name: str, columns: Mapping[str, Sequence[str] | Sequence[float]]) 
         for cell in cells:
             column.InsertNextValue(cell)
         node.AddColumn(column)
-    node.SetLocked(True)
-    slicer.mrmlScene.AddNode(node)
-    return node
+    node.EndModify(wasModifying)
 
 
 def keepExclusive(before: Sequence[LabelLayer], after: Sequence[LabelLayer]) -> None:
@@ -147,7 +155,7 @@ def overwriteSegments(
     grid: slicer.vtkOrientedImageData,
 ) -> None:
     """Give segments of a node of the scene new voxels where it is; its parent transform and display stay."""
-    transform, _isLinear = _between(volumeNode, node)
+    transform, _isLinear = transformBetween(volumeNode, node)
     wasModifying = node.StartModify()
     replaceSegments(node.GetSegmentation(), layers, grid, transform)
     node.EndModify(wasModifying)
@@ -155,7 +163,7 @@ def overwriteSegments(
 
 def requireOverwritable(node: slicer.vtkMRMLNode, volumeNode: slicer.vtkMRMLScalarVolumeNode | None = None) -> None:
     """Raises JobError where overwriting would lose something: surfaces, contours, or voxels under a bent transform."""
-    if volumeNode is not None and not _between(volumeNode, node)[1]:
+    if volumeNode is not None and not transformBetween(volumeNode, node)[1]:
         raise JobError(
             node.GetName(),
             _("a bent transform lies between it and the volume, so that overwriting would blur all of it"),
@@ -172,7 +180,7 @@ def requireOverwritable(node: slicer.vtkMRMLNode, volumeNode: slicer.vtkMRMLScal
         )
 
 
-def _between(
+def transformBetween(
     volumeNode: slicer.vtkMRMLScalarVolumeNode, node: slicer.vtkMRMLNode
 ) -> tuple[vtk.vtkTransform | None, bool]:
     """The vtkTransform from the volume's frame to the segmentation's, None where they are one; whether it is linear."""
@@ -232,6 +240,11 @@ def _hasOtherVoxels(segmentation: slicer.vtkSegmentation, grid: slicer.vtkOrient
 def _placeByVolume(node: slicer.vtkMRMLNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
     """Into the volume's frame and, in the data tree, into its study."""
     _setFrame(node, volumeNode)
+    putBeside(node, volumeNode)
+
+
+def putBeside(node: slicer.vtkMRMLNode, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """In the data tree, into the study of the volume."""
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     if tree is None:
         return

@@ -17,6 +17,11 @@ from .UserInterface import chooseFile, chooseFolder
 SETTING = "SVLDRLSegmentation/Device"
 
 
+def rememberedDevice() -> str:
+    """The device that the panels have chosen on this computer."""
+    return slicer.util.settingsValue(SETTING, "auto")
+
+
 class DeviceSelector:
     """A combo box of devices; the panels share one choice."""
 
@@ -35,7 +40,7 @@ class DeviceSelector:
 
     def refresh(self) -> None:
         """Show the remembered choice, which another panel may have changed."""
-        self._comboBox.currentIndex = max(0, self._comboBox.findData(slicer.util.settingsValue(SETTING, "auto")))
+        self._comboBox.currentIndex = max(0, self._comboBox.findData(rememberedDevice()))
 
     def _remember(self, index: int) -> None:
         qt.QSettings().setValue(SETTING, self._comboBox.itemData(index))

@@ -16,7 +16,8 @@ from small_models import ballModel, waitUntil
 from SVLDRLSegmentationLib.jobs.JobError import JobError
 from SVLDRLSegmentationLib.jobs.Models import Model, ModelLabel
 from SVLDRLSegmentationLib.refine.RefineLogic import RefineLogic
-from SVLDRLSegmentationLib.refine.RefineTask import RefineTask, planRuns
+from SVLDRLSegmentationLib.refine.RefineTask import RefineTask
+from SVLDRLSegmentationLib.refine.RunPlan import planRuns
 from SVLDRLSegmentationLib.scene.SceneFiles import LabelLayer
 
 
