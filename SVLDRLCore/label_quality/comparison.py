@@ -23,9 +23,8 @@ from scipy import ndimage
 
 from SVLDRLCore.config.settings import ReliabilityConfig
 from SVLDRLCore.label_quality.asking_for_trust import with_cases_to_look_at
-from SVLDRLCore.label_quality.evidence import Compared, Evidence
-from SVLDRLCore.label_quality.evidence_rule import learn_rule, spoiled_versions
 from SVLDRLCore.label_quality.features import LabelFeatures, PerStructure, label_features, smallest_bias_mm
+from SVLDRLCore.label_quality.signs import Signs, signs_against, wrong_probability
 from SVLDRLCore.label_quality.thresholds import (
     CROSS_ENTROPY_FLOOR,
     CROSS_ENTROPY_SHARE,
@@ -33,20 +32,17 @@ from SVLDRLCore.label_quality.thresholds import (
     EVEN_ODDS,
     FEWEST,
     FEWEST_TO_CONFIRM,
-    FEWEST_TO_LEARN,
     FRAGMENT_SHARE,
     LOW_WEIGHT,
     NEARNESS_TO_ZERO,
     SD_OF_DEVIATION,
     SHARE_FLOOR,
-    SPOILED_A_LABEL,
 )
 from SVLDRLCore.label_quality.weights import judge
 from SVLDRLCore.masks.alignment import measure_border
 from SVLDRLCore.masks.borders import missing_and_leaking
 from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.masks.dice import dice_of
-from SVLDRLCore.masks.image_edge import edge_positions
 from SVLDRLCore.masks.known_voxels import completed, where_known
 
 MARGIN_VOXELS = (8, 8, 8)
@@ -58,15 +54,6 @@ class Region:
 
     centroid_dhw: tuple[float, ...]
     voxels: int
-
-
-@dataclass(frozen=True)
-class Signs:
-    """Signs against a label, and against versions of it that were spoiled; `edges_mm`: as in `LabelFeatures`."""
-
-    given: Evidence
-    spoiled: tuple[Evidence, ...]
-    edges_mm: tuple[float, ...] | None
 
 
 @dataclass(frozen=True)
@@ -163,24 +150,8 @@ def compare_label(
     return Findings(
         shift_mm, share["missing part"], share["leak"], features.normalised_cross_entropy, features.fragments,
         dice, regions, False, n_found, n_label, partly,
-        None if image is None else _signs(*whole, image, spacing_dhw, whole_ignored, seed),
+        None if image is None else signs_against(*whole, image, spacing_dhw, whole_ignored, seed),
     )  # fmt: skip
-
-
-def _signs(
-    label: np.ndarray,
-    probability: np.ndarray,
-    image: np.ndarray,
-    spacing_dhw: Sequence[float],
-    ignored: np.ndarray | None,
-    seed: Sequence[int],
-) -> Signs:
-    spacing, given = tuple(spacing_dhw), where_known(label, ignored)
-    spoiled = spoiled_versions(given, spacing, SPOILED_A_LABEL, np.random.default_rng(seed), ignored)
-    around = np.logical_or.reduce([given, *spoiled])
-    beside = Compared(probability, image, spacing, around, ignored)
-    signs = tuple(beside.judge(each) for each in spoiled)
-    return Signs(beside.judge(given), signs, edge_positions(given, image, spacing, ignored))
 
 
 def suspect(
@@ -276,13 +247,11 @@ def _by_signs(findings: Sequence[Findings], trusted: np.ndarray, spacing_mm: flo
     """How probably each label is wrong, (N,), by its signs; None where there are too few to learn what is usual."""
     signs = [finding.signs for finding in findings]
     known = [each for each in signs if each is not None]
-    spoiled = [each for one in known for each in one.spoiled]
-    if len(known) < len(signs) or len(known) < FEWEST_TO_LEARN or len(spoiled) < len(known):
+    if len(known) < len(signs):
         return None
     features = [_features_of(f, (s.edges_mm,)) for f, s in zip(findings, known)]
     believed = judge(features, trusted.tolist(), spacing_mm, ReliabilityConfig(sharpness=False)).weights
-    given = [each.given for each in known]
-    return learn_rule(given, spoiled, believed).probability(given)
+    return wrong_probability(known, believed)
 
 
 def _empty(finding: Findings, share_drawn: float, typical_voxels: float) -> Suspicion:
