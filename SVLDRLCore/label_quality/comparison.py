@@ -3,9 +3,9 @@
 Of ten labels or more the probability comes from signs that are weighed by labels which the program spoils itself
 (`evidence`, `evidence_rule`). Which of the given ones it takes to be right is first told by `weights.judge`.
 
-The kind, and of fewer labels the probability, come from deviations. The border's shift, missing parts and leaks only
-mean something beside the other cases: a model that always stays 1 mm inside is no reason to doubt a label. So
-deviations are counted from a reference group, in units of its spread:
+The kind comes from both, and of fewer labels the probability from deviations alone. The border's shift, missing parts
+and leaks only mean something beside the other cases: a model that always stays 1 mm inside is no reason to doubt a
+label. So deviations are counted from a reference group, in units of its spread:
 
 1. trusted cases, or those whose labels the model's own training came to believe (its weights), where there are any;
 2. else the half of the cases whose shifts lie closest together, the nearer to 0 the better;
@@ -24,7 +24,7 @@ from scipy import ndimage
 from SVLDRLCore.config.settings import ReliabilityConfig
 from SVLDRLCore.label_quality.asking_for_trust import with_cases_to_look_at
 from SVLDRLCore.label_quality.features import LabelFeatures, PerStructure, label_features, smallest_bias_mm
-from SVLDRLCore.label_quality.signs import Signs, signs_against, wrong_probability
+from SVLDRLCore.label_quality.signs import Signs, signs_against, spoiled_of_each, wrong_in_each_way
 from SVLDRLCore.label_quality.thresholds import (
     CROSS_ENTROPY_FLOOR,
     CROSS_ENTROPY_SHARE,
@@ -46,6 +46,17 @@ from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.known_voxels import completed, where_known
 
 MARGIN_VOXELS = (8, 8, 8)
+OWN_NAMES = {"stopped_early": "stopped early", "sparse_slices": "interpolated slices"}
+"""What errors are called that have signs of their own."""
+NAMES_OF_WAYS = {
+    "mt": "border shift",
+    "lopsided": "border shift",
+    "sloppy": "rough border",
+    "warp": "rough border",
+    "misplaced": "misplaced",
+    "missing_part": "missing part",
+    "leak": "leak",
+}
 
 
 @dataclass(frozen=True)
@@ -111,13 +122,14 @@ def compare_label(
     ignored: np.ndarray | None = None,
     image: np.ndarray | None = None,
     seed: Sequence[int] = (0,),
+    labels: int = 1,
 ) -> Findings:
     """What a label (D, H, W), boolean, looks like beside the prediction (D, H, W) in [0, 1].
 
     Args:
         ignored: boolean (D, H, W), voxels that nobody has labelled; nothing is found there.
         image: (M, D, H, W); without it there are no `signs`.
-        seed: of the spoiled versions.
+        seed: of the spoiled versions; labels: of the data set, the fewer the more of each are spoiled.
     """
     whole, whole_ignored = (label, probability), ignored
     label, found = where_known(label, ignored), where_known(probability > 0.5, ignored)
@@ -140,17 +152,23 @@ def compare_label(
     shift_mm = 0.0 if measure is None else measure.model_mm
     features = label_features(probability[None], known_label[None], tuple(spacing_dhw), ignored=ignored)
     missing, leak = missing_and_leaking(label, found, shift_mm, spacing_dhw)
+    apart = _largest(label ^ found, offset)
     regions = {
-        "border shift": _largest(label ^ found, offset),
+        "border shift": apart,
         "missing part": _largest(_opened(missing), offset),
         "leak": _largest(_opened(leak), offset),
+        "stopped early": _largest(found & ~label, offset),
+        **dict.fromkeys(("rough border", "interpolated slices", "misplaced"), apart),
     }
-    share = {kind: region.voxels / n_label for kind, region in regions.items()}
+    share = {kind: regions[kind].voxels / n_label for kind in ("missing part", "leak")}
     dice = dice_of(known_label, known_found)
+    signs = None
+    if image is not None:
+        signs = signs_against(*whole, image, spacing_dhw, whole_ignored, seed, spoiled_of_each(labels))
     return Findings(
         shift_mm, share["missing part"], share["leak"], features.normalised_cross_entropy, features.fragments,
         dice, regions, False, n_found, n_label, partly,
-        None if image is None else signs_against(*whole, image, spacing_dhw, whole_ignored, seed),
+        signs,
     )  # fmt: skip
 
 
@@ -229,13 +247,25 @@ def _suspect_drawn(
             * _deviation(np.array([f.normalised_cross_entropy for f in findings]), reference, CROSS_ENTROPY_FLOOR) ** 2
         )
     score = total / (total + EVEN_ODDS**2)
-    learned = _by_signs(findings, trusted, spacing_mm)
-    score = score if learned is None else learned
+    names = list(deviations)
+    apart = np.stack(list(deviations.values()))
+    kinds = [names[k] for k in apart.argmax(0)]
+    ways = _by_signs(findings, trusted, spacing_mm)
+    if ways is not None:
+        score = sum(ways.values(), np.zeros(len(findings)))
+        likeliest = [max(ways, key=lambda way: ways[way][i]) for i in range(len(findings))]
+        unlike_others = apart.max(0) >= EVEN_ODDS
+        kinds = [_named(way, kind, known) for way, kind, known in zip(likeliest, kinds, unlike_others)]
     if doubt.any():
         score = 1 - (1 - doubt) * (1 - DOUBT_BESIDE_INVERSION * score)
-    names = list(deviations)
-    worst = np.stack(list(deviations.values())).argmax(0)
-    return [Suspicion(float(s), names[k]) for s, k in zip(score, worst)], warnings
+    return [Suspicion(float(s), kind) for s, kind in zip(score, kinds)], warnings
+
+
+def _named(way: str, deviation: str, unlike_others: bool) -> str:
+    """The kind of error: how it was made where that has signs of its own, else by what deviates from the others."""
+    if way in OWN_NAMES or not unlike_others:
+        return OWN_NAMES.get(way) or NAMES_OF_WAYS[way]
+    return deviation
 
 
 def _features_of(finding: Findings, edges_mm: PerStructure = ()) -> LabelFeatures:
@@ -243,15 +273,15 @@ def _features_of(finding: Findings, edges_mm: PerStructure = ()) -> LabelFeature
     return LabelFeatures(finding.shift_mm, finding.normalised_cross_entropy, finding.fragments, edges_mm)
 
 
-def _by_signs(findings: Sequence[Findings], trusted: np.ndarray, spacing_mm: float) -> np.ndarray | None:
-    """How probably each label is wrong, (N,), by its signs; None where there are too few to learn what is usual."""
+def _by_signs(findings: Sequence[Findings], trusted: np.ndarray, spacing_mm: float) -> dict[str, np.ndarray] | None:
+    """By kind, how probably each label is wrong in that way, (N,); None where too few show what is usual."""
     signs = [finding.signs for finding in findings]
     known = [each for each in signs if each is not None]
     if len(known) < len(signs):
         return None
     features = [_features_of(f, (s.edges_mm,)) for f, s in zip(findings, known)]
     believed = judge(features, trusted.tolist(), spacing_mm, ReliabilityConfig(sharpness=False)).weights
-    return wrong_probability(known, believed)
+    return wrong_in_each_way(known, believed)
 
 
 def _empty(finding: Findings, share_drawn: float, typical_voxels: float) -> Suspicion:

@@ -41,7 +41,7 @@ from SVLDRLCore.label_quality.label_agents import (
     policy_features,
 )
 from SVLDRLCore.label_quality.missing_structures import enough_of_each, filled_in
-from SVLDRLCore.label_quality.signs import Signs, by_signs, signs_against
+from SVLDRLCore.label_quality.signs import Signs, before_a_look, by_signs, signs_against, spoiled_of_each
 from SVLDRLCore.label_quality.thresholds import (
     ALL_UPDATES,
     ENOUGH_BELIEVED,
@@ -129,7 +129,10 @@ class LabelReview:
             label_features(None, case.masks.numpy(), case.spacing_dhw, *seen, ignored=case.ignored)
             for case, seen in zip(self.cases, self._seen_in_images())
         ]
-        self._take(features, judge_unseen(features, self._trusted, self._spacing_mm, config))
+        quality = judge_unseen(features, self._trusted, self._spacing_mm, config)
+        if self._signs_decide and sum(weight >= LOW_WEIGHT for weight in quality.weights) >= ENOUGH_BELIEVED:
+            quality = before_a_look(quality)
+        self._take(features, quality)
         if config.edge and config.move_borders:
             self._move_borders(features, edge_offsets(features, self._spacing_mm, config))
 
@@ -219,7 +222,7 @@ class LabelReview:
             found = label_features(probabilities, given, case.spacing_dhw, *seen, case.ignored, self.nested, enough)
             features.append(found)
             if self._signs_decide:
-                signs.append(_signs_of(case, probabilities))
+                signs.append(_signs_of(case, probabilities, spoiled_of_each(len(self.cases))))
             pair = (where_known(maps, case.ignored) for maps in (probabilities > 0.5, given > 0))
             drawn.append(_dice_of_shown(*pair))
             if keeps:
@@ -310,12 +313,14 @@ class LabelReview:
         self._learn_moved(dict(state.get("moved", {})))
 
 
-def _signs_of(case: TrainingCase, probabilities: np.ndarray) -> list[Signs | None]:
+def _signs_of(case: TrainingCase, probabilities: np.ndarray, spoiled: int) -> list[Signs | None]:
     """Signs against each structure's label; None where it shows nothing."""
     image, seed = case.image.numpy(), zlib.crc32(case.name.encode())
     drawn = [where_known(np.asarray(mask > 0), case.ignored) for mask in case.masks.numpy()]
     return [
-        signs_against(mask, maps, image, case.spacing_dhw, case.ignored, (seed, structure)) if mask.any() else None
+        signs_against(mask, maps, image, case.spacing_dhw, case.ignored, (seed, structure), spoiled)
+        if mask.any()
+        else None
         for structure, (mask, maps) in enumerate(zip(drawn, probabilities))
     ]
 
