@@ -10,6 +10,7 @@ from scipy import ndimage
 from SVLDRLCore.data.reader_errors import slice_axis
 from SVLDRLCore.label_quality.thresholds import (
     COPIED_SHARE,
+    FARTHEST_MM,
     FEWEST_BENDS,
     FEWEST_PAIRS,
     FLAT_SHARE,
@@ -67,6 +68,7 @@ def between_slices(mask: np.ndarray, distance: np.ndarray, spacing_dhw: Sequence
         return 0.0, 0.0
     changed = (drawn[1:] ^ drawn[:-1]).sum((1, 2))[pairs] / (drawn[1:] | drawn[:-1]).sum((1, 2))[pairs]
     copied = float(np.log((changed < COPIED_SHARE).mean() + LEAST_SHARE_COPIED))
+    apart = np.clip(apart, -FARTHEST_MM, FARTHEST_MM)
     near = np.abs(apart[1:-1]) < NEAR_BORDER_VOXELS * voxel_mm(spacing_dhw)
     bend = np.where(near, np.abs(apart[2:] - 2 * apart[1:-1] + apart[:-2]), 0).sum((1, 2))
     counted = near.sum((1, 2))

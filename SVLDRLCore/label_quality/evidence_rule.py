@@ -133,7 +133,8 @@ def learn_rule(
         return None
     of_kind = {kind: np.array([each == kind for each, _ in spoiled]) for kind in kinds}
     expected = WRONG_BEFORE_LOOKING / len(kinds)
-    shares, belief = dict.fromkeys(kinds, expected), np.asarray(believed, float)
+    shares, first = dict.fromkeys(kinds, expected), np.asarray(believed, float)
+    belief = first
     for _ in range(LOOKS):
         belief = np.maximum(belief, LEAST_BELIEF)
         rule = _usual_rule(right, belief)
@@ -141,7 +142,7 @@ def learn_rule(
         weights = {kind: _told_apart(signs, theirs[chosen], belief, kind) for kind, chosen in of_kind.items()}
         rule = replace(rule, weights=weights, shares=shares)
         probable = rule._of_standard(signs)
-        belief = 1 - np.sum(list(probable.values()), axis=0)
+        belief = first * (1 - np.sum(list(probable.values()), axis=0))
         shares = {kind: (float(each.mean()) + expected) / 2 for kind, each in probable.items()}
         most = MOST_WRONG / max(MOST_WRONG, sum(shares.values()))
         shares = {kind: share * most for kind, share in shares.items()}

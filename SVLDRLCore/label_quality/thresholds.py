@@ -210,8 +210,9 @@ LEAST_SPREAD = 1e-9
 """SD. Keeps signs that do not scatter from being divided by 0."""
 FARTHEST_SIGN = 4.0
 """SD. What lies beyond counts no more."""
-SHRINKAGE = 0.01
-"""Of the logistic rule's squared weights."""
+SHRINKAGE = 0.03
+"""Of the logistic rules' squared weights. Errors that are made on purpose are coarser than those of readers: a rule
+that tells the former apart without fail must not be as sure of the latter."""
 SHRINKAGE_OF_SLOPE = 0.1
 """Share of a slope over the image's sharpness that is not believed: few cases show it badly."""
 LEAST_BELIEF = 0.02
