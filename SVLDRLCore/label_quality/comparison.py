@@ -59,6 +59,16 @@ NAMES_OF_WAYS = {
 }
 
 
+def shown_as(kind: str) -> str:
+    """The kind whose region is to be looked at for an error of this kind."""
+    return {
+        "stopped early": "missing part",
+        "rough border": "border shift",
+        "interpolated slices": "border shift",
+        "misplaced": "border shift",
+    }.get(kind, kind)
+
+
 @dataclass(frozen=True)
 class Region:
     """Where label and prediction differ: centroid (d, h, w) in voxels, voxels in it."""
@@ -78,7 +88,7 @@ class Findings:
         normalised_cross_entropy: log cross entropy per surface voxel.
         fragments: share of the label off its largest piece.
         dice: of label and prediction.
-        regions: kind -> the piece to look at.
+        regions: kind -> the piece to look at; of other kinds see `shown_as`.
         empty: the label holds nothing; found_voxels: of the prediction.
         partly: some voxels are nobody's: what the label does not hold may lie there.
         signs: what speaks against the label; None where the image was not given, or the label is empty.
@@ -152,15 +162,12 @@ def compare_label(
     shift_mm = 0.0 if measure is None else measure.model_mm
     features = label_features(probability[None], known_label[None], tuple(spacing_dhw), ignored=ignored)
     missing, leak = missing_and_leaking(label, found, shift_mm, spacing_dhw)
-    apart = _largest(label ^ found, offset)
     regions = {
-        "border shift": apart,
+        "border shift": _largest(label ^ found, offset),
         "missing part": _largest(_opened(missing), offset),
         "leak": _largest(_opened(leak), offset),
-        "stopped early": _largest(found & ~label, offset),
-        **dict.fromkeys(("rough border", "interpolated slices", "misplaced"), apart),
     }
-    share = {kind: regions[kind].voxels / n_label for kind in ("missing part", "leak")}
+    share = {kind: region.voxels / n_label for kind, region in regions.items()}
     dice = dice_of(known_label, known_found)
     signs = None
     if image is not None:

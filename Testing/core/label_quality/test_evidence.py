@@ -138,7 +138,7 @@ def drawn_signs(
         drawn = dict(zip(NAMES, rng.normal(0, 1, len(NAMES)).tolist()))
         sharp = sharpness[row] if len(sharpness) else 0.0
         drawn |= {name: drawn[name] + worse for name in names}
-        drawn |= {name: drawn[name] - sharp for name in ("disagreement", "cross_entropy")} | {"image_sharpness": sharp}
+        drawn |= {name: drawn[name] - sharp for name in BESIDE_PREDICTION[:2]} | {"image_sharpness": sharp}
         made.append(Evidence(**drawn))
     return made
 
@@ -186,17 +186,17 @@ def test_kinds_of_which_too_few_were_spoiled_are_left_out() -> None:
 
 def test_a_poorer_image_is_no_sign_of_a_wrong_label() -> None:
     rng = np.random.default_rng(1)
-    sharpness = np.repeat([0.0, -2.0], 40)
-    given = drawn_signs(80, rng, sharpness=sharpness.tolist())
-    spoiled = drawn_signs(160, rng, 2.0, np.repeat(sharpness, 2).tolist())
-    found = probability(given, spoiled, np.ones(80))
-    assert 0.5 < found[40:].mean() / found[:40].mean() < 2.0
+    sharpness = np.repeat([0.0, -2.0], 150)
+    given = drawn_signs(300, rng, sharpness=sharpness.tolist())
+    spoiled = drawn_signs(600, rng, 2.0, np.repeat(sharpness, 2).tolist())
+    found = probability(given, spoiled, np.ones(300))
+    assert 0.5 < found[150:].mean() / found[:150].mean() < 2.0
 
     def without(signs: Sequence[Evidence]) -> list[Evidence]:
         return [replace(each, image_sharpness=0.0) for each in signs]
 
-    blind = probability(without(given), without(spoiled), np.ones(80))
-    assert blind[40:].mean() > 4 * blind[:40].mean()
+    blind = probability(without(given), without(spoiled), np.ones(300))
+    assert blind[150:].mean() > 4 * blind[:150].mean()
 
 
 def test_what_the_first_rule_doubts_is_not_what_right_labels_look_like() -> None:
