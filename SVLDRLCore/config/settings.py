@@ -216,6 +216,9 @@ class ReliabilityConfig:
     sharpness: bool = choice(True, control=True)
     """Whether labels along whose border the image's edge is blurred (rough ones, a weak network's) are suspects, from
     the first step on: where there are twenty labels or more."""
+    signs: bool = choice(True, control=True)
+    """Whether of ten labels or more the signs decide against which the audit judges, too: only what is more probably
+    wrong than right is learned less. Fewer labels, and trusted ones, are judged by deviations."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from SVLDRLCore.evaluation.plotting import report_style
 from SVLDRLCore.evaluation.report import data_uri, rendered
 from SVLDRLCore.evaluation.tables import write_text
 from SVLDRLCore.label_quality.audit_rows import AuditRow
+from SVLDRLCore.label_quality.comparison import shown_as
 
 PICTURES = 12
 MOST_ROWS = 300
@@ -68,7 +69,7 @@ def write_audit_page(
             break
         if row.score is None or found.sections is None:
             continue
-        png = sections_figure(read_sections(found.sections, row.kind))
+        png = sections_figure(read_sections(found.sections, shown_as(row.kind)))
         pictures.append({**_texts(row), "words": found.words, "image": data_uri(png, "png")})
     table = [{**_texts(row), "words": known[row.case, row.structure].words[:1]} for row in rows[:MOST_ROWS]]
     html = rendered(

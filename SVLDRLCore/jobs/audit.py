@@ -282,7 +282,7 @@ def _look_at(
         try:
             seen = _look(
                 trained, case, listed.labels, matched, asked.overlap, device, progress, events, warn, index == 0,
-                pictures,
+                total, pictures,
             )  # fmt: skip
         except Cancelled:
             raise
@@ -330,6 +330,7 @@ def _look(
     events: EventLog,
     warn: Callable[[str], None],
     is_first: bool,
+    labels_in_all: int,
     pictures: bool,
 ) -> _Seen:
     """Predict one case, compare its label, and propose another; the first one's need of memory is told.
@@ -367,7 +368,7 @@ def _look(
         raise InputError(f"case {case.name}", "all of its structures are missing", "Leave it out of the audit")
     number = zlib.crc32(case.name.encode("utf-8", "surrogateescape"))
     findings = {
-        i: compare_label(masks[i] > 0, probabilities[i], spacing, ignored, prepared.array, (number, i))
+        i: compare_label(masks[i] > 0, probabilities[i], spacing, ignored, prepared.array, (number, i), labels_in_all)
         if i in known
         else NOT_KNOWN
         for i in sorted(matched)

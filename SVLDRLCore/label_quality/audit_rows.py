@@ -11,7 +11,7 @@ import numpy as np
 
 from SVLDRLCore.files.datalist import Case
 from SVLDRLCore.files.volumes import Geometry
-from SVLDRLCore.label_quality.comparison import Findings, Suspicion, suspect
+from SVLDRLCore.label_quality.comparison import Findings, Suspicion, shown_as, suspect
 
 ABSENT = ("empty", "missing structure")
 """Kinds of a structure that the label does not have."""
@@ -23,7 +23,9 @@ class AuditRow:
 
     Attributes:
         score: how probably its label is wrong, 0 to 1; None for a case that could not be audited (see `error`).
-        kind: "border shift", "missing part", "leak", "empty", "missing structure" (the label has others), or "error".
+        kind: "border shift", "rough border", "missing part", "leak", "misplaced", "stopped early",
+            "interpolated slices" (only some were drawn), "empty", "missing structure" (the label has others), or
+            "error".
         centroid_ras_mm: of the largest region of that kind; None where there is none.
         volume_ml: of that region.
         image, label, corrected: files; the first image channel; `corrected` is the proposal, "" if there is none.
@@ -108,7 +110,7 @@ def _usually_drawn(findings: Sequence[Findings]) -> bool:
 
 def _row(look: Look, index: int, name: str, suspicion: Suspicion, weight: float | None, corrected: Path) -> AuditRow:
     finding, case = look.findings[index], look.case
-    region, kind = finding.regions.get(suspicion.kind), suspicion.kind
+    region, kind = finding.regions.get(shown_as(suspicion.kind)), suspicion.kind
     if kind == "empty" and not all(each.empty for each in look.findings.values()):
         kind = "missing structure"
     voxel_ml = float(np.prod(look.geometry.spacing_dhw)) / 1000.0

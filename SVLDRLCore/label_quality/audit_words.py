@@ -121,6 +121,12 @@ def _agreement(seen: SeenLabel) -> str | None:
     return None if seen.finding.empty else f"label and prediction have a Dice of {seen.finding.dice:.2f}"
 
 
+OF_THE_WHOLE = {
+    "rough border": "the border is rougher than where the image changes",
+    "interpolated slices": "it looks as if some slices were drawn and those between them were interpolated",
+    "misplaced": "it looks as if all of it lies beside its place",
+}
+"""By kind, for errors that no single piece shows."""
 SENTENCES: dict[str, Callable[[SeenLabel], str | None]] = {
     "empty": _absent,
     "not found": _unseen,
@@ -136,6 +142,9 @@ SENTENCES: dict[str, Callable[[SeenLabel], str | None]] = {
 
 def audit_words(seen: SeenLabel, kind: str = "") -> list[str]:
     """The sentences of all that was found; that of the row's `kind` comes first."""
+    if kind in OF_THE_WHOLE:
+        return [OF_THE_WHOLE[kind], *audit_words(seen)]
+    kind = "ends" if kind == "stopped early" else kind
     first = [SENTENCES[kind]] if kind in SENTENCES else []
     told = [sentence(seen) for sentence in (*first, *(s for s in SENTENCES.values() if s not in first))]
     return [text for text in told if text is not None]

@@ -3,9 +3,9 @@
 Of ten labels or more the probability comes from signs that are weighed by labels which the program spoils itself
 (`evidence`, `evidence_rule`). Which of the given ones it takes to be right is first told by `weights.judge`.
 
-The kind, and of fewer labels the probability, come from deviations. The border's shift, missing parts and leaks only
-mean something beside the other cases: a model that always stays 1 mm inside is no reason to doubt a label. So
-deviations are counted from a reference group, in units of its spread:
+The kind comes from both, and of fewer labels the probability from deviations alone. The border's shift, missing parts
+and leaks only mean something beside the other cases: a model that always stays 1 mm inside is no reason to doubt a
+label. So deviations are counted from a reference group, in units of its spread:
 
 1. trusted cases, or those whose labels the model's own training came to believe (its weights), where there are any;
 2. else the half of the cases whose shifts lie closest together, the nearer to 0 the better;
@@ -23,9 +23,8 @@ from scipy import ndimage
 
 from SVLDRLCore.config.settings import ReliabilityConfig
 from SVLDRLCore.label_quality.asking_for_trust import with_cases_to_look_at
-from SVLDRLCore.label_quality.evidence import Compared, Evidence
-from SVLDRLCore.label_quality.evidence_rule import learn_rule, spoiled_versions
 from SVLDRLCore.label_quality.features import LabelFeatures, PerStructure, label_features, smallest_bias_mm
+from SVLDRLCore.label_quality.signs import Signs, signs_against, spoiled_of_each, wrong_in_each_way
 from SVLDRLCore.label_quality.thresholds import (
     CROSS_ENTROPY_FLOOR,
     CROSS_ENTROPY_SHARE,
@@ -33,23 +32,41 @@ from SVLDRLCore.label_quality.thresholds import (
     EVEN_ODDS,
     FEWEST,
     FEWEST_TO_CONFIRM,
-    FEWEST_TO_LEARN,
     FRAGMENT_SHARE,
     LOW_WEIGHT,
     NEARNESS_TO_ZERO,
     SD_OF_DEVIATION,
     SHARE_FLOOR,
-    SPOILED_A_LABEL,
 )
 from SVLDRLCore.label_quality.weights import judge
 from SVLDRLCore.masks.alignment import measure_border
 from SVLDRLCore.masks.borders import missing_and_leaking
 from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.masks.dice import dice_of
-from SVLDRLCore.masks.image_edge import edge_positions
 from SVLDRLCore.masks.known_voxels import completed, where_known
 
 MARGIN_VOXELS = (8, 8, 8)
+OWN_NAMES = {"stopped_early": "stopped early", "sparse_slices": "interpolated slices"}
+"""What errors are called that have signs of their own."""
+NAMES_OF_WAYS = {
+    "mt": "border shift",
+    "lopsided": "border shift",
+    "sloppy": "rough border",
+    "warp": "rough border",
+    "misplaced": "misplaced",
+    "missing_part": "missing part",
+    "leak": "leak",
+}
+
+
+def shown_as(kind: str) -> str:
+    """The kind whose region is to be looked at for an error of this kind."""
+    return {
+        "stopped early": "missing part",
+        "rough border": "border shift",
+        "interpolated slices": "border shift",
+        "misplaced": "border shift",
+    }.get(kind, kind)
 
 
 @dataclass(frozen=True)
@@ -58,15 +75,6 @@ class Region:
 
     centroid_dhw: tuple[float, ...]
     voxels: int
-
-
-@dataclass(frozen=True)
-class Signs:
-    """Signs against a label, and against versions of it that were spoiled; `edges_mm`: as in `LabelFeatures`."""
-
-    given: Evidence
-    spoiled: tuple[Evidence, ...]
-    edges_mm: tuple[float, ...] | None
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ class Findings:
         normalised_cross_entropy: log cross entropy per surface voxel.
         fragments: share of the label off its largest piece.
         dice: of label and prediction.
-        regions: kind -> the piece to look at.
+        regions: kind -> the piece to look at; of other kinds see `shown_as`.
         empty: the label holds nothing; found_voxels: of the prediction.
         partly: some voxels are nobody's: what the label does not hold may lie there.
         signs: what speaks against the label; None where the image was not given, or the label is empty.
@@ -124,13 +132,14 @@ def compare_label(
     ignored: np.ndarray | None = None,
     image: np.ndarray | None = None,
     seed: Sequence[int] = (0,),
+    labels: int = 1,
 ) -> Findings:
     """What a label (D, H, W), boolean, looks like beside the prediction (D, H, W) in [0, 1].
 
     Args:
         ignored: boolean (D, H, W), voxels that nobody has labelled; nothing is found there.
         image: (M, D, H, W); without it there are no `signs`.
-        seed: of the spoiled versions.
+        seed: of the spoiled versions; labels: of the data set, the fewer the more of each are spoiled.
     """
     whole, whole_ignored = (label, probability), ignored
     label, found = where_known(label, ignored), where_known(probability > 0.5, ignored)
@@ -160,27 +169,14 @@ def compare_label(
     }
     share = {kind: region.voxels / n_label for kind, region in regions.items()}
     dice = dice_of(known_label, known_found)
+    signs = None
+    if image is not None:
+        signs = signs_against(*whole, image, spacing_dhw, whole_ignored, seed, spoiled_of_each(labels))
     return Findings(
         shift_mm, share["missing part"], share["leak"], features.normalised_cross_entropy, features.fragments,
         dice, regions, False, n_found, n_label, partly,
-        None if image is None else _signs(*whole, image, spacing_dhw, whole_ignored, seed),
+        signs,
     )  # fmt: skip
-
-
-def _signs(
-    label: np.ndarray,
-    probability: np.ndarray,
-    image: np.ndarray,
-    spacing_dhw: Sequence[float],
-    ignored: np.ndarray | None,
-    seed: Sequence[int],
-) -> Signs:
-    spacing, given = tuple(spacing_dhw), where_known(label, ignored)
-    spoiled = spoiled_versions(given, spacing, SPOILED_A_LABEL, np.random.default_rng(seed), ignored)
-    around = np.logical_or.reduce([given, *spoiled])
-    beside = Compared(probability, image, spacing, around, ignored)
-    signs = tuple(beside.judge(each) for each in spoiled)
-    return Signs(beside.judge(given), signs, edge_positions(given, image, spacing, ignored))
 
 
 def suspect(
@@ -258,13 +254,25 @@ def _suspect_drawn(
             * _deviation(np.array([f.normalised_cross_entropy for f in findings]), reference, CROSS_ENTROPY_FLOOR) ** 2
         )
     score = total / (total + EVEN_ODDS**2)
-    learned = _by_signs(findings, trusted, spacing_mm)
-    score = score if learned is None else learned
+    names = list(deviations)
+    apart = np.stack(list(deviations.values()))
+    kinds = [names[k] for k in apart.argmax(0)]
+    ways = _by_signs(findings, trusted, spacing_mm)
+    if ways is not None:
+        score = sum(ways.values(), np.zeros(len(findings)))
+        likeliest = [max(ways, key=lambda way: ways[way][i]) for i in range(len(findings))]
+        unlike_others = apart.max(0) >= EVEN_ODDS
+        kinds = [_named(way, kind, known) for way, kind, known in zip(likeliest, kinds, unlike_others)]
     if doubt.any():
         score = 1 - (1 - doubt) * (1 - DOUBT_BESIDE_INVERSION * score)
-    names = list(deviations)
-    worst = np.stack(list(deviations.values())).argmax(0)
-    return [Suspicion(float(s), names[k]) for s, k in zip(score, worst)], warnings
+    return [Suspicion(float(s), kind) for s, kind in zip(score, kinds)], warnings
+
+
+def _named(way: str, deviation: str, unlike_others: bool) -> str:
+    """The kind of error: how it was made where that has signs of its own, else by what deviates from the others."""
+    if way in OWN_NAMES or not unlike_others:
+        return OWN_NAMES.get(way) or NAMES_OF_WAYS[way]
+    return deviation
 
 
 def _features_of(finding: Findings, edges_mm: PerStructure = ()) -> LabelFeatures:
@@ -272,17 +280,15 @@ def _features_of(finding: Findings, edges_mm: PerStructure = ()) -> LabelFeature
     return LabelFeatures(finding.shift_mm, finding.normalised_cross_entropy, finding.fragments, edges_mm)
 
 
-def _by_signs(findings: Sequence[Findings], trusted: np.ndarray, spacing_mm: float) -> np.ndarray | None:
-    """How probably each label is wrong, (N,), by its signs; None where there are too few to learn what is usual."""
+def _by_signs(findings: Sequence[Findings], trusted: np.ndarray, spacing_mm: float) -> dict[str, np.ndarray] | None:
+    """By kind, how probably each label is wrong in that way, (N,); None where too few show what is usual."""
     signs = [finding.signs for finding in findings]
     known = [each for each in signs if each is not None]
-    spoiled = [each for one in known for each in one.spoiled]
-    if len(known) < len(signs) or len(known) < FEWEST_TO_LEARN or len(spoiled) < len(known):
+    if len(known) < len(signs):
         return None
     features = [_features_of(f, (s.edges_mm,)) for f, s in zip(findings, known)]
     believed = judge(features, trusted.tolist(), spacing_mm, ReliabilityConfig(sharpness=False)).weights
-    given = [each.given for each in known]
-    return learn_rule(given, spoiled, believed).probability(given)
+    return wrong_in_each_way(known, believed)
 
 
 def _empty(finding: Findings, share_drawn: float, typical_voxels: float) -> Suspicion:

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
+from SVLDRLCore.label_quality.drawn_slices import between_slices, ends, roughness
 from SVLDRLCore.label_quality.thresholds import (
     BORDERS_DIFFER_VOXELS,
     FARTHEST_MM,
@@ -46,6 +47,8 @@ class Evidence:
         edge_mm: where the image's edge lies to the label's border, signed (`image_edge.edge_positions`).
         bias_mm: by which the prediction lies outside the label, signed.
         bluntness: minus the log sharpness of the edge along the label's border.
+        goes_on, open_end: `drawn_slices.ends`. uneven_slices, copied_slices: `drawn_slices.between_slices`.
+        roughness: log of the surface beside the volume, signed.
         image_sharpness: no sign, but what signs are seen beside: log sharpness of the edge along the predicted border.
     """
 
@@ -58,11 +61,16 @@ class Evidence:
     edge_mm: float
     bias_mm: float
     bluntness: float
+    goes_on: float
+    open_end: float
+    uneven_slices: float
+    copied_slices: float
+    roughness: float
     image_sharpness: float
 
 
 NAMES = tuple(field.name for field in fields(Evidence))
-SIGNED = ("edge_mm", "bias_mm")
+SIGNED = ("edge_mm", "bias_mm", "roughness")
 """Signs that count by their distance from what is usual."""
 
 
@@ -107,6 +115,8 @@ class Compared:
         edges = edge_positions(mask, self._image, self._spacing, self._ignored)
         sharpness = edge_sharpness(mask, self._image, self._spacing, self._ignored)
         whole, apart, bias = self._beside_prediction(mask, distance)
+        goes_on, open_end = ends(mask, self._p, self._smooth, self._spacing)
+        uneven, copied = between_slices(mask, distance, self._spacing)
         return Evidence(
             disagreement=float(np.log(1 - soft + LEAST_DISAGREEMENT)),
             beyond_doubt=float(np.log((1 - soft + LEAST_DISAGREEMENT) / (1 - expected + LEAST_DISAGREEMENT))),
@@ -117,6 +127,11 @@ class Compared:
             edge_mm=0.0 if edges is None else edges[self._channel],
             bias_mm=bias,
             bluntness=-self._of_channel(sharpness),
+            goes_on=goes_on,
+            open_end=open_end,
+            uneven_slices=uneven,
+            copied_slices=copied,
+            roughness=roughness(mask, self._spacing),
             image_sharpness=self._sharpness,
         )
 
@@ -142,6 +157,10 @@ class Compared:
     @cached_property
     def _surface(self) -> np.ndarray:
         return surface_voxels(self._found, self._spacing, at_image_end=False)
+
+    @cached_property
+    def _smooth(self) -> np.ndarray:
+        return _smoothed(self._image[self._channel], self._spacing, self._voxel)
 
     @cached_property
     def _across(self) -> np.ndarray:
@@ -190,7 +209,7 @@ class Compared:
 
 def _steepness(channel: np.ndarray, distance: np.ndarray, spacing_dhw: Sequence[float], voxel: float) -> np.ndarray:
     """How much a smoothed image channel changes along the normal of a border, per mm (D, H, W)."""
-    smooth = ndimage.gaussian_filter(channel.astype(np.float32), [SMOOTHED_VOXELS * voxel / s for s in spacing_dhw])
+    smooth = _smoothed(channel, spacing_dhw, voxel)
     axes = [axis for axis, n in enumerate(channel.shape) if n > 1]
     along, size = np.zeros(channel.shape), np.zeros(channel.shape)
     for axis in axes:
@@ -198,6 +217,10 @@ def _steepness(channel: np.ndarray, distance: np.ndarray, spacing_dhw: Sequence[
         along += np.gradient(smooth, spacing_dhw[axis], axis=axis) * normal
         size += normal**2
     return np.abs(along) / (np.sqrt(size) + 1e-6)
+
+
+def _smoothed(channel: np.ndarray, spacing_dhw: Sequence[float], voxel: float) -> np.ndarray:
+    return ndimage.gaussian_filter(channel.astype(np.float32), [SMOOTHED_VOXELS * voxel / s for s in spacing_dhw])
 
 
 def _usual_mean(values: np.ndarray, usual: float) -> float:

@@ -1,7 +1,8 @@
 """How signs are weighed against a label: learned from labels that the program itself spoils.
 
-The spoiled ones are wrong for certain, the given ones mostly right. A logistic rule that tells one from the other
-gives each sign the weight that it has for this structure, these images and this prediction. No clean label is seen.
+The spoiled ones are wrong for certain, the given ones mostly right. For each kind of error a logistic rule that tells
+one from the other gives each sign the weight that it has for this structure, these images and this prediction. A label
+is right, or wrong in one of these ways. No clean label is seen.
 
 A poorer image is no sign of a wrong label: networks draw it worse, and edges are blurred along any border. So each sign
 is counted from what is usual for an image in which the predicted border is as sharp.
@@ -9,19 +10,23 @@ is counted from what is usual for an image in which the predicted border is as s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit
+from scipy.special import expit, softmax
 
-from SVLDRLCore.data.noise_kinds import KINDS, possible_for_masks, spoil_masks
+from SVLDRLCore.data.noise_kinds import possible_for_masks, spoil_masks
 from SVLDRLCore.label_quality.evidence import NAMES, SIGNED, Evidence
 from SVLDRLCore.label_quality.thresholds import (
     FARTHEST_SIGN,
+    FEWEST_OF_KIND,
     LEAST_BELIEF,
     LEAST_SPREAD,
+    LOOKS,
+    MOST_WRONG,
     SHRINKAGE,
     SHRINKAGE_OF_SLOPE,
     SPOILING_TRIES,
@@ -30,14 +35,21 @@ from SVLDRLCore.label_quality.thresholds import (
 )
 from SVLDRLCore.masks.borders import FAR_APART_MM, voxel_mm
 
-SIGNS = (
-    ("disagreement", "beyond_doubt", "image_side"),
-    ("cross_entropy", "surprise", "image_side", "edge_mm", "bias_mm", "bluntness"),
-)
-"""Of two rules, whose log odds are averaged. Few signs hold for errors of any kind, also for those that are not made
-here; many find more of the kinds that are."""
-DRAWN_KINDS = tuple(k for k in KINDS if k not in ("empty", "missing_structure", "wrong_structure"))
-"""Errors after which the structure is still drawn, and under its name."""
+BESIDE_PREDICTION = ("disagreement", "beyond_doubt", "image_side")
+"""Signs of all errors that a network does not make, too."""
+SIGNS = {
+    "mt": (*BESIDE_PREDICTION, "bias_mm", "edge_mm"),
+    "sloppy": (*BESIDE_PREDICTION, "bluntness", "roughness"),
+    "warp": (*BESIDE_PREDICTION, "bluntness", "roughness"),
+    "lopsided": (*BESIDE_PREDICTION, "bluntness"),
+    "misplaced": BESIDE_PREDICTION,
+    "missing_part": BESIDE_PREDICTION,
+    "leak": BESIDE_PREDICTION,
+    "stopped_early": ("goes_on", "open_end"),
+    "sparse_slices": ("uneven_slices", "copied_slices", "roughness"),
+}
+"""By which signs each kind of error is known: of `noise_kinds.KINDS` those after which the structure is still drawn.
+Kinds that the drawn shape betrays are looked for by it alone: they may hardly change the volume."""
 
 
 def spoiled_versions(
@@ -46,48 +58,55 @@ def spoiled_versions(
     count: int,
     rng: np.random.Generator,
     ignored: np.ndarray | None = None,
-) -> list[np.ndarray]:
-    """Wrong versions of one structure's label (D, H, W), boolean: errors of all kinds that are possible for it.
+) -> list[tuple[str, np.ndarray]]:
+    """Kinds and wrong versions of one structure's label (D, H, W), boolean: each kind that is possible in its turn.
 
     Their size goes by the voxels (`VOXELS_AS_MM`), since what is smaller cannot be seen on the grid.
     """
     scale = VOXELS_AS_MM / voxel_mm(spacing_dhw)
     spacing = tuple(s if s >= FAR_APART_MM else s * scale for s in spacing_dhw)
-    kinds = [kind for kind in possible_for_masks(mask[None], spacing, ignored) if kind in DRAWN_KINDS]
-    made: list[np.ndarray] = []
+    kinds = [kind for kind in possible_for_masks(mask[None], spacing, ignored) if kind in SIGNS]
+    turns: list[str] = []
+    made: list[tuple[str, np.ndarray]] = []
     for _ in range(count * SPOILING_TRIES if kinds else 0):
         if len(made) == count:
             break
-        kind = kinds[rng.integers(len(kinds))]
+        turns = turns or rng.permutation(kinds).tolist()
+        kind = turns.pop()
         found = spoil_masks(mask[None], spacing, kind, rng, ignored, strength="mild").array[0]
         if found.any() and (found != mask).any():
-            made.append(found)
+            made.append((kind, found))
     return made
 
 
 @dataclass(frozen=True)
 class EvidenceRule:
-    """Log odds that a label is wrong, from its signs.
+    """Log odds that a label is wrong in each way, from its signs.
 
     Attributes:
         centre: what is usual of each of `NAMES`; of the `SIGNED` ones distances from it count.
         sharpness: mean and SD of the images' sharpness.
         usual: (2, signs), what a sign is expected to be: its slope over the image's sharpness in SD, and a constant.
         scale: SD of the signs beside that.
-        weights: of each rule in `SIGNS`, one a sign and a constant.
+        weights: by kind, one a sign of it and a constant.
+        shares: by kind, the share of the labels that are wrong in that way.
     """
 
     centre: np.ndarray
     sharpness: tuple[float, float]
     usual: np.ndarray
     scale: np.ndarray
-    weights: tuple[np.ndarray, ...]
+    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
 
-    def probability(self, evidence: Sequence[Evidence]) -> np.ndarray:
-        """How probably each label is wrong, (N,)."""
-        signs = self.standard(_table(evidence))
-        odds = np.mean([_with_constant(signs[:, _columns(of)]) @ w for of, w in zip(SIGNS, self.weights)], axis=0)
-        return expit(odds + np.log(WRONG_BEFORE_LOOKING / (1 - WRONG_BEFORE_LOOKING)))
+    def probabilities(self, evidence: Sequence[Evidence]) -> dict[str, np.ndarray]:
+        """How probably each label is wrong in each way, (N,) by kind; together they are at most 1."""
+        return self._of_standard(self.standard(_table(evidence)))
+
+    def _of_standard(self, signs: np.ndarray) -> dict[str, np.ndarray]:
+        right = np.full((1, len(signs)), np.log(1 - sum(self.shares.values())))
+        odds = [_of_kind(signs, kind) @ w + np.log(self.shares[kind]) for kind, w in self.weights.items()]
+        return dict(zip(self.weights, softmax(np.concatenate([right, np.array(odds)]), axis=0)[1:]))
 
     def standard(self, table: np.ndarray) -> np.ndarray:
         """Signs (N, signs) in SD from what is usual for such an image."""
@@ -95,14 +114,43 @@ class EvidenceRule:
         return np.clip(beside / self.scale, -FARTHEST_SIGN, FARTHEST_SIGN)
 
 
-def learn_rule(given: Sequence[Evidence], spoiled: Sequence[Evidence], believed: Sequence[float]) -> EvidenceRule:
-    """The rule that tells given labels from spoiled ones.
+def learn_rule(
+    given: Sequence[Evidence], spoiled: Sequence[tuple[str, Evidence]], believed: Sequence[float]
+) -> EvidenceRule | None:
+    """The rule that tells given labels from spoiled ones of each kind; None without enough spoiled ones of any.
+
+    It is learned `LOOKS` times: what it finds wrong among the given labels no longer stands for right ones, and a kind
+    of which it finds many is expected more (EM). What is expected to begin with counts as much as what is found.
 
     Args:
-        given: most of them right; spoiled: wrong for certain.
-        believed: how far each given one is taken to be right, in [0, 1].
+        given: most of them right; spoiled: kinds and signs of labels that are wrong for certain.
+        believed: how far each given one is taken to be right to begin with, in [0, 1].
     """
-    right, wrong, belief = _table(given), _table(spoiled), np.maximum(believed, LEAST_BELIEF)
+    right, wrong = _table(given), _table([signs for _, signs in spoiled])
+    found = Counter(kind for kind, _ in spoiled)
+    kinds = [kind for kind in SIGNS if found[kind] >= FEWEST_OF_KIND]
+    if not kinds:
+        return None
+    of_kind = {kind: np.array([each == kind for each, _ in spoiled]) for kind in kinds}
+    expected = WRONG_BEFORE_LOOKING / len(kinds)
+    shares, first = dict.fromkeys(kinds, expected), np.asarray(believed, float)
+    belief = first
+    for _ in range(LOOKS):
+        belief = np.maximum(belief, LEAST_BELIEF)
+        rule = _usual_rule(right, belief)
+        signs, theirs = rule.standard(right), rule.standard(wrong)
+        weights = {kind: _told_apart(signs, theirs[chosen], belief, kind) for kind, chosen in of_kind.items()}
+        rule = replace(rule, weights=weights, shares=shares)
+        probable = rule._of_standard(signs)
+        belief = first * (1 - np.sum(list(probable.values()), axis=0))
+        shares = {kind: (float(each.mean()) + expected) / 2 for kind, each in probable.items()}
+        most = MOST_WRONG / max(MOST_WRONG, sum(shares.values()))
+        shares = {kind: share * most for kind, share in shares.items()}
+    return rule
+
+
+def _usual_rule(right: np.ndarray, belief: np.ndarray) -> EvidenceRule:
+    """What is usual for right labels, without weights."""
     centre = np.array([_weighted_median(column, belief) for column in right.T])
     column = right[:, NAMES.index("image_sharpness")]
     sharpness = float(column.mean()), float(column.std()) + LEAST_SPREAD
@@ -110,11 +158,18 @@ def learn_rule(given: Sequence[Evidence], spoiled: Sequence[Evidence], believed:
     pull = np.diag([SHRINKAGE_OF_SLOPE * belief.sum(), 0.0])
     usual = np.linalg.solve((seen * belief[:, None]).T @ seen + pull, (seen * belief[:, None]).T @ moved)
     scale = np.sqrt(np.average((moved - seen @ usual) ** 2, axis=0, weights=belief)) + LEAST_SPREAD
-    rule = EvidenceRule(centre, sharpness, usual, scale, ())
-    x = np.concatenate([rule.standard(right), rule.standard(wrong)])
+    return EvidenceRule(centre, sharpness, usual, scale)
+
+
+def _told_apart(right: np.ndarray, wrong: np.ndarray, belief: np.ndarray, kind: str) -> np.ndarray:
+    """Weights of a kind's signs; right and wrong labels count the same in all."""
+    x = _of_kind(np.concatenate([right, wrong]), kind)
     y = np.r_[np.zeros(len(right)), np.ones(len(wrong))]
-    share = np.r_[belief / belief.sum(), np.full(len(wrong), 1 / len(wrong))] / 2
-    return replace(rule, weights=tuple(_logistic(_with_constant(x[:, _columns(of)]), y, share) for of in SIGNS))
+    return _logistic(x, y, np.r_[belief / belief.sum(), np.full(len(wrong), 1 / len(wrong))] / 2)
+
+
+def _of_kind(signs: np.ndarray, kind: str) -> np.ndarray:
+    return _with_constant(signs[:, _columns(SIGNS[kind])])
 
 
 def _table(evidence: Sequence[Evidence]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -40,7 +41,15 @@ from SVLDRLCore.label_quality.label_agents import (
     policy_features,
 )
 from SVLDRLCore.label_quality.missing_structures import enough_of_each, filled_in
-from SVLDRLCore.label_quality.thresholds import ALL_UPDATES, ENOUGH_BELIEVED, LOW_WEIGHT, MOVED_WORTH
+from SVLDRLCore.label_quality.signs import Signs, before_a_look, by_signs, signs_against, spoiled_of_each
+from SVLDRLCore.label_quality.thresholds import (
+    ALL_UPDATES,
+    ENOUGH_BELIEVED,
+    FEWEST_TO_CONFIRM,
+    FEWEST_TO_LEARN,
+    LOW_WEIGHT,
+    MOVED_WORTH,
+)
 from SVLDRLCore.label_quality.weights import (
     LabelQuality,
     judge,
@@ -120,7 +129,10 @@ class LabelReview:
             label_features(None, case.masks.numpy(), case.spacing_dhw, *seen, ignored=case.ignored)
             for case, seen in zip(self.cases, self._seen_in_images())
         ]
-        self._take(features, judge_unseen(features, self._trusted, self._spacing_mm, config))
+        quality = judge_unseen(features, self._trusted, self._spacing_mm, config)
+        if self._signs_decide and sum(weight >= LOW_WEIGHT for weight in quality.weights) >= ENOUGH_BELIEVED:
+            quality = before_a_look(quality)
+        self._take(features, quality)
         if config.edge and config.move_borders:
             self._move_borders(features, edge_offsets(features, self._spacing_mm, config))
 
@@ -138,6 +150,12 @@ class LabelReview:
     def near_labels(self) -> bool:
         """Whether cases are predicted near their labels alone: what a label forgot is judged by all of the others."""
         return not self._some_lack_something()
+
+    @property
+    def _signs_decide(self) -> bool:
+        """Whether there are labels enough to learn what is usual, and too few trusted ones to tell it."""
+        enough = len(self.cases) >= FEWEST_TO_LEARN and sum(self._trusted) < FEWEST_TO_CONFIRM
+        return self.config.reliability.signs and enough
 
     def _seen_in_images(self) -> list[tuple[PerStructure, PerStructure]]:
         """`label_edges` and `label_sharpness` of each case, measured once: neither labels nor images change."""
@@ -191,7 +209,7 @@ class LabelReview:
         return float(np.median([voxel_mm(case.spacing_dhw) for case in self.cases]))
 
     def _weigh(self, network: nn.Module) -> None:
-        features, drawn = [], []
+        features, drawn, signs = [], [], []
         self._maps = []
         keeps = self.config.mask_agents.enabled and len(self.cases) <= MOST_MASK_CASES
         enough = enough_of_each(self._volumes) if self._some_lack_something() else ()
@@ -203,6 +221,8 @@ class LabelReview:
             given = case.masks.numpy()
             found = label_features(probabilities, given, case.spacing_dhw, *seen, case.ignored, self.nested, enough)
             features.append(found)
+            if self._signs_decide:
+                signs.append(_signs_of(case, probabilities, spoiled_of_each(len(self.cases))))
             pair = (where_known(maps, case.ignored) for maps in (probabilities > 0.5, given > 0))
             drawn.append(_dice_of_shown(*pair))
             if keeps:
@@ -210,6 +230,10 @@ class LabelReview:
             self.events.progress(done, len(self.cases), "reviewing labels")
         earlier = self.weights if self.inverted else None
         quality = judge(features, self._trusted, self._spacing_mm, self.config.reliability, earlier)
+        if signs and not quality.inverted:
+            unsharp = replace(self.config.reliability, sharpness=False)
+            belief = judge(features, self._trusted, self._spacing_mm, unsharp).weights
+            quality = by_signs(quality, belief, signs, self._trusted)
         asks = self.config.reliability.label_agents != "none" and backbone_of(self.config.network).in_parts
         if asks and enough_trusted(self._trusted):
             quality = self._asked_agents(network, features, quality)
@@ -287,6 +311,18 @@ class LabelReview:
         self.predictions = [[] for _ in self.snapshots]
         self.moved_quality = state.get("moved_quality", 0.0)
         self._learn_moved(dict(state.get("moved", {})))
+
+
+def _signs_of(case: TrainingCase, probabilities: np.ndarray, spoiled: int) -> list[Signs | None]:
+    """Signs against each structure's label; None where it shows nothing."""
+    image, seed = case.image.numpy(), zlib.crc32(case.name.encode())
+    drawn = [where_known(np.asarray(mask > 0), case.ignored) for mask in case.masks.numpy()]
+    return [
+        signs_against(mask, maps, image, case.spacing_dhw, case.ignored, (seed, structure), spoiled)
+        if mask.any()
+        else None
+        for structure, (mask, maps) in enumerate(zip(drawn, probabilities))
+    ]
 
 
 def _dice_of_shown(drawn: np.ndarray, masks: np.ndarray) -> float | None:

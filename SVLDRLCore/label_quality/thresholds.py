@@ -170,6 +170,23 @@ USUAL_BORDER_VOXELS = 10
 FLATTEST = -3.0
 """Log sharpness of an edge along which nothing can be told."""
 
+# Evidence: the drawn shape itself.
+
+FLAT_SHARE = 0.5
+"""Of the usual change of intensity across the label's border, per mm. Less than half of it is no edge."""
+LEAST_SHARE_OF_SECTION = 0.02
+"""Share of a cross-section. Every structure ends somewhere: less than this tells nothing."""
+FEWEST_PAIRS, FEWEST_BENDS = 3, 5
+"""Neighbouring slices, and slices between two others: fewer show no pattern."""
+COPIED_SHARE = 0.02
+"""Share of the voxels in which two slices differ. Below it, one is a copy of the other."""
+LEAST_SHARE_COPIED = 0.05
+"""Share of the slices. One of twenty can be like its neighbour by chance."""
+NEAR_BORDER_VOXELS = 2
+"""Voxels. So near the border its bends are looked at."""
+LEAST_BEND_MM = 1e-3
+"""mm. Keeps the ratio of straight borders finite."""
+
 # The rule that is learned from spoiled labels.
 
 VOXELS_AS_MM = 2.0
@@ -177,16 +194,25 @@ VOXELS_AS_MM = 2.0
 `data.noise_kinds` are then a third of a voxel to four voxels large."""
 FEWEST_TO_LEARN = 10
 """Labels. Fewer do not show what is usual for right ones."""
-SPOILED_A_LABEL = 2
-"""Spoiled versions of each label: twice as many as given ones, so that each kind of error is among them."""
+SPOILED_IN_ALL = 400
+"""Spoiled labels of a structure: about forty of each kind of error, beside two to five signs of it."""
+FEWEST_SPOILED, MOST_SPOILED = 2, 10
+"""Of each label: more versions of the same label tell little more."""
+FEWEST_OF_KIND = 5
+"""Spoiled labels of a kind. Fewer do not show what its signs are."""
+LOOKS = 10
+"""Times that the rule is learned, each time with what the last one believes of the labels; then it hardly changes."""
+MOST_WRONG = 0.6
+"""Share of the labels. If more were wrong, they would be what is usual, and nothing could tell so."""
 SPOILING_TRIES = 5
 """For each version: an error can leave a small label as it is, or nothing of it."""
 LEAST_SPREAD = 1e-9
 """SD. Keeps signs that do not scatter from being divided by 0."""
 FARTHEST_SIGN = 4.0
 """SD. What lies beyond counts no more."""
-SHRINKAGE = 0.01
-"""Of the logistic rule's squared weights."""
+SHRINKAGE = 0.03
+"""Of the logistic rules' squared weights. Errors that are made on purpose are coarser than those of readers: a rule
+that tells the former apart without fail must not be as sure of the latter."""
 SHRINKAGE_OF_SLOPE = 0.1
 """Share of a slope over the image's sharpness that is not believed: few cases show it badly."""
 LEAST_BELIEF = 0.02

@@ -121,12 +121,14 @@ class Watched:
                 np.savez_compressed(keep / f"{case.name}.npz", **self._arrays)
             return seen
 
-        def kept_compare(label: Any, probability: Any, spacing: Any, ignored: Any, image: Any, seed: Any) -> Any:
+        def kept_compare(
+            label: Any, probability: Any, spacing: Any, ignored: Any, image: Any, seed: Any, all_: Any
+        ) -> Any:
             self._arrays |= {
                 "image": image.astype(np.float16), "spacing_dhw": np.array(spacing),
                 f"label_{seed[1]}": label, f"probability_{seed[1]}": probability.astype(np.float16),
             }  # fmt: skip
-            return compare(label, probability, spacing, ignored, image, seed)
+            return compare(label, probability, spacing, ignored, image, seed, all_)
 
         audit_job._look, audit_job.compare_label = kept_look, kept_compare  # type: ignore[assignment]
 

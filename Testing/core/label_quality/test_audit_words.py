@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from SVLDRLCore.label_quality.audit_words import Ends, SeenLabel, audit_words, slice_ends
+from SVLDRLCore.label_quality.audit_words import OF_THE_WHOLE, Ends, SeenLabel, audit_words, slice_ends
 from SVLDRLCore.label_quality.comparison import Findings, compare_label
 from SVLDRLCore.masks.borders import shift_border
 
@@ -88,3 +88,18 @@ def test_fragments_are_told_and_the_rows_kind_comes_first() -> None:
         "label and prediction have a Dice of 0.80",
     ]
     assert audit_words(SeenLabel(finding, SPACING, 3.0), "a kind that is yet to come")[0].startswith("the border")
+
+
+def test_a_label_that_stopped_early_is_told_by_its_end_first() -> None:
+    cut = ORGAN.copy()
+    cut[int(np.flatnonzero(ORGAN.any(axis=(1, 2)))[-1]) - 3 :] = False
+    told = words(cut, ORGAN, "stopped early")
+    assert "before the prediction does towards the head" in told[0]
+    assert len(told) == len(set(told))
+
+
+@pytest.mark.parametrize("kind", list(OF_THE_WHOLE))
+def test_errors_that_no_piece_shows_are_told_first(kind: str) -> None:
+    told = words(shift_border(ORGAN, SPACING, 4.0), ORGAN, kind)
+    assert told[0] == OF_THE_WHOLE[kind]
+    assert any("border lies" in text for text in told[1:])

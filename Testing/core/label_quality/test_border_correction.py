@@ -111,16 +111,18 @@ def test_moved_labels_are_learned_from_as_long_as_they_beat_the_network(monkeypa
     assert np.array(review.weights)[SHIFTED].max() < 0.1
 
 
-def test_where_enough_labels_are_believed_none_is_moved(monkeypatch: Any) -> None:
+@pytest.mark.parametrize("signs", [False, True])
+def test_where_enough_labels_are_believed_none_is_moved(monkeypatch: Any, signs: bool) -> None:
+    """By signs, none is doubted before a network has looked, either."""
     monkeypatch.setattr(label_review, "ENOUGH_BELIEVED", len(BELIEVED))
     cases, learned = training_cases(), {}
-    config = load_config("general", "extended")
+    config = load_config("general", "extended", {"reliability": {"signs": signs}})
     order = CaseOrder(len(cases), np.random.default_rng(0))
     review = LabelReview(cases, order, config, False, torch.device("cpu"), EventLog(None), relabel=learned.__setitem__)
     review.before_training()
     assert not learned
     assert not review.moved
-    assert np.array(order.weights)[SHIFTED].max() < 0.1
+    assert all((weight == 1.0) if signs else (weight < 0.1) for weight in np.array(order.weights)[SHIFTED])
 
 
 def test_what_was_moved_outlives_a_checkpoint(monkeypatch: Any) -> None:
