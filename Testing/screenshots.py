@@ -163,9 +163,10 @@ def pictureOf(frame: Any, page: Any, path: Path) -> None:
     import qt
     import slicer
 
-    frame.resize(WIDTH, 1600)
-    frame.show()
-    slicer.app.processEvents()
+    for height in (1599, 1600):  # a change of size lays out anew what has just been hidden
+        frame.resize(WIDTH, height)
+        frame.show()
+        slicer.app.processEvents()
     seen = [child for child in page.findChildren(qt.QWidget) if child.isVisible() and child.parentWidget() is page]
     bottom = max(child.mapTo(frame, qt.QPoint(0, child.height)).y() for child in seen)
     with readablePaths(page):
