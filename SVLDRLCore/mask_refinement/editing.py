@@ -216,12 +216,22 @@ def edit_label(
 
 def box_around(drawn: np.ndarray | None, prepared: PreparedImage, margin_mm: float, patch_size: Sequence[int]) -> Box:
     """Where masks (C, D, H, W) lie on the prepared grid, with a margin and at least a patch; None: everywhere."""
-    size = prepared.array.shape[1:]
+    return box_near(drawn, prepared.array.shape[1:], prepared.geometry.spacing_dhw, margin_mm, patch_size)
+
+
+def box_near(
+    drawn: np.ndarray | None,
+    size: Sequence[int],
+    spacing_dhw: Sequence[float],
+    margin_mm: float,
+    patch_size: Sequence[int],
+) -> Box:
+    """The same on any grid of a size and spacing (d, h, w)."""
     extent = None if drawn is None else extent_of(np.asarray(drawn.any(0)))
     if extent is None:
         return tuple(slice(0, n) for n in size)
     box = []
-    for axis, (n, spacing, patch) in enumerate(zip(size, prepared.geometry.spacing_dhw, patch_size)):
+    for axis, (n, spacing, patch) in enumerate(zip(size, spacing_dhw, patch_size)):
         pad = int(np.ceil(margin_mm / spacing))
         low, high = extent[axis].start - pad, extent[axis].stop + pad
         more = max(0, patch - (high - low))

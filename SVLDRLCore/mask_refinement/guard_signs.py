@@ -1,38 +1,53 @@
 """What one image says of one refinement: signs that it helps, and signs that the model does not know such images.
 
-No sign sees a right label. `SIGNS` speak of the change, `LIKENESS` of the image beside those of the training.
+No sign sees a right label. `SIGNS` speak of the change, `LIKENESS` of the image around the mask.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from SVLDRLCore.label_quality.evidence import Compared
 from SVLDRLCore.masks.alignment import Calibration, measure_border
-from SVLDRLCore.masks.borders import signed_distance, voxel_mm
+from SVLDRLCore.masks.borders import FAR_APART_MM, signed_distance, voxel_mm
 from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.masks.dice import dice_of
-from SVLDRLCore.masks.image_edge import gradient_size
+from SVLDRLCore.masks.image_edge import edge_positions, edge_sharpness, gradient_size
 
 SIGNS = (
-    "edge of the change",
-    "edge of the prediction",
     "change",
     "disagreement",
-    "beyond doubt",
     "doubt of the model",
-    "apart where the mask lies on an edge",
     "unevenness",
     "smoother",
+    "edge off the mask",
+    "edge off the change",
+    "sharper edge",
 )
-LIKENESS = ("inside", "contrast", "spread inside", "spread outside", "fine grain", "sharpness", "doubt of the model")
+LIKENESS = ("inside", "contrast", "spread inside", "spread outside", "grain d", "grain h", "grain w", "sharpness")
 MARGIN_MM = 12.0
+"""How far around masks the image is looked at."""
 UNMEASURED = 3.0
 """Relative unevenness where a border cannot be measured."""
+NO_EDGE = -6.0
+"""Logarithm of an edge's sharpness where there is none."""
 LEAST = 1e-3
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is seen of one change.
+
+    Attributes:
+        signs: one number for each of `SIGNS`; the model's doubt counts by how far it is from what is usual.
+        likeness: one number for each of `LIKENESS`.
+    """
+
+    signs: np.ndarray
+    likeness: np.ndarray
 
 
 def signs_of(
@@ -42,79 +57,85 @@ def signs_of(
     image: np.ndarray,
     spacing_dhw: Sequence[float],
     usual: Calibration,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Signs (`SIGNS`) and likeness (`LIKENESS`) of a change.
+) -> Seen:
+    """Signs and likeness of a change.
 
     Args:
         mask, changed: boolean (D, H, W), the mask and what the agents made of it; both hold something.
         probability: the model's (D, H, W); image: (M, D, H, W) in [0, 1].
         usual: what is known of trusted labels.
     """
-    found = probability > 0.5
-    box = bounding_box(mask | changed | found, [MARGIN_MM / s for s in spacing_dhw])
-    mask, changed, found, p = mask[box], changed[box], found[box], probability[box].astype(np.float32)
-    image = image[(slice(None), *box)].astype(np.float32)
-    around = mask | changed
-    of_change = Compared(changed.astype(np.float32), image, spacing_dhw, around).judge(mask)
-    of_model = Compared(p, image, spacing_dhw, around).judge(mask)
-    measure = measure_border(mask, found, image, spacing_dhw)
+    box = bounding_box(mask | changed | (probability > 0.5), [MARGIN_MM / s for s in spacing_dhw])
+    mask, changed, p = mask[box], changed[box], probability[box].astype(np.float32)
+    found = p > 0.5
+    channel = image[usual.channel][box].astype(np.float32)[None]
+    measure = measure_border(mask, found, image[(slice(None), *box)].astype(np.float32), spacing_dhw)
     uneven = UNMEASURED if measure is None else min(UNMEASURED, usual.relative_unevenness(measure))
-    doubt = float((p * (1 - p)).sum() / (p.sum() + 1))
-    size = 1 - dice_of(mask, changed)
-    signs = np.array(
-        [
-            of_change.image_side_apart,
-            of_model.image_side_apart,
-            np.log(size + LEAST),
-            of_model.disagreement,
-            of_model.beyond_doubt,
-            np.log(doubt + LEAST),
-            _apart_on_edges(mask, found, image[usual.channel], spacing_dhw),
-            np.log(uneven + LEAST),
-            np.log(_area(mask) / _area(changed)),
-        ]
-    )
-    return np.nan_to_num(signs), np.nan_to_num(_likeness(mask, changed, image[usual.channel], spacing_dhw, doubt))
+    agreement = 2.0 * float(p[mask].sum()) / (float(mask.sum()) + float(p.sum()))
+    off_mask, off_change = (_off_edge(each, channel, spacing_dhw, usual) for each in (mask, changed))
+    sharper = _sharpness(changed, channel, spacing_dhw) - _sharpness(mask, channel, spacing_dhw)
+    signs = [
+        np.log(1.0 - dice_of(mask, changed) + LEAST),
+        np.log(1.0 - agreement + LEAST),
+        doubt_of(p),
+        np.log(uneven + LEAST),
+        np.log(_area(mask) / _area(changed)),
+        off_mask,
+        off_change,
+        sharper,
+    ]
+    return Seen(np.nan_to_num(np.array(signs)), likeness_of(mask, changed, channel[0], spacing_dhw))
 
 
-def _apart_on_edges(mask: np.ndarray, found: np.ndarray, channel: np.ndarray, spacing_dhw: Sequence[float]) -> float:
-    """How far (voxels, logarithm) the model draws from the mask where the mask's border lies on a clear edge."""
-    if not found.any() or found.all():
-        return float(np.log(10.0))
-    border = mask & ~ndimage.binary_erosion(mask, border_value=1)
-    steep = gradient_size(channel, spacing_dhw)[border]
-    if not steep.size:
-        return 0.0
-    clear = steep >= np.quantile(steep, 0.6)
-    apart = np.abs(signed_distance(found, tuple(spacing_dhw))[border][clear]) / voxel_mm(spacing_dhw)
-    return float(np.log(np.clip(apart, 0, 10).mean() + 0.1))
+def doubt_of(probability: np.ndarray) -> float:
+    """How unsure a model is (logarithm): p (1 - p) summed over (D, H, W), relative to what it draws."""
+    p = probability.astype(np.float32)
+    return float(np.log(float((p * (1.0 - p)).sum() / (p.sum() + 1.0)) + LEAST))
 
 
-def _likeness(
-    mask: np.ndarray, changed: np.ndarray, channel: np.ndarray, spacing_dhw: Sequence[float], doubt: float
+def likeness_of(
+    mask: np.ndarray, changed: np.ndarray, channel: np.ndarray, spacing_dhw: Sequence[float]
 ) -> np.ndarray:
+    """`LIKENESS` of an image channel (D, H, W) inside what two masks share, and around both."""
     both = mask & changed if (mask & changed).any() else mask
-    shell = signed_distance(mask | changed, tuple(spacing_dhw))
+    shell = signed_distance(mask | changed, tuple(spacing_dhw), MARGIN_MM)
     outside = (shell > 0) & (shell < MARGIN_MM)
-    beside = channel[outside] if outside.any() else channel
-    inner = channel[both]
-    fine = channel - ndimage.uniform_filter(channel, [min(3, n) for n in channel.shape])
-    steep = gradient_size(channel, spacing_dhw)
+    beside, inner = channel[outside] if outside.any() else channel, channel[both]
+    near, spread = both | outside, float(np.concatenate([inner, beside.ravel()]).std()) + LEAST
     border = mask ^ ndimage.binary_erosion(mask, border_value=1)
-    spread = float(np.concatenate([inner, beside]).std()) + LEAST
-    sharp = float(steep[border].mean()) * voxel_mm(spacing_dhw) / spread if border.any() else 0.0
-    grain = float(np.abs(fine[both | outside]).mean()) / spread
-    return np.array(
-        [
-            float(inner.mean()),
-            float(inner.mean() - beside.mean()),
-            float(inner.std()),
-            float(beside.std()),
-            np.log(grain + LEAST),
-            np.log(sharp + LEAST),
-            np.log(doubt + LEAST),
-        ]
-    )
+    steep = gradient_size(channel, spacing_dhw)[border]
+    sharp = float(steep.mean()) * voxel_mm(spacing_dhw) / spread if steep.size else 0.0
+    found = [
+        float(inner.mean()),
+        float(inner.mean() - beside.mean()),
+        float(inner.std()),
+        float(beside.std()),
+        *(_grain(channel, near, spread, axis, spacing_dhw) for axis in range(3)),
+        np.log(sharp + LEAST),
+    ]
+    return np.nan_to_num(np.array(found))
+
+
+def _grain(
+    channel: np.ndarray, near: np.ndarray, spread: float, axis: int, spacing_dhw: Sequence[float]
+) -> float:
+    """How much neighbours along an axis differ from their mean (logarithm): thick slices differ less along one axis."""
+    if channel.shape[axis] < 3 or spacing_dhw[axis] >= FAR_APART_MM:
+        return 0.0
+    bent = np.abs(ndimage.correlate1d(channel, np.array([-0.5, 1.0, -0.5]), axis, mode="nearest"))
+    return float(np.log(bent[near].mean() / spread + LEAST))
+
+
+def _off_edge(mask: np.ndarray, channel: np.ndarray, spacing_dhw: Sequence[float], usual: Calibration) -> float:
+    """How far a border lies from where trusted labels lie to the image's edge, in their scatter (logarithm)."""
+    edge = edge_positions(mask, channel, spacing_dhw)
+    off = 0.0 if edge is None else abs(edge[0] - usual.edge_mm)
+    return float(np.log1p(off / max(usual.edge_sd_mm, 0.5 * voxel_mm(spacing_dhw))))
+
+
+def _sharpness(mask: np.ndarray, channel: np.ndarray, spacing_dhw: Sequence[float]) -> float:
+    sharp = edge_sharpness(mask, channel, spacing_dhw)
+    return NO_EDGE if sharp is None else float(np.nan_to_num(sharp[0], nan=NO_EDGE))
 
 
 def _area(mask: np.ndarray) -> float:
