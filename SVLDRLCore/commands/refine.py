@@ -57,6 +57,7 @@ def define(sub: ArgumentParser) -> None:
         "--right-slices", type=str, nargs="+", action="extend", default=[], metavar="AXIS:FIRST-LAST",
         help="slices in which the rough mask is right, as k:3-5; axis i, j or k of the file, counted from 0",
     )  # fmt: skip
+    sub.add_argument("--no-guard", action="store_true", help="follow the model where it cannot tell that it helps, too")
     sub.add_argument("--overwrite", action="store_true")
     job_options(sub)
 
@@ -70,9 +71,11 @@ def run(values: dict[str, Any], control: JobControl) -> int:
     listeners = listeners_of(values, control)
     values["image"] = values["image"] if os.path.exists(values["image"]) else values["image"].split(",")
     values["mapping"] = read_mapping(values.pop("map"))
+    values["guard"] = not values.pop("no_guard")
     done = refine(**values, listeners=listeners, control=control)
     head = ["structure", "before mL", "after mL", "added mL", "removed mL", "Dice before/after"]
     keys = ("before_ml", "after_ml", "added_ml", "removed_ml")
     cells = [[r["structure"], *(f"{r[k]:.2f}" for k in keys), f"{r['dice']:.3f}"] for r in done.changes]
-    tell(f"{text_table(head, cells)}\nWritten: {done.output}", listeners)
+    reasons = [f"{r['structure']}: {r['reason']}" for r in done.changes if r["reason"]]
+    tell("\n".join([text_table(head, cells), *reasons, f"Written: {done.output}"]), listeners)
     return 0

@@ -69,7 +69,8 @@ def parse_guard(data: bytes, structures: Sequence[str]) -> Guard:
     unknown = set(usual) - set(structures)
     if set(inputs) != set(INPUTS) or unknown:
         raise ValueError(f"{GUARD_FILE} tells of other signs or structures than the model")
-    centre, scale, slope = (tuple(_number(inputs[name], key) for name in INPUTS) for key in ("centre", "scale", "slope"))
+    columns = (tuple(_number(inputs[name], key) for name in INPUTS) for key in ("centre", "scale", "slope"))
+    centre, scale, slope = columns
     images = {structures.index(name): _usual(about) for name, about in usual.items()}
     if min(scale) <= 0 or any(min(image.spread) <= 0 for image in images.values()):
         raise ValueError(f"a scatter in {GUARD_FILE} is not positive")

@@ -10,10 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+from torch import nn
 
 from SVLDRLCore.config.settings import DataConfig
+from SVLDRLCore.config.stage_steps import mask_stage_steps
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.random_degradation import KINDS, degraded_at_random
+from SVLDRLCore.events import EventLog
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning.method import RunInput
 from SVLDRLCore.mask_refinement.editing import DEFAULT_TRUST, box_near, predict, refined_belief
 from SVLDRLCore.mask_refinement.guard import Guard, Sample, fit_guard, usual_images
 from SVLDRLCore.mask_refinement.guard_signs import MARGIN_MM, doubt_of, likeness_of, signs_of
@@ -22,6 +27,8 @@ from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.masks.corruption import Corruption, border_places, draw_ball, draw_smooth_field
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.models.trained_model import TrainedModel
+from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork
+from SVLDRLCore.networks.segmentation_network import SegmentationNetwork
 
 MOST_CASES, FEWEST_CASES = 12, 4
 STEPS_SHARE = 4.0
@@ -46,6 +53,41 @@ def cases_for(steps: int) -> int:
     """
     count = int(math.sqrt(steps) / STEPS_SHARE)
     return 0 if count < FEWEST_CASES else min(count, MOST_CASES)
+
+
+def guard_after_training(
+    given: RunInput,
+    predictor: nn.Module,
+    agents: nn.Module,
+    weights: Sequence[float],
+    events: EventLog,
+    control: JobControl,
+) -> Guard | None:
+    """The guard of a run's last networks, of which none is changed; `learn_guard`.
+
+    Args:
+        weights: how far the label of each training case is trusted.
+    """
+    config, channels = given.config, given.training[0].image.shape[0]
+    steps = config.train.steps + sum(mask_stage_steps(config).values())
+    if not cases_for(steps):
+        return None
+    assert isinstance(predictor, SegmentationNetwork)
+    assert isinstance(agents, MaskAgentNetwork)
+    was_training = predictor.training, agents.training
+    model = TrainedModel(predictor.eval(), agents.eval(), config, given.structures, channels, {}, given.method)
+
+    def progress(done: int, total: int) -> None:
+        control.check()
+        events.progress(done, total, "learning when the model helps")
+
+    try:
+        return learn_guard(
+            model, given.training, weights, steps, config.train.seed, device=given.device, progress=progress
+        )
+    finally:
+        predictor.train(was_training[0])
+        agents.train(was_training[1])
 
 
 def learn_guard(
@@ -74,7 +116,7 @@ def learn_guard(
     samples: list[Sample] = []
     likeness: dict[int, list[np.ndarray]] = {}
     doubts: dict[int, list[float]] = {}
-    for number, case in enumerate(usable):
+    for case in usable:
         for structure, found in _likeness(model, case).items():
             likeness.setdefault(structure, []).append(found)
     for number, case in enumerate(chosen):

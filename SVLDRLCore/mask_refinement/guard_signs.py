@@ -93,9 +93,7 @@ def doubt_of(probability: np.ndarray) -> float:
     return float(np.log(float((p * (1.0 - p)).sum() / (p.sum() + 1.0)) + LEAST))
 
 
-def likeness_of(
-    mask: np.ndarray, changed: np.ndarray, channel: np.ndarray, spacing_dhw: Sequence[float]
-) -> np.ndarray:
+def likeness_of(mask: np.ndarray, changed: np.ndarray, channel: np.ndarray, spacing_dhw: Sequence[float]) -> np.ndarray:
     """`LIKENESS` of an image channel (D, H, W) inside what two masks share, and around both."""
     both = mask & changed if (mask & changed).any() else mask
     shell = signed_distance(mask | changed, tuple(spacing_dhw), MARGIN_MM)
@@ -116,9 +114,7 @@ def likeness_of(
     return np.nan_to_num(np.array(found))
 
 
-def _grain(
-    channel: np.ndarray, near: np.ndarray, spread: float, axis: int, spacing_dhw: Sequence[float]
-) -> float:
+def _grain(channel: np.ndarray, near: np.ndarray, spread: float, axis: int, spacing_dhw: Sequence[float]) -> float:
     """How much neighbours along an axis differ from their mean (logarithm): thick slices differ less along one axis."""
     if channel.shape[axis] < 3 or spacing_dhw[axis] >= FAR_APART_MM:
         return 0.0
