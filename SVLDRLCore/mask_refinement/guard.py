@@ -74,6 +74,7 @@ class Guard:
     Attributes:
         centre, scale, slope: of each of `INPUTS`; offset: of the gain's signed root.
         margin: signed root of the gain that a change must exceed where the image is unlike those of the training.
+        own_margin: the same where it is like them; at most 0, and no lower than what the regression errs by.
         usual: structure -> its usual images; of others nothing is known.
     """
 
@@ -82,6 +83,7 @@ class Guard:
     slope: tuple[float, ...]
     offset: float
     margin: float
+    own_margin: float
     usual: Mapping[int, UsualImage]
 
     def judge(self, structure: int, seen: Seen) -> Verdict | None:
@@ -91,7 +93,7 @@ class Guard:
             return None
         root = self.root(_inputs(seen, usual))
         unlike = usual.unlikeness(seen.likeness) > usual.farthest
-        reason = "" if root > (self.margin if unlike else 0.0) else UNLIKE if unlike else NO_HELP
+        reason = "" if root > (self.margin if unlike else self.own_margin) else UNLIKE if unlike else NO_HELP
         return Verdict(float(np.clip(np.sign(root) * root**2, -100.0, 100.0)), reason)
 
     def root(self, inputs: np.ndarray) -> float:
@@ -142,8 +144,9 @@ def usual_images(
 def fit_guard(samples: Sequence[Sample], usual: Mapping[int, UsualImage]) -> Guard | None:
     """The ridge regression of the gains' signed roots, and the margin; None where too few samples tell of it.
 
-    The margin is the smallest with which the right masks among the samples on poorer images lose no more than
-    `MEAN_LOSS` and `LARGEST_LOSS`, each judged by a regression on the other cases.
+    The margins are the smallest with which the right masks among the samples, those on poorer images and those on
+    images as they are, lose no more than `MEAN_LOSS` and `LARGEST_LOSS`; each is judged by a regression on the other
+    cases.
     """
     told = [sample for sample in samples if sample.structure in usual]
     if len(told) < FEWEST_SAMPLES or len({sample.case for sample in told}) < 2:
@@ -155,21 +158,27 @@ def fit_guard(samples: Sequence[Sample], usual: Mapping[int, UsualImage]) -> Gua
     for case in np.unique(cases):
         others = _ridge(x[cases != case], y[cases != case], usual)
         expected[cases == case] = [others.root(inputs) for inputs in x[cases == case]]
-    judged = np.array([sample.right and not sample.as_is for sample in told])
-    return replace(_ridge(x, y, usual), margin=_margin(expected[judged], gains[judged]))
+    right, as_is = (np.array([getattr(sample, which) for sample in told]) for which in ("right", "as_is"))
+    poorer, own = right & ~as_is, right & as_is
+    return replace(
+        _ridge(x, y, usual),
+        margin=_margin(expected[poorer], gains[poorer], 0.0),
+        own_margin=min(0.0, _margin(expected[own], gains[own], -float(np.std(y - expected)))),
+    )
 
 
 def _ridge(x: np.ndarray, y: np.ndarray, usual: Mapping[int, UsualImage]) -> Guard:
     centre, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
     z = (x - centre) / scale
     slope = np.linalg.solve(z.T @ z + RIDGE * np.eye(z.shape[1]), z.T @ (y - y.mean()))
-    return Guard(tuple(centre.tolist()), tuple(scale.tolist()), tuple(slope.tolist()), float(y.mean()), 0.0, usual)
+    columns = (tuple(each.tolist()) for each in (centre, scale, slope))
+    return Guard(*columns, offset=float(y.mean()), margin=0.0, own_margin=0.0, usual=usual)
 
 
-def _margin(expected: np.ndarray, gains: np.ndarray) -> float:
-    """The smallest of 0 and the expected roots above it, with which the gains of what is taken keep the bounds."""
-    margin = 0.0
-    for margin in [0.0, *np.sort(expected[expected > 0]).tolist()]:
+def _margin(expected: np.ndarray, gains: np.ndarray, least: float) -> float:
+    """The smallest of `least` and the expected roots above it, with which the gains of what is taken keep the bounds."""
+    margin = least
+    for margin in [least, *np.sort(expected[expected > least]).tolist()]:
         taken = np.where(expected > margin, gains, 0.0)
         if not len(taken) or (taken.mean() >= -MEAN_LOSS and taken.min() >= -LARGEST_LOSS):
             break

@@ -1,14 +1,13 @@
 """guard.json of a package: when its mask agents are not followed, by structure names and names of signs.
 
     {"format": 1, "inputs": {"change": {"centre": -2.1, "scale": 1.3, "slope": 0.4}, ...}, "offset": 1.2, "margin": 0.9,
-     "structures": {"left atrium": {"doubt": -2.5, "farthest": 1.6, "likeness": {"inside": [0.7, 0.05], ...}}}}
+     "own_margin": -0.4, "structures": {"left atrium": {"doubt": -2.5, "farthest": 1.6, "likeness": {"inside": [0.7, 0.05], ...}}}}
 
 `likeness` has centre and scatter. A package without the file refines as it did, and judges no image.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from SVLDRLCore.models.package_table import SOUND
 from SVLDRLCore.models.trained_model import GUARD_FILE, TrainedModel
 
 FORMAT = 1
+NUMBERS = ("offset", "margin", "own_margin")
 LARGEST = 1e6
 """No number of a guard is larger."""
 
@@ -55,9 +55,8 @@ def guard_bytes(guard: Guard, structures: Sequence[str]) -> bytes:
         }
         for index, of in guard.usual.items()
     }
-    return json_bytes(
-        {"format": FORMAT, "inputs": inputs, "offset": guard.offset, "margin": guard.margin, "structures": usual}
-    )
+    numbers = {key: getattr(guard, key) for key in NUMBERS}
+    return json_bytes({"format": FORMAT, "inputs": inputs, **numbers, "structures": usual})
 
 
 def parse_guard(data: bytes, structures: Sequence[str]) -> Guard:
@@ -74,7 +73,7 @@ def parse_guard(data: bytes, structures: Sequence[str]) -> Guard:
     images = {structures.index(name): _usual(about) for name, about in usual.items()}
     if min(scale) <= 0 or any(min(image.spread) <= 0 for image in images.values()):
         raise ValueError(f"a scatter in {GUARD_FILE} is not positive")
-    return Guard(centre, scale, slope, _number(content, "offset"), _number(content, "margin"), images)
+    return Guard(centre, scale, slope, *(_number(content, key) for key in NUMBERS), usual=images)
 
 
 def _usual(about: Any) -> UsualImage:
@@ -95,6 +94,6 @@ def _table(content: Any, key: str) -> Mapping[str, Any]:
 
 def _number(table: Any, key: str) -> float:
     found = table.get(key) if isinstance(table, dict) else None
-    if type(found) not in (int, float) or not math.isfinite(found) or abs(found) > LARGEST:
+    if not isinstance(found, int | float) or isinstance(found, bool) or not abs(found) <= LARGEST:
         raise ValueError(f"{GUARD_FILE} has no number {key!r}")
     return float(found)

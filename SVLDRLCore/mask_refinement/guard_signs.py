@@ -94,15 +94,21 @@ def doubt_of(probability: np.ndarray) -> float:
 
 
 def likeness_of(mask: np.ndarray, changed: np.ndarray, channel: np.ndarray, spacing_dhw: Sequence[float]) -> np.ndarray:
-    """`LIKENESS` of an image channel (D, H, W) inside what two masks share, and around both."""
+    """`LIKENESS` of an image channel (D, H, W) inside what two masks share, and around both.
+
+    A voxel along the borders counts neither as inside nor as outside, and the sharper of both borders is looked at:
+    what is seen is the image, and not how the mask is wrong.
+    """
     both = mask & changed if (mask & changed).any() else mask
+    deep = ndimage.binary_erosion(both)
+    inside = deep if deep.any() else both
     shell = signed_distance(mask | changed, tuple(spacing_dhw), MARGIN_MM)
-    outside = (shell > 0) & (shell < MARGIN_MM)
-    beside, inner = channel[outside] if outside.any() else channel, channel[both]
+    outside = (shell > voxel_mm(spacing_dhw)) & (shell < MARGIN_MM)
+    beside, inner = channel[outside] if outside.any() else channel, channel[inside]
     near, spread = both | outside, float(np.concatenate([inner, beside.ravel()]).std()) + LEAST
-    border = mask ^ ndimage.binary_erosion(mask, border_value=1)
-    steep = gradient_size(channel, spacing_dhw)[border]
-    sharp = float(steep.mean()) * voxel_mm(spacing_dhw) / spread if steep.size else 0.0
+    gradient = gradient_size(channel, spacing_dhw)
+    steep = max(_along(gradient, each) for each in (mask, changed))
+    sharp = steep * voxel_mm(spacing_dhw) / spread
     found = [
         float(inner.mean()),
         float(inner.mean() - beside.mean()),
@@ -112,6 +118,11 @@ def likeness_of(mask: np.ndarray, changed: np.ndarray, channel: np.ndarray, spac
         np.log(sharp + LEAST),
     ]
     return np.nan_to_num(np.array(found))
+
+
+def _along(gradient: np.ndarray, mask: np.ndarray) -> float:
+    border = mask ^ ndimage.binary_erosion(mask, border_value=1)
+    return float(gradient[border].mean()) if border.any() else 0.0
 
 
 def _grain(channel: np.ndarray, near: np.ndarray, spread: float, axis: int, spacing_dhw: Sequence[float]) -> float:
