@@ -171,12 +171,19 @@ def _ridge(x: np.ndarray, y: np.ndarray, usual: Mapping[int, UsualImage]) -> Gua
     centre, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
     z = (x - centre) / scale
     slope = np.linalg.solve(z.T @ z + RIDGE * np.eye(z.shape[1]), z.T @ (y - y.mean()))
-    columns = (tuple(each.tolist()) for each in (centre, scale, slope))
-    return Guard(*columns, offset=float(y.mean()), margin=0.0, own_margin=0.0, usual=usual)
+    return Guard(
+        centre=tuple(centre.tolist()),
+        scale=tuple(scale.tolist()),
+        slope=tuple(slope.tolist()),
+        offset=float(y.mean()),
+        margin=0.0,
+        own_margin=0.0,
+        usual=usual,
+    )
 
 
 def _margin(expected: np.ndarray, gains: np.ndarray, least: float) -> float:
-    """The smallest of `least` and the expected roots above it, with which the gains of what is taken keep the bounds."""
+    """The smallest of `least` and the expected roots above it with which the gains of what is taken keep the bounds."""
     margin = least
     for margin in [least, *np.sort(expected[expected > least]).tolist()]:
         taken = np.where(expected > margin, gains, 0.0)

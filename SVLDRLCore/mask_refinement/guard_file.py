@@ -1,7 +1,8 @@
 """guard.json of a package: when its mask agents are not followed, by structure names and names of signs.
 
-    {"format": 1, "inputs": {"change": {"centre": -2.1, "scale": 1.3, "slope": 0.4}, ...}, "offset": 1.2, "margin": 0.9,
-     "own_margin": -0.4, "structures": {"left atrium": {"doubt": -2.5, "farthest": 1.6, "likeness": {"inside": [0.7, 0.05], ...}}}}
+    {"format": 1, "inputs": {"change": {"centre": -2.1, "scale": 1.3, "slope": 0.4}, ...}, "offset": 1.2,
+     "margin": 0.9, "own_margin": -0.4,
+     "structures": {"left atrium": {"doubt": -2.5, "farthest": 1.6, "likeness": {"inside": [0.7, 0.05], ...}}}}
 
 `likeness` has centre and scatter. A package without the file refines as it did, and judges no image.
 """
@@ -73,7 +74,8 @@ def parse_guard(data: bytes, structures: Sequence[str]) -> Guard:
     images = {structures.index(name): _usual(about) for name, about in usual.items()}
     if min(scale) <= 0 or any(min(image.spread) <= 0 for image in images.values()):
         raise ValueError(f"a scatter in {GUARD_FILE} is not positive")
-    return Guard(centre, scale, slope, *(_number(content, key) for key in NUMBERS), usual=images)
+    offset, margin, own_margin = (_number(content, key) for key in NUMBERS)
+    return Guard(centre, scale, slope, offset, margin, own_margin, images)
 
 
 def _usual(about: Any) -> UsualImage:

@@ -105,16 +105,17 @@ def likeness_of(mask: np.ndarray, changed: np.ndarray, channel: np.ndarray, spac
     shell = signed_distance(mask | changed, tuple(spacing_dhw), MARGIN_MM)
     outside = (shell > voxel_mm(spacing_dhw)) & (shell < MARGIN_MM)
     beside, inner = channel[outside] if outside.any() else channel, channel[inside]
-    near, spread = both | outside, float(np.concatenate([inner, beside.ravel()]).std()) + LEAST
+    contrast = float(inner.mean() - beside.mean())
+    spread = float(np.sqrt((inner.var() + beside.var()) / 2 + (contrast / 2) ** 2)) + LEAST  # each side counts half
     gradient = gradient_size(channel, spacing_dhw)
     steep = max(_along(gradient, each) for each in (mask, changed))
     sharp = steep * voxel_mm(spacing_dhw) / spread
     found = [
         float(inner.mean()),
-        float(inner.mean() - beside.mean()),
+        contrast,
         float(inner.std()),
         float(beside.std()),
-        *(_grain(channel, near, spread, axis, spacing_dhw) for axis in range(3)),
+        *(_grain(channel, both | outside, spread, axis, spacing_dhw) for axis in range(3)),
         np.log(sharp + LEAST),
     ]
     return np.nan_to_num(np.array(found))
