@@ -19,6 +19,8 @@ FEWEST_SAMPLES = 24
 """Of fewer nothing is learned: three for each sign."""
 FEWEST_IMAGES = 4
 """Of fewer it is not known what is usual of a structure's images."""
+FEW_IMAGES = 4.0
+"""The largest squared distance among n images counts 1 + 4 / n times: about as much as Student's t is wider."""
 LEAST_SPREAD = 0.02
 """Of grey values in [0, 1], and of logarithms: smaller differences between images tell nothing."""
 FARTHEST = 20.0
@@ -40,7 +42,7 @@ class UsualImage:
     Attributes:
         likeness, spread: centre and scatter of each of `LIKENESS`.
         doubt: the model's usual doubt, as in `SIGNS`.
-        farthest: unlikeness of the training's own image that is least like the others.
+        farthest: unlikeness of the training's own image that is least like the others, wider where these are few.
     """
 
     likeness: tuple[float, ...]
@@ -136,8 +138,9 @@ def usual_images(
             continue
         known, doubt = np.array(images), float(np.median(doubts[structure]))
         others = [_centred(np.delete(known, n, axis=0), doubt) for n in range(len(known))]
-        farthest = max(each.unlikeness(one) for each, one in zip(others, known))
-        usual[structure] = replace(_centred(known, doubt), farthest=farthest)
+        farthest = np.expm1(max(each.unlikeness(one) for each, one in zip(others, known)))
+        wider = float(np.log1p(farthest * (1.0 + FEW_IMAGES / len(known))))
+        usual[structure] = replace(_centred(known, doubt), farthest=wider)
     return usual
 
 

@@ -53,8 +53,11 @@ def unlike(image: np.ndarray, spacing_dhw: Sequence[float], kind: str, rng: np.r
     return poorer_image(image, spacing_dhw, kind, rng)[0]
 
 
-def rows_of(model: Path, datalist: Path, count: int) -> list[dict[str, Any]]:
-    """A row for each case, structure, image and mask: Dice (%) before and after, without guard and with it."""
+def rows_of(model: Path, datalist: Path, count: int, output: Path) -> list[dict[str, Any]]:
+    """A row for each case, structure, image and mask: Dice (%) before and after, without guard and with it.
+
+    The table is written after each case.
+    """
     listed, trained = load_datalist(datalist), load_model(model)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -79,6 +82,10 @@ def rows_of(model: Path, datalist: Path, count: int) -> list[dict[str, Any]]:
                         write_label(rough, masks[what].astype(np.uint8), geometry, segments, overwrite=True)
                         row = {"case": case.name, "structure": name, "image": kind, "mask": what}
                         rows.append(row | _both(place, rough, model, truth, masks[what]))
+            with output.open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
             print(f"{case.name}: {number + 1} of {min(count, len(listed.validation))}", flush=True)
     return rows
 
@@ -147,12 +154,7 @@ def main() -> None:
     model = given.model
     if given.learn is not None:
         model = with_guard(model, given.learn, given.output.with_suffix(".model"))
-    rows = rows_of(model, given.datalist, given.cases)
-    with given.output.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    print(summary(rows))
+    print(summary(rows_of(model, given.datalist, given.cases, given.output)))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ LEARNING: dict[str, Any] = TINY | {
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained long enough to be of help: some ten seconds."""
     folder = tmp_path_factory.mktemp("guarded")
-    datalist = write_phantom_dataset(folder / "data", 8, 0, size_dhw=SIZE, spacing_dhw=SPACING)
+    datalist = write_phantom_dataset(folder / "data", 12, 0, size_dhw=SIZE, spacing_dhw=SPACING)
     train(datalist, folder / "run", overrides=LEARNING)
     return folder / "run" / "model"
 
