@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from SVLDRLCore.mask_refinement.guard_signs import SIGNS, Seen
+from SVLDRLCore.mask_refinement.guard_signs import SIGNS, ChangeSigns
 
 RIDGE = 5.0
 """As many samples' worth of "no sign tells anything"."""
@@ -88,7 +88,7 @@ class Guard:
     own_margin: float
     usual: Mapping[int, UsualImage]
 
-    def judge(self, structure: int, seen: Seen) -> Verdict | None:
+    def judge(self, structure: int, seen: ChangeSigns) -> Verdict | None:
         """Whether to take a change; None for a structure of which nothing is known."""
         usual = self.usual.get(structure)
         if usual is None:
@@ -117,7 +117,7 @@ class Sample:
 
     case: int
     structure: int
-    seen: Seen
+    seen: ChangeSigns
     gain: float
     as_is: bool
     right: bool
@@ -200,7 +200,7 @@ def _centred(likeness: np.ndarray, doubt: float) -> UsualImage:
     return UsualImage(tuple(np.median(likeness, axis=0).tolist()), tuple(spread.tolist()), doubt, 0.0)
 
 
-def _inputs(seen: Seen, usual: UsualImage) -> np.ndarray:
+def _inputs(seen: ChangeSigns, usual: UsualImage) -> np.ndarray:
     signs = seen.signs.copy()
     signs[DOUBT] -= usual.doubt
     return np.append(signs, usual.unlikeness(seen.likeness))

@@ -38,7 +38,7 @@ LEAST = 1e-3
 
 
 @dataclass(frozen=True)
-class Seen:
+class ChangeSigns:
     """What is seen of one change.
 
     Attributes:
@@ -57,7 +57,7 @@ def signs_of(
     image: np.ndarray,
     spacing_dhw: Sequence[float],
     usual: Calibration,
-) -> Seen:
+) -> ChangeSigns:
     """Signs and likeness of a change.
 
     Args:
@@ -84,7 +84,7 @@ def signs_of(
         off_change,
         sharper,
     ]
-    return Seen(np.nan_to_num(np.array(signs)), likeness_of(mask, changed, channel[0], spacing_dhw))
+    return ChangeSigns(np.nan_to_num(np.array(signs)), likeness_of(mask, changed, channel[0], spacing_dhw))
 
 
 def doubt_of(probability: np.ndarray) -> float:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,16 +26,19 @@ from SVLDRLCore.data.cases import load_training_cases
 from SVLDRLCore.data.poorer_images import poorer_image
 from SVLDRLCore.evaluation.tables import text_table
 from SVLDRLCore.files.datalist import load_datalist
-from SVLDRLCore.files.volumes import Segment, read_image, read_label, write_image, write_label
-from SVLDRLCore.jobs.refine import refine
-from SVLDRLCore.mask_refinement.guard_file import guard_files
-from SVLDRLCore.mask_refinement.guard_learning import learn_guard
+from SVLDRLCore.mask_refinement.editing import box_near, predict, refined_belief
+from SVLDRLCore.mask_refinement.guard import Guard
+from SVLDRLCore.mask_refinement.guard_file import guard_files, guard_of
+from SVLDRLCore.mask_refinement.guard_learning import in_range, learn_guard
+from SVLDRLCore.mask_refinement.guarding import Guarding
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.models.package import load_package, save_package
-from SVLDRLCore.models.trained_model import load_model
+from SVLDRLCore.models.trained_model import TrainedModel, load_model
 
 IMAGES = ("as is", "blur 1.2 mm", "blur_2mm", "blur_3mm", "slices_5mm", "slices_8mm", "noise", "bias", "inverted")
 MASKS = ("clean", "erosion 2 mm", "irregular border")
+AROUND_MM = 20.0
+"""The box around the structures, as of `svldrl refine`."""
 
 
 def unlike(image: np.ndarray, spacing_dhw: Sequence[float], kind: str, rng: np.random.Generator) -> np.ndarray:
@@ -56,52 +58,57 @@ def unlike(image: np.ndarray, spacing_dhw: Sequence[float], kind: str, rng: np.r
 def rows_of(model: Path, datalist: Path, count: int, output: Path) -> list[dict[str, Any]]:
     """A row for each case, structure, image and mask: Dice (%) before and after, without guard and with it.
 
-    The table is written after each case.
+    All of it on the model's grid, in a box around the structures. The table is written after each case.
     """
     listed, trained = load_datalist(datalist), load_model(model)
+    data, guard = trained.config.data, guard_of(trained)
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        for number, case in enumerate(listed.validation[:count]):
-            original, label = read_image(case.images[0]), read_label(case.label)
-            geometry, spacing = original.geometry, original.geometry.spacing_dhw
-            for kind in IMAGES:
-                rng = np.random.default_rng([number, IMAGES.index(kind)])
-                grey = unlike(original.array.astype(np.float32), spacing, kind, rng)
-                write_image(place / "image.nrrd", grey.astype(np.float32), geometry, overwrite=True)
-                for name, values in zip(trained.structures.names, trained.structures.values):
-                    truth = np.isin(label.array, values)
-                    if not truth.any():
-                        continue
-                    masks = rough_masks(truth, spacing, np.random.default_rng([number, 7]))
-                    for what in MASKS:
-                        if what not in masks:
-                            continue
-                        segments = (Segment(1, name, (1.0, 0.0, 0.0)),)
-                        rough = place / "rough.seg.nrrd"
-                        write_label(rough, masks[what].astype(np.uint8), geometry, segments, overwrite=True)
-                        row = {"case": case.name, "structure": name, "image": kind, "mask": what}
-                        rows.append(row | _both(place, rough, model, truth, masks[what]))
-            with output.open("w", newline="") as file:
-                writer = csv.DictWriter(file, list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
-            print(f"{case.name}: {number + 1} of {min(count, len(listed.validation))}", flush=True)
+    for number, entry in enumerate(listed.validation[:count]):
+        case = load_training_cases([entry], data, trained.structures)[0]
+        whole, spacing = case.masks.numpy() > 0, case.spacing_dhw
+        box = box_near(whole, whole.shape[1:], spacing, AROUND_MM, data.patch_size)
+        for kind in IMAGES:
+            rng = np.random.default_rng([number, IMAGES.index(kind)])
+            grey = np.stack([unlike(channel, spacing, kind, rng) for channel in case.image.numpy()])
+            grey = grey if kind == IMAGES[0] else in_range(grey, data)
+            grey = np.ascontiguousarray(grey[(slice(None), *box)], np.float32)
+            found = predict(trained, grey, overlap=0.25)
+            for index, name in enumerate(trained.structures.names):
+                truth = whole[index][box]
+                masks = rough_masks(truth, spacing, np.random.default_rng([number, 7])) if truth.any() else {}
+                for what in [what for what in MASKS if what in masks]:
+                    row = {"case": entry.name, "structure": name, "image": kind, "mask": what}
+                    rows.append(row | _both(trained, guard, index, grey, masks[what], found, truth, spacing))
+        with output.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        print(f"{entry.name}: {number + 1} of {min(count, len(listed.validation))}", flush=True)
     return rows
 
 
-def _both(place: Path, rough: Path, model: Path, truth: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
-    output = place / "refined.seg.nrrd"
-
-    def after(guard: bool) -> tuple[float, dict[str, Any]]:
-        done = refine(place / "image.nrrd", rough, model=model, output=output, overwrite=True, guard=guard)
-        return round(100 * dice_of(read_label(output).array > 0, truth), 2), done.changes[0]
-
-    guarded, told = after(True)
-    free = after(False)[0] if told["reason"] else guarded
-    before, expected = round(100 * dice_of(mask, truth), 2), told["expected_gain"]
-    gain = "" if expected is None else round(expected, 1)
-    return {"before": before, "without": free, "with": guarded, "expected": gain, "reason": told["reason"]}
+def _both(
+    trained: TrainedModel,
+    guard: Guard | None,
+    index: int,
+    image: np.ndarray,
+    mask: np.ndarray,
+    found: np.ndarray,
+    truth: np.ndarray,
+    spacing: Sequence[float],
+) -> dict[str, Any]:
+    rough = np.zeros((len(found), *mask.shape), np.float32)
+    rough[index] = mask
+    refined = refined_belief(trained, image, rough, found, spacing, [index], overlap=0.25)
+    guarding = Guarding(guard)
+    guarding.look_at(trained, image, rough, refined, found, spacing, [index])
+    verdict = guarding.verdicts.get(index)
+    before, free = (round(100 * dice_of(each, truth), 2) for each in (mask, refined[index] > 0.5))
+    reason = verdict.reason if verdict else ""
+    expected = round(verdict.expected_gain, 1) if verdict else ""
+    return {
+        "before": before, "without": free, "with": before if reason else free, "expected": expected, "reason": reason,
+    }  # fmt: skip
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:

@@ -21,16 +21,16 @@ from SVLDRLCore.mask_refinement.guard import (
 )
 from SVLDRLCore.mask_refinement.guard_file import guard_bytes, parse_guard
 from SVLDRLCore.mask_refinement.guard_learning import cases_for
-from SVLDRLCore.mask_refinement.guard_signs import LIKENESS, SIGNS, Seen
+from SVLDRLCore.mask_refinement.guard_signs import LIKENESS, SIGNS, ChangeSigns
 
 NAMES = ("atrium",)
 
 
-def look(rng: np.random.Generator, doubt: float, unlike: float) -> Seen:
+def look(rng: np.random.Generator, doubt: float, unlike: float) -> ChangeSigns:
     """Signs of chance, but for the model's doubt; an image so many standard deviations off."""
     signs = rng.standard_normal(len(SIGNS))
     signs[SIGNS.index("doubt of the model")] = doubt
-    return Seen(signs, unlike + 0.1 * rng.standard_normal(len(LIKENESS)))
+    return ChangeSigns(signs, unlike + 0.1 * rng.standard_normal(len(LIKENESS)))
 
 
 def learned() -> Guard:

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from SVLDRLCore.data.poorer_images import poorer_image
-from SVLDRLCore.mask_refinement.guard_signs import LIKENESS, SIGNS, Seen, signs_of
+from SVLDRLCore.mask_refinement.guard_signs import LIKENESS, SIGNS, ChangeSigns, signs_of
 from SVLDRLCore.masks.alignment import Calibration
 
 SPACING = (1.0, 1.0, 1.0)
@@ -25,7 +25,7 @@ def image(inverted: bool = False) -> np.ndarray:
     return ((1 - bright) if inverted else bright)[None].astype(np.float32)
 
 
-def seen(mask: np.ndarray, changed: np.ndarray, grey: np.ndarray) -> Seen:
+def seen(mask: np.ndarray, changed: np.ndarray, grey: np.ndarray) -> ChangeSigns:
     found = signs_of(mask, changed, changed.astype(np.float32), grey, SPACING, USUAL)
     assert found.signs.shape == (len(SIGNS),)
     assert found.likeness.shape == (len(LIKENESS),)
