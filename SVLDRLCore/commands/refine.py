@@ -62,6 +62,7 @@ def define(sub: ArgumentParser) -> None:
         help="slices in which the rough mask is right, as k:3-5; axis i, j or k of the file, counted from 0",
     )  # fmt: skip
     define_list(sub)
+    sub.add_argument("--no-guard", action="store_true", help="follow the model where it cannot tell that it helps, too")
     sub.add_argument("--overwrite", action="store_true")
     job_options(sub)
 
@@ -75,6 +76,7 @@ def run(values: dict[str, Any], control: JobControl) -> int:
     listeners = listeners_of(values, control)
     values = {"image": None, "rough": None, **values}
     values["mapping"] = read_mapping(values.pop("map"))
+    values["guard"] = not values.pop("no_guard")
     if values["list"] is not None:
         return run_list(values, listeners, control)
     del values["list"], values["workers"]
@@ -85,5 +87,6 @@ def run(values: dict[str, Any], control: JobControl) -> int:
     head = ["structure", "before mL", "after mL", "added mL", "removed mL", "Dice before/after"]
     keys = ("before_ml", "after_ml", "added_ml", "removed_ml")
     cells = [[r["structure"], *(f"{r[k]:.2f}" for k in keys), f"{r['dice']:.3f}"] for r in done.changes]
-    tell(f"{text_table(head, cells)}\nWritten: {done.output}", listeners)
+    reasons = [f"{r['structure']}: {r['reason']}" for r in done.changes if r["reason"]]
+    tell("\n".join([text_table(head, cells), *reasons, f"Written: {done.output}"]), listeners)
     return 0

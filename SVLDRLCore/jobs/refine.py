@@ -44,6 +44,7 @@ from SVLDRLCore.mask_refinement.editing import (
     window_count,
 )
 from SVLDRLCore.mask_refinement.generalisation import WORTH_TELLING
+from SVLDRLCore.mask_refinement.guarding import guarding_of
 from SVLDRLCore.mask_refinement.locks import LockFiles
 from SVLDRLCore.mask_refinement.segments import (
     Values,
@@ -93,6 +94,7 @@ class _Options:
     policy_steps: int
     smallest_fragment_ml: float
     keep_largest: bool
+    guard: bool
     locks: LockFiles
 
 
@@ -120,6 +122,7 @@ def refine(
     never: str | Path | None = None,
     only: str | Path | None = None,
     right_slices: Sequence[str] = (),
+    guard: bool = True,
     overwrite: bool = False,
     listeners: Sequence[Listener] = (),
     control: JobControl | None = None,
@@ -148,6 +151,7 @@ def refine(
         keep, never, only: masks on the image's grid of voxels that belong to the structure, that do not, and of where
             something may change; right_slices: such as "k:3-5", where the rough mask is right. They steer the rest,
             and are never changed (`mask_refinement.locks`).
+        guard: leave a mask as drawn where the model cannot tell that it helps (`mask_refinement.guarding`).
 
     Segments that the model does not know, or that are not asked for, come out untouched. Several segments of one name
     are refined as one structure and share the result: see `draw_structures`.
@@ -174,11 +178,13 @@ def refine(
                         locks, overwrite, events, control,
                     )  # fmt: skip
                 changes = _changes(drawn.rows, drawn.before, drawn.after, drawn.voxel_ml)
-                changes = [row | {"reason": reason} for row, reason in zip(changes, drawn.reasons)]
+                changes = [
+                    row | {"reason": reason, "expected_gain": None} for row, reason in zip(changes, drawn.reasons)
+                ]
                 return _told(Refinement(output, changes, drawn.confidence, drawn.warnings), events)
             options = _Options(
                 trust, tuple(structures), dict(mapping or {}), margin_mm, overlap, choose_device(device),
-                policy_steps, smallest_fragment_ml, keep_largest, locks,
+                policy_steps, smallest_fragment_ml, keep_largest, guard, locks,
             )  # fmt: skip
             if learn_from_this_case and rough is not None:
                 scratch = temporary.enter_context(scratch_folder(Path(tempfile.gettempdir())))
@@ -284,6 +290,7 @@ def _refine(
         control.check()
         events.progress(int(100 * share), 100, stage)
 
+    guarding = guarding_of(trained, options.trust, options.guard)
     progress("predicting", 0.0)
     region = (slice(None), *box)
     windows = window_count([s.stop - s.start for s in box], config.patch_size, options.overlap)
@@ -304,9 +311,10 @@ def _refine(
             trained, prepared, label, rough_maps, found, box, members, sorted(matched),
             trust=options.trust, overlap=options.overlap, device=options.device,
             progress=lambda done, _: progress("refining", 0.7 + 0.25 * min(1.0, done / windows / len(matched))),
-            tell=events.warn,
+            tell=events.warn, guarding=guarding,
         )  # fmt: skip
-        result = draw_structures(structures, label.array, native, matched, images[0].geometry.spacing_dhw)
+        anew = guarding.drawn_anew(matched, structures.nested)
+        result = draw_structures(structures, label.array, native, anew, images[0].geometry.spacing_dhw)
     progress("writing", 0.97)
     voxel_ml = float(np.prod(images[0].geometry.spacing_dhw)) / 1000.0
     if options.smallest_fragment_ml or options.keep_largest:
@@ -323,7 +331,8 @@ def _refine(
     if confidence is not None:
         write_image(confidence, sureness, images[0].geometry, overwrite=overwrite)
     rows = {structures.names[i]: members[i] for i in sorted(matched)}
-    changes = _changes(rows, before, result, voxel_ml)
+    changes = guarding.told(_changes(rows, before, result, voxel_ml), sorted(matched))
+    told += guarding.warnings(structures.names)
     told += [text for volume in (*images, *([label] if label else [])) for text in volume.warnings]
     warnings = [text for text in told if text]
     if match is not None:
@@ -340,6 +349,8 @@ def _warnings(
         factor = trained.mask_network.calibration_of(index).generalisation_factor if trained.mask_network else 1.0
         if not row["after_ml"]:
             told.append(f"{row['structure']}: nothing is left after refinement; look at the image.")
+        elif row["reason"]:
+            continue  # which says it
         elif factor > WORTH_TELLING and trust < 1 and not row["added_ml"] and not row["removed_ml"]:
             told.append(
                 f"{row['structure']}: nothing was changed. The model errs more on new cases than on those that it has "

@@ -40,7 +40,7 @@ from SVLDRLCore.models.trained_model import TrainedModel, load_model
 
 SHARED = (
     "model", "trust", "structures", "mapping", "margin_mm", "overlap", "device", "policy_steps", "smallest_fragment_ml",
-    "keep_largest", "learn_from_this_case", "mode",
+    "keep_largest", "learn_from_this_case", "mode", "guard",
 )  # fmt: skip
 """Options of `refine` that a list of cases has, too; the others are of one case."""
 DEFAULTS = {name: inspect.signature(refine).parameters[name].default for name in SHARED}

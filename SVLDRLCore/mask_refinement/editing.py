@@ -13,6 +13,7 @@ from SVLDRLCore.data.resampling import PreparedImage, to_native
 from SVLDRLCore.files.volumes import Volume
 from SVLDRLCore.inference.sliding_window import Tell, predict_maps, predict_probabilities
 from SVLDRLCore.mask_refinement.episode import edit_mask
+from SVLDRLCore.mask_refinement.guarding import Guarding
 from SVLDRLCore.mask_refinement.local_faults import without_local_faults
 from SVLDRLCore.mask_refinement.segments import structure_masks
 from SVLDRLCore.masks.alignment import alignment_maps, measure_border
@@ -189,6 +190,7 @@ def edit_label(
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
     tell: Tell | None = None,
+    guarding: Guarding | None = None,
 ) -> np.ndarray:
     """Belief maps (C, D, H, W) on the image's grid after the mask agents have edited a label map in a box.
 
@@ -196,6 +198,7 @@ def edit_label(
         label: on the image's grid; rough_maps: its structures on the prepared grid (C, D, H, W).
         found: the prediction in the box; box: on the prepared grid.
         members: structure -> its values in the label map; wanted: the structures to edit.
+        guarding: judges each edit; what it refuses keeps its rough mask as belief.
 
     A model without mask agents has only its prediction, which is blended with the mask: with half of the trust,
     because a blend of more than half of the mask is the mask.
@@ -207,21 +210,36 @@ def edit_label(
     region = (slice(None), *box)
     rough = rough_maps[region]
     edits = np.zeros((len(found), *prepared.array.shape[1:]), np.float32)
-    edits[region] = refined_belief(
-        trained, np.ascontiguousarray(prepared.array[region]), rough, found, prepared.geometry.spacing_dhw, wanted,
+    image, spacing = np.ascontiguousarray(prepared.array[region]), prepared.geometry.spacing_dhw
+    refined = refined_belief(
+        trained, image, rough, found, spacing, wanted,
         trust=trust, overlap=overlap, device=device, progress=progress, tell=tell,
-    ) - rough  # fmt: skip
+    )  # fmt: skip
+    if guarding is not None:
+        guarding.look_at(trained, image, rough, refined, found, spacing, wanted)
+        refined[guarding.refused] = rough[guarding.refused]
+    edits[region] = refined - rough
     return (to_native(edits, prepared) + structure_masks(label.array, members, len(edits))).clip(0.0, 1.0)
 
 
 def box_around(drawn: np.ndarray | None, prepared: PreparedImage, margin_mm: float, patch_size: Sequence[int]) -> Box:
     """Where masks (C, D, H, W) lie on the prepared grid, with a margin and at least a patch; None: everywhere."""
-    size = prepared.array.shape[1:]
+    return box_near(drawn, prepared.array.shape[1:], prepared.geometry.spacing_dhw, margin_mm, patch_size)
+
+
+def box_near(
+    drawn: np.ndarray | None,
+    size: Sequence[int],
+    spacing_dhw: Sequence[float],
+    margin_mm: float,
+    patch_size: Sequence[int],
+) -> Box:
+    """The same on any grid of a size and spacing (d, h, w)."""
     extent = None if drawn is None else extent_of(np.asarray(drawn.any(0)))
     if extent is None:
         return tuple(slice(0, n) for n in size)
     box = []
-    for axis, (n, spacing, patch) in enumerate(zip(size, prepared.geometry.spacing_dhw, patch_size)):
+    for axis, (n, spacing, patch) in enumerate(zip(size, spacing_dhw, patch_size)):
         pad = int(np.ceil(margin_mm / spacing))
         low, high = extent[axis].start - pad, extent[axis].stop + pad
         more = max(0, patch - (high - low))

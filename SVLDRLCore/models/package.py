@@ -7,6 +7,7 @@
     MODEL_CARD.md       what the model is for and how it was made
     SHA256SUMS          as `sha256sum -c` reads it
     calibration.json    what mask agents know of trusted labels, if there are any
+    guard.json          when mask agents are not followed, where it was learned
     *.csv *.svg ...     reports, if any
 
 A zip is read where it is and never unpacked, so none of its names can reach the disk.

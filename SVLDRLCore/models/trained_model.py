@@ -29,6 +29,9 @@ from SVLDRLCore.networks.segmentation_network import SegmentationNetwork
 CALIBRATIONS = "calibrations"
 """The mask agents' buffer with the numbers of calibration.json."""
 
+GUARD_FILE = "guard.json"
+"""What is known of images on which the mask agents are not to be followed; packages may lack it."""
+
 
 @dataclass(frozen=True)
 class TrainedModel:
@@ -40,6 +43,7 @@ class TrainedModel:
         channels: image channels M.
         labels: label value -> {"name", "color", ...} as in labels.json.
         name: what to call it in errors: "model" and where it was read from.
+        guard_json: the package's guard.json as it is, empty where it has none (`mask_refinement.guard_file`).
     """
 
     network: SegmentationNetwork
@@ -50,6 +54,7 @@ class TrainedModel:
     labels: dict[int, dict[str, Any]]
     method: str
     name: str = "the model"
+    guard_json: bytes = b""
 
     @property
     def agents(self) -> MaskAgentNetwork:
@@ -148,7 +153,8 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
             module.eval().requires_grad_(False)
             to_device(module, torch.device(device))
     labels, method = dict(package.labels), table.method
-    return TrainedModel(network, mask_network, config, structures, channels, labels, method, f"model {path}")
+    guard = package.read_extra(GUARD_FILE) if GUARD_FILE in package.extra else b""
+    return TrainedModel(network, mask_network, config, structures, channels, labels, method, f"model {path}", guard)
 
 
 def _calibration(package: ModelPackage, structures: Structures) -> torch.Tensor:

@@ -29,6 +29,8 @@ from SVLDRLCore.learning.segmentation_loss import soft_dice
 from SVLDRLCore.learning.stages import TRAINED_PARTS
 from SVLDRLCore.learning.trainer import Hooks, PartOfJob, Trainer
 from SVLDRLCore.mask_refinement.generalisation import what_to_tell
+from SVLDRLCore.mask_refinement.guard import Guard
+from SVLDRLCore.mask_refinement.guard_learning import guard_after_training
 from SVLDRLCore.mask_refinement.training import factors_of, train_mask_agents
 from SVLDRLCore.masks.known_voxels import where_known
 from SVLDRLCore.models.trained_model import build_networks
@@ -39,7 +41,7 @@ from SVLDRLCore.training.registry import make_method, method_named, require_draw
 class RunResult:
     """What a run made: weights on the CPU, logged rows, reviews and what the user must be told.
 
-    `findings`: what the method's own reviews found.
+    `findings`: what the method's own reviews found; `guard`: when the mask agents are not to be followed.
     """
 
     network: dict[str, torch.Tensor]
@@ -51,6 +53,7 @@ class RunResult:
     warnings: list[str]
     best_score: float
     findings: dict[str, Any] = field(default_factory=dict)
+    guard: Guard | None = None
 
 
 def run_training(
@@ -68,7 +71,7 @@ def run_training(
     of_method = method.warnings(rows)
     missing = told_of_missing(review.rows)
     warnings = [*review.warnings, *missing, *of_method]
-    mask_network = None
+    mask_network, guard = None, None
     if mask_stage_steps(given.config):
         done = PartOfJob(steps_before=trainer.steps, epochs_before=len(trainer.rows))
         agents = train_mask_agents(given, trainer.predictor, review, folder, events, control, resume, done)
@@ -83,6 +86,7 @@ def run_training(
         for text in careful:
             events.emit("message", text=text)
         warnings += careful
+        guard = guard_after_training(given, trainer.predictor, agents.predictor, review.weights, events, control)
     # Told at the end: a run that is stopped in its mask agents and resumed tells it once.
     for warning in [*missing, *of_method]:
         events.emit("warning", text=warning)
@@ -98,6 +102,7 @@ def run_training(
         warnings,
         trainer.best_score,
         method.findings(),
+        guard,
     )
 
 

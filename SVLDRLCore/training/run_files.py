@@ -12,6 +12,7 @@ from SVLDRLCore.evaluation.figures import reliability_figure
 from SVLDRLCore.evaluation.tables import csv_text
 from SVLDRLCore.learning.method import RunInput
 from SVLDRLCore.learning.run_folder import RunFolder
+from SVLDRLCore.mask_refinement.guard_file import guard_files
 from SVLDRLCore.models.card import write_model_card
 from SVLDRLCore.models.package import save_package
 from SVLDRLCore.models.trained_model import package_calibration, package_config, package_tensors
@@ -47,6 +48,7 @@ def write_models(
     )
     extra = {"stage_seconds.json": json.dumps(result.stage_seconds).encode(), **reliability_files(result)}
     extra |= package_calibration(result.mask_network, given.structures)
+    extra |= guard_files(result.guard, given.structures.names)
     extra |= adaptation_files(result, given, folder)
     best = [(folder.best_model, result.best_network)] if with_best else []
     for path, weights in (*best, (folder.model, result.network)):
