@@ -1,6 +1,6 @@
 """The belief of each voxel near a rough mask's border: a small network on its features, in stages.
 
-A later stage sees what the one before believes around a voxel (auto-context). Each stage answers two questions at
+A later stage sees what the one before believes around a voxel (auto-context), and how the border lies from it. Each stage answers two questions at
 once: is this voxel of the structure (*snap*), and is it of the structure as this reader draws it (*even out*)?
 """
 
@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from SVLDRLCore.universal_refiner.own_offset import own_offset
 from SVLDRLCore.universal_refiner.perception import BAND, context, perceive
 
 SNAP, EVEN_OUT = 0, 1
 """Which output answers which question."""
-HIDDEN = 64
+HIDDEN = 96
 
 
 class VoxelClassifier(nn.Module):
@@ -52,6 +53,7 @@ def stage_features(
     for stage in stages:
         beliefs = _believed(stage, features, mask, near, distances)
         around = [context(belief, mask, spacing)[:, near].T for belief in beliefs]
+        around.append(own_offset(beliefs[SNAP], mask, distance, spacing)[:, near].T)
         features = np.ascontiguousarray(np.concatenate([seen, *around], axis=1))
     return features, distances, near
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from SVLDRLCore.universal_refiner import own_offset, perception
 from SVLDRLCore.universal_refiner.classifier import VoxelClassifier, stage_features
 from SVLDRLCore.universal_refiner.habits import DrawnMask, draw_mask
 from SVLDRLCore.universal_refiner.rendering import render
@@ -20,6 +21,8 @@ MASKS_OF_SCENE = 4
 VOXELS_OF_MASK = 2000
 BATCH_VOXELS = 8192
 FIRST_RATE = 4e-3
+SHAKEN = 0.2
+"""Noise on what all voxels of a mask share, in its spread: else single masks are learned by heart."""
 
 
 def draw_examples(
@@ -68,6 +71,7 @@ def fit_stage(
     sample = torch.from_numpy(features[:: max(1, len(features) // 50_000)].astype(np.float32))
     stage.mean.copy_(sample.mean(0))
     stage.scale.copy_(sample.std(0) + 0.05)
+    shaken = SHAKEN * stage.scale * _shared_by_all(features.shape[1])
     optimiser = torch.optim.AdamW(stage.parameters(), FIRST_RATE, weight_decay=1e-3)
     wanted = torch.from_numpy(answers.astype(np.float32))
     far = torch.from_numpy(distances)
@@ -76,9 +80,19 @@ def fit_stage(
             group["lr"] = FIRST_RATE * (0.5 + 0.5 * np.cos(np.pi * step / steps)) + 1e-5
         chosen = torch.randint(0, len(far), (min(BATCH_VOXELS, len(far)),), generator=generator)
         batch = torch.from_numpy(features[chosen.numpy()].astype(np.float32))
+        batch += shaken * torch.randn(batch.shape, generator=generator)
         loss = binary_cross_entropy_with_logits(stage(batch, far[chosen]), wanted[chosen])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         each_step(step + 1, float(loss.detach()))
     return stage.eval()
+
+
+def _shared_by_all(features: int) -> torch.Tensor:
+    """1 for features that all voxels of a mask share, 0 for the others."""
+    shared = torch.zeros(features)
+    shared[perception.OF_WHOLE_MASK] = 1
+    if features > perception.OF_WHOLE_MASK.stop:
+        shared[-own_offset.OF_WHOLE_MASK :] = 1
+    return shared
