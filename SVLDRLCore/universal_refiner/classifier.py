@@ -1,7 +1,8 @@
 """The belief of each voxel near a rough mask's border: a small network on its features, in stages.
 
-A later stage sees what the one before believes around a voxel (auto-context), and how the border lies from it. Each stage answers two questions at
-once: is this voxel of the structure (*snap*), and is it of the structure as this reader draws it (*even out*)?
+A later stage sees what the one before believes around a voxel (auto-context), and how the mask's border lies from it.
+Each stage answers two questions at once: is this voxel of the structure (*snap*), and is it of the structure as this
+reader draws it (*even out*)?
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.universal_refiner import own_offset, perception
 from SVLDRLCore.universal_refiner.classifier import VoxelClassifier, stage_features
 from SVLDRLCore.universal_refiner.habits import DrawnMask, draw_mask
@@ -18,6 +19,7 @@ from SVLDRLCore.universal_refiner.rendering import render
 from SVLDRLCore.universal_refiner.scenes import draw_scene
 
 MASKS_OF_SCENE = 4
+MARGIN = 12.0
 VOXELS_OF_MASK = 2000
 BATCH_VOXELS = 8192
 FIRST_RATE = 4e-3
@@ -28,7 +30,10 @@ SHAKEN = 0.2
 def draw_examples(
     seed: int, stage: int, number: int
 ) -> list[tuple[np.ndarray, DrawnMask, tuple[float, ...]]]:  # fmt: skip
-    """The masks of one scene: image (D, H, W), what was drawn, spacing in u. Two images, two masks on each."""
+    """The masks of one scene: image (D, H, W), what was drawn, spacing in u. Two images, two masks on each.
+
+    Each is a box around the structure and what was drawn of it, with `MARGIN` u around, as a mask is refined in.
+    """
     rng = np.random.default_rng([seed, stage, number])
     scene = draw_scene(rng)
     examples, labels = [], scene.labels
@@ -36,7 +41,10 @@ def draw_examples(
         if index % 2 == 0:
             target = scene.targets[0] if rng.random() < 0.5 else int(rng.choice(scene.targets))
             image = render(scene, target, rng)
-        examples.append((image, draw_mask(labels == target, labels, scene.spacing, rng), scene.spacing))
+        drawn = draw_mask(labels == target, labels, scene.spacing, rng)
+        box = bounding_box(drawn.rough | drawn.meant | drawn.truth, [MARGIN / s for s in scene.spacing])
+        near = DrawnMask(drawn.truth[box], drawn.meant[box], drawn.rough[box], drawn.kinds)
+        examples.append((image[box], near, scene.spacing))
     return examples
 
 
