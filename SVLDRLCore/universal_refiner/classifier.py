@@ -47,24 +47,32 @@ def stage_features(
     stages: Sequence[VoxelClassifier], image: np.ndarray, mask: np.ndarray, spacing: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features (N, F) for the stage after `stages`, distances (N,), and where (D, H, W) these voxels are."""
-    maps, distance = perceive(image, mask, spacing)
-    near = np.abs(distance) < BAND
-    seen, distances = maps[:, near].T, distance[near]
-    features = np.ascontiguousarray(seen)
-    for stage in stages:
-        beliefs = _believed(stage, features, mask, near, distances)
-        around = [context(belief, mask, spacing)[:, near].T for belief in beliefs]
-        around.append(own_offset(beliefs[SNAP], mask, distance, spacing)[:, near].T)
-        features = np.ascontiguousarray(np.concatenate([seen, *around], axis=1))
+    features, distances, near, _ = _seen_and_believed(stages, image, mask, spacing)
     return features, distances, near
 
 
 def beliefs_of(
     stages: Sequence[VoxelClassifier], image: np.ndarray, mask: np.ndarray, spacing: Sequence[float]
-) -> np.ndarray:
-    """Beliefs (2, D, H, W) in [0, 1], of `SNAP` and `EVEN_OUT`; away from the border they are the mask."""
-    features, distances, near = stage_features(stages[:-1], image, mask, spacing)
-    return _believed(stages[-1], features, mask, near, distances)
+) -> list[np.ndarray]:
+    """Of each stage, (2, D, H, W) in [0, 1], of `SNAP` and `EVEN_OUT`; away from the border they are the mask."""
+    features, distances, near, beliefs = _seen_and_believed(stages[:-1], image, mask, spacing)
+    return [*beliefs, _believed(stages[-1], features, mask, near, distances)]
+
+
+def _seen_and_believed(
+    stages: Sequence[VoxelClassifier], image: np.ndarray, mask: np.ndarray, spacing: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
+    maps, distance = perceive(image, mask, spacing)
+    near = np.abs(distance) < BAND
+    seen, distances = maps[:, near].T, distance[near]
+    features, found = np.ascontiguousarray(seen), []
+    for stage in stages:
+        beliefs = _believed(stage, features, mask, near, distances)
+        around = [context(belief, mask, spacing)[:, near].T for belief in beliefs]
+        around.append(own_offset(beliefs[SNAP], mask, distance, spacing)[:, near].T)
+        features = np.ascontiguousarray(np.concatenate([seen, *around], axis=1))
+        found.append(beliefs)
+    return features, distances, near, found
 
 
 def _believed(

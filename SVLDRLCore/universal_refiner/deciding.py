@@ -19,7 +19,7 @@ from SVLDRLCore.universal_refiner.modes import Rule, changed, changed_where_sure
 from SVLDRLCore.universal_refiner.refiner_package import Decision
 
 SURE, SPREADS, GAINS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95), (0.0, 1.0, 1.5, 2.5), (0.0, 0.01, 0.02, 0.03, 0.05)
-OTHERWISE = (0.97, 0.95, 0.9)
+OTHERWISE = (0.95, 0.9)
 """None is 1: a small mistake that is beyond doubt is repaired even in a mask that is good elsewhere."""
 RULES = tuple(Rule(*each) for each in product(SURE, SPREADS, GAINS, OTHERWISE))
 MOST_LOSS = (0.005, 0.02)
@@ -31,44 +31,66 @@ UNSEEN = 999
 """Stands in for a stage's number: these scenes are nobody's."""
 
 Row = dict[str, float]
+Won = tuple[int, bool, list[float]]
+"""The mode that a mask is tried in, whether it is clean, and what each of `RULES` wins."""
 
 
 def choose_decision(
     stages: Sequence[VoxelClassifier], seed: int, scenes: int, tell: Callable[[float], object] = lambda share: None
 ) -> tuple[Decision, dict[str, list[Row]]]:
     """When to act, and what the best rules of each mode did: `clean_loss`, `large_clean_loss` and `gain` in Dice."""
-    clean: tuple[list[list[float]], ...] = ([], [])
-    wrong: tuple[list[list[float]], ...] = ([], [])
+    found = []
     for number in range(scenes):
         tell(number / scenes)
-        for image, drawn, spacing in draw_examples(seed, UNSEEN, number):
-            goals = {SNAP: drawn.truth, EVEN_OUT: drawn.meant}
-            tried = [(drawn.rough, wrong[SNAP], SNAP), (drawn.truth, clean[SNAP], SNAP)]
-            tried.append((drawn.meant, clean[EVEN_OUT], EVEN_OUT))
-            if drawn.kinds:
-                tried.append((drawn.rough, wrong[EVEN_OUT], EVEN_OUT))
-            known: dict[bytes, np.ndarray] = {}
-            for rough, kept, mode in tried:
-                if not rough.any() or rough.all():
-                    continue
-                key = np.packbits(rough).tobytes()
-                if key not in known:
-                    known[key] = beliefs_of(stages, image, rough, spacing)
-                kept.append(_by_each_rule(rough, known[key][mode], goals[mode], spacing))
-    even, of_even = _best(clean[EVEN_OUT], wrong[EVEN_OUT], MOST_LOSS[0], MOST_LOSS_OF_ONE[0])
-    snap, of_snap = _best(clean[SNAP], wrong[SNAP], MOST_LOSS[1], MOST_LOSS_OF_ONE[1])
-    return Decision(even_out=even, snap=snap), {"even_out": of_even, "snap": of_snap}
+        found += won_in_scene(stages, seed, number)
+    return decision_from(found)
 
 
-def _by_each_rule(rough: np.ndarray, belief: np.ndarray, goal: np.ndarray, spacing: Sequence[float]) -> list[float]:
+def won_in_scene(stages: Sequence[VoxelClassifier], seed: int, number: int) -> list[Won]:
+    """What is won on each mask of a scene that no stage has learned from."""
+    found = []
+    for image, drawn, spacing in draw_examples(seed, UNSEEN, number):
+        tried = [(SNAP, False, drawn.rough, drawn.truth), (SNAP, True, drawn.truth, drawn.truth)]
+        tried.append((EVEN_OUT, True, drawn.meant, drawn.meant))
+        if drawn.kinds:
+            tried.append((EVEN_OUT, False, drawn.rough, drawn.meant))
+        known: dict[bytes, list[np.ndarray]] = {}
+        for mode, clean, rough, goal in tried:
+            if not rough.any() or rough.all():
+                continue
+            key = np.packbits(rough).tobytes()
+            if key not in known:
+                known[key] = beliefs_of(stages, image, rough, spacing)
+            beliefs = [stage[mode] for stage in known[key]]
+            found.append((mode, clean, _by_each_rule(rough, beliefs, goal, spacing)))
+    return found
+
+
+def decision_from(found: Sequence[Won]) -> tuple[Decision, dict[str, list[Row]]]:
+    """As `choose_decision`, from what was won in all scenes."""
+    best = {
+        mode: _best(*([won for m, c, won in found if m == mode and c == clean] for clean in (True, False)), *limits)
+        for mode, limits in (
+            (EVEN_OUT, (MOST_LOSS[0], MOST_LOSS_OF_ONE[0])),
+            (SNAP, (MOST_LOSS[1], MOST_LOSS_OF_ONE[1])),
+        )
+    }
+    decision = Decision(even_out=best[EVEN_OUT][0], snap=best[SNAP][0])
+    return decision, {"even_out": best[EVEN_OUT][1], "snap": best[SNAP][1]}
+
+
+def _by_each_rule(
+    rough: np.ndarray, beliefs: Sequence[np.ndarray], goal: np.ndarray, spacing: Sequence[float]
+) -> list[float]:
     """What each of `RULES` wins of Dice with the goal."""
-    before, won = dice_of(rough, goal), []
-    careful = [dice_of(changed_where_sure(rough, belief, Rule(each), spacing), goal) - before for each in OTHERWISE]
+    before, won, last = dice_of(rough, goal), [], beliefs[-1]
+    rules = [Rule(sure=1.0, gain=np.inf, otherwise=each) for each in OTHERWISE]
+    careful = [dice_of(changed_where_sure(rough, beliefs, rule, spacing), goal) - before for rule in rules]
     for sure in SURE:
-        far = from_sure_changes(rough, belief, sure, spacing)
+        far = from_sure_changes(rough, last, sure, spacing)
         for spread in SPREADS:
-            made = changed(rough, belief, far, spread)
-            expected, gain = expected_gain(rough, made, belief), dice_of(made, goal) - before
+            made = changed(rough, last, far, spread)
+            expected, gain = expected_gain(rough, made, last), dice_of(made, goal) - before
             won += [gain if expected >= needed else other for needed in GAINS for other in careful]
     return won
 

@@ -24,7 +24,7 @@ class Rule:
         sure: probability that a change needs, from 0.5 to 1.
         spread: a change that is merely likelier than not is made within this distance of a sure one, in u.
         gain: in expected Dice, that all these changes must bring together.
-        otherwise: if they do not, the probability that a change needs then; at 1 the mask stays.
+        otherwise: if they do not, the probability that a change needs by the first stage's belief.
     """
 
     sure: float
@@ -33,16 +33,22 @@ class Rule:
     otherwise: float = 1.0
 
 
-def changed_where_sure(mask: np.ndarray, belief: np.ndarray, rule: Rule, spacing: Sequence[float]) -> np.ndarray:
+def changed_where_sure(
+    mask: np.ndarray, beliefs: Sequence[np.ndarray], rule: Rule, spacing: Sequence[float]
+) -> np.ndarray:
     """The mask (D, H, W) with what is believed otherwise, where the rule says so.
 
+    Where little is to be won in all, only what is beyond doubt changes, in the eyes of the first stage. It looks at
+    the image more than at its own opinion, and so it is the surest of a small bite in a mask that is good elsewhere.
+
     Args:
-        belief: of the mask as it should be, (D, H, W) in [0, 1].
+        beliefs: of each stage in the mask as it should be, (D, H, W) in [0, 1].
     """
-    result = changed(mask, belief, from_sure_changes(mask, belief, rule.sure, spacing), rule.spread)
-    if expected_gain(mask, result, belief) >= rule.gain:
+    first, last = beliefs[0], beliefs[-1]
+    result = changed(mask, last, from_sure_changes(mask, last, rule.sure, spacing), rule.spread)
+    if expected_gain(mask, result, last) >= rule.gain:
         return result
-    return np.where(mask, belief >= 1 - rule.otherwise, belief > rule.otherwise)
+    return np.where(mask, first >= 1 - rule.otherwise, first > rule.otherwise)
 
 
 def from_sure_changes(mask: np.ndarray, belief: np.ndarray, sure: float, spacing: Sequence[float]) -> np.ndarray:

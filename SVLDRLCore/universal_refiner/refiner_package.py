@@ -83,11 +83,11 @@ def load_refiner(folder: Path) -> UniversalRefiner:
     settings = read_json_object(folder / SETTINGS, "Get the refiner again from where it came from")
     if settings.get("version") != VERSION:
         raise _unusable(folder, f"its version is {settings.get('version')!r}, {VERSION} is read here")
-    decision = _decision(settings.get("decision"), folder)
     try:
-        return UniversalRefiner(_stages(load(data)), decision)
+        stages = _stages(load(data))
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise _unusable(folder, f"its weights do not fit ({error})") from error
+    return UniversalRefiner(stages, _decision(settings.get("decision"), folder))
 
 
 def _decision(given: Any, folder: Path) -> Decision:

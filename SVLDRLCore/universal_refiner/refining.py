@@ -138,25 +138,25 @@ def _refined(
     rough = np.ascontiguousarray((shares > 0.5).transpose(order))
     if rough.sum() < FEWEST_VOXELS or rough.all():
         return Refined(mask.copy(), np.ones(mask.shape, np.float32))
-    beliefs = beliefs_of(refiner.stages, grid.shrunk(image).transpose(order), rough, spacing)
-    rules = refiner.decision
+    found, rules = beliefs_of(refiner.stages, grid.shrunk(image).transpose(order), rough, spacing), refiner.decision
+    beliefs = {kind: [stage[kind] for stage in found] for kind in (SNAP, EVEN_OUT)}
     if trusted is not None:
         trust = (grid.shrunk(trusted) > 0.5).transpose(order)
-        habit = moved_to_habit(rough, beliefs[SNAP] > 0.5, trust, spacing)
-        beliefs = beliefs if habit is None else np.stack([habit.astype(np.float32)] * 2)
+        habit = moved_to_habit(rough, beliefs[SNAP][-1] > 0.5, trust, spacing)
+        beliefs = beliefs if habit is None else {kind: [habit.astype(np.float32)] for kind in beliefs}
     kind, rule = (SNAP, rules.snap) if mode == SNAP_MODE else (EVEN_OUT, rules.even_out)
     refined = changed_where_sure(rough, beliefs[kind], rule, spacing)
     hint = mode == EVEN_OUT_MODE and trusted is None and _beside_the_edge(refined, beliefs[SNAP], rules.snap, spacing)
-    belief = grid.stretched(np.ascontiguousarray(beliefs[kind].transpose(back)))
+    belief = grid.stretched(np.ascontiguousarray(beliefs[kind][-1].transpose(back)))
     after = grid.changed(mask, shares, refined.transpose(back))
     confidence = (2 * np.abs(belief - 0.5)).clip(0, 1)
     return Refined(after, confidence, hints=(BESIDE_THE_EDGE,) if hint else ())
 
 
-def _beside_the_edge(mask: np.ndarray, belief: np.ndarray, rule: Rule, spacing: Sequence[float]) -> bool:
+def _beside_the_edge(mask: np.ndarray, beliefs: Sequence[np.ndarray], rule: Rule, spacing: Sequence[float]) -> bool:
     """Does the border lie beside the edge all around, so that snapping it would win much?"""
-    snapped = changed_where_sure(mask, belief, rule, spacing)
-    if not snapped.any() or expected_gain(mask, snapped, belief) < WORTH_SAYING:
+    snapped = changed_where_sure(mask, beliefs, rule, spacing)
+    if not snapped.any() or expected_gain(mask, snapped, beliefs[-1]) < WORTH_SAYING:
         return False
     border = np.abs(signed_distance(mask, tuple(spacing))) <= 0.75
     return bool(border.any()) and abs(float(np.median(signed_distance(snapped, tuple(spacing))[border]))) >= BESIDE

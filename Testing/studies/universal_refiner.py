@@ -1,6 +1,7 @@
 """The universal refiner on rough masks of real validation cases: before, even out, snap; what it costs clean masks.
 
-    python Testing/studies/universal_refiner.py DATA results.md [--cases 2] [--seed 0] [--tools] [--raters 30]
+    python Testing/studies/universal_refiner.py DATA results.md [--cases 2] [--seed 0] [--tools] [--raters 20]
+        [--sets SET ...] [--workers 2]
 
 DATA is the folder of packs that the tests name by SVLDRL_DATA. No case of them was learned from, nor used to decide.
 """
@@ -10,8 +11,10 @@ from __future__ import annotations
 import argparse
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -96,15 +99,25 @@ def measured(
     return Row(name, kind, dice, {done: (each.hd95_mm, each.asd_mm) for done, each in found.items()})
 
 
-def rater_rows(data: Path, count: int, tools: Sequence[str]) -> Iterator[Row]:
-    """Radiologists' own masks of nodules, towards the consensus of four."""
-    lists = {who: load_datalist(data / RATERS.format(who)).training for who in ("worst_rater", "one_rater")}
-    for index, case in enumerate(load_datalist(data / RATERS.format("consensus")).training[:count]):
-        image, consensus = read_image(case.images[0]), read_label(case.label).array > 0
-        spacing = image.geometry.spacing_dhw
-        drawn = {who: read_label(cases[index].label).array > 0 for who, cases in lists.items()}
-        for who, rough in {**drawn, "consensus": consensus}.items():
-            yield measured("nodule CT", who.replace("_", " "), image.array, rough, consensus, spacing, tools)
+def set_rows(data: Path, cases: int, seed: int, tools: Sequence[str], name: str) -> list[Row]:
+    """Of all kinds of wrong masks of the cases of one set."""
+    rows = []
+    for index, (image, truth, spacing) in enumerate(cases_of(data, name, cases)):
+        rng = np.random.default_rng([seed, index, zlib.crc32(name.encode())])
+        for kind, rough in wrong_masks(truth, spacing, rng).items():
+            rows.append(measured(name, kind, image, rough, truth, spacing, tools))
+    return rows
+
+
+def rater_rows(data: Path, tools: Sequence[str], index: int) -> list[Row]:
+    """Radiologists' own masks of one nodule, towards the consensus of four."""
+    drawn = {}
+    for who in ("worst_rater", "one_rater", "consensus"):
+        case = load_datalist(data / RATERS.format(who)).training[index]
+        drawn[who.replace("_", " ")] = read_label(case.label).array > 0
+    image, truth = read_image(case.images[0]), drawn["consensus"]
+    spacing = image.geometry.spacing_dhw
+    return [measured("nodule CT", who, image.array, rough, truth, spacing, tools) for who, rough in drawn.items()]
 
 
 def main() -> None:
@@ -115,20 +128,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tools", action="store_true", help="classical tools as well")
     parser.add_argument("--raters", type=int, default=0, help="nodules that radiologists have drawn")
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    rows: list[Row] = []
     tools = list(TOOLS) if options.tools else []
-    for name in SETS:
-        for index, (image, truth, spacing) in enumerate(cases_of(options.data, name, options.cases)):
-            rng = np.random.default_rng([options.seed, index, zlib.crc32(name.encode())])
-            for kind, rough in wrong_masks(truth, spacing, rng).items():
-                rows.append(measured(name, kind, image, rough, truth, spacing, tools))
-            print(name, index, flush=True)
-    raters = list(rater_rows(options.data, options.raters, tools))
-    lines = [f"`python Testing/studies/universal_refiner.py DATA {options.results.name} --cases {options.cases} "
-             f"--seed {options.seed}{' --tools' * options.tools} --raters {options.raters}`"]  # fmt: skip
+    of_set = partial(set_rows, options.data, options.cases, options.seed, tools)
+    of_nodule = partial(rater_rows, options.data, tools)
+    with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+        rows = [row for found in pool.map(of_set, options.sets) for row in found]
+        raters = [row for found in pool.map(of_nodule, range(options.raters)) for row in found]
+    asked = f"--cases {options.cases} --seed {options.seed}{' --tools' * options.tools} --raters {options.raters}"
+    lines = [f"`python Testing/studies/universal_refiner.py DATA {options.results.name} {asked}`"]
     lines += ["", "Dice in the mean, before > even out / snap; the worst case of even out in brackets.", ""]
-    lines += _table(rows, list(SETS), _of_set)
+    lines += _table(rows, options.sets, _of_set)
     lines += ["", "Mean over all cases. Better: how many of the sets have a higher mean after evening out.", ""]
     lines += _table(rows, ["HD95 mm", "ASD mm", "better", *tools], _of_tools)
     if raters:

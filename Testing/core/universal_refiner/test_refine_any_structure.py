@@ -145,7 +145,7 @@ def test_what_is_likely_changes_near_to_what_is_sure_alone() -> None:
     belief = np.where(ball(radius=11.0), 0.7, 0.0).astype(np.float32)
     belief[mask] = 1.0
     belief[17:20, 17:20, 28:30] = 0.99
-    none, near = (changed_where_sure(mask, belief, Rule(0.9, spread), (1.0, 1.0, 1.0)) for spread in (0.0, 2.0))
+    none, near = (changed_where_sure(mask, [belief], Rule(0.9, spread), (1.0, 1.0, 1.0)) for spread in (0.0, 2.0))
     assert (none != mask).sum() == ((belief == np.float32(0.99)) & ~mask).sum() > 0
     assert (none & ~mask).sum() < (near & ~mask).sum() < (ball(radius=11.0) & ~mask).sum() / 4
     assert not near[18, 18, 7]
@@ -155,9 +155,8 @@ def test_changes_that_win_too_little_are_not_made() -> None:
     mask, belief = ball(), ball(radius=11.0).astype(np.float32)
     gain = expected_gain(mask, ball(radius=11.0), belief)
     assert gain == pytest.approx(1 - dice_of(mask, ball(radius=11.0)), abs=1e-4)
-    done = [
-        changed_where_sure(mask, belief, Rule(0.9, gain=least), (1.0, 1.0, 1.0)) for least in (gain - 0.01, gain + 0.01)
-    ]
+    rules = [Rule(0.9, gain=least) for least in (gain - 0.01, gain + 0.01)]
+    done = [changed_where_sure(mask, [belief], rule, (1.0, 1.0, 1.0)) for rule in rules]
     assert np.array_equal(done[0], ball(radius=11.0))
     assert np.array_equal(done[1], mask)
 
