@@ -53,7 +53,7 @@ def train_universal(
     later_scenes: int = 300,
     steps: int = 2500,
     seed: int = 1,
-    stages: int = 2,
+    stages: int = 1,
     listeners: Sequence[Listener] = (),
     control: JobControl | None = None,
 ) -> Path:
