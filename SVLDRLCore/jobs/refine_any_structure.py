@@ -82,7 +82,8 @@ def refine_any_structure(
     trusted = None if held is None else held.right
     locked = None if held is None else held.locked(before.shape)
     array = np.stack([volume.array for volume in volumes]) if len(volumes) > 1 else volumes[0].array
-    result, sureness, reasons = label.array.copy(), np.ones(geometry.size_dhw, np.float32), []
+    result, sureness = label.array.copy(), np.ones(geometry.size_dhw, np.float32)
+    reasons, hints = [], []
     for index, (name, values) in enumerate(rows.items()):
         progress = _progress_of(index, len(rows), name, events, control)
         mask = np.isin(label.array, values)
@@ -93,6 +94,7 @@ def refine_any_structure(
         result[done.mask & ~mask & (result == 0) & (label.array == 0)] = values[0]
         sureness = np.minimum(sureness, done.confidence)
         reasons.append(done.reasons[0] if done.reasons else "")
+        hints += [f"{name}: {hint}." for hint in done.hints]
     events.progress(97, 100, "writing")
     voxel_ml = float(np.prod(geometry.spacing_dhw)) / 1000.0
     if smallest_fragment_ml or keep_largest:
@@ -106,7 +108,7 @@ def refine_any_structure(
     if confidence is not None:
         write_image(confidence, sureness, geometry, overwrite=overwrite)
     warnings = [text for text in told if text]
-    warnings += [f"{name}: {reason}." for name, reason in zip(rows, reasons) if reason]
+    warnings += [f"{name}: {reason}." for name, reason in zip(rows, reasons) if reason] + hints
     return RefinedSegments(before, result, sureness, voxel_ml, rows, reasons, warnings)
 
 

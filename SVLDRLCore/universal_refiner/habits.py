@@ -84,9 +84,9 @@ def draw_mask(truth: np.ndarray, labels: np.ndarray, spacing: tuple[float, ...],
 def _draw_offset(depth: float, rng: np.random.Generator) -> float:
     """Half of the readers draw on the edge, a quarter by convention beside it, a quarter far too wide or narrow."""
     drawn = rng.random()
-    if drawn < 0.4:
-        return float(rng.normal(0, 0.15))
-    if drawn < 0.7:
+    if drawn < 0.5:
+        return float(rng.normal(0, 0.25))
+    if drawn < 0.75:
         return float(rng.uniform(max(-1.2, -0.5 * depth), 2.0))
     return float(rng.uniform(-min(4.0, 0.7 * depth), min(4.5, 1.2 * depth + 0.5)))
 

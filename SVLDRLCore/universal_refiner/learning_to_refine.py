@@ -11,21 +11,29 @@ import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from SVLDRLCore.masks.boxes import bounding_box
+from SVLDRLCore.universal_refiner import own_offset, perception
 from SVLDRLCore.universal_refiner.classifier import VoxelClassifier, stage_features
 from SVLDRLCore.universal_refiner.habits import DrawnMask, draw_mask
 from SVLDRLCore.universal_refiner.rendering import render
 from SVLDRLCore.universal_refiner.scenes import draw_scene
 
 MASKS_OF_SCENE = 4
+MARGIN = 12.0
 VOXELS_OF_MASK = 2000
 BATCH_VOXELS = 8192
 FIRST_RATE = 4e-3
+SHAKEN = 0.2
+"""Noise on what all voxels of a mask share, in its spread: else single masks are learned by heart."""
 
 
 def draw_examples(
     seed: int, stage: int, number: int
 ) -> list[tuple[np.ndarray, DrawnMask, tuple[float, ...]]]:  # fmt: skip
-    """The masks of one scene: image (D, H, W), what was drawn, spacing in u. Two images, two masks on each."""
+    """The masks of one scene: image (D, H, W), what was drawn, spacing in u. Two images, two masks on each.
+
+    Each is a box around the structure and what was drawn of it, with `MARGIN` u around, as a mask is refined in.
+    """
     rng = np.random.default_rng([seed, stage, number])
     scene = draw_scene(rng)
     examples, labels = [], scene.labels
@@ -33,7 +41,10 @@ def draw_examples(
         if index % 2 == 0:
             target = scene.targets[0] if rng.random() < 0.5 else int(rng.choice(scene.targets))
             image = render(scene, target, rng)
-        examples.append((image, draw_mask(labels == target, labels, scene.spacing, rng), scene.spacing))
+        drawn = draw_mask(labels == target, labels, scene.spacing, rng)
+        box = bounding_box(drawn.rough | drawn.meant | drawn.truth, [MARGIN / s for s in scene.spacing])
+        near = DrawnMask(drawn.truth[box], drawn.meant[box], drawn.rough[box], drawn.kinds)
+        examples.append((image[box], near, scene.spacing))
     return examples
 
 
@@ -68,6 +79,7 @@ def fit_stage(
     sample = torch.from_numpy(features[:: max(1, len(features) // 50_000)].astype(np.float32))
     stage.mean.copy_(sample.mean(0))
     stage.scale.copy_(sample.std(0) + 0.05)
+    shaken = SHAKEN * stage.scale * _shared_by_all(features.shape[1])
     optimiser = torch.optim.AdamW(stage.parameters(), FIRST_RATE, weight_decay=1e-3)
     wanted = torch.from_numpy(answers.astype(np.float32))
     far = torch.from_numpy(distances)
@@ -76,9 +88,19 @@ def fit_stage(
             group["lr"] = FIRST_RATE * (0.5 + 0.5 * np.cos(np.pi * step / steps)) + 1e-5
         chosen = torch.randint(0, len(far), (min(BATCH_VOXELS, len(far)),), generator=generator)
         batch = torch.from_numpy(features[chosen.numpy()].astype(np.float32))
+        batch += shaken * torch.randn(batch.shape, generator=generator)
         loss = binary_cross_entropy_with_logits(stage(batch, far[chosen]), wanted[chosen])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         each_step(step + 1, float(loss.detach()))
     return stage.eval()
+
+
+def _shared_by_all(features: int) -> torch.Tensor:
+    """1 for features that all voxels of a mask share, 0 for the others."""
+    shared = torch.zeros(features)
+    shared[perception.OF_WHOLE_MASK] = 1
+    if features > perception.OF_WHOLE_MASK.stop:
+        shared[-own_offset.OF_WHOLE_MASK :] = 1
+    return shared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
@@ -15,29 +16,57 @@ FEWEST_BORDER_VOXELS = 8
 """Of trusted slices, for an offset."""
 
 
-def evened_out(
-    mask: np.ndarray, belief: np.ndarray, sure: float, thickness: float, spacing: Sequence[float]
+@dataclass(frozen=True)
+class Rule:
+    """When a belief is acted on.
+
+    Attributes:
+        sure: probability that a change needs, from 0.5 to 1.
+        spread: a change that is merely likelier than not is made within this distance of a sure one, in u.
+        gain: in expected Dice, that all these changes must bring together.
+        otherwise: if they do not, the probability that a change needs by the first stage's belief.
+    """
+
+    sure: float
+    spread: float = 0.0
+    gain: float = 0.0
+    otherwise: float = 1.0
+
+
+def changed_where_sure(
+    mask: np.ndarray, beliefs: Sequence[np.ndarray], rule: Rule, spacing: Sequence[float]
 ) -> np.ndarray:
-    """The mask (D, H, W) with what is believed otherwise, where it is beyond doubt and thick.
+    """The mask (D, H, W) with what is believed otherwise, where the rule says so.
+
+    Where little is to be won in all, only what is beyond doubt changes, in the eyes of the first stage. It looks at
+    the image more than at its own opinion, and so it is the surest of a small bite in a mask that is good elsewhere.
 
     Args:
-        belief: of the mask as this reader means it, [0, 1].
-        sure: probability that a change needs.
-        thickness: a change holds a ball of this radius somewhere, in u; thinner ones are left as drawn.
+        beliefs: of each stage in the mask as it should be, (D, H, W) in [0, 1].
     """
-    wanted = np.where(mask, belief > 1 - sure, belief > sure)
-    return np.where(thick_part(wanted != mask, thickness, spacing), wanted, mask)
+    first, last = beliefs[0], beliefs[-1]
+    result = changed(mask, last, from_sure_changes(mask, last, rule.sure, spacing), rule.spread)
+    if expected_gain(mask, result, last) >= rule.gain:
+        return result
+    return np.where(mask, first >= 1 - rule.otherwise, first > rule.otherwise)
 
 
-def thick_part(changed: np.ndarray, thickness: float, spacing: Sequence[float]) -> np.ndarray:
-    """Of a region (D, H, W), what lies within a ball of this radius in it, a little more of it included."""
-    if thickness <= 0 or not changed.any():
-        return changed
-    core = ndimage.distance_transform_edt(np.pad(changed, 1, mode="edge"), sampling=spacing) >= thickness
-    core = core[1:-1, 1:-1, 1:-1]
-    if not core.any():
-        return np.zeros_like(changed)
-    return changed & (ndimage.distance_transform_edt(~core, sampling=spacing) <= thickness + 0.5)
+def from_sure_changes(mask: np.ndarray, belief: np.ndarray, sure: float, spacing: Sequence[float]) -> np.ndarray:
+    """Distance (D, H, W) in u to the nearest voxel whose change is sure; infinite where there is none."""
+    made = np.where(mask, belief < 1 - sure, belief > sure)
+    return ndimage.distance_transform_edt(~made, sampling=spacing) if made.any() else np.full(mask.shape, np.inf)
+
+
+def changed(mask: np.ndarray, belief: np.ndarray, far: np.ndarray, spread: float) -> np.ndarray:
+    """The mask with what is likelier otherwise, within `spread` of a sure change; `far` from the nearest one."""
+    return mask ^ (((belief > 0.5) != mask) & (far <= spread))
+
+
+def expected_gain(mask: np.ndarray, result: np.ndarray, belief: np.ndarray) -> float:
+    """By how much Dice rises from `mask` to `result`, if the beliefs are right (each sum at its expectation)."""
+    total = float(belief.sum())
+    dices = [2 * float(belief[each].sum()) / (total + float(each.sum()) + 1e-9) for each in (result, mask)]
+    return dices[0] - dices[1]
 
 
 def moved_to_habit(

@@ -1,4 +1,4 @@
-"""What a voxel sees of an image and a rough mask: some sixty numbers, most of them relative to this very mask.
+"""What a voxel sees of an image and a rough mask: some seventy numbers, most of them relative to this very mask.
 
 Arrays are (D, H, W); `spacing` is in units of the finest voxel (u), so that every length below is in u.
 """
@@ -19,6 +19,8 @@ FEW = 30
 """Voxels of the inside, or of the shell around it, below which all voxels stand in for them."""
 EDGE_BINS = ((-5.0, -3.0), (-3.0, -1.6), (-1.6, -0.2), (-0.2, 1.2), (1.2, 2.6), (2.6, 4.5))
 """Distances from the border in which slope and likelihood are averaged: where does the edge lie?"""
+OF_WHOLE_MASK = slice(49, 70)
+"""Features that are the same for all voxels of a mask."""
 NEIGHBOURS = tuple(
     tuple(sign * far if axis == a else 0 for a in range(3)) for far in (2, 5) for axis in (2, 1, 0) for sign in (1, -1)
 )
@@ -49,10 +51,11 @@ def perceive(image: np.ndarray, mask: np.ndarray, spacing: Sequence[float]) -> t
     ratios = [_log_ratio(each, inside, shell) for each in (fine, wide)]
     maps += [*ratios, blurred(ratios[0], 2.5, spacing)]
     core, around = (distance < 0).astype(F32), ((distance >= 0.5) & (distance < 6)).astype(F32)
-    for reach in (4, 8):
+    for reach in (4, 8, 16):
         maps += _local_contrast(fine, core, around, reach, spacing)
     maps += [np.clip(distance / 8, -1, 1), np.tanh(distance / 2), mask.astype(F32)]
     maps += [blurred(core, width, spacing) for width in (1.0, 2.0, 4.0, 8.0)]
+    maps += [_between(core, step, axis) for axis in range(3) for step in (1, 2)]
     slope, steepness = _outward_slope(z, wide, distance, spacing)
     maps += [steepness, slope]
     maps += [_guided(fine, core, reach, spacing) for reach in (3, 6)]
@@ -81,6 +84,12 @@ def context(belief: np.ndarray, mask: np.ndarray, spacing: Sequence[float]) -> n
 def _moved(array: np.ndarray, steps: Sequence[int]) -> np.ndarray:
     places = [np.clip(np.arange(n) - step, 0, n - 1) for n, step in zip(array.shape, steps)]
     return array[np.ix_(*places)]
+
+
+def _between(core: np.ndarray, step: int, axis: int) -> np.ndarray:
+    """The mask's mean in the two slices that lie so many before and after: is a slice left out here?"""
+    moves = [[sign * step if a == axis else 0 for a in range(3)] for sign in (1, -1)]
+    return (_moved(core, moves[0]) + _moved(core, moves[1])) / 2
 
 
 def _standardised(image: np.ndarray, distance: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -18,25 +18,25 @@ from SVLDRLCore.errors import InputError
 from SVLDRLCore.models.package_files import PackageFiles, open_files
 from SVLDRLCore.strict_json import read_json_object
 from SVLDRLCore.universal_refiner.classifier import VoxelClassifier
+from SVLDRLCore.universal_refiner.modes import Rule
 
 SHIPPED = Path(__file__).parent / "package"
 """The one that comes with the program."""
 WEIGHTS, SETTINGS, CARD, SUMS = "model.safetensors", "settings.json", "MODEL_CARD.md", "SHA256SUMS"
-VERSION = 1
+VERSION = 2
+LIMITS = {"sure": (0.5, 1.0), "spread": (0.0, 10.0), "gain": (0.0, 1.0), "otherwise": (0.5, 1.0)}
+"""Of a rule's numbers."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """When a belief is acted on; set on synthetic masks alone.
+    """The rule of each mode; set on synthetic masks alone."""
 
-    Attributes:
-        sure: probability that a change needs to even out; snap_sure: to snap.
-        thickness: in u, of a change that evens out.
-    """
+    even_out: Rule
+    snap: Rule
 
-    sure: float = 0.5
-    thickness: float = 1.5
-    snap_sure: float = 0.5
+
+UNDECIDED = Decision(Rule(0.9), Rule(0.5))
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class UniversalRefiner:
     """Stages in their order, and when to act on what they believe."""
 
     stages: tuple[VoxelClassifier, ...]
-    decision: Decision = Decision()
+    decision: Decision = UNDECIDED
 
 
 @cache
@@ -83,15 +83,28 @@ def load_refiner(folder: Path) -> UniversalRefiner:
     settings = read_json_object(folder / SETTINGS, "Get the refiner again from where it came from")
     if settings.get("version") != VERSION:
         raise _unusable(folder, f"its version is {settings.get('version')!r}, {VERSION} is read here")
-    given = settings.get("decision")
-    if not isinstance(given, dict) or given.keys() != {each.name for each in fields(Decision)}:
-        raise _unusable(folder, "its settings lack the decision")
-    for name, most in (("sure", 1.0), ("snap_sure", 1.0), ("thickness", 10.0)):
-        require_number(name, given[name], 0, most)
     try:
-        return UniversalRefiner(_stages(load(data)), Decision(**given))
+        stages = _stages(load(data))
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise _unusable(folder, f"its weights do not fit ({error})") from error
+    return UniversalRefiner(stages, _decision(settings.get("decision"), folder))
+
+
+def _decision(given: Any, folder: Path) -> Decision:
+    names = {each.name for each in fields(Decision)}
+    if not isinstance(given, dict) or given.keys() != names:
+        raise _unusable(folder, "its settings lack the decision")
+    for rule in given.values():
+        if not isinstance(rule, dict) or rule.keys() != {each.name for each in fields(Rule)}:
+            raise _unusable(folder, "its settings lack the decision")
+        for name, (least, most) in {
+            "sure": (0.5, 1.0),
+            "spread": (0, 10),
+            "gain": (0, 1),
+            "otherwise": (0.5, 1.0),
+        }.items():
+            require_number(name, rule[name], least, most)
+    return Decision(**{name: Rule(**rule) for name, rule in given.items()})
 
 
 def _stages(tensors: Mapping[str, Any]) -> tuple[VoxelClassifier, ...]:

@@ -8,10 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP, beliefs_of
-from SVLDRLCore.universal_refiner.modes import EVEN_OUT_MODE, MODES, SNAP_MODE, evened_out, moved_to_habit
+from SVLDRLCore.universal_refiner.modes import (
+    EVEN_OUT_MODE,
+    MODES,
+    SNAP_MODE,
+    Rule,
+    changed_where_sure,
+    expected_gain,
+    moved_to_habit,
+)
 from SVLDRLCore.universal_refiner.refiner_package import UniversalRefiner, shipped_refiner
+from SVLDRLCore.universal_refiner.skipped_slices import with_skipped_slices
 from SVLDRLCore.universal_refiner.working_grid import working_grid
 
 MARGIN = 12.0
@@ -23,6 +33,11 @@ TOO_SMALL = "too few voxels to tell a structure: left as drawn"
 NO_OUTSIDE = "it fills the image: left as drawn"
 NO_CONTRAST = "the image shows nothing there: left as drawn"
 NOTHING_LEFT = "nothing would be left: left as drawn"
+BESIDE_THE_EDGE = "its whole border seems to lie beside the visible edge, 'snap to edges' would move it"
+BESIDE = 1.0
+"""Median distance of a border from the edges, in u, from which that is said, and"""
+WORTH_SAYING = 0.05
+"""how much Dice snapping should win."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +48,13 @@ class Refined:
         mask: boolean (D, H, W).
         confidence: float32 (D, H, W), how far the result is from a coin's toss, [0, 1]; 1 away from the border.
         reasons: why it was left as drawn; empty where it was refined.
+        hints: what its reader should know or try, in plain words.
     """
 
     mask: np.ndarray
     confidence: np.ndarray
     reasons: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
 
 
 def refine_mask(
@@ -88,7 +105,10 @@ def refine_mask(
     tell = progress or (lambda share: None)
     tell(0.1)
     trust = None if trusted is None else trusted[box]
-    after, belief = _refined(near, before, spacing_dhw, mode, trust, refiner or shipped_refiner(), tell)
+    filled, skipped = with_skipped_slices(before)
+    made = _refined(near, filled, spacing_dhw, mode, trust, refiner or shipped_refiner())
+    tell(0.9)
+    after = made.mask
     for held in (trusted, locked):
         if held is not None:
             after = np.where(held[box], before, after)
@@ -96,9 +116,10 @@ def refine_mask(
         return Refined(mask.copy(), sure, (NOTHING_LEFT,))
     result = mask.copy()
     result[box] = after
-    sure[box] = 2 * np.abs(belief - 0.5)
+    sure[box] = made.confidence
+    hints = (f"{skipped} skipped slices were filled", *made.hints) if skipped else made.hints
     tell(1.0)
-    return Refined(result, sure)
+    return Refined(result, sure, hints=hints)
 
 
 def _refined(
@@ -108,29 +129,37 @@ def _refined(
     mode: str,
     trusted: np.ndarray | None,
     refiner: UniversalRefiner,
-    tell: Callable[[float], None],
-) -> tuple[np.ndarray, np.ndarray]:
-    """The mask in its box, and the belief in it."""
-    grid, decision = working_grid(mask, spacing_dhw), refiner.decision
+) -> Refined:
+    """The mask in its box, on the working grid and with the coarsest axis first, as in the scenes learned from."""
+    grid = working_grid(mask, spacing_dhw)
+    order = tuple(np.argsort([-s for s in grid.spacing], kind="stable").tolist())
+    back, spacing = tuple(np.argsort(order).tolist()), tuple(grid.spacing[axis] for axis in order)
     shares = grid.shrunk(mask)
-    rough = shares > 0.5
+    rough = np.ascontiguousarray((shares > 0.5).transpose(order))
     if rough.sum() < FEWEST_VOXELS or rough.all():
-        return mask.copy(), mask.astype(np.float32)
-    beliefs = beliefs_of(refiner.stages, grid.shrunk(image), rough, grid.spacing)
-    tell(0.8)
-    snap = beliefs[SNAP]
-    snapped = np.where(rough, snap > 1 - decision.snap_sure, snap > decision.snap_sure)
-    habit = None if trusted is None else moved_to_habit(rough, snapped, grid.shrunk(trusted) > 0.5, grid.spacing)
-    if habit is not None:
-        beliefs = np.stack([habit.astype(np.float32)] * 2)
-        snapped = habit
-    if mode == SNAP_MODE:
-        refined = snapped
-    else:
-        refined = evened_out(rough, beliefs[EVEN_OUT], decision.sure, decision.thickness, grid.spacing)
-    tell(0.9)
-    belief = grid.stretched(beliefs[SNAP if mode == SNAP_MODE else EVEN_OUT])
-    return grid.changed(mask, shares, refined), belief.clip(0, 1)
+        return Refined(mask.copy(), np.ones(mask.shape, np.float32))
+    found, rules = beliefs_of(refiner.stages, grid.shrunk(image).transpose(order), rough, spacing), refiner.decision
+    beliefs = {kind: [stage[kind] for stage in found] for kind in (SNAP, EVEN_OUT)}
+    if trusted is not None:
+        trust = (grid.shrunk(trusted) > 0.5).transpose(order)
+        habit = moved_to_habit(rough, beliefs[SNAP][-1] > 0.5, trust, spacing)
+        beliefs = beliefs if habit is None else {kind: [habit.astype(np.float32)] for kind in beliefs}
+    kind, rule = (SNAP, rules.snap) if mode == SNAP_MODE else (EVEN_OUT, rules.even_out)
+    refined = changed_where_sure(rough, beliefs[kind], rule, spacing)
+    hint = mode == EVEN_OUT_MODE and trusted is None and _beside_the_edge(refined, beliefs[SNAP], rules.snap, spacing)
+    belief = grid.stretched(np.ascontiguousarray(beliefs[kind][-1].transpose(back)))
+    after = grid.changed(mask, shares, refined.transpose(back))
+    confidence = (2 * np.abs(belief - 0.5)).clip(0, 1)
+    return Refined(after, confidence, hints=(BESIDE_THE_EDGE,) if hint else ())
+
+
+def _beside_the_edge(mask: np.ndarray, beliefs: Sequence[np.ndarray], rule: Rule, spacing: Sequence[float]) -> bool:
+    """Does the border lie beside the edge all around, so that snapping it would win much?"""
+    snapped = changed_where_sure(mask, beliefs, rule, spacing)
+    if not snapped.any() or expected_gain(mask, snapped, beliefs[-1]) < WORTH_SAYING:
+        return False
+    border = np.abs(signed_distance(mask, tuple(spacing))) <= 0.75
+    return bool(border.any()) and abs(float(np.median(signed_distance(snapped, tuple(spacing))[border]))) >= BESIDE
 
 
 def one_channel(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -12,8 +12,9 @@ from SVLDRLCore.files.volumes import Geometry, Segment, read_image, read_label, 
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs.refine import refine
 from SVLDRLCore.masks.dice import dice_of
-from SVLDRLCore.universal_refiner.modes import evened_out, moved_to_habit, thick_part
-from SVLDRLCore.universal_refiner.refining import NO_CONTRAST, NO_OUTSIDE, TOO_SMALL, refine_mask
+from SVLDRLCore.universal_refiner.modes import Rule, changed_where_sure, expected_gain, moved_to_habit
+from SVLDRLCore.universal_refiner.refining import BESIDE_THE_EDGE, NO_CONTRAST, NO_OUTSIDE, TOO_SMALL, refine_mask
+from SVLDRLCore.universal_refiner.skipped_slices import with_skipped_slices
 from SVLDRLCore.universal_refiner.working_grid import working_grid
 
 
@@ -100,6 +101,38 @@ def test_a_mask_at_the_image_border_and_several_channels() -> None:
     assert dice_of(done.mask, truth) > 0.85
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("every", [2, 4, 8])
+def test_skipped_slices_are_filled(axis: int, every: int) -> None:
+    truth = ball(60, 24.0)
+    sparse = np.zeros_like(truth)
+    drawn = [slice(None)] * axis + [slice(6, None, every)]
+    sparse[tuple(drawn)] = truth[tuple(drawn)]
+    filled, count = with_skipped_slices(sparse)
+    assert dice_of(filled, truth) > 0.9  # nothing is drawn beyond the last drawn slices
+    assert count > 15
+    assert np.array_equal(filled[tuple(drawn)], truth[tuple(drawn)])
+
+
+def test_a_single_gap_stays_as_it_may_be_anatomy() -> None:
+    mask = ball()
+    mask[18] = False
+    assert with_skipped_slices(mask) == (mask, 0)
+    assert with_skipped_slices(ball())[1] == 0
+
+
+def test_what_was_filled_and_what_snapping_would_move_is_told() -> None:
+    truth = ball()
+    sparse = truth.copy()
+    sparse[1::2] = False
+    done = refine_mask(seen(truth), sparse, (1.0, 1.0, 1.0))
+    assert dice_of(done.mask, truth) > 0.95
+    assert any("skipped slices were filled" in hint for hint in done.hints)
+    wide, right = (refine_mask(seen(truth), mask, (1.0, 1.0, 1.0)).hints for mask in (ball(radius=12.0), truth))
+    assert wide == (BESIDE_THE_EDGE,)
+    assert right == ()
+
+
 def test_a_wrong_mode_and_another_shape_are_refused() -> None:
     with pytest.raises(InputError, match="is none"):
         refine_mask(seen(ball()), ball(), (1.0, 1.0, 1.0), mode="melt")
@@ -107,15 +140,25 @@ def test_a_wrong_mode_and_another_shape_are_refused() -> None:
         refine_mask(seen(ball()), ball(30), (1.0, 1.0, 1.0))
 
 
-def test_thin_changes_do_not_count() -> None:
+def test_what_is_likely_changes_near_to_what_is_sure_alone() -> None:
     mask = ball()
-    belief = ball(radius=11.0).astype(np.float32)
-    belief[16:22, 16:22, 28:32] = 1.0
-    done = evened_out(mask, belief, 0.5, 1.5, (1.0, 1.0, 1.0))
-    assert done[18, 18, 29]
-    assert not done[18, 8, 18]
-    assert not done[18, 18, 7]
-    assert not thick_part(np.zeros_like(mask), 1.5, (1.0, 1.0, 1.0)).any()
+    belief = np.where(ball(radius=11.0), 0.7, 0.0).astype(np.float32)
+    belief[mask] = 1.0
+    belief[17:20, 17:20, 28:30] = 0.99
+    none, near = (changed_where_sure(mask, [belief], Rule(0.9, spread), (1.0, 1.0, 1.0)) for spread in (0.0, 2.0))
+    assert (none != mask).sum() == ((belief == np.float32(0.99)) & ~mask).sum() > 0
+    assert (none & ~mask).sum() < (near & ~mask).sum() < (ball(radius=11.0) & ~mask).sum() / 4
+    assert not near[18, 18, 7]
+
+
+def test_changes_that_win_too_little_are_not_made() -> None:
+    mask, belief = ball(), ball(radius=11.0).astype(np.float32)
+    gain = expected_gain(mask, ball(radius=11.0), belief)
+    assert gain == pytest.approx(1 - dice_of(mask, ball(radius=11.0)), abs=1e-4)
+    rules = [Rule(0.9, gain=least) for least in (gain - 0.01, gain + 0.01)]
+    done = [changed_where_sure(mask, [belief], rule, (1.0, 1.0, 1.0)) for rule in rules]
+    assert np.array_equal(done[0], ball(radius=11.0))
+    assert np.array_equal(done[1], mask)
 
 
 def test_a_habit_is_measured_where_the_mask_is_trusted() -> None:
