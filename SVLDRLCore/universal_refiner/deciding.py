@@ -71,13 +71,10 @@ def won_in_scene(stages: Sequence[VoxelClassifier], seed: int, number: int) -> l
 
 def decision_from(found: Sequence[Won]) -> tuple[Decision, dict[str, list[Row]]]:
     """As `choose_decision`, from what was won in all scenes."""
-    best = {
-        mode: _best(*([won for m, c, won in found if m == mode and c == clean] for clean in (True, False)), *limits)
-        for mode, limits in (
-            (EVEN_OUT, (MOST_LOSS[0], MOST_LOSS_OF_ONE[0])),
-            (SNAP, (MOST_LOSS[1], MOST_LOSS_OF_ONE[1])),
-        )
-    }
+    best: dict[int, tuple[Rule, list[Row]]] = {}
+    for mode, most_loss, most_of_one in zip((EVEN_OUT, SNAP), MOST_LOSS, MOST_LOSS_OF_ONE):
+        clean, wrong = ([won for m, c, won in found if m == mode and c == of] for of in (True, False))
+        best[mode] = _best(clean, wrong, most_loss, most_of_one)
     decision = Decision(even_out=best[EVEN_OUT][0], snap=best[SNAP][0])
     return decision, {"even_out": best[EVEN_OUT][1], "snap": best[SNAP][1]}
 
