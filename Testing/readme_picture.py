@@ -1,56 +1,41 @@
-"""The picture at the head of the README: `make picture`, a few minutes.
+"""The picture at the head of the README: `make picture`, a few seconds.
 
-The image is drawn by formulas (`abdomen_phantom`). All else has really happened: `svldrl train` learned from sixteen
-such patients, of whom half have wrong labels, and `svldrl refine` corrected a rough mask of one that it never saw.
+The image is drawn by formulas (`abdomen_phantom`). All else has really happened: `svldrl refine` made the second mask
+from the first, without a model and without a training.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from abdomen_phantom import SIZE_DHW, SPACING_DHW, make_abdomen
 
 from SVLDRLCore import evaluate
 from SVLDRLCore.cli import main as svldrl
-from SVLDRLCore.data.noise import morphological_noise
-from SVLDRLCore.files.datalist import Case, DataList, save_datalist
 from SVLDRLCore.files.volumes import Geometry, Segment, read_label, write_image, write_label
 from SVLDRLCore.masks.borders import roughen_border
 
 ROOT = Path(__file__).resolve().parents[1]
 LIVER = Segment(1, "liver", (0.87, 0.51, 0.40))
-SETTINGS: dict[str, Any] = {
-    "data": {
-        "spacing_mm": [3.0, 3.0, 3.0], "patch_size": [16, 40, 40], "intensity": "window", "intensity_low": -100,
-        "intensity_high": 220, "flip_axes": [],
-    },
-    "train": {"steps": 300, "steps_per_epoch": 20, "validate_every": 300, "batch_size": 2},
-    "mask_agents": {"transition_steps": 160, "full_rl_steps": 40},
-}  # fmt: skip
-PATIENTS, HELD_OUT = 16, 1000
-"""How many are learned from, and the seed of the one in the picture."""
+PATIENT, EVERY_SLICE = 1000, 3
+"""The seed of the one in the picture, and how many slices are drawn: one in so many."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=ROOT / "Resources" / "Screenshots" / "abdomen.png")
-    parser.add_argument("--work", type=Path, help="keep data, model and masks in this new folder")
+    parser.add_argument("--work", type=Path, help="keep image and masks in this new folder")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         work = options.work or Path(scratch)
-        datalist, settings = write_patients(work / "data"), work / "settings.json"
-        settings.write_text(json.dumps(SETTINGS), "utf-8")
-        do("train", datalist, "--output", work / "run", "--settings", settings)
-        image, rough, truth = write_held_out(work / "held_out")
-        refined = work / "held_out" / "refined.seg.nrrd"
-        do("refine", image, rough, "--model", work / "run", "--output", refined, "--keep-largest")
-        draw(make_abdomen(HELD_OUT)[0], {"rough mask": rough, "refined": refined, "truth": truth}, options.output)
+        image, rough, truth = write_patient(work)
+        refined = work / "refined.seg.nrrd"
+        do("refine", image, rough, "--output", refined)
+        draw(make_abdomen(PATIENT)[0], {"rough mask": rough, "refined": refined, "truth": truth}, options.output)
 
 
 def do(*words: str | Path) -> None:
@@ -60,30 +45,19 @@ def do(*words: str | Path) -> None:
         sys.exit(status)
 
 
-def write_patients(folder: Path) -> Path:
-    """A data list in which every other label is eroded or dilated by 3 to 8 mm."""
-    cases = []
-    for seed in range(PATIENTS):
-        hu, label = make_abdomen(seed)
-        liver = (label == LIVER.value).astype(np.uint8)
-        if seed % 2:
-            liver = morphological_noise(liver, SPACING_DHW, "strong", np.random.default_rng([seed, 11]))
-        image, label_file = _write(folder, f"patient_{seed:02d}", hu, liver)
-        cases.append(Case(f"patient_{seed:02d}", (image,), label_file))
-    return save_datalist(DataList("abdomen", {LIVER.value: LIVER.name}, tuple(cases), ()), folder / "datalist.json")
-
-
-def write_held_out(folder: Path) -> tuple[Path, Path, Path]:
-    """Image, rough mask and truth of a patient that no training sees."""
-    hu, label = make_abdomen(HELD_OUT)
+def write_patient(folder: Path) -> tuple[Path, Path, Path]:
+    """Image, rough mask and truth."""
+    hu, label = make_abdomen(PATIENT)
     image, rough = _write(folder, "rough", hu, rough_mask(label == LIVER.value).astype(np.uint8))
     _, truth = _write(folder, "truth", hu, (label == LIVER.value).astype(np.uint8))
     return image, rough, truth
 
 
 def rough_mask(liver: np.ndarray) -> np.ndarray:
-    """As somebody in a hurry draws: too wide, and with an irregular border (D, H, W)."""
-    return roughen_border(liver, SPACING_DHW, 3.0, 14.0, np.random.default_rng(5), shift_mm=4.0)
+    """As somebody in a hurry draws: every third slice, with an irregular border (D, H, W)."""
+    drawn = roughen_border(liver, SPACING_DHW, 2.0, 14.0, np.random.default_rng(5))
+    drawn[np.arange(len(drawn)) % EVERY_SLICE > 0] = False
+    return drawn
 
 
 def _write(folder: Path, name: str, hu: np.ndarray, label: np.ndarray) -> tuple[Path, Path]:
@@ -93,26 +67,30 @@ def _write(folder: Path, name: str, hu: np.ndarray, label: np.ndarray) -> tuple[
 
 
 def draw(hu: np.ndarray, files: dict[str, Path], path: Path) -> None:
-    """The slice with most liver, once a mask; the Dice above is that of the whole liver."""
+    """The coronal section with most liver, once a mask; the Dice beside is that of the whole liver."""
     from matplotlib.figure import Figure
 
     masks = [read_label(file).array == LIVER.value for file in files.values()]
-    k = int(masks[-1].sum((1, 2)).argmax())
-    rows, columns = (np.flatnonzero((hu[k] > -300).any(axis)) for axis in (1, 0))
-    box = slice(max(rows[0] - 3, 0), rows[-1] + 4), slice(max(columns[0] - 3, 0), columns[-1] + 4)
-    height, width = hu[k][box].shape
-    figure = Figure(figsize=(12.6, 12.6 / 3 * height / width), facecolor="black")
+    j = int(masks[-1].sum((0, 2)).argmax())
+    columns = np.flatnonzero((hu[:, j] > -300).any(0))
+    seen = slice(max(columns[0] - 3, 0), columns[-1] + 4)
+    section = hu[::-1, j, seen]  # the head above
+    (height, width), ratio = section.shape, SPACING_DHW[0] / SPACING_DHW[2]
+    figure = Figure(figsize=(12.6, 3 * 12.6 * height * ratio / width), facecolor="black")
     colours = ("#ff9f45", "#3fd0c0", "#ffffff")
-    for panel, (title, file), mask, colour in zip(figure.subplots(1, 3), files.items(), masks, colours):
-        panel.imshow(hu[k][box], cmap="gray", vmin=-140, vmax=240, interpolation="bicubic")
-        inside = mask[k][box].astype(float)
-        panel.contourf(inside, levels=[0.5, 2], colors=[colour], alpha=0.22)
-        panel.contour(inside, levels=[0.5], colors=[colour], linewidths=1.8)
+    for panel, (title, file), mask, colour in zip(figure.subplots(3, 1), files.items(), masks, colours):
+        panel.imshow(section, cmap="gray", vmin=-140, vmax=240, interpolation="bicubic", aspect=ratio)
+        inside = np.repeat(mask[::-1, j, seen], 8, axis=0).astype(float)
+        rows = (np.arange(len(inside)) + 0.5) / 8 - 0.5
+        across = np.arange(width)
+        panel.contourf(across, rows, inside, levels=[0.5, 2], colors=[colour], alpha=0.22)
+        panel.contour(across, rows, inside, levels=[0.5], colors=[colour], linewidths=1.8)
         if title != "truth":
             title += f", Dice {dice(file, files['truth']):.2f}"
-        panel.text(0.02, 0.98, title, transform=panel.transAxes, color="white", fontsize=14, va="top")
+        box = {"facecolor": "black", "alpha": 0.7, "linewidth": 0}
+        panel.text(0.01, 0.95, title, transform=panel.transAxes, color="white", fontsize=14, va="top", bbox=box)
         panel.set_axis_off()
-    figure.subplots_adjust(0, 0, 1, 1, wspace=0.01)
+    figure.subplots_adjust(0, 0, 1, 1, hspace=0.02)
     figure.savefig(path, dpi=100, facecolor="black")
 
 
