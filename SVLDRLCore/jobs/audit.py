@@ -65,10 +65,10 @@ from SVLDRLCore.label_quality.raters import farthest, looks_of_case, words_of
 from SVLDRLCore.learning.device import choose_device
 from SVLDRLCore.mask_refinement.editing import (
     BATCH,
-    LARGEST_OVERLAP,
     predict,
     window_count,
 )
+from SVLDRLCore.mask_refinement.limits import LARGEST_OVERLAP
 from SVLDRLCore.mask_refinement.segments import (
     Values,
     color_of,

@@ -10,7 +10,8 @@ import torch
 from SVLDRLCore.data.resampling import PreparedImage, to_native
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.files.volumes import Volume
-from SVLDRLCore.mask_refinement.editing import DEFAULT_TRUST, box_around, edit_label
+from SVLDRLCore.mask_refinement.editing import box_around, edit_label
+from SVLDRLCore.mask_refinement.limits import DEFAULT_TRUST
 from SVLDRLCore.mask_refinement.segments import Values, draw_structures
 from SVLDRLCore.masks.known_voxels import completed
 from SVLDRLCore.models.trained_model import TrainedModel

@@ -5,12 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from SVLDRLCore.config.building import require_number
 from SVLDRLCore.errors import InputError
@@ -32,11 +30,7 @@ from SVLDRLCore.jobs.refine_list_folder import (
 )
 from SVLDRLCore.jobs.refine_pool import RefinePool, RefineTaskLine
 from SVLDRLCore.jobs.refinement_checks import require_one_source, require_refining_numbers
-from SVLDRLCore.learning.device import choose_device
-from SVLDRLCore.mask_refinement.editing import BATCH
 from SVLDRLCore.memory import free_memory_bytes
-from SVLDRLCore.models.memory_needs import prediction_bytes
-from SVLDRLCore.models.trained_model import TrainedModel, load_model
 
 SHARED = (
     "model", "trust", "structures", "mapping", "margin_mm", "overlap", "device", "policy_steps", "smallest_fragment_ml",
@@ -168,10 +162,8 @@ def _refine_all(
     if not left:
         record.save()
         return
-    device = choose_device(given["device"])
-    trained = None if given["model"] is None else load_model(given["model"], "cpu")
-    tasks = [_task(record, listed, case, given, trained, device, work[case.name]) for case in left]
-    on_card = device.type != "cpu" and (trained is not None or given["learn_from_this_case"])
+    needed, on_card = _needs(given)
+    tasks = [_task(record, listed, case, given, work[case.name], needed(case, work[case.name])) for case in left]
     at_once = workers or (1 if on_card else _cores())
     pool = RefinePool(min(at_once, len(left)), MEMORY_SHARE * free_memory_bytes())
     told = _Told(record, {case.name: case for case in left}, events, len(to_do) - len(left), len(to_do))
@@ -187,20 +179,36 @@ def _refine_all(
     pool.run(tasks, control, told, on_progress)
 
 
+def _needs(given: Mapping[str, Any]) -> tuple[Callable[[Case, float], float], bool]:
+    """Bytes that a case of so many voxels needs, and whether a graphics card does the work.
+
+    Torch is loaded where there is a network only: it takes longer than most refinements without one.
+    """
+    learns = bool(given["learn_from_this_case"])
+    if given["model"] is None and not learns:
+        return lambda case, voxels: voxels * VOXEL_BYTES, False
+    from SVLDRLCore.learning.device import choose_device
+    from SVLDRLCore.mask_refinement.editing import BATCH
+    from SVLDRLCore.models.memory_needs import prediction_bytes
+    from SVLDRLCore.models.trained_model import load_model
+
+    device = choose_device(given["device"])
+    on_card = device.type != "cpu"
+    if learns:
+        return lambda case, voxels: voxels * VOXEL_BYTES + LEARNING_BYTES, on_card
+    trained = load_model(given["model"], "cpu")
+    return lambda case, voxels: LOW_GUESS * prediction_bytes(trained, case.images[0], BATCH, device), on_card
+
+
 def _task(
     record: ListRecord,
     listed: DataList,
     case: Case,
     given: Mapping[str, Any],
-    trained: TrainedModel | None,
-    device: torch.device,
     voxels: float,
+    needed: float,
 ) -> RefineTaskLine:
-    """What a worker is sent, and what it will need."""
-    if trained is None:
-        needed = voxels * VOXEL_BYTES + (LEARNING_BYTES if given["learn_from_this_case"] else 0.0)
-    else:
-        needed = LOW_GUESS * prediction_bytes(trained, case.images[0], BATCH, device)
+    """What a worker is sent."""
     options = {**given, "model": None if given["model"] is None else str(Path(given["model"]).absolute())}
     options["structures"] = list(given["structures"])
     names = dict(listed.labels)

@@ -18,9 +18,7 @@ from SVLDRLCore.evaluation.tables import csv_text
 from SVLDRLCore.file_places import require_output_files, require_output_folder
 from SVLDRLCore.files.datalist import Case, DataList
 from SVLDRLCore.files.volumes import files_of
-from SVLDRLCore.learning.run_binding import weights_digest
 from SVLDRLCore.learning.run_folder import resolve_model
-from SVLDRLCore.models.package import load_package
 from SVLDRLCore.strict_json import read_json_object
 
 RECORD, TABLE = "refined.json", "refined.csv"
@@ -200,6 +198,9 @@ def seen(files: Sequence[Path]) -> list[list[Any]]:
 
 def model_digest(model: str | Path) -> str:
     """SHA-256 of all that a model's answers depend on, the same for its folder and its zip."""
+    from SVLDRLCore.learning.run_binding import weights_digest
+    from SVLDRLCore.models.package import load_package  # with torch, which a list without a model does not need
+
     package = load_package(resolve_model(model))
     digest = hashlib.sha256(weights_digest(package.tensors()).encode())
     digest.update(json.dumps([package.config, package.labels], sort_keys=True, default=str).encode())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from SVLDRLCore.config.building import require_number
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.mask_refinement.editing import LARGEST_OVERLAP
+from SVLDRLCore.mask_refinement.limits import LARGEST_OVERLAP
 
 
 def require_refining_numbers(

@@ -14,6 +14,7 @@ from SVLDRLCore.files.volumes import Volume
 from SVLDRLCore.inference.sliding_window import Tell, predict_maps, predict_probabilities
 from SVLDRLCore.mask_refinement.episode import edit_mask
 from SVLDRLCore.mask_refinement.guarding import Guarding
+from SVLDRLCore.mask_refinement.limits import DEFAULT_TRUST
 from SVLDRLCore.mask_refinement.local_faults import without_local_faults
 from SVLDRLCore.mask_refinement.segments import structure_masks
 from SVLDRLCore.masks.alignment import alignment_maps, measure_border
@@ -25,10 +26,6 @@ from SVLDRLCore.networks.pixel_episodes import EpisodeNetwork, FromRoughMask
 
 Box = tuple[slice, ...]
 
-DEFAULT_TRUST = 0.5
-"""How far the user's mask is believed: 1 returns it unchanged, 0 follows the agents' policy."""
-LARGEST_OVERLAP = 0.95
-"""Of two sliding windows; with more, a volume takes days."""
 BATCH = 4
 """Windows at a time, as long as the memory holds them."""
 LARGEST_FACTOR_OF_AGENTS = 4.0

@@ -19,9 +19,10 @@ from SVLDRLCore.data.random_degradation import KINDS, degraded_at_random
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.method import RunInput
-from SVLDRLCore.mask_refinement.editing import DEFAULT_TRUST, box_near, predict, refined_belief
+from SVLDRLCore.mask_refinement.editing import box_near, predict, refined_belief
 from SVLDRLCore.mask_refinement.guard import Guard, Sample, fit_guard, usual_images
 from SVLDRLCore.mask_refinement.guard_signs import MARGIN_MM, doubt_of, likeness_of, signs_of
+from SVLDRLCore.mask_refinement.limits import DEFAULT_TRUST
 from SVLDRLCore.masks.borders import FAR_APART_MM, signed_distance
 from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.masks.corruption import Corruption, border_places, draw_ball, draw_smooth_field

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
@@ -12,7 +13,9 @@ from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.label_tables import is_ignore, is_placeholder
 from SVLDRLCore.files.volumes import Segment, Volume
 from SVLDRLCore.masks.structures import Structures
-from SVLDRLCore.models.trained_model import TrainedModel
+
+if TYPE_CHECKING:  # it loads torch
+    from SVLDRLCore.models.trained_model import TrainedModel
 
 _COLORS = (
     (0.86, 0.37, 0.34), (0.34, 0.56, 0.86), (0.45, 0.73, 0.38), (0.93, 0.73, 0.30),

@@ -7,40 +7,64 @@ reader draws it (*even out*)?
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from scipy.special import expit
 
 from SVLDRLCore.universal_refiner.own_offset import own_offset
 from SVLDRLCore.universal_refiner.perception import BAND, context, perceive
 
 SNAP, EVEN_OUT = 0, 1
 """Which output answers which question."""
-HIDDEN = 96
+LAYERS = ("layers.0", "layers.2", "layers.4")
+VOXELS_AT_A_TIME = 65_536
+CERTAIN = 30.0
+"""Logit beyond which float32 knows no difference."""
 
 
-class VoxelClassifier(nn.Module):
-    """Logits (N, 2) from features (N, F): what is added to the rough mask's own answer."""
+@dataclass(frozen=True)
+class VoxelClassifier:
+    """A network that has been learned: logits (N, 2) from features (N, F), added to the rough mask's own answer.
 
-    def __init__(self, features: int, hidden: int = HIDDEN) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("scale", torch.ones(features))
-        self.layers = nn.Sequential(
-            nn.Linear(features, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 2)
-        )
-        nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.layers[-1].bias)  # type: ignore[arg-type]
+    It works without torch, whose loading takes longer than a refinement.
 
-    mean: Tensor
-    scale: Tensor
+    Attributes:
+        weights: float32 arrays by name: `mean` and `scale` (F,), and `weight` and `bias` of each of `LAYERS`.
+    """
 
-    def forward(self, features: Tensor, distance: Tensor) -> Tensor:
-        """`distance`: (N,) to the rough mask's border in u, negative inside."""
-        drawn = -2 * torch.tanh(distance / 1.5)
-        return self.layers((features - self.mean) / self.scale) + drawn[:, None]
+    weights: Mapping[str, np.ndarray]
+
+    def __post_init__(self) -> None:
+        names = {"mean", "scale", *(f"{layer}.{part}" for layer in LAYERS for part in ("weight", "bias"))}
+        if self.weights.keys() != names:
+            raise ValueError("weights are missing, or too many")
+        width = len(self.weights["mean"])
+        shapes: dict[str, tuple[int, ...]] = {"scale": (width,)}
+        for layer in LAYERS:
+            bias = len(self.weights[f"{layer}.bias"])
+            shapes |= {f"{layer}.weight": (bias, width), f"{layer}.bias": (bias,)}
+            width = bias
+        if width != 2 or any(self.weights[name].shape != shape for name, shape in shapes.items()):
+            raise ValueError("the shapes of its weights do not fit")
+
+    def beliefs(self, features: np.ndarray, distances: np.ndarray) -> np.ndarray:
+        """(N, 2) in [0, 1]; `distances`: (N,) to the rough mask's border in u, negative inside."""
+        made = [
+            self._of_block(features[i : i + VOXELS_AT_A_TIME], distances[i : i + VOXELS_AT_A_TIME])
+            for i in range(0, len(features), VOXELS_AT_A_TIME)
+        ]
+        return np.concatenate(made) if made else np.zeros((0, 2), np.float32)
+
+    def _of_block(self, features: np.ndarray, distances: np.ndarray) -> np.ndarray:
+        x = (features - self.weights["mean"]) / self.weights["scale"]
+        for layer in LAYERS:
+            x = x @ self.weights[f"{layer}.weight"].T + self.weights[f"{layer}.bias"]
+            if layer != LAYERS[-1]:
+                x *= expit(x)  # SiLU
+        drawn = -2 * np.tanh(distances / np.float32(1.5))
+        return expit(np.clip(x + drawn[:, None], -CERTAIN, CERTAIN))
 
 
 def stage_features(
@@ -79,11 +103,5 @@ def _believed(
     stage: VoxelClassifier, features: np.ndarray, mask: np.ndarray, near: np.ndarray, distances: np.ndarray
 ) -> np.ndarray:
     beliefs = np.repeat(mask[None].astype(np.float32), 2, axis=0)
-    beliefs[:, near] = _answers(stage, features, distances)
+    beliefs[:, near] = stage.beliefs(features, distances).T
     return beliefs
-
-
-@torch.no_grad()
-def _answers(stage: VoxelClassifier, features: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    logits = stage(torch.from_numpy(features), torch.from_numpy(np.ascontiguousarray(distances)))
-    return torch.sigmoid(logits).numpy().T

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from SVLDRLCore.masks.boxes import bounding_box
@@ -20,11 +21,38 @@ from SVLDRLCore.universal_refiner.scenes import draw_scene
 
 MASKS_OF_SCENE = 4
 MARGIN = 12.0
+HIDDEN = 96
 VOXELS_OF_MASK = 2000
 BATCH_VOXELS = 8192
 FIRST_RATE = 4e-3
 SHAKEN = 0.2
 """Noise on what all voxels of a mask share, in its spread: else single masks are learned by heart."""
+
+
+class LearningClassifier(nn.Module):
+    """What becomes a `VoxelClassifier`: logits (N, 2) from features (N, F)."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, features: int, hidden: int = HIDDEN) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.layers = nn.Sequential(
+            nn.Linear(features, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 2)
+        )
+        nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.layers[-1].bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor, distance: Tensor) -> Tensor:
+        """`distance`: (N,) to the rough mask's border in u, negative inside."""
+        drawn = -2 * torch.tanh(distance / 1.5)
+        return self.layers((features - self.mean) / self.scale) + drawn[:, None]
+
+    def learned(self) -> VoxelClassifier:
+        """The same without torch."""
+        return VoxelClassifier({name: value.numpy().copy() for name, value in self.state_dict().items()})
 
 
 def draw_examples(
@@ -75,7 +103,7 @@ def fit_stage(
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        stage = VoxelClassifier(features.shape[1])
+        stage = LearningClassifier(features.shape[1])
     sample = torch.from_numpy(features[:: max(1, len(features) // 50_000)].astype(np.float32))
     stage.mean.copy_(sample.mean(0))
     stage.scale.copy_(sample.std(0) + 0.05)
@@ -94,7 +122,7 @@ def fit_stage(
         loss.backward()
         optimiser.step()
         each_step(step + 1, float(loss.detach()))
-    return stage.eval()
+    return stage.learned()
 
 
 def _shared_by_all(features: int) -> torch.Tensor:

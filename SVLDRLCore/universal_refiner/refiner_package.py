@@ -9,8 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.numpy import load, save
 
 from SVLDRLCore.atomic_files import write_bytes_atomically, write_json_atomically, write_text_atomically
 from SVLDRLCore.config.building import require_number
@@ -56,9 +57,9 @@ def shipped_refiner() -> UniversalRefiner:
 def save_refiner(folder: Path, refiner: UniversalRefiner, made: Mapping[str, Any], card: str) -> None:
     """Write a package into an existing folder. `made`: settings of its learning, kept beside the decision."""
     tensors = {
-        f"stage_{index}.{name}": value.contiguous()
+        f"stage_{index}.{name}": np.ascontiguousarray(value)
         for index, stage in enumerate(refiner.stages)
-        for name, value in stage.state_dict().items()
+        for name, value in stage.weights.items()
     }
     write_bytes_atomically(folder / WEIGHTS, save(tensors))
     content = {"version": VERSION, "decision": asdict(refiner.decision), "learning": dict(made)}
@@ -112,11 +113,9 @@ def _stages(tensors: Mapping[str, Any]) -> tuple[VoxelClassifier, ...]:
     while f"stage_{len(stages)}.mean" in tensors:
         own = f"stage_{len(stages)}."
         weights = {name.removeprefix(own): value for name, value in tensors.items() if name.startswith(own)}
-        if not all(bool(value.isfinite().all()) for value in weights.values()):
-            raise ValueError("a number is not finite")
-        stage = VoxelClassifier(len(weights["mean"]), len(weights["layers.0.bias"]))
-        stage.load_state_dict(weights)
-        stages.append(stage.eval())
+        if not all(value.dtype == np.float32 and np.isfinite(value).all() for value in weights.values()):
+            raise ValueError("a number is not finite, or not of 32 bits")
+        stages.append(VoxelClassifier(weights))
     if not stages:
         raise ValueError("there is no stage")
     return tuple(stages)

@@ -137,7 +137,7 @@ def test_no_two_public_things_have_one_name() -> None:
 
 
 WAY_OF_A_MASK = (
-    "commands/refine", "jobs/refine", "files/volumes", "data/resampling", "mask_refinement/segments",
+    "jobs/refine", "jobs/refine_by_model", "files/volumes", "data/resampling", "mask_refinement/segments",
     "mask_refinement/editing", "masks/alignment", "inference/sliding_window", "mask_refinement/episode",
     "networks/mask_agent_network",
 )  # fmt: skip

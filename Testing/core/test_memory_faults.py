@@ -290,7 +290,7 @@ def test_the_event_of_a_failure_says_it_too(tmp_path: Path, monkeypatch: pytest.
     def prepare(*given: Any) -> None:
         raise ERRORS[3]
 
-    monkeypatch.setattr("SVLDRLCore.jobs.refine.prepare_image", prepare)
+    monkeypatch.setattr("SVLDRLCore.jobs.refine_by_model.prepare_image", prepare)
     model = model_that(tmp_path, ENHANCE)
     with pytest.raises(MemoryError):
         refine(image, rough, model=model, output=tmp_path / "o.seg.nrrd", listeners=[seen.append])
@@ -306,7 +306,7 @@ def test_a_large_image_in_a_small_address_space(tmp_path: Path) -> None:
     image = write_image(tmp_path / "i.nrrd", np.zeros(geometry.size_dhw, np.uint8), geometry)
     model = model_that(tmp_path, ENHANCE)
     code = (
-        "import sys, resource; from SVLDRLCore import cli; import SVLDRLCore.jobs.refine\n"
+        "import sys, resource; from SVLDRLCore import cli; import SVLDRLCore.jobs.refine_by_model\n"
         "taken = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (taken + int(sys.argv[1]), resource.RLIM_INFINITY))\n"
         "sys.exit(cli.main(sys.argv[2:]))\n"

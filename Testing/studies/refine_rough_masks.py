@@ -24,11 +24,11 @@ from SVLDRLCore.events import EventLog
 from SVLDRLCore.files.datalist import DataList, load_datalist
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.mask_refinement.editing import (
-    DEFAULT_TRUST,
     agent_inputs,
     edited,
     predict,
 )
+from SVLDRLCore.mask_refinement.limits import DEFAULT_TRUST
 from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.masks.pieces import without_far_pieces
 from SVLDRLCore.models.trained_model import TrainedModel, load_model

@@ -23,7 +23,7 @@ from SVLDRLCore.data.cases import in_memory
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.datalist import Case, DataList, save_datalist
 from SVLDRLCore.inference.case_predictions import predict_cases
-from SVLDRLCore.jobs import refine as refine_module
+from SVLDRLCore.jobs import refine_by_model as refine_module
 from SVLDRLCore.jobs.audit import audit
 from SVLDRLCore.jobs.info import info
 from SVLDRLCore.jobs.refine import refine

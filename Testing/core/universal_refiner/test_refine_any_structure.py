@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -219,3 +221,19 @@ def test_a_cancelled_refinement_writes_nothing(case: tuple[Path, Path, np.ndarra
     with pytest.raises(Cancelled):
         refine(case[0], case[1], output=tmp_path / "out.nrrd", control=control)
     assert not (tmp_path / "out.nrrd").exists()
+
+
+def test_it_needs_no_torch(tmp_path: Path) -> None:
+    """Loading torch and MONAI takes several times as long as the refinement."""
+    truth = ball(24, 7.0)
+    write_image(tmp_path / "i.nrrd", seen(truth), Geometry(truth.shape))
+    write_label(tmp_path / "r.nrrd", truth.astype(np.uint8), Geometry(truth.shape))
+    code = (
+        "import sys; from SVLDRLCore.cli import main; status = main(sys.argv[1:])\n"
+        "heavy = {'torch', 'monai', 'scipy.stats', 'matplotlib'} & sys.modules.keys(); assert not heavy, heavy\n"
+        "sys.exit(status)\n"
+    )
+    command = ["refine", str(tmp_path / "i.nrrd"), str(tmp_path / "r.nrrd"), "--output", str(tmp_path / "o.nrrd")]
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "o.nrrd").is_file()

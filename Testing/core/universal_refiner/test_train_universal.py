@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs.train_universal import train_universal
 from SVLDRLCore.masks.dice import dice_of
-from SVLDRLCore.universal_refiner.classifier import beliefs_of
+from SVLDRLCore.universal_refiner.classifier import VOXELS_AT_A_TIME, VoxelClassifier, beliefs_of
 from SVLDRLCore.universal_refiner.habits import LEAST_DICE, MISTAKES, draw_mask
-from SVLDRLCore.universal_refiner.learning_to_refine import draw_examples
+from SVLDRLCore.universal_refiner.learning_to_refine import LearningClassifier, draw_examples
 from SVLDRLCore.universal_refiner.refiner_package import SHIPPED, load_refiner, shipped_refiner
 from SVLDRLCore.universal_refiner.rendering import render
 from SVLDRLCore.universal_refiner.scenes import draw_scene
@@ -121,3 +122,27 @@ def test_a_random_field_varies_over_its_scale() -> None:
     rough, smooth = (float(np.abs(np.diff(field, axis=1)).mean()) for field in fields)
     assert rough > 2 * smooth
     assert all(abs(float(field.mean())) < 1e-3 and abs(float(field.std()) - 1) < 1e-3 for field in fields)
+
+
+def test_what_was_learned_answers_as_it_did_while_learning() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = LearningClassifier(7)
+        for value in network.state_dict().values():
+            value.copy_(torch.rand(value.shape) + 0.1)
+        features, distances = torch.randn(VOXELS_AT_A_TIME + 5, 7), 6 * torch.randn(VOXELS_AT_A_TIME + 5)
+    found = network.learned().beliefs(features.numpy(), distances.numpy())
+    with torch.no_grad():
+        wanted = torch.sigmoid(network(features, distances)).numpy()
+    np.testing.assert_allclose(found, wanted, atol=2e-6)
+    assert network.learned().beliefs(features[:0].numpy(), distances[:0].numpy()).shape == (0, 2)
+
+
+@pytest.mark.parametrize("name", ["mean", "layers.2.weight", "layers.4.bias"])
+def test_weights_that_do_not_fit_are_refused(name: str) -> None:
+    weights = dict(LearningClassifier(7).learned().weights)
+    with pytest.raises(ValueError, match="shapes"):
+        VoxelClassifier(weights | {name: weights[name][1:]})
+    del weights[name]
+    with pytest.raises(ValueError, match="missing"):
+        VoxelClassifier(weights)

@@ -1,0 +1,185 @@
+"""`svldrl refine` with a trained model: predict, let the agents edit, draw the result on the image's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from SVLDRLCore.data.cases import intensity_of
+from SVLDRLCore.data.resampling import prepare_image, prepare_label, to_native
+from SVLDRLCore.errors import InputError
+from SVLDRLCore.events import EventLog
+from SVLDRLCore.files.cropped_segmentations import on_image_grid
+from SVLDRLCore.files.volumes import read_image, read_label, require_same_geometry, write_image, write_label
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.jobs.refinement import Refinement, changes_of
+from SVLDRLCore.jobs.refinement_steps import write_steps
+from SVLDRLCore.mask_refinement.editing import BATCH, box_around, edit_label, predict, window_count
+from SVLDRLCore.mask_refinement.generalisation import WORTH_TELLING
+from SVLDRLCore.mask_refinement.guarding import guarding_of
+from SVLDRLCore.mask_refinement.locks import LockFiles
+from SVLDRLCore.mask_refinement.segments import (
+    Values,
+    draw_structures,
+    match_structures,
+    members_of,
+    segments_of,
+    structure_masks,
+)
+from SVLDRLCore.masks.pieces import without_fragments
+from SVLDRLCore.memory import require_memory
+from SVLDRLCore.models.memory_needs import prediction_bytes
+from SVLDRLCore.models.trained_model import TrainedModel, load_model
+from SVLDRLCore.networks.pixel_episodes import EpisodeNetwork
+from SVLDRLCore.pixel_drl.step_maps import agents_of, step_maps
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How to refine, see `jobs.refine.refine`."""
+
+    trust: float
+    structures: tuple[str, ...]
+    mapping: Mapping[str, str]
+    margin_mm: float
+    overlap: float
+    device: torch.device
+    policy_steps: int
+    smallest_fragment_ml: float
+    keep_largest: bool
+    guard: bool
+    locks: LockFiles
+
+
+def refine_by_model(
+    files: Sequence[str | Path],
+    rough: str | Path | None,
+    model_path: str | Path,
+    output: Path,
+    confidence: str | Path | None,
+    steps: str | Path | None,
+    options: ModelOptions,
+    overwrite: bool,
+    events: EventLog,
+    control: JobControl,
+) -> Refinement:
+    """As `jobs.refine.refine`, whose arguments are checked."""
+    trained = load_model(model_path, options.device)
+    if len(files) != trained.channels:
+        raise InputError(
+            f"model {model_path}", f"it needs {trained.channels} image channels, {len(files)} were given",
+            "Give one file a channel, in the order of the training",
+        )  # fmt: skip
+    if steps is not None:
+        agents_of(trained)
+    if options.policy_steps:
+        agents = replace(trained.config.mask_agents, rollout_steps=options.policy_steps)
+        trained = replace(trained, config=replace(trained.config, mask_agents=agents))
+        if isinstance(trained.network, EpisodeNetwork):
+            trained.network.settings = replace(trained.network.settings, t_max=options.policy_steps)
+    needed = prediction_bytes(trained, files[0], BATCH, options.device)
+    events.emit("message", text=require_memory(str(files[0]), needed))
+    images = [read_image(path) for path in files]
+    config, structures = trained.config.data, trained.structures
+    told = [require_same_geometry(images[0], other) for other in images[1:]]
+    prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
+    label = None if rough is None else read_label(rough)
+    locks, before = options.locks.read(images[0]), np.zeros(images[0].geometry.size_dhw, np.uint8)
+    rough_maps, match, members = None, None, {}
+    matched: Values = {i: (value,) for i, value in enumerate(structures.output_values)}
+    if label is not None:
+        label = on_image_grid(label, images[0].geometry)
+        require_same_geometry(images[0], label)
+        match = match_structures(structures, label, options.structures, options.mapping)
+        matched, members = match.values, members_of(structures, match.all_values)
+        before = label.array
+        if locks is not None:
+            label = replace(label, array=locks.steered(before, matched))
+        for text in match.messages:
+            events.emit("message", text=text)
+        rough_maps = structure_masks(prepare_label(label, prepared), members, len(structures.names))
+        if not rough_maps[sorted(matched)].any():
+            raise InputError(
+                str(label.path), "the structures to refine hold no voxel there, or vanish on the model's grid",
+                "Draw something, or segment without it",
+            )  # fmt: skip
+    drawn = None if rough_maps is None else rough_maps[sorted(matched)]
+    box = box_around(drawn, prepared, options.margin_mm, config.patch_size)
+
+    def progress(stage: str, share: float) -> None:
+        control.check()
+        events.progress(int(100 * share), 100, stage)
+
+    guarding = guarding_of(trained, options.trust, options.guard)
+    progress("predicting", 0.0)
+    region = (slice(None), *box)
+    windows = window_count([s.stop - s.start for s in box], config.patch_size, options.overlap)
+    begun = None if rough_maps is None else rough_maps[region]
+    found = predict(
+        trained, np.ascontiguousarray(prepared.array[region]), rough=begun, overlap=options.overlap, batch_size=BATCH,
+        device=options.device, progress=lambda done, _: progress("predicting", 0.7 * min(1.0, done / windows)),
+        tell=events.warn,
+    )  # fmt: skip
+    if label is None or rough_maps is None:
+        maps = np.zeros((len(found), *prepared.array.shape[1:]), np.float32)
+        maps[region] = found
+        native = to_native(maps, prepared)
+        result = structures.label_map(native)
+        members = members_of(structures, matched)
+    else:
+        native = edit_label(
+            trained, prepared, label, rough_maps, found, box, members, sorted(matched),
+            trust=options.trust, overlap=options.overlap, device=options.device,
+            progress=lambda done, _: progress("refining", 0.7 + 0.25 * min(1.0, done / windows / len(matched))),
+            tell=events.warn, guarding=guarding,
+        )  # fmt: skip
+        anew = guarding.drawn_anew(matched, structures.nested)
+        result = draw_structures(structures, label.array, native, anew, images[0].geometry.spacing_dhw)
+    progress("writing", 0.97)
+    voxel_ml = float(np.prod(images[0].geometry.spacing_dhw)) / 1000.0
+    if options.smallest_fragment_ml or options.keep_largest:
+        smallest_voxels = options.smallest_fragment_ml / voxel_ml
+        result = without_fragments(result, members, list(matched), smallest_voxels, options.keep_largest)
+    sureness = 2 * np.abs(native - 0.5).min(0)
+    if locks is not None and label is not None:
+        result, sureness = locks.held(result, label.array), locks.surer(sureness)
+    segments = segments_of(trained, label, matched)
+    write_label(output, result, images[0].geometry, segments, overwrite=overwrite)
+    if steps is not None:
+        drawn_steps = step_maps(trained, prepared, box, rough_maps, options.overlap, options.device)
+        write_steps(steps, drawn_steps, images[0].geometry, segments)
+    if confidence is not None:
+        write_image(confidence, sureness, images[0].geometry, overwrite=overwrite)
+    rows = {structures.names[i]: members[i] for i in sorted(matched)}
+    changes = guarding.told(changes_of(rows, before, result, voxel_ml), sorted(matched))
+    told += guarding.warnings(structures.names)
+    told += [text for volume in (*images, *([label] if label else [])) for text in volume.warnings]
+    warnings = [text for text in told if text]
+    if match is not None:
+        warnings += [*match.warnings, *_warnings(changes, trained, sorted(matched), options.trust)]
+    return Refinement(output, changes, sureness, warnings)
+
+
+def _warnings(
+    changes: Sequence[Mapping[str, Any]], trained: TrainedModel, indices: Sequence[int], trust: float
+) -> list[str]:
+    """What a user would wonder about: nothing left, or nothing changed by agents that are careful."""
+    told = []
+    for row, index in zip(changes, indices):
+        factor = trained.mask_network.calibration_of(index).generalisation_factor if trained.mask_network else 1.0
+        if not row["after_ml"]:
+            told.append(f"{row['structure']}: nothing is left after refinement; look at the image.")
+        elif row["reason"]:
+            continue  # which says it
+        elif factor > WORTH_TELLING and trust < 1 and not row["added_ml"] and not row["removed_ml"]:
+            told.append(
+                f"{row['structure']}: nothing was changed. The model errs more on new cases than on those that it has "
+                "learned from, or that was not measured, so it changes only what is plainly wrong. Lower the trust in "
+                "the mask to let it change more."
+            )
+    return told
