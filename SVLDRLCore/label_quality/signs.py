@@ -14,7 +14,6 @@ from SVLDRLCore.label_quality.thresholds import (
     FEWEST_TO_CONFIRM,
     FEWEST_TO_LEARN,
     LEAST_SPREAD,
-    LOW_WEIGHT,
     MOST_SPOILED,
     SPOILED_IN_ALL,
 )
@@ -113,8 +112,7 @@ def by_signs(
         weights = np.minimum(weights, quality.missing.weight)
     weights = np.where(judged, weights, by_deviation)
     weights = np.where(np.asarray(trusted, bool), 1.0, weights)
-    doubted = int((weights < LOW_WEIGHT).sum())
-    rule = f"signs beside prediction and image, and {100 * alike:.0f} % deviations; {doubted} labels are doubted"
+    rule = f"signs beside prediction and image; deviations count {100 * alike:.0f} %: {quality.rule}"
     return replace(quality, weights=tuple(weights.tolist()), rule=rule)
 
 

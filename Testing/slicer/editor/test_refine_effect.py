@@ -28,7 +28,7 @@ def ball(radius: float, center: tuple[float, float, float] = (11.5, 11.5, 11.5))
 
 @pytest.fixture
 def editor(bench: Any) -> Any:
-    """The Segment Editor with a bright ball of 7 voxels radius, drawn with a hole, and the effect chosen."""
+    """The Segment Editor with a bright ball of 7 voxels radius, with slices not drawn, and the effect chosen."""
     bench.load(MODULE)
     bench.openSegmentEditor()
     image = np.where(ball(7), 200, 50) + np.random.default_rng(0).normal(0, 4, SIZE)
@@ -37,7 +37,9 @@ def editor(bench: Any) -> Any:
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Drawn")
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    for name, mask in (("Ball", ball(7) & ~ball(3, (11.5, 11.5, 18.0))), ("Other", ball(3, (3.5, 3.5, 3.5)))):
+    drawn = ball(7)
+    drawn[7:17:2] = False
+    for name, mask in (("Ball", drawn), ("Other", ball(3, (3.5, 3.5, 3.5)))):
         node.GetSegmentation().AddEmptySegment(name, name)
         slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype(np.uint8), node, name, volume)
     node.GetSegmentation().CollapseBinaryLabelmaps()  # as Slicer keeps them: both in one label map
