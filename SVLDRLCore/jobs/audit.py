@@ -76,6 +76,7 @@ from SVLDRLCore.mask_refinement.segments import (
     members_of,
     structure_masks,
 )
+from SVLDRLCore.masks.borders import FAR_APART_MM
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.memory import require_memory
 from SVLDRLCore.models.memory_needs import prediction_bytes
@@ -366,9 +367,10 @@ def _look(
     known = {i: values for i, values in matched.items() if structures.names[i] not in case.missing}
     if not known:
         raise InputError(f"case {case.name}", "all of its structures are missing", "Leave it out of the audit")
+    apart = (FAR_APART_MM, *spacing[1:]) if config.slices_apart else spacing
     number = zlib.crc32(case.name.encode("utf-8", "surrogateescape"))
     findings = {
-        i: compare_label(masks[i] > 0, probabilities[i], spacing, ignored, prepared.array, (number, i), labels_in_all)
+        i: compare_label(masks[i] > 0, probabilities[i], apart, ignored, prepared.array, (number, i), labels_in_all)
         if i in known
         else NOT_KNOWN
         for i in sorted(matched)

@@ -99,7 +99,8 @@ def refine_any_structure(
     voxel_ml = float(np.prod(geometry.spacing_dhw)) / 1000.0
     if smallest_fragment_ml or keep_largest:
         members = dict(enumerate(rows.values()))
-        result = without_fragments(result, members, list(members), smallest_fragment_ml / voxel_ml, keep_largest)
+        left = [index for index in members if not reasons[index]]
+        result = without_fragments(result, members, left, smallest_fragment_ml / voxel_ml, keep_largest)
     if held is not None:
         result, sureness = held.held(result, label.array), held.surer(sureness)
     present = sorted({int(v) for v in np.unique(label.array)} - {0})

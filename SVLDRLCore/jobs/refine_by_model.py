@@ -99,7 +99,7 @@ def refine_by_model(
         matched, members = match.values, members_of(structures, match.all_values)
         before = label.array
         if locks is not None:
-            label = replace(label, array=locks.steered(before, matched))
+            label = replace(label, array=locks.steered(before, matched, {i: members[i] for i in matched}))
         for text in match.messages:
             events.emit("message", text=text)
         rough_maps = structure_masks(prepare_label(label, prepared), members, len(structures.names))
@@ -144,7 +144,8 @@ def refine_by_model(
     voxel_ml = float(np.prod(images[0].geometry.spacing_dhw)) / 1000.0
     if options.smallest_fragment_ml or options.keep_largest:
         smallest_voxels = options.smallest_fragment_ml / voxel_ml
-        result = without_fragments(result, members, list(matched), smallest_voxels, options.keep_largest)
+        left = [index for index in matched if index not in guarding.refused]
+        result = without_fragments(result, members, left, smallest_voxels, options.keep_largest)
     sureness = 2 * np.abs(native - 0.5).min(0)
     if locks is not None and label is not None:
         result, sureness = locks.held(result, label.array), locks.surer(sureness)

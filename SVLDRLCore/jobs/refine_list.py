@@ -166,7 +166,8 @@ def _refine_all(
     tasks = [_task(record, listed, case, given, work[case.name], needed(case, work[case.name])) for case in left]
     at_once = workers or (1 if on_card else _cores())
     pool = RefinePool(min(at_once, len(left)), MEMORY_SHARE * free_memory_bytes())
-    told = _Told(record, {case.name: case for case in left}, events, len(to_do) - len(left), len(to_do))
+    inputs = {case.name: seen(case.files) for case in left}  # before anybody reads them: what is saved later is newer
+    told = _Told(record, {case.name: case for case in left}, inputs, events, len(to_do) - len(left), len(to_do))
     began, total, first = time.monotonic(), sum(work.values()), told.count
 
     def on_progress(now: float) -> None:
@@ -230,18 +231,16 @@ class _Told:
 
     record: ListRecord
     cases: Mapping[str, Case]
+    inputs: Mapping[str, Any]
     events: EventLog
     count: int
     total: int
-    inputs: dict[str, Any] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)
 
     def __call__(self, task: RefineTaskLine, event: Mapping[str, Any]) -> None:
         case = self.cases[task.name]
         kind = event["event"]
-        if kind == "started":
-            self.inputs[case.name] = seen(case.files)
-        elif kind == "warning":
+        if kind == "warning":
             self.warnings.setdefault(case.name, []).append(event["text"])
             self.events.emit("warning", text=f"{case.name}: {event['text']}", case=case.name)
         elif kind in ("finished", "failed"):

@@ -32,20 +32,31 @@ def refine_task(task: Mapping[str, Any], control: JobControl) -> None:
     Raises:
         Cancelled: stopped.
     """
+    told: list[str] = []
+    try:
+        _refine_task(task, control, told)
+    except Exception as error:  # the next case may be sound
+        if "failed" not in told:
+            with contextlib.suppress(Exception), EventLog(None, [stdout_listener]) as events, failures_told(events):
+                raise error
+    control.check()
+
+
+def _refine_task(task: Mapping[str, Any], control: JobControl, told: list[str]) -> None:
+    """`told` gets the names of the events."""
     names = {int(value): str(name) for value, name in task.get("names", {}).items()}
-    # an event has told what went wrong; the next case may be sound
-    with contextlib.suppress(Exception), scratch_folder(Path(tempfile.gettempdir())) as scratch:
+    with scratch_folder(Path(tempfile.gettempdir())) as scratch:
         rough = given = task.get("rough")
-        if given is not None:
-            with EventLog(None, [stdout_listener]) as events, failures_told(events):
-                rough = _named(Path(given), names, scratch)
 
         def listen(record: dict[str, Any]) -> None:
+            told.append(record["event"])
             stdout_listener({key: _in_users_words(value, rough, given) for key, value in record.items()})
 
+        if given is not None:
+            with EventLog(None, [listen]) as events, failures_told(events):
+                rough = _named(Path(given), names, scratch)
         options = {**task["options"], "output": task["output"], "overwrite": True}
         refine(task["images"], rough, **options, listeners=[listen], control=control)
-    control.check()
 
 
 def _named(rough: Path, names: Mapping[int, str], scratch: Path) -> str:

@@ -84,4 +84,4 @@ def roughness(mask: np.ndarray, spacing_dhw: Sequence[float]) -> float:
     sides = [spacing_dhw[axis] for axis in axes]
     faces = sum(np.count_nonzero(np.diff(mask, axis=axis)) * np.prod(sides) / spacing_dhw[axis] for axis in axes)
     size = mask.sum() * np.prod(sides)
-    return float(np.log((faces + np.spacing(1.0)) / size ** ((len(axes) - 1) / max(len(axes), 1)))) if size else 0.0
+    return float(np.log(faces / size ** ((len(axes) - 1) / max(len(axes), 1)))) if size and faces else 0.0

@@ -130,7 +130,7 @@ class LabelReview:
             for case, seen in zip(self.cases, self._seen_in_images())
         ]
         quality = judge_unseen(features, self._trusted, self._spacing_mm, config)
-        if self._signs_decide and sum(weight >= LOW_WEIGHT for weight in quality.weights) >= ENOUGH_BELIEVED:
+        if self._signs_decide and self._believed(quality) >= ENOUGH_BELIEVED:
             quality = before_a_look(quality)
         self._take(features, quality)
         if config.edge and config.move_borders:
@@ -141,10 +141,19 @@ class LabelReview:
         """Of each label's structures, mm3, (cases, structures); the given labels never change."""
         return np.array([case.masks.flatten(1).sum(1).numpy() * np.prod(case.spacing_dhw) for case in self.cases])
 
+    @property
+    def _showing(self) -> list[int]:
+        """How many labels show each structure."""
+        return np.count_nonzero(self._volumes, axis=0).tolist()
+
     def _some_lack_something(self) -> bool:
         has = self._volumes > 0
         whole = np.array([case.ignored is None for case in self.cases])[:, None]
         return bool((has.any(axis=0) & ~has & whole).any())
+
+    def _believed(self, quality: LabelQuality) -> int:
+        """How many labels that show something are believed."""
+        return sum(w >= LOW_WEIGHT and bool(volumes.any()) for w, volumes in zip(quality.weights, self._volumes))
 
     @property
     def near_labels(self) -> bool:
@@ -154,7 +163,7 @@ class LabelReview:
     @property
     def _signs_decide(self) -> bool:
         """Whether there are labels enough to learn what is usual, and too few trusted ones to tell it."""
-        enough = len(self.cases) >= FEWEST_TO_LEARN and sum(self._trusted) < FEWEST_TO_CONFIRM
+        enough = max(self._showing) >= FEWEST_TO_LEARN and sum(self._trusted) < FEWEST_TO_CONFIRM
         return self.config.reliability.signs and enough
 
     def _seen_in_images(self) -> list[tuple[PerStructure, PerStructure]]:
@@ -222,7 +231,7 @@ class LabelReview:
             found = label_features(probabilities, given, case.spacing_dhw, *seen, case.ignored, self.nested, enough)
             features.append(found)
             if self._signs_decide:
-                signs.append(_signs_of(case, probabilities, spoiled_of_each(len(self.cases))))
+                signs.append(_signs_of(case, probabilities, [spoiled_of_each(n) for n in self._showing]))
             pair = (where_known(maps, case.ignored) for maps in (probabilities > 0.5, given > 0))
             drawn.append(_dice_of_shown(*pair))
             if keeps:
@@ -313,12 +322,12 @@ class LabelReview:
         self._learn_moved(dict(state.get("moved", {})))
 
 
-def _signs_of(case: TrainingCase, probabilities: np.ndarray, spoiled: int) -> list[Signs | None]:
+def _signs_of(case: TrainingCase, probabilities: np.ndarray, spoiled: Sequence[int]) -> list[Signs | None]:
     """Signs against each structure's label; None where it shows nothing."""
     image, seed = case.image.numpy(), zlib.crc32(case.name.encode())
     drawn = [where_known(np.asarray(mask > 0), case.ignored) for mask in case.masks.numpy()]
     return [
-        signs_against(mask, maps, image, case.spacing_dhw, case.ignored, (seed, structure), spoiled)
+        signs_against(mask, maps, image, case.spacing_dhw, case.ignored, (seed, structure), spoiled[structure])
         if mask.any()
         else None
         for structure, (mask, maps) in enumerate(zip(drawn, probabilities))

@@ -196,8 +196,9 @@ FEWEST_TO_LEARN = 10
 """Labels. Fewer do not show what is usual for right ones."""
 SPOILED_IN_ALL = 400
 """Spoiled labels of a structure: about forty of each kind of error, beside two to five signs of it."""
-FEWEST_SPOILED, MOST_SPOILED = 2, 10
-"""Of each label: more versions of the same label tell little more."""
+FEWEST_SPOILED, MOST_SPOILED = 4, 10
+"""Of each label: more versions of the same label tell little more. Fewer would tell nothing of a structure that few of
+many labels show."""
 FEWEST_OF_KIND = 5
 """Spoiled labels of a kind. Fewer do not show what its signs are."""
 LOOKS = 10

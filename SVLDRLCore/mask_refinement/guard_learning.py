@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -109,7 +110,7 @@ def learn_guard(
         progress: told cases done and all; what it raises (a cancel) ends the learning.
     """
     rng = np.random.default_rng([seed, 5])
-    usable = [case for case, weight in zip(cases, weights) if weight >= TRUSTED and _is_whole(case)]
+    usable = [_without_padding(case) for case, weight in zip(cases, weights) if weight >= TRUSTED and _is_whole(case)]
     usable = [usable[i] for i in rng.permutation(len(usable))[:MOST_IMAGES]]
     chosen = usable[: cases_for(steps)]
     if model.mask_network is None or len(chosen) < FEWEST_CASES:
@@ -128,8 +129,16 @@ def learn_guard(
         made, doubt = _samples(model, case, number, structure, rng, device)
         samples += made
         doubts.setdefault(structure, []).append(doubt)
-        likeness[structure] += [each.seen.likeness for each in made if each.as_is]
     return fit_guard(samples, usual_images(likeness, doubts))
+
+
+def _without_padding(case: TrainingCase) -> TrainingCase:
+    """The case as it is refined: what was added to reach the patch's size is no image."""
+    if (padding := case.padding) is None:
+        return case
+    box = bounding_box(~padding, (0, 0, 0))
+    kept = (slice(None), *box)
+    return replace(case, image=case.image[kept], masks=case.masks[kept], valid=case.valid[kept])
 
 
 def _is_whole(case: TrainingCase) -> bool:

@@ -77,18 +77,24 @@ class Locks:
     only: np.ndarray | None = None
     right: np.ndarray | None = None
 
-    def steered(self, label: np.ndarray, values: Mapping[int, Sequence[int]]) -> np.ndarray:
+    def steered(
+        self,
+        label: np.ndarray,
+        values: Mapping[int, Sequence[int]],
+        members: Mapping[int, Sequence[int]] | None = None,
+    ) -> np.ndarray:
         """The label map (D, H, W) with the kept voxels and without the forbidden ones.
 
         Args:
-            values: of the structures to refine: index -> label values.
+            values: of the structures to refine: index -> label values; members: the same with all that lies within
+                them, where structures are nested.
 
         A kept voxel in which a segment lies stays this segment's. One in which nothing lies is given to the structure
         to refine, if it is the only one; with several it cannot be told whose it is, and it stays empty.
         """
         result, free = label.copy(), ~self.unchanged(label.shape)
         if self.never is not None:
-            result[self.never & free & np.isin(label, [v for each in values.values() for v in each])] = 0
+            result[self.never & free & np.isin(label, [v for each in (members or values).values() for v in each])] = 0
         if self.keep is not None and len(values) == 1:
             ((value, *_),) = values.values()
             result[self.keep & free & (label == 0)] = value

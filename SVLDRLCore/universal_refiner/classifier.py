@@ -40,6 +40,10 @@ class VoxelClassifier:
         names = {"mean", "scale", *(f"{layer}.{part}" for layer in LAYERS for part in ("weight", "bias"))}
         if self.weights.keys() != names:
             raise ValueError("weights are missing, or too many")
+        if any(value.ndim != (2 if name.endswith("weight") else 1) for name, value in self.weights.items()):
+            raise ValueError("the shapes of its weights do not fit")
+        if not (self.weights["scale"] > 0).all():
+            raise ValueError("a scale is not above 0")
         width = len(self.weights["mean"])
         shapes: dict[str, tuple[int, ...]] = {"scale": (width,)}
         for layer in LAYERS:

@@ -22,6 +22,8 @@ SURE, SPREADS, GAINS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95), (0.0, 1.0, 1
 OTHERWISE = (0.95, 0.9)
 """None is 1: a small mistake that is beyond doubt is repaired even in a mask that is good elsewhere."""
 RULES = tuple(Rule(*each) for each in product(SURE, SPREADS, GAINS, OTHERWISE))
+CAREFUL = Rule(max(SURE), 0.0, max(GAINS), max(OTHERWISE))
+"""The one that changes least."""
 MOST_LOSS = (0.005, 0.02)
 """Of Dice, in the mean over clean masks: half a point by evening out, two points by snapping."""
 MOST_LOSS_OF_ONE, NEARLY_ALL = (0.02, 0.08), 0.95
@@ -100,7 +102,7 @@ def _best(
 ) -> tuple[Rule, list[Row]]:
     """The rule that wins the most at little harm, or else the most careful one; and what the best ones did."""
     if not clean or not wrong:
-        return RULES[-1], []
+        return CAREFUL, []
     losses, large = -np.mean(clean, axis=0), np.quantile(-np.array(clean), NEARLY_ALL, axis=0)
     wins = np.mean(wrong, axis=0)
     rows = [
@@ -113,4 +115,4 @@ def _best(
     most = max((rows[i]["gain"] for i in harmless), default=0.0)
     good = [i for i in harmless if rows[i]["gain"] >= ENOUGH * most]
     best = sorted(good, key=lambda i: rows[i]["clean_loss"])
-    return (RULES[best[0]] if best else RULES[-1]), [rows[i] for i in best[:TOLD]]
+    return (RULES[best[0]] if best else CAREFUL), [rows[i] for i in best[:TOLD]]

@@ -30,6 +30,7 @@ FEWEST_VOXELS = 12
 """A mask of fewer tells nothing of a structure."""
 
 TOO_SMALL = "too few voxels to tell a structure: left as drawn"
+TOO_THIN = "too thin beside its length to be looked at as a whole: left as drawn"
 NO_OUTSIDE = "it fills the image: left as drawn"
 NO_CONTRAST = "the image shows nothing there: left as drawn"
 NOTHING_LEFT = "nothing would be left: left as drawn"
@@ -98,6 +99,8 @@ def refine_mask(
     box = bounding_box(mask, [margin / s for s in spacing_dhw])
     whole = image if image.ndim == 4 else image[None]
     near, before = one_channel(whole[:, *box], mask[box]), mask[box]
+    if not np.isfinite(near).all():
+        raise InputError("The image", "it holds values that are not finite", "Replace them, or crop the image")
     if before.all():
         return Refined(mask.copy(), sure, (NO_OUTSIDE,))
     if float(np.ptp(near)) <= 1e-6 * max(1.0, float(np.abs(near).max())):
@@ -105,9 +108,11 @@ def refine_mask(
     tell = progress or (lambda share: None)
     tell(0.1)
     trust = None if trusted is None else trusted[box]
-    filled, skipped = with_skipped_slices(before)
+    filled, skipped = with_skipped_slices(before, near)
     made = _refined(near, filled, spacing_dhw, mode, trust, refiner or shipped_refiner())
     tell(0.9)
+    if made.reasons:
+        return Refined(mask.copy(), sure, made.reasons)
     after = made.mask
     for held in (trusted, locked):
         if held is not None:
@@ -137,7 +142,7 @@ def _refined(
     shares = grid.shrunk(mask)
     rough = np.ascontiguousarray((shares > 0.5).transpose(order))
     if rough.sum() < FEWEST_VOXELS or rough.all():
-        return Refined(mask.copy(), np.ones(mask.shape, np.float32))
+        return Refined(mask.copy(), np.ones(mask.shape, np.float32), (TOO_THIN,))
     found, rules = beliefs_of(refiner.stages, grid.shrunk(image).transpose(order), rough, spacing), refiner.decision
     beliefs = {kind: [stage[kind] for stage in found] for kind in (SNAP, EVEN_OUT)}
     if trusted is not None:

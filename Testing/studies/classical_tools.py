@@ -96,7 +96,7 @@ def geodesic_contours(image: np.ndarray, mask: np.ndarray, spacing: Sequence[flo
 
 def fill_between_slices(image: np.ndarray, mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """Signed distances between drawn slices."""
-    return with_skipped_slices(mask)[0]
+    return with_skipped_slices(mask, image)[0]
 
 
 TOOLS: dict[str, Callable[[np.ndarray, np.ndarray, Sequence[float]], np.ndarray]] = {

@@ -42,6 +42,12 @@ def test_of_several_structures_a_kept_voxel_is_the_segments_that_lies_there() ->
     np.testing.assert_array_equal(locks.held(row(2, 2, 1), steered), row(0, 1, 2))
 
 
+def test_what_lies_within_a_structure_is_forbidden_with_it() -> None:
+    """Of nested structures: the outer one is refined, and holds the inner one's voxels, too."""
+    locks = Locks(never=on(0, 1, 1))
+    np.testing.assert_array_equal(locks.steered(row(1, 2, 1), {0: (1,)}, {0: (1, 2)}), row(1, 0, 0))
+
+
 def test_where_nothing_may_change_nothing_does() -> None:
     locks = Locks(keep=on(1, 0, 0, 1), never=on(0, 1, 1, 0), only=on(0, 0, 1, 1), right=on(0, 0, 0, 1))
     steered = locks.steered(row(0, 1, 1, 0), {0: (1,)})

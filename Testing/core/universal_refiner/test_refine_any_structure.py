@@ -15,7 +15,14 @@ from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs.refine import refine
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.universal_refiner.modes import Rule, changed_where_sure, expected_gain, moved_to_habit
-from SVLDRLCore.universal_refiner.refining import BESIDE_THE_EDGE, NO_CONTRAST, NO_OUTSIDE, TOO_SMALL, refine_mask
+from SVLDRLCore.universal_refiner.refining import (
+    BESIDE_THE_EDGE,
+    NO_CONTRAST,
+    NO_OUTSIDE,
+    TOO_SMALL,
+    TOO_THIN,
+    refine_mask,
+)
 from SVLDRLCore.universal_refiner.skipped_slices import with_skipped_slices
 from SVLDRLCore.universal_refiner.working_grid import working_grid
 
@@ -110,7 +117,7 @@ def test_skipped_slices_are_filled(axis: int, every: int) -> None:
     sparse = np.zeros_like(truth)
     drawn = [slice(None)] * axis + [slice(6, None, every)]
     sparse[tuple(drawn)] = truth[tuple(drawn)]
-    filled, count = with_skipped_slices(sparse)
+    filled, count = with_skipped_slices(sparse, seen(truth))
     assert dice_of(filled, truth) > 0.9  # nothing is drawn beyond the last drawn slices
     assert count > 15
     assert np.array_equal(filled[tuple(drawn)], truth[tuple(drawn)])
@@ -119,8 +126,34 @@ def test_skipped_slices_are_filled(axis: int, every: int) -> None:
 def test_a_single_gap_stays_as_it_may_be_anatomy() -> None:
     mask = ball()
     mask[18] = False
-    assert with_skipped_slices(mask) == (mask, 0)
-    assert with_skipped_slices(ball())[1] == 0
+    assert with_skipped_slices(mask, seen(ball())) == (mask, 0)
+    assert with_skipped_slices(ball(), seen(ball()))[1] == 0
+
+
+@pytest.mark.parametrize("thick", [1, 2])
+def test_discs_with_other_tissue_between_them_stay_apart(thick: int) -> None:
+    discs = np.zeros((40, 30, 30), bool)
+    at = np.indices((30, 30)) - 14.5
+    discs[np.arange(40) % 6 < thick] = (at**2).sum(0) < 81
+    image = seen(discs)
+    assert with_skipped_slices(discs, image) == (discs, 0)
+    assert dice_of(refine_mask(image, discs, (3.0, 1.0, 1.0)).mask, discs) > 0.95
+
+
+def test_what_is_too_thin_for_the_working_grid_says_so() -> None:
+    thin = np.zeros((200, 200, 200), bool)
+    for i in range(8, 192):
+        thin[i, i, i : i + 2] = True
+    done = refine_mask(seen(thin), thin, (0.5, 0.5, 0.5))
+    assert done.reasons == (TOO_THIN,)
+    assert np.array_equal(done.mask, thin)
+
+
+def test_an_image_that_is_not_finite_is_refused() -> None:
+    image = seen(ball())
+    image[18, 18, 18] = np.nan
+    with pytest.raises(InputError, match="not finite"):
+        refine_mask(image, ball(), (1.0, 1.0, 1.0))
 
 
 def test_what_was_filled_and_what_snapping_would_move_is_told() -> None:
