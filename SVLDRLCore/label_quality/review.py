@@ -130,7 +130,7 @@ class LabelReview:
             for case, seen in zip(self.cases, self._seen_in_images())
         ]
         quality = judge_unseen(features, self._trusted, self._spacing_mm, config)
-        if self._signs_decide and self._believed(quality) >= ENOUGH_BELIEVED:
+        if self._signs_decide and sum(weight >= LOW_WEIGHT for weight in quality.weights) >= ENOUGH_BELIEVED:
             quality = before_a_look(quality)
         self._take(features, quality)
         if config.edge and config.move_borders:
@@ -150,10 +150,6 @@ class LabelReview:
         has = self._volumes > 0
         whole = np.array([case.ignored is None for case in self.cases])[:, None]
         return bool((has.any(axis=0) & ~has & whole).any())
-
-    def _believed(self, quality: LabelQuality) -> int:
-        """How many labels that show something are believed."""
-        return sum(w >= LOW_WEIGHT and bool(volumes.any()) for w, volumes in zip(quality.weights, self._volumes))
 
     @property
     def near_labels(self) -> bool:
