@@ -13,7 +13,6 @@ from SVLDRLCore.events import EventLog
 from SVLDRLCore.files.cropped_segmentations import on_image_grid
 from SVLDRLCore.files.label_tables import is_ignore
 from SVLDRLCore.files.volumes import (
-    Segment,
     Volume,
     read_image,
     read_label,
@@ -23,7 +22,7 @@ from SVLDRLCore.files.volumes import (
 )
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.mask_refinement.locks import LockFiles
-from SVLDRLCore.mask_refinement.segments import color_of
+from SVLDRLCore.mask_refinement.segments import segments_drawn
 from SVLDRLCore.masks.pieces import without_fragments
 from SVLDRLCore.universal_refiner.refining import refine_mask
 
@@ -103,8 +102,7 @@ def refine_any_structure(
         result = without_fragments(result, members, left, smallest_fragment_ml / voxel_ml, keep_largest)
     if held is not None:
         result, sureness = held.held(result, label.array), held.surer(sureness)
-    present = sorted({int(v) for v in np.unique(label.array)} - {0})
-    segments = label.segments or tuple(Segment(v, f"Segment_{v}", color_of(v)) for v in present)
+    segments = label.segments or segments_drawn(label.array)
     write_label(output, result, geometry, segments, overwrite=overwrite)
     if confidence is not None:
         write_image(confidence, sureness, geometry, overwrite=overwrite)

@@ -13,14 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from SVLDRLCore.errors import Cancelled
 from SVLDRLCore.events import EventLog, failures_told, stdout_listener
-from SVLDRLCore.files.volumes import Segment, read_label, write_label
+from SVLDRLCore.files.volumes import read_label, write_label
 from SVLDRLCore.job_control import JobControl, cancel_on_signals, listen_to_stdin
 from SVLDRLCore.jobs.refine import refine
-from SVLDRLCore.mask_refinement.segments import color_of
+from SVLDRLCore.mask_refinement.segments import segments_drawn
 from SVLDRLCore.scratch_folders import scratch_folder
 
 _LOOK_SECONDS = 0.2
@@ -66,8 +64,7 @@ def _named(rough: Path, names: Mapping[int, str], scratch: Path) -> str:
     label = read_label(rough)
     if label.segments:
         return str(rough)
-    drawn = [int(value) for value in np.unique(label.array) if value]
-    segments = [Segment(value, names.get(value, f"Segment_{value}"), color_of(value)) for value in drawn]
+    segments = segments_drawn(label.array, names)
     return str(write_label(scratch / "rough.seg.nrrd", label.array, label.geometry, segments))
 
 

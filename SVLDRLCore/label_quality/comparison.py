@@ -59,14 +59,18 @@ NAMES_OF_WAYS = {
 }
 
 
+SHOWN_AS = {
+    "stopped early": "missing part",
+    "rough border": "border shift",
+    "interpolated slices": "border shift",
+    "misplaced": "border shift",
+}
+"""Kinds without a region of their own: whose region is to be looked at."""
+
+
 def shown_as(kind: str) -> str:
     """The kind whose region is to be looked at for an error of this kind."""
-    return {
-        "stopped early": "missing part",
-        "rough border": "border shift",
-        "interpolated slices": "border shift",
-        "misplaced": "border shift",
-    }.get(kind, kind)
+    return SHOWN_AS.get(kind, kind)
 
 
 @dataclass(frozen=True)

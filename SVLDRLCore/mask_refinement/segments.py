@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -208,8 +209,13 @@ def segments_of(trained: TrainedModel, label: Volume | None, matched: Values) ->
     if label.segments:
         return label.segments
     by_value = {value: trained.structures.names[index] for index, values in matched.items() for value in values}
-    values = sorted({int(v) for v in np.unique(label.array)} - {0})
-    return tuple(Segment(v, by_value.get(v, f"Segment_{v}"), color_of(v)) for v in values)
+    return segments_drawn(label.array, by_value)
+
+
+def segments_drawn(array: np.ndarray, names: Mapping[int, str] = MappingProxyType({})) -> tuple[Segment, ...]:
+    """Segments for the values of a label map (D, H, W) that tells none itself; those without a name get a number."""
+    values = sorted({int(v) for v in np.unique(array)} - {0})
+    return tuple(Segment(v, names.get(v, f"Segment_{v}"), color_of(v)) for v in values)
 
 
 def color_of(value: int) -> tuple[float, float, float]:
