@@ -43,6 +43,7 @@ from SVLDRLCore.masks.alignment import measure_border
 from SVLDRLCore.masks.borders import missing_and_leaking
 from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.masks.dice import dice_of
+from SVLDRLCore.masks.image_edge import edge_positions
 from SVLDRLCore.masks.known_voxels import completed, where_known
 
 MARGIN_VOXELS = (8, 8, 8)
@@ -96,6 +97,7 @@ class Findings:
         empty: the label holds nothing; found_voxels: of the prediction.
         partly: some voxels are nobody's: what the label does not hold may lie there.
         signs: what speaks against the label; None where the image was not given, or the label is empty.
+        edges_mm: as in `LabelFeatures`, of the label in that image.
     """
 
     shift_mm: float
@@ -110,6 +112,7 @@ class Findings:
     label_voxels: int
     partly: bool = False
     signs: Signs | None = None
+    edges_mm: tuple[float, ...] | None = None
 
     @property
     def lacks(self) -> bool:
@@ -173,13 +176,14 @@ def compare_label(
     }
     share = {kind: region.voxels / n_label for kind, region in regions.items()}
     dice = dice_of(known_label, known_found)
-    signs = None
+    signs = edges_mm = None
     if image is not None:
+        edges_mm = edge_positions(where_known(whole[0], whole_ignored), image, tuple(spacing_dhw), whole_ignored)
         signs = signs_against(*whole, image, spacing_dhw, whole_ignored, seed, spoiled_of_each(labels))
     return Findings(
         shift_mm, share["missing part"], share["leak"], features.normalised_cross_entropy, features.fragments,
         dice, regions, False, n_found, n_label, partly,
-        signs,
+        signs, edges_mm,
     )  # fmt: skip
 
 
@@ -290,7 +294,7 @@ def _by_signs(findings: Sequence[Findings], trusted: np.ndarray, spacing_mm: flo
     known = [each for each in signs if each is not None]
     if len(known) < len(signs):
         return None
-    features = [_features_of(f, (s.edges_mm,)) for f, s in zip(findings, known)]
+    features = [_features_of(f, (f.edges_mm,)) for f in findings]
     believed = judge(features, trusted.tolist(), spacing_mm, ReliabilityConfig(sharpness=False)).weights
     return wrong_in_each_way(known, believed)
 

@@ -215,6 +215,7 @@ class LabelReview:
 
     def _weigh(self, network: nn.Module) -> None:
         features, drawn, signs = [], [], []
+        decide, spoiled = self._signs_decide, [spoiled_of_each(labels) for labels in self._showing]
         self._maps = []
         keeps = self.config.mask_agents.enabled and len(self.cases) <= MOST_MASK_CASES
         enough = enough_of_each(self._volumes) if self._some_lack_something() else ()
@@ -226,8 +227,8 @@ class LabelReview:
             given = case.masks.numpy()
             found = label_features(probabilities, given, case.spacing_dhw, *seen, case.ignored, self.nested, enough)
             features.append(found)
-            if self._signs_decide:
-                signs.append(_signs_of(case, probabilities, [spoiled_of_each(n) for n in self._showing]))
+            if decide:
+                signs.append(_signs_of(case, probabilities, spoiled))
             pair = (where_known(maps, case.ignored) for maps in (probabilities > 0.5, given > 0))
             drawn.append(_dice_of_shown(*pair))
             if keeps:

@@ -18,20 +18,15 @@ from SVLDRLCore.label_quality.thresholds import (
     SPOILED_IN_ALL,
 )
 from SVLDRLCore.label_quality.weights import LabelQuality
-from SVLDRLCore.masks.image_edge import edge_positions
 from SVLDRLCore.masks.known_voxels import where_known
 
 
 @dataclass(frozen=True)
 class Signs:
-    """Signs against a label, and against versions of it that were spoiled, with their kinds.
-
-    `edges_mm`: as in `LabelFeatures`.
-    """
+    """Signs against a label, and against versions of it that were spoiled, with their kinds."""
 
     given: Evidence
     spoiled: tuple[tuple[str, Evidence], ...]
-    edges_mm: tuple[float, ...] | None
 
 
 def spoiled_of_each(labels: int) -> int:
@@ -60,7 +55,7 @@ def signs_against(
     around = np.logical_or.reduce([given, *(mask for _, mask in versions)])
     beside = Compared(probability, image, spacing, around, ignored)
     signs = tuple((kind, beside.judge(mask)) for kind, mask in versions)
-    return Signs(beside.judge(given), signs, edge_positions(given, image, spacing, ignored))
+    return Signs(beside.judge(given), signs)
 
 
 def wrong_in_each_way(signs: Sequence[Signs], believed: Sequence[float]) -> dict[str, np.ndarray] | None:

@@ -98,7 +98,6 @@ class EffectTask(Task[EffectResult]):
         super().__init__()
         self.selection, self._model, self._structure = selection, model, structure
         self._options, self._only = options, only
-        self._lost: JobError | None = None
         segmentation = selection.segmentationNode.GetSegmentation()
         scene = slicer.mrmlScene
         self._observers = [
@@ -174,12 +173,6 @@ class EffectTask(Task[EffectResult]):
         if caller.GetSegment(self.selection.segmentID) is None:
             self._lose(JobError(self._name, _("it was removed while it was worked on"), _("Select another segment")))
 
-    def _lose(self, error: JobError) -> None:
-        """Without its segment the work is for nothing: it ends at once, and says why."""
-        if self.job is not None and not self.ended:
-            self._lost = self._lost or error
-            self.job.cancel(self.graceSeconds)
-
     def _stopWatching(self) -> None:
         while self._observers:
             subject, tag = self._observers.pop()
@@ -187,8 +180,6 @@ class EffectTask(Task[EffectResult]):
 
     def _end(self, result: EffectResult | None = None, error: JobError | None = None) -> None:
         self._stopWatching()
-        if error is not None and self._lost is not None:
-            error, self.wasCancelled = self._lost, False
         super()._end(result, error)
 
     def _jobEnded(self, end: JobEnd) -> None:

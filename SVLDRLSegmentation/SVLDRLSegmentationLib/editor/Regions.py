@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from ..jobs.JobError import JobError
 from ..scene.Lattice import boxOf, contentOf, maskOn
-from ..scene.SceneFiles import gridOf, matrixOf, segmentationInVolumeFrame
+from ..scene.SceneFiles import gridOf, segmentationInVolumeFrame, worldMatrixOf
 
 WHOLE, SLICES, SEGMENT, ROI = KINDS = ("whole", "slices", "segment", "roi")
 
@@ -70,14 +69,14 @@ def insideRoi(volumeNode: slicer.vtkMRMLScalarVolumeNode, roiNode: slicer.vtkMRM
 
 def _toWorld(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
     """(4, 4) from the volume's indices (column, row, slice) to the world."""
-    parent, matrix = volumeNode.GetParentTransformNode(), vtk.vtkMatrix4x4()
-    if parent is not None and not parent.GetMatrixTransformToWorld(matrix):
+    toWorld = worldMatrixOf(volumeNode)
+    if toWorld is None:
         raise JobError(
             volumeNode.GetName(),
             _("it is under a bent transform, so that its place in a view or box cannot be told"),
             _("Apply to the whole segment, or harden the transform first"),
         )
-    return slicer.util.arrayFromVTKMatrix(matrix) @ matrixOf(gridOf(volumeNode))
+    return toWorld
 
 
 def _inBounds(

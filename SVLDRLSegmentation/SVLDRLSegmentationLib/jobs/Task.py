@@ -102,11 +102,18 @@ class Task(Generic[Result]):
         self.wasCancelled = self.cancelling = False
         self.warnings: list[str] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._lost: JobError | None = None
 
     def cancel(self) -> None:
         """Stop; returns at once, onCancelled is called when the worker has ended."""
         if self.job is not None and not self.ended:
             self.cancelling = True
+            self.job.cancel(self.graceSeconds)
+
+    def _lose(self, error: JobError) -> None:
+        """What it works for is gone: it ends at once, and fails with the first error that said so."""
+        if self.job is not None and not self.ended:
+            self._lost = self._lost or error
             self.job.cancel(self.graceSeconds)
 
     def wait(self) -> Result:
@@ -192,6 +199,8 @@ class Task(Generic[Result]):
         raise NotImplementedError
 
     def _end(self, result: Result | None = None, error: JobError | None = None) -> None:
+        if error is not None and self._lost is not None:
+            error, self.wasCancelled = self._lost, False
         self.ended, self.result, self.error = True, result, error
         self._removeTemporaryFolder()
         if error is None:

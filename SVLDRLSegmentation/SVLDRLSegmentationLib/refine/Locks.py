@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from ..jobs.Core import Json
 from ..jobs.JobError import JobError
 from ..scene.Lattice import boxOf
-from ..scene.SceneFiles import LabelLayer, gridOf, matrixOf, writeLayer
+from ..scene.SceneFiles import LabelLayer, gridOf, worldMatrixOf, writeLayer
 
 
 @dataclass(frozen=True)
@@ -86,16 +85,14 @@ def shownSlice(volumeNode: slicer.vtkMRMLScalarVolumeNode, sliceNode: slicer.vtk
 
     It shows one where its plane is that of the volume's voxels, up to a degree.
     """
-    parent, matrix = volumeNode.GetParentTransformNode(), vtk.vtkMatrix4x4()
-    if parent is not None and not parent.GetMatrixTransformToWorld(matrix):
+    toWorld, view = worldMatrixOf(volumeNode), slicer.util.arrayFromVTKMatrix(sliceNode.GetSliceToRAS())
+    if toWorld is None:
         return ""
-    grid, view = gridOf(volumeNode), slicer.util.arrayFromVTKMatrix(sliceNode.GetSliceToRAS())
-    toWorld = slicer.util.arrayFromVTKMatrix(matrix) @ matrixOf(grid)
     axes = toWorld[:3, :3] / np.linalg.norm(toWorld[:3, :3], axis=0)
     along = np.abs(view[:3, 2] @ axes)
     axis = int(along.argmax())
     index = round(float((np.linalg.inv(toWorld) @ view[:, 3])[axis]))
-    low, high = boxOf(grid)
+    low, high = boxOf(gridOf(volumeNode))
     if along[axis] < np.cos(np.radians(1)) or not low[axis] <= index <= high[axis]:
         return ""
     return f"{'ijk'[axis]}:{index}"

@@ -83,7 +83,6 @@ class RefineTask(Task[RefineResult]):
         self._layers, self._lockOptions = list[LabelLayer](), dict[str, object]()
         self._done = 0
         self._warnings: list[str] = []
-        self._lost: JobError | None = None
         scene = slicer.mrmlScene
         self._observer = (scene, scene.AddObserver(scene.NodeRemovedEvent, self._onNodeRemoved))
 
@@ -210,9 +209,8 @@ class RefineTask(Task[RefineResult]):
     def _onNodeRemoved(self, caller: slicer.vtkMRMLScene, event: str, node: slicer.vtkMRMLNode) -> None:
         """Without its nodes the work is for nothing: it ends at once, and says why."""
         nodes = (*self._volumeNodes, self._segmentationNode, self._outputNode)
-        if self.job is not None and not caller.IsClosing() and any(node is one for one in nodes):
-            self._lost = self._lost or gone(node)
-            self.job.cancel(self.graceSeconds)
+        if not caller.IsClosing() and any(node is one for one in nodes):
+            self._lose(gone(node))
 
     def _stopWatching(self) -> None:
         scene, tag = self._observer
@@ -220,8 +218,6 @@ class RefineTask(Task[RefineResult]):
 
     def _end(self, result: RefineResult | None = None, error: JobError | None = None) -> None:
         self._stopWatching()
-        if error is not None and self._lost is not None:
-            error, self.wasCancelled = self._lost, False
         super()._end(result, error)
 
     def _jobEnded(self, end: JobEnd) -> None:

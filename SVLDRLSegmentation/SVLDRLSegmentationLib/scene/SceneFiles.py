@@ -111,6 +111,14 @@ def matrixOf(image: slicer.vtkOrientedImageData) -> np.ndarray:
     return slicer.util.arrayFromVTKMatrix(matrix)
 
 
+def worldMatrixOf(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray | None:
+    """(4, 4) from a volume's indices (column, row, slice) to the world; None under a bent transform."""
+    parent, matrix = volumeNode.GetParentTransformNode(), vtk.vtkMatrix4x4()
+    if parent is not None and not parent.GetMatrixTransformToWorld(matrix):
+        return None
+    return slicer.util.arrayFromVTKMatrix(matrix) @ matrixOf(gridOf(volumeNode))
+
+
 def sameGrid(a: slicer.vtkOrientedImageData, b: slicer.vtkOrientedImageData) -> bool:
     """Whether two grids have one size and no corners further apart than 1e-3 of the least spacing."""
     if a.GetDimensions() != b.GetDimensions():
