@@ -34,7 +34,7 @@ def define(sub: ArgumentParser) -> None:
     )  # fmt: skip
     sub.add_argument("--keep-model", type=str, default=None, help="new folder for the model learned from this case")
     sub.add_argument("--output", type=str, required=True, help=".seg.nrrd, .nii.gz, .nrrd or .mha; or a folder")
-    sub.add_argument("--trust", type=float, default=0.5, help="1 keeps the mask, 0 believes the model")
+    sub.add_argument("--trust", type=float, default=0.5, help="with a model: 1 keeps the mask, 0 believes it")
     sub.add_argument(
         "--structures", type=str, nargs="+", action="extend", default=[], help="names to refine; all if not given"
     )
