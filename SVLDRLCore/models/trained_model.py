@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from SVLDRLCore.config.backbone_facts import backbone_of
 from SVLDRLCore.config.settings import Config, NetworkConfig, config_to_dict
 from SVLDRLCore.config.versions import FORMATS
 from SVLDRLCore.errors import InputError
@@ -136,7 +137,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
         header = {prefix + CALIBRATIONS: Entry("F32", (len(structures.names), CALIBRATION_VALUES)), **header}
     _require_fit(config, channels, structures, header, path)
     tensors = package.tensors()
-    network = build_networks(config, channels, structures, _has_image_agents(header))
+    network = build_networks(config, channels, structures, _has_image_agents(config, header))
     network.load_state_dict(_named(tensors, "network."))
     mask_network = None
     if mask_weights := _named(tensors, prefix):
@@ -171,7 +172,7 @@ def _require_fit(
     Built without memory first: a small file may describe a network of many gigabytes.
     """
     with WithoutWeights():
-        network = build_networks(config, channels, structures, _has_image_agents(header))
+        network = build_networks(config, channels, structures, _has_image_agents(config, header))
         parts: dict[str, nn.Module] = {"network.": network}
         if _named(header, "mask_agents."):
             parts["mask_agents."] = build_mask_network(config, channels, structures)
@@ -183,9 +184,12 @@ def _require_fit(
         raise InputError(str(path), f"its weights do not fit its config.json ({differs})", SOUND)
 
 
-def _has_image_agents(header: Mapping[str, Entry]) -> bool:
-    """True of `as_printed` and `corrected`, and of every model that version 0.1 wrote."""
-    return any(name.startswith("network.value_decoder.") for name in header)
+def _has_image_agents(config: Config, header: Mapping[str, Entry]) -> bool:
+    """True of `as_printed` and `corrected`, and of every model that version 0.1 wrote.
+
+    Networks that are not in parts may have a value decoder of their own (`networks.pixel_q_unet`).
+    """
+    return backbone_of(config.network).in_parts and any(name.startswith("network.value_decoder.") for name in header)
 
 
 def _named(table: Mapping[str, Any], prefix: str) -> dict[str, Any]:
