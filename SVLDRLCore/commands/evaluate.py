@@ -18,6 +18,8 @@ def define(sub: ArgumentParser) -> None:
     sub.add_argument("--hd95", type=str, default="max", help="max (MONAI) or pooled (MedPy)")
     each = "each slice is an image of its own; PPV, sensitivity and boundary IoU, too"
     sub.add_argument("--by-slice", action="store_true", help=each)
+    pieces = "each piece of a structure is a lesion: found, missed and false ones, and lesions.csv with --output"
+    sub.add_argument("--lesions", action="store_true", help=pieces)
     sub.add_argument("--overwrite", action="store_true")
     job_options(sub)
 

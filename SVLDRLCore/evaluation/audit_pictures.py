@@ -11,7 +11,6 @@ import numpy as np
 from SVLDRLCore.evaluation.outlines import PANEL_INCHES, WIDEST_PANEL, scale_bar, section_panel, window_around
 from SVLDRLCore.evaluation.plotting import figure_file, new_figure, report_style
 from SVLDRLCore.files.volumes import Geometry
-from SVLDRLCore.label_quality.audit_rows import ras
 
 LABEL_COLOR, PREDICTION_COLOR, PLACE_COLOR = "#ff9f40", "#3ddbd9", "#ffffff"
 MOST_ACROSS = 192
@@ -78,7 +77,7 @@ def sections_through(
         row, column = np.delete(place, axis) / thin
         here = (float(row), float(column)) if index == at[axis] else None
         grey = np.round(255 * np.clip(grey, 0, 1)).astype(np.uint8)
-        cut = ras(geometry, (start + np.where(np.arange(3) == axis, index, place)).tolist())[2 - axis]
+        cut = geometry.ras((start + np.where(np.arange(3) == axis, index, place)).tolist())[2 - axis]
         made.append(Section(grey, masks[0], masks[1], (float(rows), float(columns)), axis, cut, here))
     return made
 

@@ -15,6 +15,7 @@ from typing import Any
 from SVLDRLCore.atomic_files import made_folder, without_nan, write_text_atomically
 from SVLDRLCore.csv_cells import as_cells
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.evaluation.lesions import ComparedLesions, LesionCounts
 from SVLDRLCore.evaluation.metrics import (
     METRIC_NAMES,
     MeanSD,
@@ -49,6 +50,41 @@ def records(rows: Iterable[MetricRow]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def lesion_records(lesions: Mapping[tuple[str, str], ComparedLesions]) -> list[dict[str, Any]]:
+    """One flat dictionary a lesion, of {(case, structure): its lesions}; centres in RAS mm."""
+    return [
+        {
+            "case": case,
+            "structure": structure,
+            "lesion": number,
+            **{name: value for name, value in asdict(lesion).items() if name != "centre"},
+            **dict(zip(("r_mm", "a_mm", "s_mm"), (round(place, 2) for place in lesion.centre))),
+        }
+        for (case, structure), compared in lesions.items()
+        for number, lesion in enumerate(compared.lesions, 1)
+    ]
+
+
+def lesion_summary(counts: Mapping[str, LesionCounts]) -> dict[str, dict[str, float]]:
+    """The counts of each structure and what follows from them, as JSON has them."""
+    names = ("reference", "found", "missed", "predicted", "false", "sensitivity", "ppv", "f1", "dice")
+    return {structure: {name: getattr(each, name) for name in names} for structure, each in counts.items()}
+
+
+def lesion_table(counts: Mapping[str, LesionCounts]) -> tuple[list[str], list[list[str]]]:
+    """(header, cells) for ``text_table``: lesions counted over all cases."""
+    header = ["Structure", "lesions", "found", "missed", "false", "Sensitivity", "PPV", "F1", "Lesion Dice"]
+    cells = [
+        [
+            structure,
+            *(str(count) for count in (each.reference, each.found, each.missed, each.false)),
+            *(f"{x:.4f}" if math.isfinite(x) else "–" for x in (each.sensitivity, each.ppv, each.f1, each.dice)),
+        ]
+        for structure, each in counts.items()
+    ]
+    return header, cells
 
 
 def mean_sd_text(value: MeanSD, decimals: int) -> str:

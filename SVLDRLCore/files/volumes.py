@@ -78,6 +78,11 @@ class Geometry:
         """World positions (..., 3) in LPS mm of continuous voxel indices (..., 3) in (D, H, W) order."""
         return np.asarray(index_dhw, float)[..., ::-1] @ self.axes.T + np.array(self.origin_xyz)
 
+    def ras(self, index_dhw: Sequence[float]) -> tuple[float, float, float]:
+        """World position in RAS mm, as Slicer shows it, of a voxel index; all else here speaks LPS."""
+        left, posterior, superior = self.world(np.asarray(index_dhw)).tolist()
+        return -left, -posterior, superior
+
 
 @dataclass(frozen=True)
 class Volume:

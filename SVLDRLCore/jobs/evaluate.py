@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from SVLDRLCore.atomic_files import files_together, made_folder
-from SVLDRLCore.errors import InputError
+from SVLDRLCore.evaluation.lesions import DEFINITION as LESIONS_TEXT
+from SVLDRLCore.evaluation.lesions import ComparedLesions, LesionCounts, compare_lesions, count_lesions
 from SVLDRLCore.evaluation.metrics import (
     ABSENT,
     METRIC_NAMES,
@@ -27,6 +27,9 @@ from SVLDRLCore.evaluation.metrics import (
 from SVLDRLCore.evaluation.tables import (
     csv_text,
     json_text,
+    lesion_records,
+    lesion_summary,
+    lesion_table,
     records,
     summary_table,
     text_table,
@@ -35,16 +38,11 @@ from SVLDRLCore.evaluation.tables import (
 from SVLDRLCore.events import EventLog, Listener, failures_told
 from SVLDRLCore.file_places import require_output_files, require_output_folder
 from SVLDRLCore.files.cropped_segmentations import on_image_grid
-from SVLDRLCore.files.datalist import Case, load_datalist
-from SVLDRLCore.files.dataset_folders import ignored_value_beside
 from SVLDRLCore.files.label_tables import is_ignore, is_placeholder
-from SVLDRLCore.files.partly_annotated import unknown_values
 from SVLDRLCore.files.rated_labels import read_case_label
-from SVLDRLCore.files.volume_headers import SUFFIXES, volume_suffix
 from SVLDRLCore.files.volumes import Volume, read_label, require_same_geometry
 from SVLDRLCore.job_control import JobControl
-
-_ROLE = re.compile(r"[_.\-](labels?|seg|segmentation|pred|prediction)$", re.IGNORECASE)
+from SVLDRLCore.jobs.evaluated_cases import EvaluatedCase, evaluated_cases, some
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,8 @@ class Evaluation:
     missing_predictions: tuple[str, ...]
     warnings: tuple[str, ...]
     by_slice: bool = False
+    lesions: Mapping[str, LesionCounts] = field(default_factory=dict)
+    """By structure, where lesions were asked for."""
 
     @property
     def text(self) -> str:
@@ -67,23 +67,17 @@ class Evaluation:
         lines = [f"No prediction, counted as missed ({len(missing)}): {', '.join(missing)}"] if missing else []
         lines += [f"Warning: {warning}" for warning in self.warnings]
         names = (*METRIC_NAMES, *SHARE_NAMES) if self.by_slice else METRIC_NAMES
-        return "\n".join([text_table(*summary_table(self.summaries, names)), "", *lines, self.definition])
+        lesions = [text_table(*lesion_table(self.lesions)), ""] if self.lesions else []
+        return "\n".join([text_table(*summary_table(self.summaries, names)), "", *lesions, *lines, self.definition])
 
 
 @dataclass(frozen=True)
-class _Case:
-    """A reference, the names a datalist gives its label values (else none), its prediction, if any, the value of
-    voxels that do not count, and label values that nobody has drawn in this case.
-    """
+class _Wanted:
+    """How pairs of masks are measured."""
 
-    name: str
-    reference: Path
-    names: Mapping[int, str]
-    prediction: Path | None = None
-    ignore: int | None = None
-    unknown: frozenset[int] = frozenset()
-    rated: Case | None = None
-    """As it is listed, where several raters drew the reference: it is their consensus."""
+    hd95: Hd95
+    by_slice: bool
+    lesions: bool
 
 
 def evaluate(
@@ -93,6 +87,7 @@ def evaluate(
     hd95: Hd95 = "max",
     overwrite: bool = False,
     by_slice: bool = False,
+    lesions: bool = False,
     listeners: Sequence[Listener] = (),
     control: JobControl | None = None,
 ) -> Evaluation:
@@ -111,6 +106,7 @@ def evaluate(
         hd95: "max" or "pooled", see ``SVLDRLCore.evaluation.metrics``.
         overwrite: whether existing results are replaced.
         by_slice: each slice is an image of its own: the slices as the file stacks them, along its third axis.
+        lesions: the pieces of each structure are objects of their own, too (`evaluation.lesions`): lesions.csv.
         listeners: told the progress, the warnings and, at the end, the rows.
 
     Raises:
@@ -122,11 +118,13 @@ def evaluate(
     with EventLog(None, listeners) as events:
         events.emit("started", job="evaluate", output=None if output is None else str(output))
         with failures_told(events):
-            done = _evaluate(Path(predictions), Path(references), output, hd95, overwrite, by_slice, events, control)
+            wanted = _Wanted(hd95, by_slice, lesions)
+            done = _evaluate(Path(predictions), Path(references), output, wanted, overwrite, events, control)
         for warning in done.warnings:
             events.emit("warning", text=warning)
         summary = {name: asdict(summary) for name, summary in done.summaries.items()}
-        events.emit("finished", rows=records(done.rows), summary=summary, definition=done.definition)
+        more = {"lesions": lesion_summary(done.lesions)} if lesions else {}
+        events.emit("finished", rows=records(done.rows), summary=summary, definition=done.definition, **more)
     return done
 
 
@@ -134,25 +132,26 @@ def _evaluate(
     predictions: Path,
     references: Path,
     output: str | Path | None,
-    hd95: Hd95,
+    wanted: _Wanted,
     overwrite: bool,
-    by_slice: bool,
     events: EventLog,
     control: JobControl,
 ) -> Evaluation:
-    definition = definition_text(hd95, by_slice)
-    files = [Path(output) / f"evaluation.{kind}" for kind in ("csv", "json")] if output is not None else []
+    definition = definition_text(wanted.hd95, wanted.by_slice) + (f" {LESIONS_TEXT}" if wanted.lesions else "")
+    names = ["evaluation.csv", "evaluation.json", *(["lesions.csv"] if wanted.lesions else [])]
+    files = [Path(output) / name for name in names] if output is not None else []
     if files:
         require_output_folder(files[0].parent)
     require_output_files(files, [predictions, references], overwrite=overwrite)
-    cases, warnings = _cases(predictions, references)
+    cases, warnings = evaluated_cases(predictions, references)
 
     metrics_of: dict[str, dict[str, list[MaskMetrics]]] = {}
     in_references: dict[str, None] = {}  # an ordered set
     spelling: dict[str, str] = {}
     unknown_of: dict[str, set[str]] = {}
+    lesions_of: dict[str, dict[str, ComparedLesions]] = {}
     for done, case in enumerate(cases, 1):
-        metrics_of[case.name], structures, told = _compare(case, hd95, by_slice, spelling)
+        metrics_of[case.name], structures, told, lesions_of[case.name] = _compare(case, wanted, spelling)
         unknown = {case.names[value].casefold() for value in case.unknown}
         unknown_of[case.name] = {name for name in metrics_of[case.name] if name.casefold() in unknown}
         in_references |= dict.fromkeys(structures)
@@ -161,107 +160,42 @@ def _evaluate(
         events.progress(done, len(cases), "evaluate")
     foreign = {name for metrics in metrics_of.values() for name in metrics} - in_references.keys()
     if foreign:
-        warnings.append(f"no reference has these structures, they are left out: {_some(foreign)}")
+        warnings.append(f"no reference has these structures, they are left out: {some(foreign)}")
     rows = tuple(
-        MetricRow(case, structure, measured, index if by_slice else None)
+        MetricRow(case, structure, measured, index if wanted.by_slice else None)
         for case, metrics in metrics_of.items()
         for structure in in_references
         if structure not in unknown_of[case]
         for index, measured in enumerate(metrics.get(structure) or [ABSENT] * _images(metrics))
     )
     missing = tuple(case.name for case in cases if case.prediction is None)
-    evaluation = Evaluation(rows, summarise(rows), definition, missing, tuple(warnings), by_slice)
+    lesions = {
+        (case, structure): compared
+        for case, by_structure in lesions_of.items()
+        for structure, compared in by_structure.items()
+        if structure in in_references and structure not in unknown_of[case]
+    }
+    counts = {
+        structure: count_lesions(each for (_case, name), each in lesions.items() if name == structure)
+        for structure in in_references
+        if wanted.lesions
+    }
+    by_slice = wanted.by_slice
+    evaluation = Evaluation(rows, summarise(rows), definition, missing, tuple(warnings), by_slice, counts)
 
     if files:
         with made_folder(files[0].parent), files_together():
             write_text(files[0], csv_text(records(rows)), overwrite)
             write_text(files[1], json_text(_content(evaluation)), overwrite)
+            if wanted.lesions:
+                write_text(files[2], csv_text(lesion_records(lesions)), overwrite)
     return evaluation
 
 
-def case_name(path: Path) -> str:
-    """The case of a file: its name without volume suffix and without "_label", "_seg", "_pred" at the end."""
-    name = path.name[: -len(volume_suffix(path))]
-    while (shorter := _ROLE.sub("", name)) not in ("", name):
-        name = shorter
-    return name
-
-
-def _cases(predictions: Path, references: Path) -> tuple[list[_Case], list[str]]:
-    """References with their predictions, and what there is to warn of."""
-    for path in (predictions, references):
-        if not path.exists():
-            raise InputError(path, "there is no such file or folder", "Check the path")
-    is_datalist = references.suffix.lower() == ".json" or (references / "labelsTr").is_dir()
-    if references.is_file() and not is_datalist:
-        if predictions.is_dir():
-            raise InputError(predictions, "it is a folder, but the reference is one file", "Give two of a kind")
-        ignore = ignored_value_beside(references.absolute().parent)
-        return [_Case(case_name(references), references, {}, predictions, ignore)], []
-    if predictions.is_file():
-        do = "Give a folder of predictions, or one label map as reference"
-        raise InputError(predictions, "it is one file, but there are many references", do)
-
-    found = _by_case(predictions)
-    cases = _datalist_cases(references) if is_datalist else _folder_cases(references)
-    cases = [replace(case, prediction=_prediction_for(case, found)) for case in cases]
-    used = [case.prediction for case in cases if case.prediction is not None]
-    if not used:
-        why = f"no file is named as one of the references ({_some(case.name for case in cases)})"
-        raise InputError(predictions, why, "Give prediction and reference of a case the same name")
-    if len(set(used)) < len(used):
-        twice = max(used, key=used.count)
-        raise InputError(twice, "several references would be compared with it", "Name predictions as the cases")
-    unused = [path.name for path in found.values() if path not in used]
-    warnings = [f"predictions without a reference are left out: {_some(unused)}"] if unused else []
-    return cases, warnings
-
-
-def _by_case(folder: Path) -> dict[str, Path]:
-    """The label maps of a folder by case name."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not path.name.lower().endswith(SUFFIXES):
-            continue
-        name = case_name(path)
-        if name in found:
-            why = f"{found[name].name} and {path.name} are both the case {name!r}"
-            raise InputError(folder, why, "Keep one of them")
-        found[name] = path
-    if not found:
-        raise InputError(folder, "it holds no label maps", f"Give a folder of {', '.join(SUFFIXES)} files")
-    return found
-
-
-def _folder_cases(folder: Path) -> list[_Case]:
-    ignore = ignored_value_beside(folder)
-    return [_Case(name, path, {}, ignore=ignore) for name, path in _by_case(folder).items()]
-
-
-def _datalist_cases(path: Path) -> list[_Case]:
-    datalist = load_datalist(path)
-    cases = [case for case in datalist.validation or datalist.training if case.label is not None]
-    if not cases:
-        raise InputError(path, "none of its cases has a label", "List the reference labels")
-    regions = datalist.regions
-    return [
-        _Case(
-            case.name, case.label, datalist.labels, ignore=case.ignore,
-            unknown=unknown_values(case.missing, datalist.labels, regions), rated=case if case.raters else None,
-        )
-        for case in cases
-        if case.label
-    ]  # fmt: skip
-
-
-def _prediction_for(case: _Case, found: Mapping[str, Path]) -> Path | None:
-    return found.get(case.name) or found.get(case_name(case.reference))
-
-
 def _compare(
-    case: _Case, hd95: Hd95, by_slice: bool, spelling: dict[str, str]
-) -> tuple[dict[str, list[MaskMetrics]], list[str], list[str]]:
-    """(metrics by structure, the structures that count even if no other case has them, warnings).
+    case: EvaluatedCase, wanted: _Wanted, spelling: dict[str, str]
+) -> tuple[dict[str, list[MaskMetrics]], list[str], list[str], dict[str, ComparedLesions]]:
+    """(metrics by structure, the structures that count even if no other case has them, warnings, lesions by structure).
 
     By slice a structure has metrics for each slice, else one for the whole.
     `spelling` holds each name in lower case as it was spelled first, and learns the names of this case.
@@ -291,24 +225,22 @@ def _compare(
         in_prediction = _structures(counted, prediction_names or reference_names, spelling)
 
     spacing = reference.geometry.spacing_dhw
-    metrics = {
-        name: _measured(
-            _mask(prediction, in_prediction.get(name, ())),
-            _mask(reference.array, in_reference.get(name, ())),
-            by_slice,
-            spacing,
-            hd95,
-            ignored,
-        )
-        for name in [*in_reference, *(name for name in in_prediction if name not in in_reference)]
-    }
+    metrics: dict[str, list[MaskMetrics]] = {}
+    lesions: dict[str, ComparedLesions] = {}
+    for name in [*in_reference, *(name for name in in_prediction if name not in in_reference)]:
+        seen = _mask(prediction, in_prediction.get(name, ()))
+        true = _mask(reference.array, in_reference.get(name, ()))
+        metrics[name] = _measured(seen, true, spacing, wanted, ignored)
+        if wanted.lesions:
+            known = seen if ignored is None else seen & ~ignored
+            lesions[name] = _placed(compare_lesions(known, true, spacing), reference)
     warnings = [f"{case.name}: {text}" for v in (reference, volume) if v is not None for text in v.warnings]
     if in_prediction and prediction_names and not in_prediction.keys() & in_reference.keys():
-        both = f"{_some(in_prediction)} against {_some(in_reference)}"
+        both = f"{some(in_prediction)} against {some(in_reference)}"
         warnings.append(f"{case.name}: no segment has the same name in both files ({both})")
     elif volume is not None and not prediction_names:
         warnings += _no_value_in_both(case.name, volume, reference, reference_names)
-    return metrics, list(in_reference if reference_names else metrics), warnings
+    return metrics, list(in_reference if reference_names else metrics), warnings, lesions
 
 
 def _images(metrics: Mapping[str, Sequence[MaskMetrics]]) -> int:
@@ -317,12 +249,18 @@ def _images(metrics: Mapping[str, Sequence[MaskMetrics]]) -> int:
 
 
 def _measured(
-    prediction: np.ndarray, reference: np.ndarray, by_slice: bool, spacing: Sequence[float], hd95: Hd95,
+    prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float], wanted: _Wanted,
     ignored: np.ndarray | None,
 ) -> list[MaskMetrics]:  # fmt: skip
-    if by_slice:
-        return slice_metrics(prediction, reference, spacing, hd95, ignored)
-    return [mask_metrics(prediction, reference, spacing, hd95, ignored)]
+    if wanted.by_slice:
+        return slice_metrics(prediction, reference, spacing, wanted.hd95, ignored)
+    return [mask_metrics(prediction, reference, spacing, wanted.hd95, ignored)]
+
+
+def _placed(compared: ComparedLesions, volume: Volume) -> ComparedLesions:
+    """With centres in RAS mm instead of voxel indices."""
+    placed = (replace(each, centre=volume.geometry.ras(each.centre)) for each in compared.lesions)
+    return replace(compared, lesions=tuple(placed))
 
 
 def _no_value_in_both(case: str, prediction: Volume, reference: Volume, names: Mapping[int, str]) -> list[str]:
@@ -378,10 +316,6 @@ def _content(evaluation: Evaluation) -> dict[str, object]:
         "summary": {name: asdict(summary) for name, summary in evaluation.summaries.items()},
         "missing_predictions": evaluation.missing_predictions,
         "warnings": evaluation.warnings,
+        **({"lesions": lesion_summary(evaluation.lesions)} if evaluation.lesions else {}),
         "rows": records(evaluation.rows),
     }
-
-
-def _some(names: Iterable[str], count: int = 5) -> str:
-    names = sorted(names)
-    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

@@ -119,7 +119,7 @@ def _row(look: Look, index: int, name: str, suspicion: Suspicion, weight: float 
         name,
         suspicion.score,
         kind,
-        None if region is None else ras(look.geometry, region.centroid_dhw),
+        None if region is None else look.geometry.ras(region.centroid_dhw),
         0.0 if region is None else region.voxels * voxel_ml,
         str(case.images[0].resolve()),
         str(case.label.resolve() if case.label else ""),
@@ -130,12 +130,6 @@ def _row(look: Look, index: int, name: str, suspicion: Suspicion, weight: float 
         weight,
         rater=look.raters.get(name, ""),
     )
-
-
-def ras(geometry: Geometry, index_dhw: Sequence[float]) -> tuple[float, float, float]:
-    """World position in RAS mm, as Slicer shows it, of a voxel index; `Geometry` itself speaks LPS."""
-    left, posterior, superior = geometry.world(np.asarray(index_dhw)).tolist()
-    return -left, -posterior, superior
 
 
 def error_row(case: Case, reason: str) -> AuditRow:

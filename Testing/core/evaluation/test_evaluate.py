@@ -19,7 +19,8 @@ from SVLDRLCore.files.volumes import (
     write_label,
 )
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.jobs.evaluate import case_name, evaluate
+from SVLDRLCore.jobs.evaluate import evaluate
+from SVLDRLCore.jobs.evaluated_cases import case_name
 
 SIZE = (8, 10, 12)
 GEOMETRY = Geometry(SIZE, (2.0, 1.0, 1.0), (5.0, -3.0, 1.0))

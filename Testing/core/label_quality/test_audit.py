@@ -32,7 +32,7 @@ from SVLDRLCore.files.volumes import (
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs import audit as audit_module
 from SVLDRLCore.jobs.audit import Audit, audit
-from SVLDRLCore.label_quality.audit_rows import Look, audit_rows, ras
+from SVLDRLCore.label_quality.audit_rows import Look, audit_rows
 from SVLDRLCore.label_quality.comparison import (
     NOT_KNOWN,
     Findings,
@@ -219,8 +219,8 @@ def test_one_of_two_structures_that_a_label_lacks_is_named() -> None:
 
 def test_world_positions_are_slicers() -> None:
     plain = Geometry((4, 5, 6), (3.0, 2.0, 1.0), (10.0, 20.0, 30.0))
-    assert ras(plain, (1, 2, 3)) == (-13.0, -24.0, 33.0)
-    assert ras(GRID, (0, 0, 0)) == pytest.approx((-10.0, 40.0, 25.0))
+    assert plain.ras((1, 2, 3)) == (-13.0, -24.0, 33.0)
+    assert GRID.ras((0, 0, 0)) == pytest.approx((-10.0, 40.0, 25.0))
 
 
 # The command.
