@@ -31,6 +31,7 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.evaluation.lesions import ComparedLesions
 from SVLDRLCore.masks.boxes import extent_of
 from SVLDRLCore.masks.dice import dice_of_counts
 
@@ -81,6 +82,8 @@ class MetricRow:
     structure: str
     metrics: MaskMetrics
     slice_index: int | None = None
+    lesions: ComparedLesions | None = None
+    """Where they were asked for, and not by slice."""
 
 
 @dataclass(frozen=True)

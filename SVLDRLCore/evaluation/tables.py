@@ -15,7 +15,7 @@ from typing import Any
 from SVLDRLCore.atomic_files import made_folder, without_nan, write_text_atomically
 from SVLDRLCore.csv_cells import as_cells
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.evaluation.lesions import ComparedLesions, LesionCounts
+from SVLDRLCore.evaluation.lesions import LesionCounts, count_lesions
 from SVLDRLCore.evaluation.metrics import (
     METRIC_NAMES,
     MeanSD,
@@ -39,7 +39,7 @@ _DECIMALS = {
 
 
 def records(rows: Iterable[MetricRow]) -> list[dict[str, Any]]:
-    """One flat dictionary a row: case, (slice,) structure, status, then the metrics (in mm and mL)."""
+    """One flat dictionary a row: case, (slice,) structure, status, the metrics (in mm and mL), (counts of lesions)."""
     return [
         {
             "case": row.case,
@@ -47,23 +47,30 @@ def records(rows: Iterable[MetricRow]) -> list[dict[str, Any]]:
             "structure": row.structure,
             "status": row.metrics.status,
             **asdict(row.metrics),
+            **({} if row.lesions is None else _counts(count_lesions([row.lesions]))),
         }
         for row in rows
     ]
 
 
-def lesion_records(lesions: Mapping[tuple[str, str], ComparedLesions]) -> list[dict[str, Any]]:
-    """One flat dictionary a lesion, of {(case, structure): its lesions}; centres in RAS mm."""
+def _counts(counts: LesionCounts) -> dict[str, float]:
+    names = ("reference", "found", "missed", "false", "f1", "dice")
+    return {f"lesions_{name}": getattr(counts, name) for name in names}
+
+
+def lesion_records(rows: Iterable[MetricRow]) -> list[dict[str, Any]]:
+    """One flat dictionary a lesion; centres in RAS mm."""
     return [
         {
-            "case": case,
-            "structure": structure,
+            "case": row.case,
+            "structure": row.structure,
             "lesion": number,
             **{name: value for name, value in asdict(lesion).items() if name != "centre"},
             **dict(zip(("r_mm", "a_mm", "s_mm"), (round(place, 2) for place in lesion.centre))),
         }
-        for (case, structure), compared in lesions.items()
-        for number, lesion in enumerate(compared.lesions, 1)
+        for row in rows
+        if row.lesions is not None
+        for number, lesion in enumerate(row.lesions.lesions, 1)
     ]
 
 

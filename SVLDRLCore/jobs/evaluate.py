@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from SVLDRLCore.atomic_files import files_together, made_folder
+from SVLDRLCore.errors import InputError
 from SVLDRLCore.evaluation.lesions import DEFINITION as LESIONS_TEXT
 from SVLDRLCore.evaluation.lesions import ComparedLesions, LesionCounts, compare_lesions, count_lesions
 from SVLDRLCore.evaluation.metrics import (
@@ -143,6 +144,8 @@ def _evaluate(
     if files:
         require_output_folder(files[0].parent)
     require_output_files(files, [predictions, references], overwrite=overwrite)
+    if wanted.lesions and wanted.by_slice:
+        raise InputError("lesions", "they are pieces of a volume, and --by-slice has none", "Ask for one of the two")
     cases, warnings = evaluated_cases(predictions, references)
 
     metrics_of: dict[str, dict[str, list[MaskMetrics]]] = {}
@@ -162,21 +165,15 @@ def _evaluate(
     if foreign:
         warnings.append(f"no reference has these structures, they are left out: {some(foreign)}")
     rows = tuple(
-        MetricRow(case, structure, measured, index if wanted.by_slice else None)
+        MetricRow(case, structure, measured, index if wanted.by_slice else None, lesions_of[case].get(structure))
         for case, metrics in metrics_of.items()
         for structure in in_references
         if structure not in unknown_of[case]
         for index, measured in enumerate(metrics.get(structure) or [ABSENT] * _images(metrics))
     )
     missing = tuple(case.name for case in cases if case.prediction is None)
-    lesions = {
-        (case, structure): compared
-        for case, by_structure in lesions_of.items()
-        for structure, compared in by_structure.items()
-        if structure in in_references and structure not in unknown_of[case]
-    }
     counts = {
-        structure: count_lesions(each for (_case, name), each in lesions.items() if name == structure)
+        structure: count_lesions(row.lesions for row in rows if row.structure == structure and row.lesions is not None)
         for structure in in_references
         if wanted.lesions
     }
@@ -188,7 +185,7 @@ def _evaluate(
             write_text(files[0], csv_text(records(rows)), overwrite)
             write_text(files[1], json_text(_content(evaluation)), overwrite)
             if wanted.lesions:
-                write_text(files[2], csv_text(lesion_records(lesions)), overwrite)
+                write_text(files[2], csv_text(lesion_records(rows)), overwrite)
     return evaluation
 
 

@@ -13,13 +13,22 @@ from ..jobs.Job import Job, JobEnd
 from ..jobs.JobError import JobError
 from ..jobs.Task import Task
 from ..scene.Lattice import Placed, boxOf, contentOf, gridOn, indexMatrix, maskOn, moved, union, voxelMl
-from ..scene.SceneFiles import LabelLayer, matrixOf, requireInScene, segmentationInVolumeFrame, writeLayer
+from ..scene.SceneFiles import (
+    LabelLayer,
+    matrixOf,
+    requireInScene,
+    segmentationInVolumeFrame,
+    sourceVolumeOf,
+    writeLayer,
+)
 from ..scene.WriteBack import addTable
 from .SegmentEdits import RefineResult, SegmentChange
 
 _NAME = "structure"
 _ONE_VOXEL = gridOn(np.eye(4), (np.zeros(3), np.zeros(3)))
 MEASURES = (("dice", "Dice"), ("iou", "IoU"), ("hd95_mm", "HD95 (mm)"), ("asd_mm", "ASD (mm)"))
+OF_LESIONS = (("lesions_found", "Found"), ("lesions_missed", "Missed"), ("lesions_false", "False"))
+"""Shown where a reference is several pieces."""
 
 
 class EvaluateTask(Task[slicer.vtkMRMLTableNode]):
@@ -49,13 +58,7 @@ class EvaluateTask(Task[slicer.vtkMRMLTableNode]):
         else:
             self._resultNode, self._kinds = self._given, ("after",)
             requireInScene(self._resultNode)
-            volumeNode = self._resultNode.GetNodeReference(self._resultNode.GetReferenceImageGeometryReferenceRole())
-            if volumeNode is None:
-                raise JobError(
-                    self._resultNode.GetName(),
-                    _("it does not say which volume it belongs to"),
-                    _("Set its source volume in the Segment Editor"),
-                )
+            volumeNode = sourceVolumeOf(self._resultNode)
             changes = _segments(self._resultNode, volumeNode)
         requireInScene(volumeNode)
         pairs = _pairs(changes, _segments(self._referenceNode, volumeNode), self._referenceNode)
@@ -71,13 +74,14 @@ class EvaluateTask(Task[slicer.vtkMRMLTableNode]):
                 mask = _joined([(change.grid, getattr(change, kind)) for change in own], grid)
                 _write(mask, grid, folder / "predictions" / file)
                 _write(reference, grid, folder / "references" / file)
-        options = {"predictions": "predictions", "references": "references"}
+        options = {"predictions": "predictions", "references": "references", "lesions": True}
         self._startJob(Job("evaluate", options, folder))
 
     def _finish(self, end: JobEnd) -> slicer.vtkMRMLTableNode:
         rows = {str(row["case"]): row for row in end.values["rows"]}
         columns: dict[str, list[str] | list[float]] = {_("Segment"): self._names}
-        for key, title in MEASURES:
+        severalPieces = any(row.get("lesions_reference", 0) > 1 for row in rows.values())
+        for key, title in (*MEASURES, *(OF_LESIONS if severalPieces else ())):
             for kind in self._kinds:
                 head = {"before": _("{} before"), "after": _("{} after")}[kind].format(title)
                 cells = [rows[f"{index}_{kind}"].get(key) for index in range(len(self._names))]

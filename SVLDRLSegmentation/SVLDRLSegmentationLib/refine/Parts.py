@@ -8,13 +8,12 @@ from typing import Literal
 
 import numpy as np
 import slicer
-import vtk
 from slicer.i18n import tr as _
-from vtk.util.numpy_support import vtk_to_numpy
 
 from ..jobs.JobError import JobError
 from ..scene.Lattice import boxOf, contentOf, gridOn, indexMatrix, isShift, moved, union, voxelMl, within
-from ..scene.SceneFiles import LabelLayer, matrixOf, orientedImage, requireInScene, segmentationInVolumeFrame
+from ..scene.Pieces import piecesByFaces
+from ..scene.SceneFiles import LabelLayer, matrixOf, requireInScene, segmentationInVolumeFrame
 from ..scene.WriteBack import overwriteSegments
 from .SegmentEdits import RefineResult, SegmentChange, fillChangeTable
 
@@ -64,7 +63,7 @@ def partsOf(result: RefineResult) -> list[Part]:
 def _parts(change: SegmentChange, kind: Literal["added", "removed"], mask: np.ndarray) -> list[Part]:
     if not mask.any():
         return []
-    labels, count = _pieces(mask, change.grid)
+    labels, count = piecesByFaces(mask, change.grid)
     own = min(count, MOST_PIECES)
     masks = [labels == number for number in range(1, own + 1)]
     masks += [labels > own] if count > own else []
@@ -73,19 +72,6 @@ def _parts(change: SegmentChange, kind: Literal["added", "removed"], mask: np.nd
         Part(change.segmentID, change.name, kind, m, n, float(m.sum()) * voxelMl(change.grid), _middle(m, change.grid))
         for m, n in zip(masks, counts)
     ]
-
-
-def _pieces(mask: np.ndarray, grid: slicer.vtkOrientedImageData) -> tuple[np.ndarray, int]:
-    """Pieces that hang together by voxels' faces, numbered by their size from 1, and how many there are."""
-    connected = vtk.vtkImageConnectivityFilter()
-    connected.SetInputData(orientedImage(mask.astype(np.uint8), grid))
-    connected.SetScalarRange(1, 1)
-    connected.SetExtractionModeToAllRegions()
-    connected.SetLabelModeToSizeRank()
-    connected.SetLabelScalarTypeToInt()
-    connected.Update()
-    labels = vtk_to_numpy(connected.GetOutput().GetPointData().GetScalars()).reshape(mask.shape)
-    return labels, int(connected.GetNumberOfExtractedRegions())
 
 
 def _middle(mask: np.ndarray, grid: slicer.vtkOrientedImageData) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import slicer
@@ -33,6 +34,7 @@ class RefineResultBox:
         ui.removedCheckBox.connect("toggled(bool)", self._onShowChanges)
         ui.undoButton.connect("clicked()", self._onUndo)
         ui.editButton.connect("clicked()", self._onEdit)
+        ui.lesionsButton.connect("clicked()", self._onLesions)
         self.parts = PartsBox(ui.partsList, ui.partsLabel, logic.history)
         self.parts.onChanged, self.parts.onFailed = self._onParts, jobBar.fail
         ui.referenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onReference)
@@ -109,6 +111,19 @@ class RefineResultBox:
         if self.result is not None:
             result = self.result
             self._try(lambda: openInSegmentEditor(result))
+
+    def _onLesions(self) -> None:
+        """Each refined segment of several pieces becomes a segmentation of its own."""
+        result = self.result
+        if result is None:
+            return
+        told = []
+        for row in result.rows:
+            lesions = self._try(partial(self.logic.splitIntoLesions, result.segmentationNode, row["segmentID"]))
+            if lesions is not None:
+                text = _("{name}: {count} in all, a segment each, and a table of them.")
+                told.append(text.format(name=lesions.segmentationNode.GetName(), count=lesions.count))
+        self.jobBar.end("\n".join(told))
 
     def _onReference(self, node: slicer.vtkMRMLNode | None = None) -> None:
         """Measure against the reference, in the background."""

@@ -88,6 +88,22 @@ def requireInScene(node: slicer.vtkMRMLNode) -> None:
         raise gone(node)
 
 
+def sourceVolumeOf(node: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLScalarVolumeNode:
+    """The volume that a segmentation was drawn on.
+
+    Raises:
+        JobError: it does not say, or that volume is gone.
+    """
+    volumeNode = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
+    if volumeNode is None:
+        raise JobError(
+            node.GetName(),
+            _("it does not say which volume it belongs to"),
+            _("Set its source volume in the Segment Editor"),
+        )
+    return volumeNode
+
+
 def gone(node: slicer.vtkMRMLNode) -> JobError:
     """The failure of work on a node that was removed."""
     return JobError(

@@ -81,5 +81,9 @@ def test_the_command_counts_over_cases_and_lists_each(tmp_path: Path, capsys: py
     assert [float(rows[1][name]) for name in ("r_mm", "a_mm", "s_mm")] == [-12.5, -32.5, 32.0]
     told = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))["lesions"]["label 1"]
     assert (told["reference"], told["found"], told["missed"], told["false"]) == (6, 2, 4, 1)
+    with open(tmp_path / "out" / "evaluation.csv", encoding="utf-8") as file:
+        assert [row["lesions_found"] for row in csv.DictReader(file)] == ["2", "0"]
+    assert main([*command, "--lesions", "--by-slice", "--overwrite"]) == 2
+    assert "--by-slice" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0
     assert "Lesion Dice" not in capsys.readouterr().out
