@@ -114,7 +114,7 @@ def compare_lesions(
 
     def centres(labelled: NDArray[np.integer], wanted: Sequence[int]) -> list[tuple[float, float, float]]:
         found = ndimage.center_of_mass(labelled > 0, labelled, wanted) if wanted else []
-        return [tuple(float(c) + s for c, s in zip(centre, start)) for centre in found]  # type: ignore[misc]
+        return [tuple(float(c) + s for c, s in zip(centre, start)) for centre in found]
 
     of_reference: list[Lesion] = []
     for number, centre in zip(range(1, n_true + 1), centres(true, range(1, n_true + 1))):

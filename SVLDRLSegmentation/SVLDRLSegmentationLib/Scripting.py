@@ -12,6 +12,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from .audit.AuditLogic import AuditLogic
 from .audit.AuditTask import AuditRow, AuditTask
 from .jobs.Core import Json
+from .refine.Lesions import Lesions, splitIntoLesions
 from .refine.RefineListLogic import RefineListLogic
 from .refine.RefineListTask import RefinedRow, RefineListTask
 from .refine.RefineLogic import RefineLogic, RefineOptions
@@ -65,6 +66,12 @@ class ScriptingLogic(ScriptedLoadableModuleLogic):
             cases, outputFolder, model=model, structures=structures, overwrite=overwrite, options=asked
         )
         return task.wait() if waitForCompletion else task
+
+    def splitIntoLesions(
+        self, segmentationNode: slicer.vtkMRMLSegmentationNode, segmentID: str | None = None
+    ) -> Lesions:
+        """A new segmentation with a segment for each piece of a segment, and a table of them: see `Lesions`."""
+        return splitIntoLesions(segmentationNode, segmentID)
 
     def train(
         self,

@@ -44,8 +44,8 @@ def splitIntoLesions(segmentationNode: slicer.vtkMRMLSegmentationNode, segmentID
     requireInScene(segmentationNode)
     volumeNode = sourceVolumeOf(segmentationNode)
     segmentation = segmentationInVolumeFrame(segmentationNode, volumeNode)
-    segmentID = segmentID or next(iter(segmentation.GetSegmentIDs()), None)
-    segment = None if segmentID is None else segmentation.GetSegment(segmentID)
+    segmentID = segmentID or next(iter(segmentation.GetSegmentIDs()), "")
+    segment = segmentation.GetSegment(segmentID)
     content = None if segment is None else contentOf(segmentation, segmentID)
     if segment is None or content is None:
         name = segmentationNode.GetName() if segment is None else segment.GetName()

@@ -17,7 +17,6 @@ from ..jobs.Models import ModelList
 from ..scene.SceneFiles import orientedImage, requireInScene
 from ..scene.WriteBack import fillSegmentationNode, newSegmentationNode
 from .EvaluateTask import EvaluateTask
-from .Lesions import Lesions, splitIntoLesions
 from .Locks import Locks
 from .RefineTask import RefineTask
 from .SegmentEdits import RefineResult
@@ -210,12 +209,6 @@ class RefineLogic:
         else:
             fillSegmentationNode(node, segmentation, result.volumeNode)
         return node
-
-    def splitIntoLesions(
-        self, segmentationNode: slicer.vtkMRMLSegmentationNode, segmentID: str | None = None
-    ) -> Lesions:
-        """A new segmentation with a segment for each piece of a segment, and a table of them: see `Lesions`."""
-        return splitIntoLesions(segmentationNode, segmentID)
 
     def compare(
         self,

@@ -15,6 +15,7 @@ from ..scene.SceneFiles import requireInScene
 from ..widgets.JobBar import JobBar
 from ..widgets.UserInterface import Ui, cellText, fillTable, fitHeight, showTableNode
 from .EvaluateTask import EvaluateTask
+from .Lesions import splitIntoLesions
 from .ModelCardBox import qualityText
 from .PartsBox import PartsBox
 from .RefineLogic import RefineLogic, RefineResult
@@ -119,7 +120,7 @@ class RefineResultBox:
             return
         told = []
         for row in result.rows:
-            lesions = self._try(partial(self.logic.splitIntoLesions, result.segmentationNode, row["segmentID"]))
+            lesions = self._try(partial(splitIntoLesions, result.segmentationNode, row["segmentID"]))
             if lesions is not None:
                 text = _("{name}: {count} in all, a segment each, and a table of them.")
                 told.append(text.format(name=lesions.segmentationNode.GetName(), count=lesions.count))

@@ -12,6 +12,7 @@ from SVLDRLSegmentationLib.jobs.JobError import JobError
 from SVLDRLSegmentationLib.refine.Lesions import MOST_LESIONS, splitIntoLesions
 from SVLDRLSegmentationLib.refine.SegmentEdits import RefineResult, SegmentChange, addChangeTable
 from SVLDRLSegmentationLib.scene.SceneFiles import gridOf
+from SVLDRLSegmentationLib.Scripting import ScriptingLogic
 
 SIZE = (10, 40, 40)
 
@@ -42,7 +43,7 @@ def lesions() -> np.ndarray:
 def test_each_lesion_is_a_segment_the_largest_first(bench: Any) -> None:
     mask = lesions()
     volume, node = drawn(mask)
-    made = splitIntoLesions(node)
+    made = ScriptingLogic().splitIntoLesions(node)
     segmentation = made.segmentationNode.GetSegmentation()
     assert made.count == 3
     assert made.segmentationNode.GetName() == "Metastasis lesions"
