@@ -24,7 +24,8 @@ from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.mask_refinement.locks import LockFiles
 from SVLDRLCore.mask_refinement.segments import segments_drawn
 from SVLDRLCore.masks.pieces import without_fragments
-from SVLDRLCore.universal_refiner.refining import refine_mask
+from SVLDRLCore.universal_refiner.neighbours import filled_together, of_values, put_together, segments_in_boxes
+from SVLDRLCore.universal_refiner.refining import TOO_SMALL, refine_mask
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,9 @@ def refine_any_structure(
 ) -> RefinedSegments:
     """Write the refined label map on the image's own grid.
 
-    Segments are refined one after the other, each as a mask of its own. A voxel that one of them loses becomes
-    background; one that it wins is taken from the background only, never from another segment.
+    Skipped slices of all segments are filled first. Then segments are refined one after the other, each as a mask of
+    its own. A voxel that one of them loses becomes background; one that it wins is taken from the background only,
+    never from another segment.
 
     Raises:
         InputError: unusable files, a rough mask on another grid, empty, or without a segment that was asked for.
@@ -74,26 +76,35 @@ def refine_any_structure(
     label = on_image_grid(read_label(rough), geometry)
     told.append(require_same_geometry(volumes[0], label))
     told += [text for volume in (*volumes, label) for text in volume.warnings]
-    rows = segments_to_refine(label, asked)
+    rows, every = segments_to_refine(label, asked), segments_to_refine(label)
     before, held = label.array, locks.read(volumes[0])
     if held is not None:
         label = replace(label, array=held.steered(before, dict(enumerate(rows.values()))))
     trusted = None if held is None else held.right
     locked = None if held is None else held.locked(before.shape)
-    array = np.stack([volume.array for volume in volumes]) if len(volumes) > 1 else volumes[0].array
-    result, sureness = label.array.copy(), np.ones(geometry.size_dhw, np.float32)
+    array = np.stack([volume.array for volume in volumes]) if len(volumes) > 1 else volumes[0].array[None]
+    segments = segments_in_boxes(array, label.array, every, geometry.spacing_dhw, control.check)
+    filled = filled_together(label.array, list(segments.values()))
+    sureness, made = np.ones(geometry.size_dhw, np.float32), []
     reasons, hints = [], []
-    for index, (name, values) in enumerate(rows.items()):
+    for index, name in enumerate(rows):
         progress = _progress_of(index, len(rows), name, events, control)
-        mask = np.isin(label.array, values)
+        segment = segments.get(name)
+        if segment is None:  # locks have left nothing of it
+            reasons.append(TOO_SMALL)
+            continue
+        box = segment.box
         done = refine_mask(
-            array, mask, geometry.spacing_dhw, mode=mode, trusted=trusted, locked=locked, progress=progress
-        )
-        result[mask & ~done.mask & np.isin(result, values)] = 0
-        result[done.mask & ~mask & (result == 0) & (label.array == 0)] = values[0]
-        sureness = np.minimum(sureness, done.confidence)
+            array[:, *box], segment.mask, geometry.spacing_dhw, mode=mode,
+            trusted=None if trusted is None else trusted[box], locked=None if locked is None else locked[box],
+            filling=replace(segment.filling, mask=of_values(filled[box], segment.values)), progress=progress,
+        )  # fmt: skip
+        if not done.reasons:
+            made.append((segment, done.mask))
+        sureness[box] = np.minimum(sureness[box], done.confidence)
         reasons.append(done.reasons[0] if done.reasons else "")
         hints += [f"{name}: {hint}." for hint in done.hints]
+    result = put_together(label.array, filled, made)
     events.progress(97, 100, "writing")
     voxel_ml = float(np.prod(geometry.spacing_dhw)) / 1000.0
     if smallest_fragment_ml or keep_largest:

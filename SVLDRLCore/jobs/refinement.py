@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from SVLDRLCore.masks.boxes import boxes_of_values, joined
 from SVLDRLCore.masks.dice import dice_of
 
 
@@ -35,9 +36,11 @@ def changes_of(
     Args:
         rows: label values by structure.
     """
-    changes = []
+    changes, boxes = [], [boxes_of_values(label) for label in (before, after)]
+    nowhere = (slice(0, 0),) * before.ndim
     for name, values in rows.items():
-        old, new = np.isin(before, values), np.isin(after, values)
+        box = joined([each[value] for each in boxes for value in values if value in each] or [nowhere])
+        old, new = np.isin(before[box], values), np.isin(after[box], values)
         changes.append(
             {
                 "structure": name,

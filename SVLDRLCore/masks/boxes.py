@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from scipy import ndimage
 
 
 def extent_of(mask: np.ndarray) -> tuple[slice, ...] | None:
@@ -29,3 +30,14 @@ def widened(box: Sequence[slice], margin: Sequence[float], shape: Sequence[int])
     """A box and `margin` voxels around it, inside a volume of `shape`."""
     pads = [int(np.ceil(more)) for more in margin]
     return tuple(slice(max(0, s.start - p), min(n, s.stop + p)) for s, p, n in zip(box, pads, shape))
+
+
+def boxes_of_values(label: np.ndarray) -> dict[int, tuple[slice, ...]]:
+    """The smallest box of each value of a label map, without 0, from one look at all voxels."""
+    found = enumerate(ndimage.find_objects(label), 1)
+    return {value: box for value, box in found if box is not None}
+
+
+def joined(boxes: Iterable[Sequence[slice]]) -> tuple[slice, ...]:
+    """The smallest box that holds all of some; there is at least one."""
+    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes))

@@ -9,7 +9,7 @@ import numpy as np
 
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.masks.borders import signed_distance
-from SVLDRLCore.masks.boxes import bounding_box
+from SVLDRLCore.masks.boxes import extent_of, widened
 from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP, beliefs_of
 from SVLDRLCore.universal_refiner.modes import (
     EVEN_OUT_MODE,
@@ -21,7 +21,7 @@ from SVLDRLCore.universal_refiner.modes import (
     moved_to_habit,
 )
 from SVLDRLCore.universal_refiner.refiner_package import UniversalRefiner, shipped_refiner
-from SVLDRLCore.universal_refiner.skipped_slices import with_skipped_slices
+from SVLDRLCore.universal_refiner.skipped_slices import Filling, filling_of
 from SVLDRLCore.universal_refiner.working_grid import working_grid
 
 MARGIN = 12.0
@@ -66,6 +66,7 @@ def refine_mask(
     mode: str = EVEN_OUT_MODE,
     trusted: np.ndarray | None = None,
     locked: np.ndarray | None = None,
+    filling: Filling | None = None,
     progress: Callable[[float], None] | None = None,
     refiner: UniversalRefiner | None = None,
 ) -> Refined:
@@ -78,6 +79,7 @@ def refine_mask(
             the whole border onto the visible edge.
         trusted: boolean (D, H, W), where the user says that the mask is right: it stays, and its offset is kept.
         locked: boolean (D, H, W), voxels that stay as they are.
+        filling: the mask with its skipped slices filled, if that was done with those of its neighbours.
         progress: told the share that is done; what it raises ends the work.
         refiner: None: the one that comes with the program.
 
@@ -94,9 +96,7 @@ def refine_mask(
     reason = NO_OUTSIDE if mask.all() else reason
     if reason:
         return Refined(mask.copy(), sure, (reason,))
-    radius = (3 * mask.sum() * np.prod(spacing_dhw) / (4 * np.pi)) ** (1 / 3)
-    margin = MARGIN * max(min(spacing_dhw), radius / 18)
-    box = bounding_box(mask, [margin / s for s in spacing_dhw])
+    box = box_looked_at(extent_of(mask), mask.sum(), spacing_dhw, mask.shape)
     whole = image if image.ndim == 4 else image[None]
     near, before = one_channel(whole[:, *box], mask[box]), mask[box]
     if not np.isfinite(near).all():
@@ -108,8 +108,8 @@ def refine_mask(
     tell = progress or (lambda share: None)
     tell(0.1)
     trust = None if trusted is None else trusted[box]
-    filled, skipped = with_skipped_slices(before, near)
-    made = _refined(near, filled, spacing_dhw, mode, trust, refiner or shipped_refiner())
+    filling = filling_of(before, near) if filling is None else filling.within(box)
+    made = _refined(near, filling.mask, spacing_dhw, mode, trust, refiner or shipped_refiner())
     tell(0.9)
     if made.reasons:
         return Refined(mask.copy(), sure, made.reasons)
@@ -122,9 +122,18 @@ def refine_mask(
     result = mask.copy()
     result[box] = after
     sure[box] = made.confidence
-    hints = (f"{skipped} skipped slices were filled", *made.hints) if skipped else made.hints
     tell(1.0)
-    return Refined(result, sure, hints=hints)
+    return Refined(result, sure, hints=(*filling.told(after & ~before), *made.hints))
+
+
+def box_looked_at(
+    extent: Sequence[slice] | None, voxels: int, spacing_dhw: Sequence[float], shape: Sequence[int]
+) -> tuple[slice, ...]:
+    """What `refine_mask` looks at of a volume of `shape`: a mask's extent and a margin by its number of voxels."""
+    assert extent is not None  # there are voxels
+    radius = (3 * voxels * np.prod(spacing_dhw) / (4 * np.pi)) ** (1 / 3)
+    margin = MARGIN * max(min(spacing_dhw), radius / 18)
+    return widened(extent, [margin / s for s in spacing_dhw], shape)
 
 
 def _refined(

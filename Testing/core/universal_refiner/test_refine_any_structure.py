@@ -15,6 +15,7 @@ from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs.refine import refine
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.universal_refiner.modes import Rule, changed_where_sure, expected_gain, moved_to_habit
+from SVLDRLCore.universal_refiner.neighbours import filled_together, put_together, segments_in_boxes
 from SVLDRLCore.universal_refiner.refining import (
     BESIDE_THE_EDGE,
     NO_CONTRAST,
@@ -23,7 +24,7 @@ from SVLDRLCore.universal_refiner.refining import (
     TOO_THIN,
     refine_mask,
 )
-from SVLDRLCore.universal_refiner.skipped_slices import with_skipped_slices
+from SVLDRLCore.universal_refiner.skipped_slices import filling_of, with_skipped_slices
 from SVLDRLCore.universal_refiner.working_grid import working_grid
 
 
@@ -270,3 +271,53 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "o.nrrd").is_file()
+
+
+def test_touching_segments_are_filled_side_by_side_and_lose_nothing_drawn() -> None:
+    at = np.indices((17, 24, 24)) - 11.5
+    truth = np.where(np.hypot(at[1], at[2]) < 9, np.where(at[2] + 0.5 * at[0] > -2, 2, 1), 0)
+    label = np.zeros_like(truth)
+    label[::4] = truth[::4]
+    image, rows = seen(truth > 0)[None], {"one": [1], "two": [2]}
+    parts = list(segments_in_boxes(image, label, rows, (1.0, 1.0, 1.0), lambda: None).values())
+    filled = filled_together(label, parts)
+    assert min(dice_of(filled == value, truth == value) for value in (1, 2)) > 0.95
+    assert not ((filled == 0) & (truth > 0)).any()  # no crack between them
+    np.testing.assert_array_equal(filled[::4], label[::4])
+    # even a segment that would grow over everything takes no slice of the other, and one that shrinks leaves its own
+    everything = np.ones(parts[0].mask.shape, bool)
+    grown = put_together(label, filled, [(parts[0], everything), (parts[1], filled[parts[1].box] == 2)])
+    assert ((grown == 2) | (filled != 2)).all()
+    alone = put_together(label, filled, [(parts[0], everything)])
+    assert not (alone[filled == 2] == 1).any()
+    given = put_together(label, filled, [(parts[0], everything), (parts[1], parts[1].mask)])
+    assert (given[(filled == 2) & (label == 0)] == 1).all()
+
+
+def test_what_is_told_of_skipped_slices_is_what_stayed_and_what_is_left() -> None:
+    truth = ball()
+    sparse, never = truth.copy(), np.zeros_like(truth)
+    sparse[1::2] = False
+    never[1:22:2] = True
+    done = refine_mask(seen(truth), sparse, (1.0, 1.0, 1.0), locked=never)
+    stayed = int((done.mask & ~sparse)[11:26:2].any((1, 2)).sum())
+    assert done.hints == (f"{stayed} skipped slices were filled",)
+    assert 0 < stayed < 8
+    far = np.zeros((60,) * 3, bool)
+    far[[10, 24, 38]] = ball(60, 24.0)[[10, 24, 38]]
+    assert filling_of(far, seen(ball(60, 24.0))).left == 26
+    (hint,) = refine_mask(seen(ball(60, 24.0)), far, (1.0, 1.0, 1.0)).hints
+    assert hint.startswith("26 slices between drawn ones stay empty")
+    assert filling_of(far, seen(far)).left == 0  # nothing shows there
+
+
+def test_a_segment_does_not_take_the_skipped_slices_of_its_neighbour(tmp_path: Path) -> None:
+    at = np.indices((24,) * 3) - 11.5
+    truth = np.where((abs(at[0]) < 10) & (abs(at[1:]) < 3).all(0), np.where(at[2] > 0, 2, 1), 0).astype(np.uint8)
+    label = np.zeros_like(truth)
+    label[::4] = truth[::4]
+    image = write_image(tmp_path / "image.nrrd", seen(truth > 0), Geometry(truth.shape))
+    rough = write_label(tmp_path / "rough.nrrd", label, Geometry(truth.shape))
+    done = refine(image, rough, output=tmp_path / "out.nrrd", mode="snap")
+    result = read_label(done.output).array[2:22]
+    assert min(dice_of(result == value, truth[2:22] == value) for value in (1, 2)) > 0.9

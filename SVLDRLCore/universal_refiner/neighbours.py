@@ -1,0 +1,120 @@
+"""Several segments of a label map: each is refined in its own box, and beside the others as these were filled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from SVLDRLCore.masks.boxes import boxes_of_values, joined
+from SVLDRLCore.universal_refiner.refining import FEWEST_VOXELS, box_looked_at, one_channel
+from SVLDRLCore.universal_refiner.skipped_slices import Filling, filling_of, interpolated
+
+Box = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class BoxedSegment:
+    """A segment in the box that it is looked at in: its label values, and its mask (boxed) as drawn and as filled."""
+
+    box: Box
+    values: Sequence[int]
+    mask: np.ndarray
+    filling: Filling
+
+
+def segments_in_boxes(
+    image: np.ndarray,
+    label: np.ndarray,
+    rows: Mapping[str, Sequence[int]],
+    spacing_dhw: Sequence[float],
+    check: Callable[[], None],
+) -> dict[str, BoxedSegment]:
+    """The segments that have a voxel, each with its skipped slices filled.
+
+    Args:
+        image: (M, D, H, W); label: (D, H, W); rows: label values by name.
+        check: called before each; what it raises ends the work.
+    """
+    found, boxes = {}, boxes_of_values(label)
+    for name, values in rows.items():
+        check()
+        drawn = [boxes[value] for value in values if value in boxes]
+        if not drawn:
+            continue
+        extent = joined(drawn)
+        voxels = of_values(label[extent], values).sum()
+        box = box_looked_at(extent, voxels, spacing_dhw, label.shape)
+        mask = of_values(label[box], values)
+        fills = voxels >= FEWEST_VOXELS and not mask.all()
+        filling = filling_of(mask, one_channel(image[:, *box], mask)) if fills else Filling(mask)
+        found[name] = BoxedSegment(box, values, mask, filling)
+    return found
+
+
+def filled_together(label: np.ndarray, segments: Sequence[BoxedSegment]) -> np.ndarray:
+    """The label map (D, H, W) with the skipped slices of all its segments.
+
+    What is drawn stays. Where several segments would be filled, the one that lies deepest there gets the voxel, so
+    that a border between two is interpolated, too. What they are together is filled without a crack between them.
+    """
+    nearest, deepest = np.zeros_like(label), np.full(label.shape, np.inf, np.float32)
+    for segment in segments:
+        axis, first = segment.filling.axis, segment.box[segment.filling.axis].start
+        value, least = (np.moveaxis(array, axis, 0) for array in (nearest, deepest))
+        for at, depth in segment.filling.depths.items():
+            inside = (first + at, *(s for a, s in enumerate(segment.box) if a != axis))
+            deeper = depth < least[inside]
+            value[inside][deeper] = segment.values[0]
+            least[inside][deeper] = depth[deeper]
+    return np.where((label == 0) & ((deepest < 0) | _between(label, segments)), nearest, label)
+
+
+def _between(label: np.ndarray, segments: Sequence[BoxedSegment]) -> np.ndarray:
+    """Boolean (D, H, W): inside of what several segments are together in the slices that they skip together."""
+    gaps: dict[tuple[int, int, int], list[BoxedSegment]] = {}
+    for segment in segments:
+        axis, first = segment.filling.axis, segment.box[segment.filling.axis].start
+        for before, after in segment.filling.gaps:
+            gaps.setdefault((axis, first + before, first + after), []).append(segment)
+    inside = np.zeros(label.shape, bool)
+    for (axis, before, after), sharing in gaps.items():
+        if len(sharing) > 1:
+            box = list(joined([segment.box for segment in sharing]))
+            box[axis] = slice(before, after + 1)
+            values = [value for segment in sharing for value in segment.values]
+            slices = np.moveaxis(np.isin(label[tuple(box)], values), axis, 0)
+            np.moveaxis(inside[tuple(box)], axis, 0)[1:-1] |= interpolated(slices, 0, len(slices) - 1) < 0
+    return inside
+
+
+def put_together(
+    label: np.ndarray, filled: np.ndarray, refined: Sequence[tuple[BoxedSegment, np.ndarray]]
+) -> np.ndarray:
+    """The label map (D, H, W) with its refined segments.
+
+    A drawn voxel that a segment loses becomes background; what one wins was nobody's, neither drawn nor filled. A
+    filled voxel that its own segment does not want may be another's.
+
+    Args:
+        label: as drawn; filled: by `filled_together`; refined: segments, and what became of them, boolean in the box.
+    """
+    result, own = label.copy(), np.zeros(label.shape, bool)
+    for segment, mask in refined:
+        result[segment.box][segment.mask & ~mask] = 0
+        own[segment.box] |= of_values(filled[segment.box], segment.values)
+    closed = (label != 0) | ((filled != 0) & ~own)  # what others have, and what they would have had filled
+    for filled_ones in (True, False):
+        for segment, mask in refined:
+            box = segment.box
+            wins = mask & (result[box] == 0) & ~closed[box]
+            if filled_ones:
+                wins &= of_values(filled[box], segment.values)
+            result[box][wins] = segment.values[0]
+    return result
+
+
+def of_values(label: np.ndarray, values: Sequence[int]) -> np.ndarray:
+    """Boolean mask of some values of a label map."""
+    return label == values[0] if len(values) == 1 else np.isin(label, values)
