@@ -139,7 +139,7 @@ def _fit(
     surface = where_known(surface_voxels(mask, spacing_dhw, at_image_end=True), ignored)
     if not surface.any():  # all of the border lies where nobody has labelled
         return 0.0, 0.0
-    to_prediction = np.clip(signed_distance(probability > 0.5, spacing_dhw), -FARTHEST_MM, FARTHEST_MM)
+    to_prediction = np.clip(signed_distance(probability > 0.5, spacing_dhw, FARTHEST_MM), -FARTHEST_MM, FARTHEST_MM)
     p = np.clip(probability, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
     log_likelihood = np.where(mask, np.log(p), np.log1p(-p))
     cross_entropy = -(log_likelihood if ignored is None else log_likelihood[~ignored]).sum()

@@ -26,7 +26,11 @@ FEWEST_VOXELS = 20
 
 
 def edge_positions(
-    mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarray | None = None
+    mask: np.ndarray,
+    image: np.ndarray,
+    spacing_dhw: Sequence[float],
+    ignored: np.ndarray | None = None,
+    distance: np.ndarray | None = None,
 ) -> tuple[float, ...] | None:
     """Where each image channel's mean intensity changes most across a mask's border (mm; outside is positive).
 
@@ -35,15 +39,22 @@ def edge_positions(
     Args:
         mask: boolean (D, H, W); image: (M, D, H, W).
         ignored: boolean (D, H, W), voxels that nobody has labelled.
+        distance: to the border of the mask, `completed`, where it is known already: in its `border_spacing`, as far
+            as `edge_reach`.
     """
-    bordered = _bordered(mask, spacing_dhw, ignored)
+    bordered = _bordered(mask, spacing_dhw, ignored, distance is not None)
     if bordered is None:
         return None
     mask = bordered
     box = bounding_box(mask, [LARGEST_SHIFT_MM / s for s in spacing_dhw])
     spacing = border_spacing(mask[box], spacing_dhw)
-    distance = _distance(mask, box, spacing, ignored, reach_mm=LARGEST_SHIFT_MM + voxel_mm(spacing))
-    return tuple(edge_position(channel[box], distance, voxel_mm(spacing)) for channel in image)
+    near = _distance(mask, box, spacing, ignored, LARGEST_SHIFT_MM + voxel_mm(spacing), distance)
+    return tuple(edge_position(channel[box], near, voxel_mm(spacing)) for channel in image)
+
+
+def edge_reach(spacing_dhw: Sequence[float]) -> float:
+    """How far from a border (mm) edges are looked for, on a grid of this spacing (`border_spacing`)."""
+    return LARGEST_SHIFT_MM + (REACH_VOXELS + 1) * voxel_mm(spacing_dhw)
 
 
 def edge_position(channel: np.ndarray, distance: np.ndarray, voxel_mm: float) -> float:
@@ -61,7 +72,11 @@ def edge_position(channel: np.ndarray, distance: np.ndarray, voxel_mm: float) ->
 
 
 def edge_sharpness(
-    mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarray | None = None
+    mask: np.ndarray,
+    image: np.ndarray,
+    spacing_dhw: Sequence[float],
+    ignored: np.ndarray | None = None,
+    distance: np.ndarray | None = None,
 ) -> tuple[float, ...] | None:
     """Log sharpness of each image channel's edge along a mask's border; larger is sharper.
 
@@ -72,25 +87,27 @@ def edge_sharpness(
     Args:
         mask: boolean (D, H, W); image: (M, D, H, W).
         ignored: boolean (D, H, W), voxels that nobody has labelled.
+        distance: as for `edge_positions`.
     """
-    bordered = _bordered(mask, spacing_dhw, ignored)
+    bordered = _bordered(mask, spacing_dhw, ignored, distance is not None)
     if bordered is None:
         return None
     mask = bordered
     spacing = border_spacing(mask, spacing_dhw)
     voxel = voxel_mm(spacing)
-    reach_mm = LARGEST_SHIFT_MM + REACH_VOXELS * voxel
-    box = bounding_box(mask, [reach_mm / s for s in spacing_dhw])
-    distance = _distance(mask, box, spacing, ignored, reach_mm + voxel)
-    return tuple(_sharpness(channel[box].astype(np.float32), distance, voxel, spacing_dhw) for channel in image)
+    box = bounding_box(mask, [(edge_reach(spacing) - voxel) / s for s in spacing_dhw])
+    near = _distance(mask, box, spacing, ignored, edge_reach(spacing), distance)
+    return tuple(_sharpness(channel[box].astype(np.float32), near, voxel, spacing_dhw) for channel in image)
 
 
-def _bordered(mask: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarray | None) -> np.ndarray | None:
+def _bordered(
+    mask: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarray | None, is_completed: bool
+) -> np.ndarray | None:
     """The mask, completed where nobody has labelled; None where its labelled voxels show no border."""
     inside = where_known(mask, ignored)
     if not inside.any() or not where_known(~mask, ignored).any():
         return None
-    return completed(mask, ignored, spacing_dhw)
+    return mask if is_completed else completed(mask, ignored, spacing_dhw)
 
 
 def _distance(
@@ -99,9 +116,10 @@ def _distance(
     spacing_dhw: Sequence[float],
     ignored: np.ndarray | None,
     reach_mm: float,
+    known: np.ndarray | None,
 ) -> np.ndarray:
-    distance = signed_distance(mask[box], tuple(spacing_dhw), reach_mm)
-    return far_where(distance, None if ignored is None else ignored[box])
+    near = signed_distance(mask[box], tuple(spacing_dhw), reach_mm) if known is None else known[box]
+    return far_where(near, None if ignored is None else ignored[box])
 
 
 def _sharpness(channel: np.ndarray, distance: np.ndarray, voxel: float, spacing_dhw: Sequence[float]) -> float:
@@ -125,12 +143,14 @@ def shell_means(distance: np.ndarray, step: float, reach: int, *maps: np.ndarray
         distance: signed, mm (D, H, W); maps: (D, H, W) each.
         reach: steps to either side.
     """
-    index = np.floor(distance / step).astype(int).ravel() + reach
+    near = np.flatnonzero(np.abs(distance) < (reach + 1) * step)
+    index = np.floor(distance.ravel()[near] / step).astype(int) + reach
     inside = (index >= 0) & (index < 2 * reach)
+    near, index = near[inside], index[inside]
 
     def summed(values: np.ndarray | None) -> np.ndarray:
-        weights = None if values is None else values.ravel()[inside]
-        counts = np.bincount(index[inside], weights=weights, minlength=2 * reach).astype(float)
+        weights = None if values is None else values.ravel()[near]
+        counts = np.bincount(index, weights=weights, minlength=2 * reach).astype(float)
         return counts[:-1] + counts[1:]
 
     voxels, position = summed(None), (np.arange(2 * reach - 1) + 1 - reach) * step
@@ -143,6 +163,20 @@ def gradient_size(channel: np.ndarray, spacing_dhw: Sequence[float]) -> np.ndarr
     axes = [axis for axis, n in enumerate(channel.shape) if n > 1]
     slopes = [np.gradient(channel.astype(np.float32), spacing_dhw[axis], axis=axis) for axis in axes]
     return np.sqrt(sum(slope**2 for slope in slopes))
+
+
+def slope_at(values: np.ndarray, places: Sequence[np.ndarray], axis: int, spacing_mm: float) -> np.ndarray:
+    """Slopes of a map (D, H, W), float32, along an axis of more than one voxel: `np.gradient` at some places alone.
+
+    Args:
+        places: indices (d, h, w) of N voxels, as of `np.nonzero`.
+    """
+    at, last = places[axis], values.shape[axis] - 1
+    below, above = (
+        values[(*places[:axis], np.clip(at + step, 0, last), *places[axis + 1 :])] for step in (-1, 1)
+    )
+    steps = np.where((at == 0) | (at == last), spacing_mm, 2.0 * spacing_mm).astype(values.dtype)
+    return (above - below) / steps
 
 
 def relative_steepness(
