@@ -28,7 +28,7 @@ from SVLDRLCore.label_quality.thresholds import (
 )
 from SVLDRLCore.masks.borders import border_spacing, signed_distance, surface_voxels, voxel_mm
 from SVLDRLCore.masks.boxes import bounding_box
-from SVLDRLCore.masks.image_edge import edge_positions, edge_reach, edge_sharpness, slope_at
+from SVLDRLCore.masks.image_edge import ImageEdges, edge_reach, slope_at
 from SVLDRLCore.masks.known_voxels import completed, where_known
 
 
@@ -112,10 +112,10 @@ class Compared:
         expected = float(np.square(p).sum()) / (drawn + LEAST_ODDS)
         near = (np.abs(distance) < NEAR_LABEL_VOXELS * self._voxel) | self._touching(known)
         near = where_known(near, self._ignored) | known
-        edges = edge_positions(mask, self._image, self._spacing, self._ignored, distance)
-        sharpness = edge_sharpness(mask, self._image, self._spacing, self._ignored, distance)
+        edges, sharpness = self._edges.positions(mask, distance), self._edges.sharpness(mask, distance)
         whole, apart, bias = self._beside_prediction(mask, distance)
-        goes_on, open_end = ends(mask, self._p, self._smooth, self._spacing)
+        beside = bounding_box(mask, [1] * mask.ndim)
+        goes_on, open_end = ends(mask[beside], self._p[beside], self._smooth[beside], self._spacing)
         uneven, copied = between_slices(mask, distance, self._spacing)
         return Evidence(
             disagreement=float(np.log(1 - soft + LEAST_DISAGREEMENT)),
@@ -124,14 +124,14 @@ class Compared:
             surprise=self._surprise(known, volume, drawn),
             image_side=whole,
             image_side_apart=apart,
-            edge_mm=0.0 if edges is None else edges[self._channel],
+            edge_mm=0.0 if edges is None else edges[0],
             bias_mm=bias,
-            bluntness=-self._of_channel(sharpness),
+            bluntness=-_log_or_flattest(sharpness),
             goes_on=goes_on,
             open_end=open_end,
             uneven_slices=uneven,
             copied_slices=copied,
-            roughness=roughness(mask, self._spacing),
+            roughness=roughness(mask[beside], self._spacing),
             image_sharpness=self._sharpness,
         )
 
@@ -141,13 +141,15 @@ class Compared:
         reach_mm = max(edge_reach(spacing), NEAR_LABEL_VOXELS * self._voxel, FARTHEST_MM)
         return signed_distance(mask, spacing, reach_mm)
 
-    def _of_channel(self, sharpness: tuple[float, ...] | None) -> float:
-        return FLATTEST if sharpness is None else float(np.nan_to_num(sharpness[self._channel], nan=FLATTEST))
+    @cached_property
+    def _edges(self) -> ImageEdges:
+        """Of the channel."""
+        return ImageEdges(self._image[self._channel : self._channel + 1], self._spacing, self._ignored)
 
     @cached_property
     def _sharpness(self) -> float:
         known = self._distance if self._ignored is None else None  # else it is that of what is found at known voxels
-        return self._of_channel(edge_sharpness(self._found, self._image, self._spacing, self._ignored, known))
+        return _log_or_flattest(self._edges.sharpness(self._found, known))
 
     @cached_property
     def _channel(self) -> int:
@@ -260,3 +262,7 @@ def _smoothed(channel: np.ndarray, spacing_dhw: Sequence[float], voxel: float) -
 def _usual_mean(values: np.ndarray, usual: float) -> float:
     """The mean, drawn to the usual one where there are few values."""
     return (float(values.sum()) + USUAL_BORDER_VOXELS * usual) / (len(values) + USUAL_BORDER_VOXELS)
+
+
+def _log_or_flattest(sharpness: tuple[float, ...] | None) -> float:
+    return FLATTEST if sharpness is None else float(np.nan_to_num(sharpness[0], nan=FLATTEST))

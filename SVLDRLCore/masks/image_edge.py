@@ -25,12 +25,72 @@ FEWEST_VOXELS = 20
 """Shells of so few voxels say nothing."""
 
 
+class ImageEdges:
+    """The edges of one image along any number of borders.
+
+    Args:
+        image: (M, D, H, W); ignored: boolean (D, H, W), voxels that nobody has labelled.
+    """
+
+    def __init__(self, image: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarray | None = None) -> None:
+        self._image, self._spacing, self._ignored = image, tuple(spacing_dhw), ignored
+        self._box: tuple[slice, ...] = ()
+        self._around: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def positions(self, mask: np.ndarray, distance: np.ndarray | None = None) -> tuple[float, ...] | None:
+        """See `edge_positions`.
+
+        Args:
+            distance: to the border of the mask, which is `completed` then, if it is known already: in its
+                `border_spacing`, as far as `edge_reach`.
+        """
+        bordered = self._bordered(mask, distance is not None)
+        if bordered is None:
+            return None
+        box = bounding_box(bordered, [LARGEST_SHIFT_MM / s for s in self._spacing])
+        spacing = border_spacing(bordered[box], self._spacing)
+        near = self._near(bordered, box, spacing, LARGEST_SHIFT_MM + voxel_mm(spacing), distance)
+        return tuple(edge_position(channel[box], near, voxel_mm(spacing)) for channel in self._image)
+
+    def sharpness(self, mask: np.ndarray, distance: np.ndarray | None = None) -> tuple[float, ...] | None:
+        """See `edge_sharpness`; `distance`: as for `positions`."""
+        bordered = self._bordered(mask, distance is not None)
+        if bordered is None:
+            return None
+        spacing = border_spacing(bordered, self._spacing)
+        voxel = voxel_mm(spacing)
+        box = bounding_box(bordered, [(edge_reach(spacing) - voxel) / s for s in self._spacing])
+        near = self._near(bordered, box, spacing, edge_reach(spacing), distance)
+        return tuple(_sharpness(*each, near, voxel) for each in self._intensities(box))
+
+    def _bordered(self, mask: np.ndarray, is_completed: bool) -> np.ndarray | None:
+        """The mask, completed where nobody has labelled; None where its labelled voxels show no border."""
+        inside = where_known(mask, self._ignored)
+        if not inside.any() or not where_known(~mask, self._ignored).any():
+            return None
+        return mask if is_completed else completed(mask, self._ignored, self._spacing)
+
+    def _near(
+        self,
+        mask: np.ndarray,
+        box: tuple[slice, ...],
+        spacing: tuple[float, ...],
+        reach_mm: float,
+        known: np.ndarray | None,
+    ) -> np.ndarray:
+        distance = signed_distance(mask[box], spacing, reach_mm) if known is None else known[box]
+        return far_where(distance, None if self._ignored is None else self._ignored[box])
+
+    def _intensities(self, box: tuple[slice, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Each channel in a box and the size of its gradient there, kept for the next border in the same box."""
+        if box != self._box:
+            channels = [channel[box].astype(np.float32) for channel in self._image]
+            self._box, self._around = box, [(c, gradient_size(c, self._spacing)) for c in channels]
+        return self._around
+
+
 def edge_positions(
-    mask: np.ndarray,
-    image: np.ndarray,
-    spacing_dhw: Sequence[float],
-    ignored: np.ndarray | None = None,
-    distance: np.ndarray | None = None,
+    mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarray | None = None
 ) -> tuple[float, ...] | None:
     """Where each image channel's mean intensity changes most across a mask's border (mm; outside is positive).
 
@@ -39,17 +99,24 @@ def edge_positions(
     Args:
         mask: boolean (D, H, W); image: (M, D, H, W).
         ignored: boolean (D, H, W), voxels that nobody has labelled.
-        distance: to the border of the mask, `completed`, where it is known already: in its `border_spacing`, as far
-            as `edge_reach`.
     """
-    bordered = _bordered(mask, spacing_dhw, ignored, distance is not None)
-    if bordered is None:
-        return None
-    mask = bordered
-    box = bounding_box(mask, [LARGEST_SHIFT_MM / s for s in spacing_dhw])
-    spacing = border_spacing(mask[box], spacing_dhw)
-    near = _distance(mask, box, spacing, ignored, LARGEST_SHIFT_MM + voxel_mm(spacing), distance)
-    return tuple(edge_position(channel[box], near, voxel_mm(spacing)) for channel in image)
+    return ImageEdges(image, spacing_dhw, ignored).positions(mask)
+
+
+def edge_sharpness(
+    mask: np.ndarray, image: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarray | None = None
+) -> tuple[float, ...] | None:
+    """Log sharpness of each image channel's edge along a mask's border; larger is sharper.
+
+    The steepest change of the mean intensity over shells around the border, relative to its range, times the mean
+    gradient on the edge relative to the mean gradient around it; NaN where too little of the edge lies in the image.
+    None where the mask is empty or fills the image.
+
+    Args:
+        mask: boolean (D, H, W); image: (M, D, H, W).
+        ignored: boolean (D, H, W), voxels that nobody has labelled.
+    """
+    return ImageEdges(image, spacing_dhw, ignored).sharpness(mask)
 
 
 def edge_reach(spacing_dhw: Sequence[float]) -> float:
@@ -71,60 +138,8 @@ def edge_position(channel: np.ndarray, distance: np.ndarray, voxel_mm: float) ->
     return float(np.average(position[1:-1], weights=weight)) if weight.any() else 0.0
 
 
-def edge_sharpness(
-    mask: np.ndarray,
-    image: np.ndarray,
-    spacing_dhw: Sequence[float],
-    ignored: np.ndarray | None = None,
-    distance: np.ndarray | None = None,
-) -> tuple[float, ...] | None:
-    """Log sharpness of each image channel's edge along a mask's border; larger is sharper.
-
-    The steepest change of the mean intensity over shells around the border, relative to its range, times the mean
-    gradient on the edge relative to the mean gradient around it; NaN where too little of the edge lies in the image.
-    None where the mask is empty or fills the image.
-
-    Args:
-        mask: boolean (D, H, W); image: (M, D, H, W).
-        ignored: boolean (D, H, W), voxels that nobody has labelled.
-        distance: as for `edge_positions`.
-    """
-    bordered = _bordered(mask, spacing_dhw, ignored, distance is not None)
-    if bordered is None:
-        return None
-    mask = bordered
-    spacing = border_spacing(mask, spacing_dhw)
-    voxel = voxel_mm(spacing)
-    box = bounding_box(mask, [(edge_reach(spacing) - voxel) / s for s in spacing_dhw])
-    near = _distance(mask, box, spacing, ignored, edge_reach(spacing), distance)
-    return tuple(_sharpness(channel[box].astype(np.float32), near, voxel, spacing_dhw) for channel in image)
-
-
-def _bordered(
-    mask: np.ndarray, spacing_dhw: Sequence[float], ignored: np.ndarray | None, is_completed: bool
-) -> np.ndarray | None:
-    """The mask, completed where nobody has labelled; None where its labelled voxels show no border."""
-    inside = where_known(mask, ignored)
-    if not inside.any() or not where_known(~mask, ignored).any():
-        return None
-    return mask if is_completed else completed(mask, ignored, spacing_dhw)
-
-
-def _distance(
-    mask: np.ndarray,
-    box: tuple[slice, ...],
-    spacing_dhw: Sequence[float],
-    ignored: np.ndarray | None,
-    reach_mm: float,
-    known: np.ndarray | None,
-) -> np.ndarray:
-    near = signed_distance(mask[box], tuple(spacing_dhw), reach_mm) if known is None else known[box]
-    return far_where(near, None if ignored is None else ignored[box])
-
-
-def _sharpness(channel: np.ndarray, distance: np.ndarray, voxel: float, spacing_dhw: Sequence[float]) -> float:
+def _sharpness(channel: np.ndarray, gradient: np.ndarray, distance: np.ndarray, voxel: float) -> float:
     from_edge = distance - edge_position(channel, distance, voxel)
-    gradient = gradient_size(channel, spacing_dhw)
     where, voxels, mean, steepness = shell_means(from_edge, voxel / 2, 2 * REACH_VOXELS, channel, gradient)
     near = np.abs(where) < 0.6 * voxel
     if len(mean) < 5 or np.ptp(mean) < 1e-6 or not steepness.any() or not near.any():
