@@ -187,9 +187,7 @@ def slope_at(values: np.ndarray, places: Sequence[np.ndarray], axis: int, spacin
         places: indices (d, h, w) of N voxels, as of `np.nonzero`.
     """
     at, last = places[axis], values.shape[axis] - 1
-    below, above = (
-        values[(*places[:axis], np.clip(at + step, 0, last), *places[axis + 1 :])] for step in (-1, 1)
-    )
+    below, above = (values[(*places[:axis], np.clip(at + step, 0, last), *places[axis + 1 :])] for step in (-1, 1))
     steps = np.where((at == 0) | (at == last), spacing_mm, 2.0 * spacing_mm).astype(values.dtype)
     return (above - below) / steps
 
