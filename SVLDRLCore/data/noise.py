@@ -62,7 +62,7 @@ def borders_moved(
     noisy = np.zeros_like(label)
     for part in parts_of(label, spacing_dhw, regions):
         free = (np.isin(label, part.members) | (label == 0)) & (noisy == 0)
-        whole = _draw(part, label, free, spacing_dhw, moved, shift_mm)
+        whole = _draw(part, label, free, spacing_dhw, moved, shift_mm, abs(shift_mm))
         if whole is None:
             continue
         noisy = np.where(whole > 0, whole, noisy)
@@ -74,18 +74,25 @@ Moved = Callable[[np.ndarray, float], np.ndarray]
 
 
 def _draw(
-    part: NestedPart, label: np.ndarray, free: np.ndarray, spacing_dhw: tuple[float, ...], moved: Moved, amount: float
+    part: NestedPart,
+    label: np.ndarray,
+    free: np.ndarray,
+    spacing_dhw: tuple[float, ...],
+    moved: Moved,
+    amount: float,
+    reach_mm: float,
 ) -> np.ndarray | None:
     """A label map of a part, moved as a whole as far as there is room (`free`), and in it what lies in it.
 
     Moved by less, as far as needed to leave something of each value. None where even unmoved some has no room.
+    `reach_mm`: no border moves farther.
     """
     region = np.isin(label, part.members)
-    distance = signed_distance(region, spacing_dhw)
+    distance = signed_distance(region, spacing_dhw, reach_mm)
     while True:
         drawn = free & moved(distance, amount)
         if drawn.any():
-            made = _filled(part, label, drawn, spacing_dhw, moved, amount)
+            made = _filled(part, label, drawn, spacing_dhw, moved, amount, reach_mm)
             if made is not None:
                 return made
         if np.array_equal(drawn, free & region):
@@ -94,14 +101,20 @@ def _draw(
 
 
 def _filled(
-    part: NestedPart, label: np.ndarray, drawn: np.ndarray, spacing_dhw: tuple[float, ...], moved: Moved, amount: float
+    part: NestedPart,
+    label: np.ndarray,
+    drawn: np.ndarray,
+    spacing_dhw: tuple[float, ...],
+    moved: Moved,
+    amount: float,
+    reach_mm: float,
 ) -> np.ndarray | None:
     """The label map of a part that is `drawn` so; None where one of its values would be lost."""
     made = np.where(drawn, own_values(part, label, spacing_dhw), 0).astype(label.dtype)
     room = drawn.copy()
     for inner in part.inner:
         others = [value for other in part.inner if other is not inner for value in other.members]
-        inside = _draw(inner, label, room & ~np.isin(label, others), spacing_dhw, moved, amount)
+        inside = _draw(inner, label, room & ~np.isin(label, others), spacing_dhw, moved, amount, reach_mm)
         if inside is None:
             return None
         made = np.where(inside > 0, inside, made)
@@ -155,10 +168,10 @@ def left_sloppy(
     def moved(distance: np.ndarray, limit_mm: float) -> np.ndarray:
         return distance < limit_mm * field
 
-    noisy = np.zeros_like(label)
+    noisy, reach_mm = np.zeros_like(label), amplitude * float(np.abs(field).max())
     for part in parts_of(label, spacing_dhw, regions):
         free = (np.isin(label, part.members) | (label == 0)) & (noisy == 0)
-        whole = _draw(part, label, free, spacing_dhw, moved, amplitude)
+        whole = _draw(part, label, free, spacing_dhw, moved, amplitude, reach_mm)
         if whole is None:
             continue
         cut = np.where(missing, 0, whole)
@@ -196,7 +209,7 @@ def lopsided(
             return distance < share * field
 
         free = (inside | (label == 0)) & (noisy == 0)
-        whole = _draw(part, label, free, spacing_dhw, moved, 1.0)
+        whole = _draw(part, label, free, spacing_dhw, moved, 1.0, max(out_mm, in_mm))
         if whole is not None:
             noisy = np.where(whole > 0, whole, noisy)
     return noisy

@@ -17,7 +17,7 @@ from SVLDRLCore.data.noise import borders_moved, draw_shift, left_sloppy
 from SVLDRLCore.errors import InputError, shown
 from SVLDRLCore.masks.borders import FAR_APART_MM
 from SVLDRLCore.masks.known_voxels import completed
-from SVLDRLCore.masks.nesting import parts_of
+from SVLDRLCore.masks.nesting import parts_of, values_in
 
 Drawn = Callable[
     [np.ndarray, Sequence[float], np.random.Generator, reader_errors.Regions], tuple[np.ndarray, dict[str, Any]]
@@ -60,7 +60,7 @@ def why_not(
     if label.all():
         return "its structures fill the image"
     if kind in ("missing_structure", "wrong_structure"):
-        few = len(np.unique(label[label > 0])) < 2 or (
+        few = len(values_in(label)) < 2 or (
             kind == "missing_structure" and not reader_errors.leavable(label, spacing_dhw, regions)
         )
         return "it takes two structures" if few else ""
@@ -157,6 +157,8 @@ def label_of_masks(masks: np.ndarray) -> tuple[np.ndarray, list[tuple[int, ...]]
 
     Returns the map (D, H, W), for each mask the values that it consists of, and those as regions where masks overlap.
     """
+    if len(masks) == 1:
+        return masks[0].astype(np.uint16), [(1,) if masks[0].any() else ()], None
     bits = np.zeros(masks.shape[1:], np.int64)
     for index, mask in enumerate(masks):
         bits |= mask.astype(np.int64) << index

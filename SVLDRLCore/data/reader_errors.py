@@ -7,6 +7,7 @@ Which of them are possible for a label is told by `noise_kinds.why_not`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -181,7 +182,7 @@ def _with_ball(
 ) -> Made:
     parts = parts_of(label, spacing_dhw, regions)
     part = parts[rng.integers(len(parts))]
-    distance = signed_distance(np.isin(label, part.members), tuple(spacing_dhw))
+    distance = signed_distance(np.isin(label, part.members), tuple(spacing_dhw), reach_mm=max(spacing_dhw))
     ball = draw_ball(
         *border_places(distance, spacing_dhw), spacing_dhw, LEAK_SHARE if adds else MISSING_SHARE, rng, adds
     )
@@ -222,13 +223,17 @@ def _displaced(
     reach = float(np.sqrt((displacement_mm**2).sum(axis=0)).max())
     box = bounding_box(label > 0, [reach / s + 2 for s in spacing_dhw])
     near, moves = label[box], np.broadcast_to(displacement_mm, (3, *label.shape))[(slice(None), *box)]
-    whole = _distance(near > 0, spacing_dhw)
-    each = [whole if len(values) == 1 else _distance(near == value, spacing_dhw) for value in values]
+    alone = len(values) == 1
+    # of one structure only the sign is asked for, and that is told by voxels beside the border
+    whole = signed_distance(near > 0, tuple(spacing_dhw), float(np.linalg.norm(spacing_dhw)) if alone else math.inf)
+    distances = [np.clip(whole, -FARTHEST_MM, FARTHEST_MM)]
+    distances += [] if alone else [_distance(near == value, spacing_dhw) for value in values]
     grid, step, share = np.indices(near.shape), np.reshape(spacing_dhw, (3, 1, 1, 1)), 1.0
     while True:
         at = grid - share * moves / step
-        moved = [ndimage.map_coordinates(distance, at, order=1, mode="nearest") for distance in (whole, *each)]
-        made = np.where(moved[0] < 0, np.asarray(values, label.dtype)[np.argmin(moved[1:], axis=0)], 0)
+        moved = [ndimage.map_coordinates(distance, at, order=1, mode="nearest") for distance in distances]
+        which = 0 if alone else np.argmin(moved[1:], axis=0)
+        made = np.where(moved[0] < 0, np.asarray(values, label.dtype)[which], 0)
         if np.isin(values, made).all():
             result = np.zeros_like(label)
             result[box] = made

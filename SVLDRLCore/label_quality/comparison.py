@@ -330,14 +330,18 @@ def _tight_half(values: np.ndarray) -> np.ndarray:
 
 def _opened(mask: np.ndarray) -> np.ndarray:
     """Without what is one voxel thin: borders always differ a little."""
-    return ndimage.binary_opening(mask)
+    box, opened = bounding_box(mask, [0] * mask.ndim), np.zeros_like(mask)
+    opened[box] = ndimage.binary_opening(mask[box])
+    return opened
 
 
 def _largest(mask: np.ndarray, offset: np.ndarray) -> Region:
-    pieces, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    box = bounding_box(mask, [0] * mask.ndim)
+    pieces, count = ndimage.label(mask[box], np.ones((3, 3, 3)))
     if not count:
         return Region(tuple(float(x) for x in offset + (np.array(mask.shape) - 1) / 2), 0)
     sizes = np.bincount(pieces.ravel())[1:]
     index = int(sizes.argmax())
-    centroid = offset + np.array(ndimage.center_of_mass(pieces == index + 1))
+    places = np.argwhere(pieces == index + 1) + [side.start for side in box]
+    centroid = offset + places.sum(axis=0) / len(places)
     return Region(tuple(float(x) for x in centroid), int(sizes[index]))

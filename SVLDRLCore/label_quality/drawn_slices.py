@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from SVLDRLCore.data.reader_errors import slice_axis
 from SVLDRLCore.label_quality.thresholds import (
@@ -19,7 +18,8 @@ from SVLDRLCore.label_quality.thresholds import (
     LEAST_SHARE_OF_SECTION,
     NEAR_BORDER_VOXELS,
 )
-from SVLDRLCore.masks.borders import FAR_APART_MM, voxel_mm
+from SVLDRLCore.masks.borders import FAR_APART_MM, surface_voxels, voxel_mm
+from SVLDRLCore.masks.image_edge import slope_at
 
 
 def ends(
@@ -33,10 +33,11 @@ def ends(
     Args:
         probability: of the structure (D, H, W); channel: the image (D, H, W), smoothed.
     """
-    border = mask & ~ndimage.binary_erosion(mask, border_value=1)
+    everywhere = (1.0,) * mask.ndim
+    border = np.nonzero(surface_voxels(mask, everywhere, at_image_end=False))
     axes = [axis for axis, n in enumerate(mask.shape) if n > 1 and spacing_dhw[axis] < FAR_APART_MM]
-    steepest = [np.abs(np.gradient(channel, spacing_dhw[axis], axis=axis))[border] for axis in axes]
-    flat = FLAT_SHARE * float(np.median(np.max(steepest, axis=0))) if axes and border.any() else 0.0
+    steepest = [np.abs(slope_at(channel, border, axis, spacing_dhw[axis])) for axis in axes]
+    flat = FLAT_SHARE * float(np.median(np.max(steepest, axis=0))) if axes and len(border[0]) else 0.0
     goes_on = opened = 0.0
     for axis in axes:
         areas = mask.sum(axis=tuple(other for other in range(mask.ndim) if other != axis))

@@ -28,7 +28,7 @@ from SVLDRLCore.label_quality.thresholds import (
 )
 from SVLDRLCore.masks.borders import border_spacing, signed_distance, surface_voxels, voxel_mm
 from SVLDRLCore.masks.boxes import bounding_box
-from SVLDRLCore.masks.image_edge import edge_positions, edge_sharpness
+from SVLDRLCore.masks.image_edge import ImageEdges, edge_reach, slope_at
 from SVLDRLCore.masks.known_voxels import completed, where_known
 
 
@@ -105,17 +105,17 @@ class Compared:
         """Signs against a label (D, H, W), boolean, of the whole volume, that shows something."""
         known = where_known(label[self.box], self._ignored)
         mask = completed(known, self._ignored, self._spacing)
-        distance = signed_distance(mask, border_spacing(mask, self._spacing))
+        distance = self._near_border(mask)
         p, volume = self._p, float(known.sum())
         drawn = float(p.sum())
         soft = 2.0 * float(p[known].sum()) / (volume + drawn)
         expected = float(np.square(p).sum()) / (drawn + LEAST_ODDS)
         near = (np.abs(distance) < NEAR_LABEL_VOXELS * self._voxel) | self._touching(known)
         near = where_known(near, self._ignored) | known
-        edges = edge_positions(mask, self._image, self._spacing, self._ignored)
-        sharpness = edge_sharpness(mask, self._image, self._spacing, self._ignored)
+        edges, sharpness = self._edges.positions(mask, distance), self._edges.sharpness(mask, distance)
         whole, apart, bias = self._beside_prediction(mask, distance)
-        goes_on, open_end = ends(mask, self._p, self._smooth, self._spacing)
+        beside = bounding_box(mask, [1] * mask.ndim)
+        goes_on, open_end = ends(mask[beside], self._p[beside], self._smooth[beside], self._spacing)
         uneven, copied = between_slices(mask, distance, self._spacing)
         return Evidence(
             disagreement=float(np.log(1 - soft + LEAST_DISAGREEMENT)),
@@ -124,35 +124,45 @@ class Compared:
             surprise=self._surprise(known, volume, drawn),
             image_side=whole,
             image_side_apart=apart,
-            edge_mm=0.0 if edges is None else edges[self._channel],
+            edge_mm=0.0 if edges is None else edges[0],
             bias_mm=bias,
-            bluntness=-self._of_channel(sharpness),
+            bluntness=-_log_or_flattest(sharpness),
             goes_on=goes_on,
             open_end=open_end,
             uneven_slices=uneven,
             copied_slices=copied,
-            roughness=roughness(mask, self._spacing),
+            roughness=roughness(mask[beside], self._spacing),
             image_sharpness=self._sharpness,
         )
 
-    def _of_channel(self, sharpness: tuple[float, ...] | None) -> float:
-        return FLATTEST if sharpness is None else float(np.nan_to_num(sharpness[self._channel], nan=FLATTEST))
+    def _near_border(self, mask: np.ndarray) -> np.ndarray:
+        """Signed distance to a border (D, H, W), mm, as far as anything here looks."""
+        spacing = border_spacing(mask, self._spacing)
+        reach_mm = max(edge_reach(spacing), NEAR_LABEL_VOXELS * self._voxel, FARTHEST_MM)
+        return signed_distance(mask, spacing, reach_mm)
+
+    @cached_property
+    def _edges(self) -> ImageEdges:
+        """Of the channel."""
+        return ImageEdges(self._image[self._channel : self._channel + 1], self._spacing, self._ignored)
 
     @cached_property
     def _sharpness(self) -> float:
-        return self._of_channel(edge_sharpness(self._found, self._image, self._spacing, self._ignored))
+        known = self._distance if self._ignored is None else None  # else it is that of what is found at known voxels
+        return _log_or_flattest(self._edges.sharpness(self._found, known))
 
     @cached_property
     def _channel(self) -> int:
         """The image channel that is steepest across the predicted border, beside its mean."""
         if len(self._image) == 1 or not self._surface.any():
             return 0
-        steepness = [_steepness(c, self._distance, self._spacing, self._voxel) for c in self._image]
+        distance = signed_distance(self._found, border_spacing(self._found, self._spacing))
+        steepness = [_steepness(c, distance, self._spacing, self._voxel) for c in self._image]
         return int(np.argmax([s[self._surface].mean() / (s.mean() + LEAST_ODDS) for s in steepness]))
 
     @cached_property
     def _distance(self) -> np.ndarray:
-        return signed_distance(self._found, border_spacing(self._found, self._spacing))
+        return self._near_border(self._found)
 
     @cached_property
     def _surface(self) -> np.ndarray:
@@ -163,18 +173,40 @@ class Compared:
         return _smoothed(self._image[self._channel], self._spacing, self._voxel)
 
     @cached_property
-    def _across(self) -> np.ndarray:
-        return _steepness(self._image[self._channel], self._distance, self._spacing, self._voxel)
+    def _slopes(self) -> list[np.ndarray]:
+        axes = [axis for axis, n in enumerate(self._smooth.shape) if n > 1]
+        return [np.gradient(self._smooth, self._spacing[axis], axis=axis) for axis in axes]
+
+    def _across(self, distance: np.ndarray, places: tuple[np.ndarray, ...]) -> np.ndarray:
+        """`_steepness` of the channel across a border, at N voxels near it (indices d, h, w)."""
+        axes = [axis for axis, n in enumerate(distance.shape) if n > 1]
+        normal = [slope_at(distance, places, axis, self._spacing[axis]) for axis in axes]
+        return _across([slopes[places] for slopes in self._slopes], normal)
 
     @cached_property
-    def _pieces(self) -> np.ndarray:
-        pieces, _ = ndimage.label(self._found, np.ones((3, 3, 3)))
-        return pieces
+    def _across_own(self) -> np.ndarray:
+        """Of the predicted border, at its surface."""
+        return self._across(self._distance, np.nonzero(self._surface))
+
+    @cached_property
+    def _pieces(self) -> tuple[np.ndarray, int]:
+        pieces, count = ndimage.label(self._found, np.ones((3, 3, 3)))
+        return pieces, count
+
+    @cached_property
+    def _logs(self) -> tuple[np.ndarray, ...]:
+        """Logs of the probability and of its opposite, and either times what it is the log of."""
+        p = np.clip(self._p, LEAST_ODDS, 1 - LEAST_ODDS)
+        log_p, log_q = np.log(p), np.log1p(-p)
+        return log_p, log_q, p * log_p, (1 - p) * log_q
 
     def _touching(self, label: np.ndarray) -> np.ndarray:
         """The predicted pieces that the label touches."""
-        numbers = np.unique(self._pieces[label])
-        return np.isin(self._pieces, numbers[numbers > 0])
+        pieces, count = self._pieces
+        touched = np.zeros(count + 1, bool)
+        touched[pieces[label]] = True
+        touched[0] = False
+        return touched[pieces]
 
     def _cross_entropy(self, label: np.ndarray, near: np.ndarray, volume: float) -> float:
         p, m = np.clip(self._p[near], 1 - SURE_PROBABILITY, SURE_PROBABILITY), label[near]
@@ -182,9 +214,8 @@ class Compared:
         return float(np.log(total / volume + LEAST_DISAGREEMENT / 2))
 
     def _surprise(self, label: np.ndarray, volume: float, drawn: float) -> float:
-        p = np.clip(self._p, LEAST_ODDS, 1 - LEAST_ODDS)
-        log_p, log_q = np.log(p), np.log1p(-p)
-        beyond = -np.where(label, log_p, log_q) + p * log_p + (1 - p) * log_q
+        log_p, log_q, of_p, of_q = self._logs
+        beyond = -np.where(label, log_p, log_q) + of_p + of_q
         return float((beyond if self._ignored is None else beyond[~self._ignored]).sum()) / (volume + drawn)
 
     def _beside_prediction(self, mask: np.ndarray, distance: np.ndarray) -> tuple[float, float, float]:
@@ -192,14 +223,14 @@ class Compared:
         own, theirs = where_known(surface_voxels(mask, self._spacing, at_image_end=False), self._ignored), self._surface
         if not theirs.any() or not own.any():
             return 0.0, 0.0, 0.0
-        across = _steepness(self._image[self._channel], distance, self._spacing, self._voxel)
-        of_label, of_prediction = float(across[own].mean()), float(self._across[theirs].mean())
+        across, of_theirs = self._across(distance, np.nonzero(own)), self._across_own
+        of_label, of_prediction = float(across.mean()), float(of_theirs.mean())
         far = BORDERS_DIFFER_VOXELS * self._voxel
-        usual = (of_label + of_prediction) / 2
-        apart_own = _usual_mean(across[own & (np.abs(self._distance) > far)], usual)
-        apart_theirs = _usual_mean(self._across[theirs & (np.abs(distance) > far)], usual)
+        usual, to_prediction = (of_label + of_prediction) / 2, self._distance[own]
+        apart_own = _usual_mean(across[np.abs(to_prediction) > far], usual)
+        apart_theirs = _usual_mean(of_theirs[np.abs(distance[theirs]) > far], usual)
         flat = LEAST_ODDS
-        bias = -float(np.clip(self._distance[own], -FARTHEST_MM, FARTHEST_MM).mean())
+        bias = -float(np.clip(to_prediction, -FARTHEST_MM, FARTHEST_MM).mean())
         return (
             float(np.log((of_prediction + flat) / (of_label + flat))),
             float(np.log((apart_theirs + flat) / (apart_own + flat))),
@@ -211,11 +242,16 @@ def _steepness(channel: np.ndarray, distance: np.ndarray, spacing_dhw: Sequence[
     """How much a smoothed image channel changes along the normal of a border, per mm (D, H, W)."""
     smooth = _smoothed(channel, spacing_dhw, voxel)
     axes = [axis for axis, n in enumerate(channel.shape) if n > 1]
-    along, size = np.zeros(channel.shape), np.zeros(channel.shape)
-    for axis in axes:
-        normal = np.gradient(distance, spacing_dhw[axis], axis=axis)
-        along += np.gradient(smooth, spacing_dhw[axis], axis=axis) * normal
-        size += normal**2
+    slopes, normal = ([np.gradient(m, spacing_dhw[a], axis=a) for a in axes] for m in (smooth, distance))
+    return _across(slopes, normal)
+
+
+def _across(slopes: Sequence[np.ndarray], normal: Sequence[np.ndarray]) -> np.ndarray:
+    """How much a map changes along a normal (of any length), from the slopes of both, a map for each axis."""
+    along, size = np.zeros(slopes[0].shape), np.zeros(slopes[0].shape)
+    for slope, n in zip(slopes, normal):
+        along += slope * n
+        size += n**2
     return np.abs(along) / (np.sqrt(size) + 1e-6)
 
 
@@ -226,3 +262,7 @@ def _smoothed(channel: np.ndarray, spacing_dhw: Sequence[float], voxel: float) -
 def _usual_mean(values: np.ndarray, usual: float) -> float:
     """The mean, drawn to the usual one where there are few values."""
     return (float(values.sum()) + USUAL_BORDER_VOXELS * usual) / (len(values) + USUAL_BORDER_VOXELS)
+
+
+def _log_or_flattest(sharpness: tuple[float, ...] | None) -> float:
+    return FLATTEST if sharpness is None else float(np.nan_to_num(sharpness[0], nan=FLATTEST))

@@ -27,6 +27,7 @@ from SVLDRLCore.label_quality.thresholds import (
     USUAL_BLUR,
 )
 from SVLDRLCore.masks.borders import FAR_APART_MM, signed_distance, surface_voxels
+from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.masks.image_edge import edge_positions, edge_sharpness
 from SVLDRLCore.masks.known_voxels import completed, where_known
 
@@ -139,7 +140,7 @@ def _fit(
     surface = where_known(surface_voxels(mask, spacing_dhw, at_image_end=True), ignored)
     if not surface.any():  # all of the border lies where nobody has labelled
         return 0.0, 0.0
-    to_prediction = np.clip(signed_distance(probability > 0.5, spacing_dhw), -FARTHEST_MM, FARTHEST_MM)
+    to_prediction = np.clip(signed_distance(probability > 0.5, spacing_dhw, FARTHEST_MM), -FARTHEST_MM, FARTHEST_MM)
     p = np.clip(probability, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
     log_likelihood = np.where(mask, np.log(p), np.log1p(-p))
     cross_entropy = -(log_likelihood if ignored is None else log_likelihood[~ignored]).sum()
@@ -156,6 +157,8 @@ def _off_largest(mask: np.ndarray, ignored: np.ndarray | None = None, slices_apa
         unknown = [None if ignored is None else ignored[n : n + 1] for n in shown]
         off = [_off_largest(each, hidden) for each, hidden in zip(some, unknown)]
         return float(np.average(off, weights=[each.sum() for each in some]))
+    if ignored is None:
+        mask = mask[bounding_box(mask, [0] * mask.ndim)]
     labelled, _ = ndimage.label(mask if ignored is None else mask | ignored, np.ones((3, 3, 3)))
     labelled[~mask] = 0
     return 1.0 - float(np.bincount(labelled.ravel())[1:].max()) / float(mask.sum())

@@ -34,6 +34,7 @@ from SVLDRLCore.label_quality.features import (
     label_sharpness,
 )
 from SVLDRLCore.label_quality.fragments import movable
+from SVLDRLCore.label_quality.kept_versions import KeptVersions
 from SVLDRLCore.label_quality.label_agents import (
     also_by_label_agents,
     enough_trusted,
@@ -106,6 +107,7 @@ class LabelReview:
         self.moved: dict[int, list[float]] = {}
         self.moved_quality = 0.0
         self._seen: list[tuple[PerStructure, PerStructure]] = []
+        self._versions = KeptVersions()
 
     def __call__(self, network: nn.Module) -> None:
         """Predict, compare, weigh; pure reading of the network, so that training goes on as if nothing was."""
@@ -228,7 +230,7 @@ class LabelReview:
             found = label_features(probabilities, given, case.spacing_dhw, *seen, case.ignored, self.nested, enough)
             features.append(found)
             if decide:
-                signs.append(_signs_of(case, probabilities, spoiled))
+                signs.append(_signs_of(case, probabilities, spoiled, self._versions))
             pair = (where_known(maps, case.ignored) for maps in (probabilities > 0.5, given > 0))
             drawn.append(_dice_of_shown(*pair))
             if keeps:
@@ -319,12 +321,14 @@ class LabelReview:
         self._learn_moved(dict(state.get("moved", {})))
 
 
-def _signs_of(case: TrainingCase, probabilities: np.ndarray, spoiled: Sequence[int]) -> list[Signs | None]:
+def _signs_of(
+    case: TrainingCase, probabilities: np.ndarray, spoiled: Sequence[int], kept: KeptVersions
+) -> list[Signs | None]:
     """Signs against each structure's label; None where it shows nothing."""
     image, seed = case.image.numpy(), zlib.crc32(case.name.encode())
     drawn = [where_known(np.asarray(mask > 0), case.ignored) for mask in case.masks.numpy()]
     return [
-        signs_against(mask, maps, image, case.spacing_dhw, case.ignored, (seed, structure), spoiled[structure])
+        signs_against(mask, maps, image, case.spacing_dhw, case.ignored, (seed, structure), spoiled[structure], kept)
         if mask.any()
         else None
         for structure, (mask, maps) in enumerate(zip(drawn, probabilities))

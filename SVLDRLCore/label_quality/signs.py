@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from SVLDRLCore.label_quality.evidence import Compared, Evidence
-from SVLDRLCore.label_quality.evidence_rule import learn_rule, spoiled_versions
+from SVLDRLCore.label_quality.evidence_rule import learn_rule
+from SVLDRLCore.label_quality.kept_versions import KeptVersions
 from SVLDRLCore.label_quality.thresholds import (
     FEWEST_SPOILED,
     FEWEST_TO_CONFIRM,
@@ -42,16 +43,18 @@ def signs_against(
     ignored: np.ndarray | None,
     seed: Sequence[int],
     spoiled: int,
+    kept: KeptVersions | None = None,
 ) -> Signs:
     """Signs against a structure's label (D, H, W), boolean, that shows something.
 
     Args:
         probability: (D, H, W) in [0, 1], what a network makes of the structure; image: (M, D, H, W).
         ignored: boolean (D, H, W), voxels that nobody has labelled.
-        seed: of the spoiled versions; spoiled: their number.
+        seed: of the spoiled versions, the label's own; spoiled: their number.
+        kept: keeps them for the next look at the same label.
     """
     spacing, given = tuple(spacing_dhw), where_known(label, ignored)
-    versions = spoiled_versions(given, spacing, spoiled, np.random.default_rng(seed), ignored)
+    versions = (kept or KeptVersions(0)).of(given, spacing, spoiled, seed, ignored)
     around = np.logical_or.reduce([given, *(mask for _, mask in versions)])
     beside = Compared(probability, image, spacing, around, ignored)
     signs = tuple((kind, beside.judge(mask)) for kind, mask in versions)

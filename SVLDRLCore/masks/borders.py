@@ -68,12 +68,14 @@ def signed_distance(mask: np.ndarray, spacing_dhw: tuple[float, ...], reach_mm: 
     multiples, steps = whole_multiples(spacing_dhw), (reach_mm + half_voxel) / min(spacing_dhw)
     if multiples is not None and steps < MOST_STEPS:
         return _near_signed_distance(mask, min(spacing_dhw), multiples, math.floor(steps) + 1)
-    outside = ndimage.distance_transform_edt(~mask, sampling=spacing_dhw)
+    around = bounding_box(mask, [min(n, (reach_mm + half_voxel) / s) for n, s in zip(mask.shape, spacing_dhw)])
+    distance = np.full(mask.shape, reach_mm + max(spacing_dhw), np.float32)
+    distance[around] = ndimage.distance_transform_edt(~mask[around], sampling=spacing_dhw) - half_voxel
     # Nothing outside the mask's box and a voxel around it is nearer to a voxel inside than what lies there.
-    box = bounding_box(mask, [1] * mask.ndim)
-    inside = np.zeros(mask.shape)
-    inside[box] = ndimage.distance_transform_edt(mask[box], sampling=spacing_dhw)
-    return np.where(mask, half_voxel - inside, outside - half_voxel).astype(np.float32)
+    within = bounding_box(mask, [1] * mask.ndim)
+    depth = half_voxel - ndimage.distance_transform_edt(mask[within], sampling=spacing_dhw)
+    np.copyto(distance[within], depth, where=mask[within], casting="same_kind")
+    return distance
 
 
 def _near_signed_distance(mask: np.ndarray, least_mm: float, multiples: Sequence[int], reach: int) -> np.ndarray:
@@ -95,10 +97,16 @@ def surface_voxels(mask: np.ndarray, spacing_dhw: Sequence[float], at_image_end:
 
     `at_image_end`: whether there is a border where the image ends, too.
     """
-    cross = ndimage.generate_binary_structure(3, 1)
-    deep = [n > 1 and size < FAR_APART_MM for n, size in zip(mask.shape, spacing_dhw)]
-    flat = tuple(slice(None) if each else slice(1, 2) for each in deep)  # one slice has no surface above or below
-    return mask & ~ndimage.binary_erosion(mask, cross[flat], border_value=not at_image_end)
+    inside = np.array(mask, bool)
+    for axis, (n, size) in enumerate(zip(mask.shape, spacing_dhw)):
+        if n == 1 or size >= FAR_APART_MM:  # one slice has no surface above or below
+            continue
+        left, along = np.moveaxis(inside, axis, 0), np.moveaxis(mask, axis, 0)
+        left[1:] &= along[:-1]
+        left[:-1] &= along[1:]
+        if at_image_end:
+            left[[0, -1]] = False
+    return mask & ~inside
 
 
 def shift_border(mask: np.ndarray, spacing_dhw: tuple[float, ...], shift_mm: float) -> np.ndarray:

@@ -38,9 +38,16 @@ def parts_of(
         regions: name -> its values, where they are declared; else a structure lies in another one if more of its
             surface, together with what lies in it, is against that one than against everything else.
     """
-    values = [int(value) for value in np.unique(label) if value > 0]
+    values = values_in(label)
     parts = _declared(values, regions) if regions else _enclosed(label, values, spacing_dhw)
     return sorted(parts, key=lambda part: min(part.own or part.members))
+
+
+def values_in(label: np.ndarray) -> list[int]:
+    """The values of a label map's structures, in ascending order."""
+    small = label.dtype in (np.uint8, np.uint16)  # counted much faster than sorted
+    found = np.flatnonzero(np.bincount(label.ravel())) if small else np.unique(label)
+    return [int(value) for value in found if value > 0]
 
 
 def _declared(values: Sequence[int], regions: Mapping[str, Sequence[int]]) -> list[NestedPart]:
