@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+
+Box = tuple[slice, ...]
+"""A part of a volume, a slice an axis."""
 
 
 def extent_of(mask: np.ndarray) -> tuple[slice, ...] | None:
@@ -29,3 +33,39 @@ def widened(box: Sequence[slice], margin: Sequence[float], shape: Sequence[int])
     """A box and `margin` voxels around it, inside a volume of `shape`."""
     pads = [int(np.ceil(more)) for more in margin]
     return tuple(slice(max(0, s.start - p), min(n, s.stop + p)) for s, p, n in zip(box, pads, shape))
+
+
+def whole_box(shape: Sequence[int]) -> Box:
+    """All of a volume."""
+    return tuple(slice(0, n) for n in shape)
+
+
+def size_of(box: Box) -> tuple[int, ...]:
+    """How many voxels a box has along each axis."""
+    return tuple(side.stop - side.start for side in box)
+
+
+def united(a: Box, b: Box) -> Box:
+    """The smallest box that holds both."""
+    return tuple(slice(min(s.start, t.start), max(s.stop, t.stop)) for s, t in zip(a, b))
+
+
+def shifted(box: Box, by: Box) -> Box:
+    """A box of a part as a box of the volume in which the part begins at `by`."""
+    return tuple(slice(s.start + t.start, s.stop + t.start) for s, t in zip(box, by))
+
+
+@dataclass(frozen=True)
+class InBox:
+    """An array of `shape` that is `around` everywhere but in a box, where it has `values`."""
+
+    shape: tuple[int, ...]
+    box: Box
+    values: np.ndarray
+    around: float
+
+    def whole(self) -> np.ndarray:
+        """The array, in the values' type."""
+        array = np.full(self.shape, self.around, self.values.dtype)
+        array[self.box] = self.values
+        return array
