@@ -79,9 +79,7 @@ def prepared_label_part(label: Volume, grid: PreparedGrid, box: Box) -> np.ndarr
     array = resampling.upright_view(label.array, grid.native)[source].astype(np.uint8)
     if grid.upright == grid.geometry:
         return array
-    return resampling.label_of_shares(
-        array, size_of(box), lambda mask: _resampled(mask, grid, source, box)
-    )
+    return resampling.label_of_shares(array, size_of(box), lambda mask: _resampled(mask, grid, source, box))
 
 
 def on_native_part(maps: np.ndarray, box: Box, grid: PreparedGrid, part: Box) -> np.ndarray:
@@ -190,4 +188,3 @@ def pasted(values: np.ndarray, box: Box, into: Box) -> np.ndarray:
         here = tuple(slice(s.start - a.start, s.stop - a.start) for s, a in zip(shared, box))
         result[:, *there] = values[:, *here]
     return result
-

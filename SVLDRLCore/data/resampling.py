@@ -244,9 +244,7 @@ def _interpolate(array: np.ndarray, source: Geometry, target: Geometry) -> np.nd
     return array
 
 
-def places_between(
-    source: Geometry, target: Geometry, axis: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+def places_between(source: Geometry, target: Geometry, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """For each voxel of the target along an axis the two of the source that it lies between, and the weight of the
     upper one; None where the grids are the same.
     """

@@ -19,7 +19,7 @@ from SVLDRLCore.data.parts import (
 from SVLDRLCore.data.resampling import upright_view
 from SVLDRLCore.files.volumes import Volume
 from SVLDRLCore.mask_refinement.segments import structure_masks
-from SVLDRLCore.masks.boxes import Box, extent_of, size_of, united
+from SVLDRLCore.masks.boxes import Box, extent_of, shifted, size_of, united
 from SVLDRLCore.masks.structures import Structures
 
 MOST_VALUES = 8_000_000
@@ -28,9 +28,13 @@ MOST_VALUES = 8_000_000
 
 def extent_of_values(label: np.ndarray, values: Collection[int]) -> Box | None:
     """The box of a label map (D, H, W), unsigned, in which these values lie; None without any."""
-    looked_for = np.zeros(max(int(label.max(initial=0)), *values, 0) + 1, bool)
+    drawn = extent_of(label)  # of anything: looking up each value of a whole volume takes longer
+    if drawn is None:
+        return None
+    looked_for = np.zeros(max(int(label.max()), *values, 0) + 1, bool)
     looked_for[list(values)] = True
-    return extent_of(looked_for[label])
+    extent = extent_of(looked_for[label[drawn]])
+    return None if extent is None else shifted(extent, drawn)
 
 
 def rough_maps_in(

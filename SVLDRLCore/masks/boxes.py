@@ -55,6 +55,11 @@ def shifted(box: Box, by: Box) -> Box:
     return tuple(slice(s.start + t.start, s.stop + t.start) for s, t in zip(box, by))
 
 
+def within(box: Box, part: Box) -> Box:
+    """Where a box of a volume lies in a part of it that holds the box."""
+    return tuple(slice(s.start - t.start, s.stop - t.start) for s, t in zip(box, part))
+
+
 @dataclass(frozen=True)
 class InBox:
     """An array of `shape` that is `around` everywhere but in a box, where it has `values`."""

@@ -35,9 +35,7 @@ def refine_rows(folder: Path) -> Iterator[Row]:
         "refine 3 cm in 512 x 512 x 300 by a model", target=0.1,
         against="the same volume without a rough mask", **one.sides(),
     )  # fmt: skip
-    yield Row(
-        "the same, beyond the imports", one.ours, MOST_SECONDS, 1.0, against="a limit of 3 s"
-    )
+    yield Row("the same, beyond the imports", one.ours, MOST_SECONDS, 1.0, against="a limit of 3 s")
     yield _memory("the same, memory beyond the file's arrays", with_mask)
     done = _refine(image, folder / "any.seg.nrrd", "--rough", str(rough))
     yield Row("refine it without a model", done["work"], MOST_SECONDS, 1.0, against="a limit of 3 s")
