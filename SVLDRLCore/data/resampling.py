@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,12 +86,12 @@ def prepare_image(
     for other in images[1:]:
         require_same_geometry(images[0], other)
     native = images[0].geometry
-    upright = _upright_geometry(native)
-    geometry = _resampled_geometry(upright, spacing_xyz)
+    upright = upright_geometry(native)
+    geometry = resampled_geometry(upright, spacing_xyz)
     channels = np.empty((len(images), *geometry.size_dhw), np.float32)
     for channel, image in zip(channels, images):
-        array = _upright(_unit_range(image, intensity), native)
-        channel[:] = _interpolate(_smooth_for_shrinking(array, upright, geometry), upright, geometry)
+        array = upright_view(_unit_range(image, intensity), native)
+        channel[:] = _interpolate(smooth_for_shrinking(array, upright, geometry), upright, geometry)
     return PreparedImage(channels, geometry, native)
 
 
@@ -104,20 +104,34 @@ def prepare_label(label: Volume, prepared: PreparedImage, ignore: int | None = N
     A voxel of which more than half has the value `ignore` keeps it; others are judged by what is known of them.
     Raises InputError for a label on another grid than the image, and for values above 255.
     """
-    require_same_geometry(Volume(np.empty(0), prepared.native), label)
-    if label.array.max(initial=0) > 255:
-        raise InputError(label.name, f"it has the value {label.array.max()}", "Give values from 0 to 255")
-    array = _upright(label.array, prepared.native).astype(np.uint8)
-    upright = _upright_geometry(prepared.native)
+    require_label_on(label, prepared.native)
+    array = upright_view(label.array, prepared.native).astype(np.uint8)
+    upright = upright_geometry(prepared.native)
     if upright == prepared.geometry:
         return array
-    shape = prepared.geometry.size_dhw
-    total, largest = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    result = np.zeros(shape, np.uint8)
+
+    def resampled(mask: np.ndarray) -> np.ndarray:
+        return _interpolate(smooth_for_shrinking(mask, upright, prepared.geometry), upright, prepared.geometry)
+
+    return label_of_shares(array, prepared.geometry.size_dhw, resampled, ignore)
+
+
+def require_label_on(label: Volume, native: Geometry) -> None:
+    """InputError for a label on another grid than the image, and for values above 255."""
+    require_same_geometry(Volume(np.empty(0), native), label)
+    if label.array.max(initial=0) > 255:
+        raise InputError(label.name, f"it has the value {label.array.max()}", "Give values from 0 to 255")
+
+
+def label_of_shares(
+    array: np.ndarray, shape: Sequence[int], resampled: Callable[[np.ndarray], np.ndarray], ignore: int | None = None
+) -> np.ndarray:
+    """The label map (D, H, W) of what each value's mask, `resampled`, makes of voxels; see `prepare_label`."""
+    total, largest = np.zeros(tuple(shape), np.float32), np.zeros(tuple(shape), np.float32)
+    result = np.zeros(tuple(shape), np.uint8)
     unknown: np.ndarray | None = None
     for value in np.unique(array[array > 0]):
-        mask = _smooth_for_shrinking((array == value).astype(np.float32), upright, prepared.geometry)
-        share = _interpolate(mask, upright, prepared.geometry)
+        share = resampled((array == value).astype(np.float32))
         if value == ignore:
             unknown = share
             continue
@@ -138,39 +152,39 @@ def to_native(maps: np.ndarray, prepared: PreparedImage) -> np.ndarray:
     Interpolated linearly; only flipped and permuted back when nothing was resampled. Beyond the outermost
     voxel centres of the prepared grid, at most one of its voxels away, their value is kept.
     """
-    upright = _upright_geometry(prepared.native)
+    upright = upright_geometry(prepared.native)
     result = np.empty((len(maps), *prepared.native.size_dhw), np.float32)
     for native_map, prepared_map in zip(result, maps):
         array = _interpolate(np.asarray(prepared_map, np.float32), prepared.geometry, upright)
-        _upright(native_map, prepared.native)[:] = array  # a view: writing upright is turning back
+        upright_view(native_map, prepared.native)[:] = array  # a view: writing upright is turning back
     return result
 
 
 def upright_spacing(native: Geometry) -> tuple[float, ...]:
     """A grid's spacing (x, y, z) in mm along the axes to the patient's left, posterior and superior."""
-    return _upright_geometry(native).spacing_xyz
+    return upright_geometry(native).spacing_xyz
 
 
 def upright_size(native: Geometry) -> tuple[int, ...]:
     """A grid's size (d, h, w) in voxels along the same axes."""
-    return _upright_geometry(native).size_dhw
+    return upright_geometry(native).size_dhw
 
 
-def _upright_axes(native: Geometry) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+def upright_axes(native: Geometry) -> tuple[tuple[int, ...], tuple[bool, ...]]:
     """For each prepared axis (S, P, L): the array axis nearest to it, and whether that runs backwards."""
     cosines = np.array(native.direction).reshape(3, 3)[::-1, ::-1]  # rows S, P, L; columns D, H, W
     order = max(itertools.permutations(range(3)), key=lambda p: sum(abs(cosines[w, p[w]]) for w in range(3)))
     return order, tuple(bool(cosines[w, order[w]] < 0) for w in range(3))
 
 
-def _upright(array: np.ndarray, native: Geometry) -> np.ndarray:
+def upright_view(array: np.ndarray, native: Geometry) -> np.ndarray:
     """A view (D, H, W) of a native array whose axes run to superior, posterior and left."""
-    order, backwards = _upright_axes(native)
+    order, backwards = upright_axes(native)
     return array.transpose(order)[tuple(slice(None, None, -1 if b else 1) for b in backwards)]
 
 
-def _upright_geometry(native: Geometry) -> Geometry:
-    order, backwards = _upright_axes(native)
+def upright_geometry(native: Geometry) -> Geometry:
+    order, backwards = upright_axes(native)
     first = np.zeros(3)  # native index of the voxel that becomes [0, 0, 0]
     direction = np.array(native.direction).reshape(3, 3)[:, ::-1]  # columns D, H, W
     columns = []
@@ -185,7 +199,7 @@ def _upright_geometry(native: Geometry) -> Geometry:
     )
 
 
-def _resampled_geometry(upright: Geometry, spacing_xyz: tuple[float, ...] | None) -> Geometry:
+def resampled_geometry(upright: Geometry, spacing_xyz: tuple[float, ...] | None) -> Geometry:
     """The grid with the asked spacing that shares the centre of `upright` and covers it to half a voxel."""
     if spacing_xyz is None:
         return upright
@@ -203,32 +217,50 @@ def _resampled_geometry(upright: Geometry, spacing_xyz: tuple[float, ...] | None
     return Geometry(tuple(size), tuple(spacing), tuple(upright.world(first).tolist()), upright.direction)
 
 
-def _smooth_for_shrinking(array: np.ndarray, source: Geometry, target: Geometry) -> np.ndarray:
+def smooth_for_shrinking(array: np.ndarray, source: Geometry, target: Geometry) -> np.ndarray:
     """Gaussian that widens each voxel's profile to the target's where that is coarser.
 
     Profiles are taken as Gaussians whose FWHM is the spacing (Cardoso et al. 2015, "Scale factor point spread
     function matching"), so the variances' difference remains to be added.
     """
+    sigma = shrinking_sigma(source, target)
+    return ndimage.gaussian_filter(array, sigma, mode="nearest", truncate=3.0) if any(sigma) else array
+
+
+def shrinking_sigma(source: Geometry, target: Geometry) -> list[float]:
+    """Of that Gaussian, in voxels of the source along (D, H, W)."""
     fwhm_per_sigma = 2 * math.sqrt(2 * math.log(2))
-    sigma = [
+    return [
         math.sqrt(max(t**2 - s**2, 0.0)) / fwhm_per_sigma / s for s, t in zip(source.spacing_dhw, target.spacing_dhw)
     ]
-    return ndimage.gaussian_filter(array, sigma, mode="nearest", truncate=3.0) if any(sigma) else array
 
 
 def _interpolate(array: np.ndarray, source: Geometry, target: Geometry) -> np.ndarray:
     """Linear interpolation between two grids of one centre and direction; border values continue outside."""
     for axis in range(3):
-        n, m = source.size_dhw[axis], target.size_dhw[axis]
-        scale = target.spacing_dhw[axis] / source.spacing_dhw[axis]
-        if n == m and scale == 1.0:
-            continue
-        position = np.clip((np.arange(m) - (m - 1) / 2) * scale + (n - 1) / 2, 0, n - 1)
-        lower = np.minimum(position.astype(int), max(n - 2, 0))
-        upper = np.minimum(lower + 1, n - 1)
-        weight = (position - lower).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
-        array = array.take(lower, axis) * (1 - weight) + array.take(upper, axis) * weight
+        places = places_between(source, target, axis)
+        if places is not None:
+            array = blended(array, axis, *places)
     return array
+
+
+def places_between(source: Geometry, target: Geometry, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """For each voxel of the target along an axis the two of the source that it lies between, and the weight of the
+    upper one; None where the grids are the same.
+    """
+    n, m = source.size_dhw[axis], target.size_dhw[axis]
+    scale = target.spacing_dhw[axis] / source.spacing_dhw[axis]
+    if n == m and scale == 1.0:
+        return None
+    position = np.clip((np.arange(m) - (m - 1) / 2) * scale + (n - 1) / 2, 0, n - 1)
+    lower = np.minimum(position.astype(int), max(n - 2, 0))
+    return lower, np.minimum(lower + 1, n - 1), (position - lower).astype(np.float32)
+
+
+def blended(array: np.ndarray, axis: int, lower: np.ndarray, upper: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Values between those at `lower` and `upper` along an axis."""
+    share = weight.reshape([-1 if a == axis else 1 for a in range(3)])
+    return array.take(lower, axis) * (1 - share) + array.take(upper, axis) * share
 
 
 def _percentiles(array: np.ndarray, intensity: Intensity) -> tuple[float, float]:
@@ -256,19 +288,27 @@ def _percentiles(array: np.ndarray, intensity: Intensity) -> tuple[float, float]
 
 def _unit_range(image: Volume, intensity: Intensity) -> np.ndarray:
     """Grey values in [0, 1]; a constant image becomes 0."""
-    array = image.array.astype(np.float32, copy=False)
-    if intensity.mode == "percentile":
-        low, high = _percentiles(array, intensity)
-    elif intensity.mode == "window":
-        low, high = intensity.low, intensity.high
-    else:
-        low, high = 0.0, 1.0 if array.max(initial=0) <= 1 else 255.0
-        if array.min(initial=0) < 0 or array.max(initial=0) > 255:
-            why = f"its values run from {array.min():g} to {array.max():g}"
-            raise InputError(image.name, why, 'Use the intensity mode "percentile" or "window"')
+    return in_range(image.array.astype(np.float32, copy=False), *grey_range(image, intensity))
+
+
+def in_range(array: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Grey values (float32) with `low` as 0 and `high` as 1, and nothing beyond; 0 where these are the same."""
     if high <= low:
         return np.zeros_like(array)
     return np.clip((array - np.float32(low)) / np.float32(high - low), 0.0, 1.0)
+
+
+def grey_range(image: Volume, intensity: Intensity) -> tuple[float, float]:
+    """The grey values of an image that become 0 and 1."""
+    array = image.array
+    if intensity.mode == "window":
+        return intensity.low, intensity.high
+    if intensity.mode == "percentile":
+        return _percentiles(array.astype(np.float32, copy=False), intensity)
+    if array.min(initial=0) < 0 or array.max(initial=0) > 255:
+        why = f"its values run from {array.min():g} to {array.max():g}"
+        raise InputError(image.name, why, 'Use the intensity mode "percentile" or "window"')
+    return 0.0, 1.0 if array.max(initial=0) <= 1 else 255.0
 
 
 def median_spacing(cases: Sequence[Case]) -> tuple[float, ...]:

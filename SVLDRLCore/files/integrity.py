@@ -46,6 +46,22 @@ def check_file(path: Path) -> VoxelData:
     return data
 
 
+def read_checked(path: Path) -> tuple[VoxelData, np.ndarray | None]:
+    """`check_file`, and the values (n,) as they are stored, from the same pass over the file.
+
+    None where they are written as text or the header scales them: ITK reads those. It would read the others a second
+    time, which takes as long as the check.
+    """
+    data = check_header(path)
+    if data.encoding in ("text", "hex") or data.scaled != (1.0, 0.0):
+        return check_file(path), None
+    stored = np.empty(data.promised_bytes, np.uint8)
+    _require_whole_and_finite(path, data, stored)
+    values = stored.view(data.dtype)
+    native = data.dtype.newbyteorder("=")
+    return data, values if values.dtype == native else values.astype(native)
+
+
 def check_header(path: Path) -> VoxelData:
     """The promises of a volume file's header, once they are known to be possible ones; InputError names the file."""
     suffix = volume_suffix(path)
@@ -123,7 +139,8 @@ def _require_whole_text(path: Path, data: VoxelData) -> None:
         raise InputError(str(path), why, _EXPORT)
 
 
-def _require_whole_and_finite(path: Path, data: VoxelData) -> None:
+def _require_whole_and_finite(path: Path, data: VoxelData, stored: np.ndarray | None = None) -> None:
+    """InputError for a file that is torn or not finite; `stored` gets its bytes."""
     promised, readable, n_nan, n_inf = data.promised_bytes, 0, 0, 0
     present = data.path.stat().st_size - data.offset
     if data.compressed_bytes is not None and data.compressed_bytes > present:
@@ -133,6 +150,8 @@ def _require_whole_and_finite(path: Path, data: VoxelData) -> None:
     try:
         for block in _voxel_blocks(data):
             block = block[: promised - readable]
+            if stored is not None:
+                stored[readable : readable + len(block)] = np.frombuffer(block, np.uint8)
             readable += len(block)
             if data.dtype.kind == "f":
                 block = rest + block

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,7 +18,6 @@ import SimpleITK as sitk
 from SVLDRLCore.atomic_files import made_folder, new_file, not_written
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.integrity import (
-    check_file,
     check_header,
     require_finite,
     require_orthogonal_axes,
@@ -35,6 +33,8 @@ from SVLDRLCore.files.segment_metadata import (
 )
 from SVLDRLCore.files.volume_headers import read_header, volume_suffix
 from SVLDRLCore.files.voxel_data import VoxelData
+from SVLDRLCore.files.voxel_reading import components_of, itk_errors_named, read_voxels
+from SVLDRLCore.masks.drawn_values import values_drawn
 
 __all__ = [
     "Geometry", "Segment", "Volume", "files_of", "read_geometry", "read_image", "read_label",
@@ -103,20 +103,23 @@ class Volume:
         return str(self.path) if self.path else "the volume"
 
 
-def read_image(path: str | Path) -> Volume:
+def read_image(path: str | Path, *, stored: bool = False) -> Volume:
     """A grey-value image as float32 (D, H, W); a two-dimensional file has D = 1.
+
+    Args:
+        stored: keep the file's own type, for whoever looks at a part of a large volume.
 
     Raises InputError for a file that is damaged, not finite, sheared, or holds several values a voxel.
     """
     path = Path(path)
-    data = check_file(path)
-    image = _read(path)
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        why = f"it holds {image.GetNumberOfComponentsPerPixel()} values a voxel (colour, vectors or layers)"
+    data, image, array = read_voxels(path)
+    if components_of(image) > 1:
+        why = f"it holds {components_of(image)} values a voxel (colour, vectors or layers)"
         do = "Make one grey value of colours, in Slicer: Vector to Scalar Volume; save channels as a file each"
         raise InputError(str(path), why, do)
-    array = sitk.GetArrayFromImage(image).astype(np.float32, copy=False)
-    require_finite(path, int(np.isnan(array).sum()), int(np.isinf(array).sum()))
+    if array.dtype.kind == "f" or not stored:
+        array = array.astype(np.float32, copy=False)
+        require_finite(path, int(np.isnan(array).sum()), int(np.isinf(array).sum()))
     geometry, warnings = _geometry(image, path, data)
     return Volume(array.reshape(geometry.size_dhw), geometry, path=path, warnings=warnings)
 
@@ -130,7 +133,7 @@ def read_geometry(path: str | Path) -> Geometry:
     data = check_header(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    with _itk_errors_named(path):
+    with itk_errors_named(path):
         reader.ReadImageInformation()
     return _geometry(reader, path, data)[0]
 
@@ -143,11 +146,10 @@ def read_label(path: str | Path) -> Volume:
     above 65535.
     """
     path = Path(path)
-    data = check_file(path)
-    image = _read(path)
+    data, image, array = read_voxels(path)
     geometry, warnings = _geometry(image, path, data)
-    array = _integers(sitk.GetArrayFromImage(image), path, data.scaled)
-    layers = image.GetNumberOfComponentsPerPixel()
+    array = _integers(array, path, data.scaled)
+    layers = components_of(image)
     segments, lost = segments_on_layers(read_segments(data.notes, path), layers, path)
     if layers > 1:
         array, segments = merge_layers(array.reshape(*geometry.size_dhw, -1), segments, path)
@@ -177,7 +179,7 @@ def write_label(
     metadata: dict[str, str] = {}
     if volume_suffix(path) == ".seg.nrrd":
         named = {segment.value for segment in segments}
-        extra = [Segment(int(v), f"Segment {v}") for v in np.unique(array) if v and int(v) not in named]
+        extra = [Segment(v, f"Segment {v}") for v in values_drawn(array) if v not in named]
         metadata = segmentation_metadata([*segments, *extra], geometry.size_dhw)
     return _write(path, array, geometry, metadata, overwrite)
 
@@ -233,21 +235,6 @@ def voxels_apart(a: Geometry, b: Geometry) -> float:
     return float(np.abs(np.linalg.solve(a.axes, (b.world(corners) - a.world(corners)).T)).max())
 
 
-@contextmanager
-def _itk_errors_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        do = "Export it again from the program that wrote it, as .nrrd or .nii.gz"
-        raise InputError(str(path), f"it cannot be read ({reason})", do) from error
-
-
-def _read(path: Path) -> sitk.Image:
-    with _itk_errors_named(path):
-        return sitk.ReadImage(str(path))
-
-
 def _geometry(
     image: sitk.Image | sitk.ImageFileReader, path: Path, data: VoxelData
 ) -> tuple[Geometry, tuple[str, ...]]:
@@ -299,7 +286,7 @@ def _integers(array: np.ndarray, path: Path, scaled: tuple[float, float] = (1.0,
         n_odd = int(((array < 0) | (array > MAX_LABEL)).sum())
         why = f"{n_odd:,} voxels are outside 0 to {MAX_LABEL} (from {array.min():g} to {array.max():g})"
         raise InputError(str(path), why, "Give a label map with 0 for the background")
-    return array.astype(np.uint8 if array.max(initial=0) <= 255 else np.uint16)
+    return array.astype(np.uint8 if array.max(initial=0) <= 255 else np.uint16, copy=False)
 
 
 def _write(path: Path, array: np.ndarray, geometry: Geometry, metadata: dict[str, str], overwrite: bool) -> Path:

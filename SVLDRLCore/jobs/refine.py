@@ -18,7 +18,7 @@ from SVLDRLCore.file_places import require_output_files, require_output_folder
 from SVLDRLCore.files.volumes import files_of, require_writable_format
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs.refine_any_structure import refine_any_structure
-from SVLDRLCore.jobs.refinement import Refinement, changes_of
+from SVLDRLCore.jobs.refinement import Refinement
 from SVLDRLCore.jobs.refinement_checks import require_one_source, require_refining_numbers
 from SVLDRLCore.learning.run_folder import resolve_model
 from SVLDRLCore.mask_refinement.limits import DEFAULT_TRUST
@@ -107,11 +107,7 @@ def refine(
                         images, rough, output, confidence, structures, mode, smallest_fragment_ml, keep_largest,
                         locks, overwrite, events, control,
                     )  # fmt: skip
-                changes = changes_of(drawn.rows, drawn.before, drawn.after, drawn.voxel_ml)
-                changes = [
-                    row | {"reason": reason, "expected_gain": None} for row, reason in zip(changes, drawn.reasons)
-                ]
-                return _told(Refinement(output, changes, drawn.confidence, drawn.warnings), events)
+                return _told(drawn, events)
             from SVLDRLCore.jobs.refine_by_model import ModelOptions, refine_by_model
             from SVLDRLCore.learning.device import choose_device
             from SVLDRLCore.training.single_case import keep_package, learn_from_case

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,30 +21,20 @@ from SVLDRLCore.files.volumes import (
     write_label,
 )
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.jobs.refinement import Refinement, changes_of
 from SVLDRLCore.mask_refinement.locks import LockFiles
 from SVLDRLCore.mask_refinement.segments import segments_drawn
+from SVLDRLCore.masks.boxes import InBox, whole_box
+from SVLDRLCore.masks.drawn_values import values_drawn
 from SVLDRLCore.masks.pieces import without_fragments
-from SVLDRLCore.universal_refiner.neighbours import filled_together, of_values, put_together, segments_in_boxes
+from SVLDRLCore.universal_refiner.neighbours import (
+    box_of_all,
+    filled_together,
+    of_values,
+    put_together,
+    segments_in_boxes,
+)
 from SVLDRLCore.universal_refiner.refining import TOO_SMALL, refine_mask
-
-
-@dataclass(frozen=True)
-class RefinedSegments:
-    """What became of a rough mask's segments.
-
-    Attributes:
-        before, after: label maps (D, H, W); confidence: float32 (D, H, W) in [0, 1].
-        voxel_ml: volume of a voxel.
-        rows: the values of each structure by name; reasons: in their order, "" where refined.
-    """
-
-    before: np.ndarray
-    after: np.ndarray
-    confidence: np.ndarray
-    voxel_ml: float
-    rows: dict[str, list[int]]
-    reasons: list[str]
-    warnings: list[str]
 
 
 def refine_any_structure(
@@ -60,7 +50,7 @@ def refine_any_structure(
     overwrite: bool,
     events: EventLog,
     control: JobControl,
-) -> RefinedSegments:
+) -> Refinement:
     """Write the refined label map on the image's own grid.
 
     Skipped slices of all segments are filled first. Then segments are refined one after the other, each as a mask of
@@ -70,7 +60,7 @@ def refine_any_structure(
     Raises:
         InputError: unusable files, a rough mask on another grid, empty, or without a segment that was asked for.
     """
-    volumes = [read_image(path) for path in images]
+    volumes = [read_image(path, stored=True) for path in images]
     geometry = volumes[0].geometry
     told = [require_same_geometry(volumes[0], other) for other in volumes[1:]]
     label = on_image_grid(read_label(rough), geometry)
@@ -80,12 +70,13 @@ def refine_any_structure(
     before, held = label.array, locks.read(volumes[0])
     if held is not None:
         label = replace(label, array=held.steered(before, dict(enumerate(rows.values()))))
-    trusted = None if held is None else held.right
-    locked = None if held is None else held.locked(before.shape)
-    array = np.stack([volume.array for volume in volumes]) if len(volumes) > 1 else volumes[0].array[None]
-    segments = segments_in_boxes(array, label.array, every, geometry.spacing_dhw, control.check)
-    filled = filled_together(label.array, list(segments.values()))
-    sureness, made = np.ones(geometry.size_dhw, np.float32), []
+    place = box_of_all(label.array, every, geometry.spacing_dhw)  # nothing outside of it is looked at
+    trusted = None if held is None or held.right is None else held.right[place]
+    locked = None if held is None else held.locked(before.shape)[place]
+    array = np.stack([volume.array[place].astype(np.float32) for volume in volumes])
+    segments = segments_in_boxes(array, label.array[place], every, geometry.spacing_dhw, control.check)
+    filled = filled_together(label.array[place], list(segments.values()))
+    sureness, made = np.ones(filled.shape, np.float32), []
     reasons, hints = [], []
     for index, name in enumerate(rows):
         progress = _progress_of(index, len(rows), name, events, control)
@@ -104,22 +95,26 @@ def refine_any_structure(
         sureness[box] = np.minimum(sureness[box], done.confidence)
         reasons.append(done.reasons[0] if done.reasons else "")
         hints += [f"{name}: {hint}." for hint in done.hints]
-    result = put_together(label.array, filled, made)
+    part = put_together(label.array[place], filled, made)
     events.progress(97, 100, "writing")
     voxel_ml = float(np.prod(geometry.spacing_dhw)) / 1000.0
     if smallest_fragment_ml or keep_largest:
         members = dict(enumerate(rows.values()))
         left = [index for index in members if not reasons[index]]
-        result = without_fragments(result, members, left, smallest_fragment_ml / voxel_ml, keep_largest)
+        part = without_fragments(part, members, left, smallest_fragment_ml / voxel_ml, keep_largest)
+    result, sure = label.array.copy(), InBox(geometry.size_dhw, place, sureness, 1.0)
+    result[place] = part
     if held is not None:
-        result, sureness = held.held(result, label.array), held.surer(sureness)
-    segments = label.segments or segments_drawn(label.array)
-    write_label(output, result, geometry, segments, overwrite=overwrite)
+        result, place = held.held(result, label.array), whole_box(geometry.size_dhw)
+        sure = InBox(geometry.size_dhw, place, held.surer(sure.whole()), 1.0)
+    write_label(output, result, geometry, label.segments or segments_drawn(label.array), overwrite=overwrite)
     if confidence is not None:
-        write_image(confidence, sureness, geometry, overwrite=overwrite)
+        write_image(confidence, sure.whole(), geometry, overwrite=overwrite)
     warnings = [text for text in told if text]
     warnings += [f"{name}: {reason}." for name, reason in zip(rows, reasons) if reason] + hints
-    return RefinedSegments(before, result, sureness, voxel_ml, rows, reasons, warnings)
+    changes = changes_of(rows, before[place], result[place], voxel_ml)
+    changes = [row | {"reason": reason, "expected_gain": None} for row, reason in zip(changes, reasons)]
+    return Refinement(output, changes, sure, warnings)
 
 
 def segments_to_refine(label: Volume, asked: Sequence[str] = ()) -> dict[str, list[int]]:
@@ -130,7 +125,7 @@ def segments_to_refine(label: Volume, asked: Sequence[str] = ()) -> dict[str, li
     """
     names = {segment.value: segment.name.strip() for segment in label.segments}
     rows: dict[str, list[int]] = {}
-    for value in sorted({int(v) for v in np.unique(label.array)} - {0}):
+    for value in values_drawn(label.array):
         name = names.get(value) or f"Segment_{value}"
         if not is_ignore(name):
             rows.setdefault(name, []).append(value)

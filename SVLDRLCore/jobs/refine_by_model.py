@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from SVLDRLCore.data.cases import intensity_of
-from SVLDRLCore.data.resampling import prepare_image, prepare_label, to_native
+from SVLDRLCore.data.parts import pasted, prepared_grid, prepared_part
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.files.cropped_segmentations import on_image_grid
@@ -19,18 +19,19 @@ from SVLDRLCore.files.volumes import read_image, read_label, require_same_geomet
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs.refinement import Refinement, changes_of
 from SVLDRLCore.jobs.refinement_steps import write_steps
-from SVLDRLCore.mask_refinement.editing import BATCH, box_around, edit_label, predict, window_count
+from SVLDRLCore.mask_refinement.drawing import drawn_part, part_to_draw, rough_maps_in
+from SVLDRLCore.mask_refinement.editing import BATCH, box_of_extent, edits_of, predict, window_count
 from SVLDRLCore.mask_refinement.generalisation import WORTH_TELLING
 from SVLDRLCore.mask_refinement.guarding import guarding_of
 from SVLDRLCore.mask_refinement.locks import LockFiles
 from SVLDRLCore.mask_refinement.segments import (
     Values,
-    draw_structures,
+    draw_label,
     match_structures,
     members_of,
     segments_of,
-    structure_masks,
 )
+from SVLDRLCore.masks.boxes import InBox, extent_of, in_volume, size_of, whole_box
 from SVLDRLCore.masks.pieces import without_fragments
 from SVLDRLCore.memory import require_memory
 from SVLDRLCore.models.memory_needs import prediction_bytes
@@ -84,16 +85,18 @@ def refine_by_model(
             trained.network.settings = replace(trained.network.settings, t_max=options.policy_steps)
     needed = prediction_bytes(trained, files[0], BATCH, options.device)
     events.emit("message", text=require_memory(str(files[0]), needed))
-    images = [read_image(path) for path in files]
+    images = [read_image(path, stored=True) for path in files]
     config, structures = trained.config.data, trained.structures
     told = [require_same_geometry(images[0], other) for other in images[1:]]
-    prepared = prepare_image(images, config.spacing_mm, intensity_of(config))
+    geometry, count = images[0].geometry, len(structures.names)
+    grid = prepared_grid(geometry, config.spacing_mm)
     label = None if rough is None else read_label(rough)
-    locks, before = options.locks.read(images[0]), np.zeros(images[0].geometry.size_dhw, np.uint8)
-    rough_maps, match, members = None, None, {}
+    locks, before = options.locks.read(images[0]), None
+    match, members, begun, extent = None, {}, None, None
     matched: Values = {i: (value,) for i, value in enumerate(structures.output_values)}
+    box = whole_box(grid.geometry.size_dhw)
     if label is not None:
-        label = on_image_grid(label, images[0].geometry)
+        label = on_image_grid(label, geometry)
         require_same_geometry(images[0], label)
         match = match_structures(structures, label, options.structures, options.mapping)
         matched, members = match.values, members_of(structures, match.all_values)
@@ -102,14 +105,16 @@ def refine_by_model(
             label = replace(label, array=locks.steered(before, matched, {i: members[i] for i in matched}))
         for text in match.messages:
             events.emit("message", text=text)
-        rough_maps = structure_masks(prepare_label(label, prepared), members, len(structures.names))
-        if not rough_maps[sorted(matched)].any():
+        maps, window, extent = rough_maps_in(label, grid, members, count)
+        drawn = extent_of(np.any(maps[sorted(matched)], axis=0))
+        if drawn is None:
             raise InputError(
                 str(label.path), "the structures to refine hold no voxel there, or vanish on the model's grid",
                 "Draw something, or segment without it",
             )  # fmt: skip
-    drawn = None if rough_maps is None else rough_maps[sorted(matched)]
-    box = box_around(drawn, prepared, options.margin_mm, config.patch_size)
+        spacing, size = grid.geometry.spacing_dhw, grid.geometry.size_dhw
+        box = box_of_extent(in_volume(drawn, window), size, spacing, options.margin_mm, config.patch_size)
+        begun = pasted(maps, window, box)
 
     def progress(stage: str, share: float) -> None:
         control.check()
@@ -117,47 +122,56 @@ def refine_by_model(
 
     guarding = guarding_of(trained, options.trust, options.guard)
     progress("predicting", 0.0)
-    region = (slice(None), *box)
-    windows = window_count([s.stop - s.start for s in box], config.patch_size, options.overlap)
-    begun = None if rough_maps is None else rough_maps[region]
+    image = prepared_part(images, grid, intensity_of(config), box)
+    windows = window_count(size_of(box), config.patch_size, options.overlap)
     found = predict(
-        trained, np.ascontiguousarray(prepared.array[region]), rough=begun, overlap=options.overlap, batch_size=BATCH,
+        trained, image, rough=begun, overlap=options.overlap, batch_size=BATCH,
         device=options.device, progress=lambda done, _: progress("predicting", 0.7 * min(1.0, done / windows)),
         tell=events.warn,
     )  # fmt: skip
-    if label is None or rough_maps is None:
-        maps = np.zeros((len(found), *prepared.array.shape[1:]), np.float32)
-        maps[region] = found
-        native = to_native(maps, prepared)
-        result = structures.label_map(native)
+    if label is None or begun is None or extent is None:
+        part = whole_box(grid.upright.size_dhw)
+        result, sure = drawn_part(structures, grid, found, box, part)
         members = members_of(structures, matched)
     else:
-        native = edit_label(
-            trained, prepared, label, rough_maps, found, box, members, sorted(matched),
+        edits = edits_of(
+            trained, image, begun, found, grid.geometry.spacing_dhw, sorted(matched),
             trust=options.trust, overlap=options.overlap, device=options.device,
             progress=lambda done, _: progress("refining", 0.7 + 0.25 * min(1.0, done / windows / len(matched))),
             tell=events.warn, guarding=guarding,
         )  # fmt: skip
         anew = guarding.drawn_anew(matched, structures.nested)
-        result = draw_structures(structures, label.array, native, anew, images[0].geometry.spacing_dhw)
+        part = part_to_draw(grid, box, extent)
+        shown, sure = drawn_part(structures, grid, edits, box, part, (label.array, members, anew))
+        own = label.array[grid.native_box(part)]
+        result = draw_label(structures, own, shown, anew, geometry.spacing_dhw)
     progress("writing", 0.97)
-    voxel_ml = float(np.prod(images[0].geometry.spacing_dhw)) / 1000.0
+    place = grid.native_box(part)
+    voxel_ml = float(np.prod(geometry.spacing_dhw)) / 1000.0
     if options.smallest_fragment_ml or options.keep_largest:
         smallest_voxels = options.smallest_fragment_ml / voxel_ml
         left = [index for index in matched if index not in guarding.refused]
         result = without_fragments(result, members, left, smallest_voxels, options.keep_largest)
-    sureness = 2 * np.abs(native - 0.5).min(0)
-    if locks is not None and label is not None:
-        result, sureness = locks.held(result, label.array), locks.surer(sureness)
+    sureness = InBox(geometry.size_dhw, place, sure, 1.0)
+    compared = (np.zeros_like(result) if before is None else before[place], result)
+    if label is not None:
+        whole = label.array.astype(result.dtype)
+        whole[place] = result
+        result = whole
+        if locks is not None and before is not None:
+            result = locks.held(result, label.array)
+            everywhere = whole_box(geometry.size_dhw)
+            sureness = InBox(geometry.size_dhw, everywhere, locks.surer(sureness.whole()), 1.0)
+            compared = (before, result)
     segments = segments_of(trained, label, matched)
-    write_label(output, result, images[0].geometry, segments, overwrite=overwrite)
+    write_label(output, result, geometry, segments, overwrite=overwrite)
     if steps is not None:
-        drawn_steps = step_maps(trained, prepared, box, rough_maps, options.overlap, options.device)
-        write_steps(steps, drawn_steps, images[0].geometry, segments)
+        drawn_steps = step_maps(trained, image, grid, box, begun, options.overlap, options.device)
+        write_steps(steps, drawn_steps, geometry, segments)
     if confidence is not None:
-        write_image(confidence, sureness, images[0].geometry, overwrite=overwrite)
+        write_image(confidence, sureness.whole(), geometry, overwrite=overwrite)
     rows = {structures.names[i]: members[i] for i in sorted(matched)}
-    changes = guarding.told(changes_of(rows, before, result, voxel_ml), sorted(matched))
+    changes = guarding.told(changes_of(rows, *compared, voxel_ml), sorted(matched))
     told += guarding.warnings(structures.names)
     told += [text for volume in (*images, *([label] if label else [])) for text in volume.warnings]
     warnings = [text for text in told if text]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from SVLDRLCore.masks.boxes import boxes_of_values, joined
+from SVLDRLCore.masks.boxes import InBox, boxes_of_values, united
 from SVLDRLCore.masks.dice import dice_of
 
 
@@ -19,13 +19,18 @@ class Refinement:
     Attributes:
         output: the file written.
         changes: for each structure volume before and after (mL), Dice between the two, added and removed (mL).
-        confidence: how far the result is from a coin's toss at each voxel, [0, 1] (D, H, W) on the image's grid.
+        sureness: how far the result is from a coin's toss at each voxel, [0, 1], on the image's grid.
     """
 
     output: Path
     changes: list[dict[str, Any]]
-    confidence: np.ndarray
+    sureness: InBox
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """The sureness as an array, float32 (D, H, W); made at each call."""
+        return self.sureness.whole()
 
 
 def changes_of(
@@ -39,7 +44,7 @@ def changes_of(
     changes, boxes = [], [boxes_of_values(label) for label in (before, after)]
     nowhere = (slice(0, 0),) * before.ndim
     for name, values in rows.items():
-        box = joined([each[value] for each in boxes for value in values if value in each] or [nowhere])
+        box = united(*([each[value] for each in boxes for value in values if value in each] or [nowhere]))
         old, new = np.isin(before[box], values), np.isin(after[box], values)
         changes.append(
             {

@@ -19,12 +19,10 @@ from SVLDRLCore.mask_refinement.local_faults import without_local_faults
 from SVLDRLCore.mask_refinement.segments import structure_masks
 from SVLDRLCore.masks.alignment import alignment_maps, measure_border
 from SVLDRLCore.masks.borders import signed_distance
-from SVLDRLCore.masks.boxes import extent_of
+from SVLDRLCore.masks.boxes import Box, extent_of, whole_box
 from SVLDRLCore.masks.pieces import without_far_pieces
 from SVLDRLCore.models.trained_model import TrainedModel
 from SVLDRLCore.networks.pixel_episodes import EpisodeNetwork, FromRoughMask
-
-Box = tuple[slice, ...]
 
 BATCH = 4
 """Windows at a time, as long as the memory holds them."""
@@ -202,21 +200,46 @@ def edit_label(
 
     Edits, not masks, come back from the model's grid: what was kept is kept to the bit.
     """
+    region = (slice(None), *box)
+    edits = np.zeros((len(found), *prepared.array.shape[1:]), np.float32)
+    image = np.ascontiguousarray(prepared.array[region])
+    edits[region] = edits_of(
+        trained, image, rough_maps[region], found, prepared.geometry.spacing_dhw, wanted,
+        trust=trust, overlap=overlap, device=device, progress=progress, tell=tell, guarding=guarding,
+    )  # fmt: skip
+    return (to_native(edits, prepared) + structure_masks(label.array, members, len(edits))).clip(0.0, 1.0)
+
+
+def edits_of(
+    trained: TrainedModel,
+    image: np.ndarray,
+    rough: np.ndarray,
+    found: np.ndarray,
+    spacing_dhw: Sequence[float],
+    wanted: Sequence[int],
+    *,
+    trust: float,
+    overlap: float,
+    device: torch.device,
+    progress: Callable[[int, int], None] | None = None,
+    tell: Tell | None = None,
+    guarding: Guarding | None = None,
+) -> np.ndarray:
+    """What `edit_label` adds to the rough masks, in the box (C, d, h, w).
+
+    Args:
+        image: (M, d, h, w) in the box; rough, found: masks and prediction there (C, d, h, w).
+    """
     if trained.mask_network is None and trust < 1:
         trust = trust / 2
-    region = (slice(None), *box)
-    rough = rough_maps[region]
-    edits = np.zeros((len(found), *prepared.array.shape[1:]), np.float32)
-    image, spacing = np.ascontiguousarray(prepared.array[region]), prepared.geometry.spacing_dhw
     refined = refined_belief(
-        trained, image, rough, found, spacing, wanted,
+        trained, image, rough, found, spacing_dhw, wanted,
         trust=trust, overlap=overlap, device=device, progress=progress, tell=tell,
     )  # fmt: skip
     if guarding is not None:
-        guarding.look_at(trained, image, rough, refined, found, spacing, wanted)
+        guarding.look_at(trained, image, rough, refined, found, spacing_dhw, wanted)
         refined[guarding.refused] = rough[guarding.refused]
-    edits[region] = refined - rough
-    return (to_native(edits, prepared) + structure_masks(label.array, members, len(edits))).clip(0.0, 1.0)
+    return refined - rough
 
 
 def box_around(drawn: np.ndarray | None, prepared: PreparedImage, margin_mm: float, patch_size: Sequence[int]) -> Box:
@@ -233,8 +256,19 @@ def box_near(
 ) -> Box:
     """The same on any grid of a size and spacing (d, h, w)."""
     extent = None if drawn is None else extent_of(np.asarray(drawn.any(0)))
+    return box_of_extent(extent, size, spacing_dhw, margin_mm, patch_size)
+
+
+def box_of_extent(
+    extent: Box | None,
+    size: Sequence[int],
+    spacing_dhw: Sequence[float],
+    margin_mm: float,
+    patch_size: Sequence[int],
+) -> Box:
+    """The same where the masks' own box is known."""
     if extent is None:
-        return tuple(slice(0, n) for n in size)
+        return whole_box(size)
     box = []
     for axis, (n, spacing, patch) in enumerate(zip(size, spacing_dhw, patch_size)):
         pad = int(np.ceil(margin_mm / spacing))

@@ -171,7 +171,7 @@ def _samples(
     label, samples, doubt = whole[box], [], 0.0
     for kind in _kinds(number):
         image = degraded_at_random(case.image.numpy(), spacing, kind, rng)
-        image = image if kind == KINDS[0] else in_range(image, data)
+        image = image if kind == KINDS[0] else in_range_of(image, data)
         image = np.ascontiguousarray(image[(slice(None), *box)])
         found = predict(model, image, overlap=OVERLAP, device=device)
         if kind == KINDS[0]:
@@ -197,7 +197,7 @@ def _kinds(number: int) -> list[str]:
     return [KINDS[0], *(KINDS[1 + (POORER * number + n) % (len(KINDS) - 1)] for n in range(POORER))]
 
 
-def in_range(image: np.ndarray, data: DataConfig) -> np.ndarray:
+def in_range_of(image: np.ndarray, data: DataConfig) -> np.ndarray:
     """Grey values in [0, 1] again, as the image would be read; windows of absolute values stay."""
     if data.intensity != "percentile":
         return image

@@ -13,6 +13,7 @@ from scipy import ndimage
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.label_tables import is_ignore, is_placeholder
 from SVLDRLCore.files.volumes import Segment, Volume
+from SVLDRLCore.masks.drawn_values import values_drawn
 from SVLDRLCore.masks.structures import Structures
 
 if TYPE_CHECKING:  # it loads torch
@@ -59,7 +60,7 @@ def match_structures(
     """
     names = {segment.value: segment.name.strip() for segment in label.segments}
     unlabelled = {segment.value for segment in label.segments if is_ignore(segment.name)}
-    drawn = {int(v) for v in np.unique(label.array)} - {0} - unlabelled
+    drawn = set(values_drawn(label.array)) - unlabelled
     if not drawn:
         raise InputError(
             str(label.path), "the rough mask is empty, nothing is drawn", "Draw something, or segment without it"
@@ -171,7 +172,7 @@ def members_of(structures: Structures, matched: Values) -> dict[int, list[int]]:
     }
 
 
-def structure_masks(label: np.ndarray, members: dict[int, list[int]], count: int) -> np.ndarray:
+def structure_masks(label: np.ndarray, members: Mapping[int, Sequence[int]], count: int) -> np.ndarray:
     """Maps (C, D, H, W) of 0 and 1, float32; structures without members stay empty."""
     maps = np.zeros((count, *label.shape), np.float32)
     for index, values in members.items():
@@ -187,12 +188,18 @@ def draw_structures(
     Where several segments are one structure, each keeps its voxels that are still the structure's; a new voxel goes
     to the segment that is nearest in mm.
     """
+    only = np.where(np.isin(np.arange(len(maps)), list(matched))[:, None, None, None], maps, 0)
+    return draw_label(structures, label, structures.label_map(only), matched, spacing_dhw)
+
+
+def draw_label(
+    structures: Structures, label: np.ndarray, drawn: np.ndarray, matched: Values, spacing_dhw: Sequence[float]
+) -> np.ndarray:
+    """`draw_structures` where the maps of the matched structures are already a label map (D, H, W) of the model's."""
     ours = [value for values in matched.values() for value in values]
     result = label.astype(np.result_type(label.dtype, np.min_scalar_type(max(ours, default=0))))
     result[np.isin(result, ours)] = 0
     free = result == 0
-    only = np.where(np.isin(np.arange(len(maps)), list(matched))[:, None, None, None], maps, 0)
-    drawn = structures.label_map(only)
     for index, values in matched.items():
         place = free & (drawn == structures.output_values[index])
         result[place] = values[0] if len(values) == 1 else _shares(label, place, values, spacing_dhw)
@@ -214,8 +221,7 @@ def segments_of(trained: TrainedModel, label: Volume | None, matched: Values) ->
 
 def segments_drawn(array: np.ndarray, names: Mapping[int, str] = MappingProxyType({})) -> tuple[Segment, ...]:
     """Segments for the values of a label map (D, H, W) that tells none itself; those without a name get a number."""
-    values = sorted({int(v) for v in np.unique(array)} - {0})
-    return tuple(Segment(v, names.get(v, f"Segment_{v}"), color_of(v)) for v in values)
+    return tuple(Segment(v, names.get(v, f"Segment_{v}"), color_of(v)) for v in values_drawn(array))
 
 
 def color_of(value: int) -> tuple[float, float, float]:

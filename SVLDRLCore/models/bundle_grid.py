@@ -44,8 +44,9 @@ def require_same_geometry(image, other):
     """MONAI has stacked the channels."""
 '''
 _TAKEN = (
-    "prepare_image", "to_native", "_percentiles", "_unit_range", "_upright", "_upright_axes", "_upright_geometry",
-    "_resampled_geometry", "_smooth_for_shrinking", "_interpolate",
+    "prepare_image", "to_native", "_percentiles", "_unit_range", "in_range", "grey_range", "upright_view",
+    "upright_axes", "upright_geometry", "resampled_geometry", "smooth_for_shrinking", "shrinking_sigma",
+    "_interpolate", "places_between", "blended",
 )  # fmt: skip
 _CONSTANTS = ("SAME_SPACING", "KEPT", "PADDED_FACES", "PADDED_GAP", "_MODES")
 

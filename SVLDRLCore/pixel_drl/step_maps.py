@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from SVLDRLCore.data.resampling import PreparedImage, to_native
+from SVLDRLCore.data.parts import PreparedGrid, on_native
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.inference.sliding_window import predict_maps
+from SVLDRLCore.masks.boxes import Box
 from SVLDRLCore.models.trained_model import TrainedModel
 from SVLDRLCore.networks.pixel_episodes import KEEP_PIXEL, EpisodeNetwork
 
@@ -48,8 +49,9 @@ def agents_of(model: TrainedModel) -> EpisodeNetwork:
 
 def step_maps(
     model: TrainedModel,
-    prepared: PreparedImage,
-    box: tuple[slice, ...],
+    image: np.ndarray,
+    grid: PreparedGrid,
+    box: Box,
     rough: np.ndarray | None = None,
     overlap: float = 0.5,
     device: torch.device | str = "cpu",
@@ -57,16 +59,16 @@ def step_maps(
     """The steps in a box of an image.
 
     Args:
-        rough: masks (C, D, H, W) on the prepared grid to begin with; else the network's own.
+        image: (M, d, h, w) in that box of the prepared grid.
+        rough: masks (C, d, h, w) there to begin with; else the network's own.
 
     Raises:
         InputError: a model without such agents.
     """
     network, count = agents_of(model), len(model.structures.names)
-    region = (slice(None), *box)
-    seen = prepared.array[region]
+    seen = image
     if rough is not None:
-        seen = np.concatenate([seen, rough[region].astype(seen.dtype)])
+        seen = np.concatenate([seen, rough.astype(seen.dtype)])
     steps = network.settings.t_max
 
     def episode(x: Tensor) -> Tensor:
@@ -84,9 +86,7 @@ def step_maps(
         episode, torch.from_numpy(np.ascontiguousarray(seen)), size, overlap, 2, device, name=model.name,
         modules=[network],
     ).numpy()  # fmt: skip
-    maps = np.zeros((len(found), *prepared.array.shape[1:]), np.float32)
-    maps[region] = found
-    native = to_native(maps, prepared)
+    native = on_native(found, box, grid)
     drawn = native[: count * (steps + 1)].reshape(steps + 1, count, *native.shape[1:])
     kept, changed = native[-2 * steps : -steps] > 0.5, native[-steps:] > 0.5
     labels = [model.structures.label_map((masks > 0.5).astype(np.float32)) for masks in drawn]

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from SVLDRLCore.masks.boxes import boxes_of_values, joined
-from SVLDRLCore.universal_refiner.refining import FEWEST_VOXELS, box_looked_at, one_channel
+from SVLDRLCore.masks.boxes import Box, boxes_of_values, united
+from SVLDRLCore.universal_refiner.refining import FEWEST_VOXELS, one_channel, widened_to_look
 from SVLDRLCore.universal_refiner.skipped_slices import Filling, filling_of, interpolated
-
-Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -22,6 +20,12 @@ class BoxedSegment:
     values: Sequence[int]
     mask: np.ndarray
     filling: Filling
+
+
+def box_of_all(label: np.ndarray, rows: Mapping[str, Sequence[int]], spacing_dhw: Sequence[float]) -> Box:
+    """The box of a label map (D, H, W) in which its segments are looked at; one voxel where none is left."""
+    looked = _looked_at(label, rows, spacing_dhw)
+    return united(*(box for box, _voxels in looked.values())) if looked else (slice(0, 1),) * 3
 
 
 def segments_in_boxes(
@@ -37,20 +41,27 @@ def segments_in_boxes(
         image: (M, D, H, W); label: (D, H, W); rows: label values by name.
         check: called before each; what it raises ends the work.
     """
-    found, boxes = {}, boxes_of_values(label)
-    for name, values in rows.items():
+    found = {}
+    for name, (box, voxels) in _looked_at(label, rows, spacing_dhw).items():
         check()
-        drawn = [boxes[value] for value in values if value in boxes]
-        if not drawn:
-            continue
-        extent = joined(drawn)
-        voxels = of_values(label[extent], values).sum()
-        box = box_looked_at(extent, voxels, spacing_dhw, label.shape)
-        mask = of_values(label[box], values)
+        mask = of_values(label[box], rows[name])
         fills = voxels >= FEWEST_VOXELS and not mask.all()
         filling = filling_of(mask, one_channel(image[:, *box], mask)) if fills else Filling(mask)
-        found[name] = BoxedSegment(box, values, mask, filling)
+        found[name] = BoxedSegment(box, rows[name], mask, filling)
     return found
+
+
+def _looked_at(
+    label: np.ndarray, rows: Mapping[str, Sequence[int]], spacing_dhw: Sequence[float]
+) -> dict[str, tuple[Box, int]]:
+    """Where each segment with a voxel is looked at, and how many it has."""
+    looked, boxes = {}, boxes_of_values(label)
+    for name, values in rows.items():
+        if drawn := [boxes[value] for value in values if value in boxes]:
+            extent = united(*drawn)
+            voxels = int(of_values(label[extent], values).sum())
+            looked[name] = widened_to_look(extent, voxels, label.shape, spacing_dhw), voxels
+    return looked
 
 
 def filled_together(label: np.ndarray, segments: Sequence[BoxedSegment]) -> np.ndarray:
@@ -81,7 +92,7 @@ def _between(label: np.ndarray, segments: Sequence[BoxedSegment]) -> np.ndarray:
     inside = np.zeros(label.shape, bool)
     for (axis, before, after), sharing in gaps.items():
         if len(sharing) > 1:
-            box = list(joined([segment.box for segment in sharing]))
+            box = list(united(*(segment.box for segment in sharing)))
             box[axis] = slice(before, after + 1)
             values = [value for segment in sharing for value in segment.values]
             slices = np.moveaxis(np.isin(label[tuple(box)], values), axis, 0)

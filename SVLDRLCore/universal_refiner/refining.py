@@ -9,7 +9,7 @@ import numpy as np
 
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.masks.borders import signed_distance
-from SVLDRLCore.masks.boxes import extent_of, widened
+from SVLDRLCore.masks.boxes import Box, extent_of, whole_box, widened
 from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP, beliefs_of
 from SVLDRLCore.universal_refiner.modes import (
     EVEN_OUT_MODE,
@@ -96,7 +96,7 @@ def refine_mask(
     reason = NO_OUTSIDE if mask.all() else reason
     if reason:
         return Refined(mask.copy(), sure, (reason,))
-    box = box_looked_at(extent_of(mask), mask.sum(), spacing_dhw, mask.shape)
+    box = looked_at(mask, spacing_dhw)
     whole = image if image.ndim == 4 else image[None]
     near, before = one_channel(whole[:, *box], mask[box]), mask[box]
     if not np.isfinite(near).all():
@@ -124,16 +124,6 @@ def refine_mask(
     sure[box] = made.confidence
     tell(1.0)
     return Refined(result, sure, hints=(*filling.told(after & ~before), *made.hints))
-
-
-def box_looked_at(
-    extent: Sequence[slice] | None, voxels: int, spacing_dhw: Sequence[float], shape: Sequence[int]
-) -> tuple[slice, ...]:
-    """What `refine_mask` looks at of a volume of `shape`: a mask's extent and a margin by its number of voxels."""
-    assert extent is not None  # there are voxels
-    radius = (3 * voxels * np.prod(spacing_dhw) / (4 * np.pi)) ** (1 / 3)
-    margin = MARGIN * max(min(spacing_dhw), radius / 18)
-    return widened(extent, [margin / s for s in spacing_dhw], shape)
 
 
 def _refined(
@@ -174,6 +164,18 @@ def _beside_the_edge(mask: np.ndarray, beliefs: Sequence[np.ndarray], rule: Rule
         return False
     border = np.abs(signed_distance(mask, tuple(spacing))) <= 0.75
     return bool(border.any()) and abs(float(np.median(signed_distance(snapped, tuple(spacing))[border]))) >= BESIDE
+
+
+def looked_at(mask: np.ndarray, spacing_dhw: Sequence[float]) -> Box:
+    """The box of a mask (D, H, W) and what is looked at around it; nothing outside of it matters to `refine_mask`."""
+    return widened_to_look(extent_of(mask) or whole_box(mask.shape), int(mask.sum()), mask.shape, spacing_dhw)
+
+
+def widened_to_look(extent: Box, voxels: int, shape: Sequence[int], spacing_dhw: Sequence[float]) -> Box:
+    """The same of a mask of so many voxels that lies in `extent`, in a volume of `shape`."""
+    radius = float((3 * voxels * np.prod(spacing_dhw) / (4 * np.pi)) ** (1 / 3))
+    margin = MARGIN * max(min(spacing_dhw), radius / 18)
+    return widened(extent, [margin / s for s in spacing_dhw], shape)
 
 
 def one_channel(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

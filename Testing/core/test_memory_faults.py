@@ -290,7 +290,7 @@ def test_the_event_of_a_failure_says_it_too(tmp_path: Path, monkeypatch: pytest.
     def prepare(*given: Any) -> None:
         raise ERRORS[3]
 
-    monkeypatch.setattr("SVLDRLCore.jobs.refine_by_model.prepare_image", prepare)
+    monkeypatch.setattr("SVLDRLCore.jobs.refine_by_model.prepared_part", prepare)
     model = model_that(tmp_path, ENHANCE)
     with pytest.raises(MemoryError):
         refine(image, rough, model=model, output=tmp_path / "o.seg.nrrd", listeners=[seen.append])
