@@ -1,4 +1,4 @@
-"""Whole volumes by MONAI's sliding window; the window equals the training patch.
+"""Whole volumes by a sliding window, MONAI's to the bit; the window equals the training patch.
 
 A network with normalisation over space, trained on patches, sees another world in a larger window: 10 to 15
 Dice points were lost that way on the left atrium, so the window is no option here.
@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
+from torch.nn import functional
 
 from SVLDRLCore.errors import FREE_MEMORY, InputError, is_out_of_memory
+from SVLDRLCore.inference.sliding_window_places import gaussian_weights, window_places
 from SVLDRLCore.learning.segmentation_loss import probabilities_of
 from SVLDRLCore.networks.finite_outputs import finite
 
@@ -51,16 +52,7 @@ def predict_maps(
     """
     windows = _Windows(predictor, batch_size, torch.device(device), progress, tell or (lambda text: None), modules)
     try:
-        return sliding_window_inference(
-            inputs[None].float(),
-            roi_size=patch_size,
-            sw_batch_size=batch_size,
-            predictor=windows,
-            overlap=overlap,
-            mode="gaussian",
-            sw_device=torch.device("cpu"),
-            device=torch.device("cpu"),
-        )[0]
+        return _blended(windows, inputs.float(), patch_size, overlap, batch_size)
     except FloatingPointError as error:
         why = "its output is not a finite number (NaN or infinite): its weights are broken"
         do = "Use another model, or train it anew with a lower learning rate"
@@ -76,8 +68,35 @@ def predict_maps(
         windows.back()
 
 
+def _blended(
+    predictor: Callable[[Tensor], Tensor],
+    volume: Tensor,
+    window: Sequence[int],
+    overlap: float,
+    at_a_time: int,
+) -> Tensor:
+    """What `predictor` makes of windows (B, channels, d, h, w) of a volume (channels, D, H, W), as a weighted mean."""
+    missing = [max(side - n, 0) for side, n in zip(window, volume.shape[1:])]
+    padded = functional.pad(volume, [half for n in reversed(missing) for half in (n // 2, n - n // 2)])
+    places = window_places(padded.shape[1:], window, overlap)
+    weights = gaussian_weights(window)
+    total, counted = None, torch.zeros(padded.shape[1:])
+    for first in range(0, len(places), at_a_time):
+        some = places[first : first + at_a_time]
+        made = predictor(torch.stack([padded[:, *place] for place in some]))
+        made *= weights
+        if total is None:
+            total = torch.zeros(made.shape[1], *padded.shape[1:])
+        for place, one in zip(some, made):
+            total[:, *place] += one
+            counted[place] += weights
+    assert total is not None, "a volume has one window at least"
+    total /= counted
+    return total[:, *(slice(n // 2, n // 2 + size) for n, size in zip(missing, volume.shape[1:]))]
+
+
 class _Windows:
-    """The predictor as MONAI calls it, on as many windows at a time as the memory holds."""
+    """The predictor, on as many windows at a time as the memory holds."""
 
     def __init__(
         self,

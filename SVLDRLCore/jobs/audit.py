@@ -35,6 +35,7 @@ from SVLDRLCore.files.volumes import (
     Segment,
     write_label,
 )
+from SVLDRLCore.inference.sliding_window_places import window_count
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs.audit_evidence import (
     CaseEvidence,
@@ -63,11 +64,7 @@ from SVLDRLCore.label_quality.audit_rows import (
 from SVLDRLCore.label_quality.comparison import NOT_KNOWN, compare_label
 from SVLDRLCore.label_quality.raters import farthest, looks_of_case, words_of
 from SVLDRLCore.learning.device import choose_device
-from SVLDRLCore.mask_refinement.editing import (
-    BATCH,
-    predict,
-    window_count,
-)
+from SVLDRLCore.mask_refinement.editing import BATCH, predict
 from SVLDRLCore.mask_refinement.limits import LARGEST_OVERLAP
 from SVLDRLCore.mask_refinement.segments import (
     Values,

@@ -110,13 +110,14 @@ def refine(
                 return _told(drawn, events)
             from SVLDRLCore.jobs.refine_by_model import ModelOptions, refine_by_model
             from SVLDRLCore.learning.device import choose_device
-            from SVLDRLCore.training.single_case import keep_package, learn_from_case
 
             options = ModelOptions(
                 trust, tuple(structures), dict(mapping or {}), margin_mm, overlap, choose_device(device),
                 policy_steps, smallest_fragment_ml, keep_largest, guard, locks,
             )  # fmt: skip
             if learn_from_this_case and rough is not None:
+                from SVLDRLCore.training.single_case import learn_from_case
+
                 scratch = temporary.enter_context(scratch_folder(Path(tempfile.gettempdir())))
                 model = learn_from_case(
                     images, rough, scratch, structures=structures, device=device, events=events, control=control
@@ -127,6 +128,8 @@ def refine(
                     images, rough, model, output, confidence, steps, options, overwrite, events, control
                 )
             if keep_model is not None:
+                from SVLDRLCore.training.single_case import keep_package
+
                 keep_package(Path(model), keep_model, overwrite)
             return _told(done, events)
 

@@ -16,11 +16,12 @@ from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.files.cropped_segmentations import on_image_grid
 from SVLDRLCore.files.volumes import read_image, read_label, require_same_geometry, write_image, write_label
+from SVLDRLCore.inference.sliding_window_places import window_count
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs.refinement import Refinement, changes_of
 from SVLDRLCore.jobs.refinement_steps import write_steps
 from SVLDRLCore.mask_refinement.drawing import drawn_part, part_to_draw, rough_maps_in
-from SVLDRLCore.mask_refinement.editing import BATCH, box_of_extent, edits_of, predict, window_count
+from SVLDRLCore.mask_refinement.editing import BATCH, box_of_extent, edits_of, predict
 from SVLDRLCore.mask_refinement.generalisation import WORTH_TELLING
 from SVLDRLCore.mask_refinement.guarding import guarding_of
 from SVLDRLCore.mask_refinement.locks import LockFiles

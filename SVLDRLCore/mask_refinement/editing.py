@@ -277,11 +277,3 @@ def box_of_extent(
         low, high = low - more // 2, high + more - more // 2
         box.append(slice(max(0, low), min(n, high)))
     return tuple(box)
-
-
-def window_count(size: Sequence[int], patch: Sequence[int], overlap: float) -> int:
-    """How many sliding windows a volume (d, h, w) takes, for the progress."""
-    counts = [
-        max(1, int(np.ceil((s - p) / max(1, int(p * (1 - overlap))))) + 1) if s > p else 1 for s, p in zip(size, patch)
-    ]
-    return int(np.prod(counts))

@@ -12,9 +12,9 @@ from typing import Any, Literal
 from torch import Tensor
 
 from SVLDRLCore.config.settings import Config, NetworkConfig
-from SVLDRLCore.networks.backbones import UNetDecoder, UNetEncoder
 from SVLDRLCore.networks.pixel_episodes import EpisodeNetwork, EpisodeSettings, settings_of_network
 from SVLDRLCore.networks.pixel_layers import Neighbourhood, PixelHead
+from SVLDRLCore.networks.unet import UNetDecoder, UNetEncoder
 
 
 @dataclass(frozen=True)

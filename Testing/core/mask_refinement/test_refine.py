@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -289,3 +291,20 @@ def test_far_pieces_that_nobody_drew_go_back_to_the_mask() -> None:
     assert far[..., 10:].max() == 0
     np.testing.assert_array_equal(without_far_pieces(belief, 0 * rough, (1.0, 1.0, 1.0)), belief)
     np.testing.assert_array_equal(without_far_pieces(0 * belief, rough, (1.0, 1.0, 1.0)), 0 * belief)
+
+
+def test_a_small_u_net_needs_no_monai(tmp_path: Path) -> None:
+    """MONAI takes longer to import than all else, torch included."""
+    geometry = GRIDS["as_trained"]
+    image, rough = files(tmp_path, geometry, block(geometry))
+    code = (
+        "import sys; from SVLDRLCore.cli import main; status = main(sys.argv[1:])\n"
+        "heavy = {'monai', 'scipy.stats', 'matplotlib', 'SVLDRLCore.training.train'} & sys.modules.keys()\n"
+        "assert not heavy, heavy\n"
+        "sys.exit(status)\n"
+    )
+    model, output = model_that(tmp_path, ENHANCE), tmp_path / "out.nrrd"
+    command = ["refine", str(image), str(rough), "--model", str(model), "--output", str(output), "--device", "cpu"]
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert read_label(output).array.any()

@@ -15,17 +15,9 @@ from SVLDRLCore.errors import InputError
 from SVLDRLCore.masks.structures import structures_of
 from SVLDRLCore.models.trained_model import build_mask_network
 from SVLDRLCore.networks.actor_critic_unetr import ActorCriticUNETR
-from SVLDRLCore.networks.backbones import (
-    SegResNetDecoder,
-    SegResNetEncoder,
-    SwinDecoder,
-    SwinEncoder,
-    build_decoder,
-    count_parameters,
-    smallest_multiple,
-    upsample_to,
-)
+from SVLDRLCore.networks.backbones import build_decoder, count_parameters, smallest_multiple, upsample_to
 from SVLDRLCore.networks.mask_agent_network import MaskAgentNetwork
+from SVLDRLCore.networks.monai_backbones import SegResNetDecoder, SegResNetEncoder, SwinDecoder, SwinEncoder
 
 SWIN = NetworkConfig(backbone="swin_unetr", feature_size=12, depths=(1, 1, 1, 1))
 UNET = NetworkConfig(backbone="unet", feature_size=8, levels=3)
