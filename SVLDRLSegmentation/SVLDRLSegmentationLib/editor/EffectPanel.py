@@ -14,6 +14,7 @@ from slicer.util import VTKObservationMixin
 
 from ..jobs.JobError import JobError
 from ..jobs.Models import Model, ModelList
+from ..refine.Locks import Locks
 from ..refine.RefineLogic import RefineOptions
 from ..widgets.JobBar import JobBar
 from ..widgets.Selectors import ANY_STRUCTURE, CHOICES, SNAP_TO_EDGES, ModelSelector, rememberedDevice
@@ -24,6 +25,7 @@ from .EffectTask import EffectResult, EffectTask, Selection
 from .Preview import addPreview, applyResult, removePreview, requireLinear
 
 _ROI = "RegionROI"
+_LOCKS = {"KeepSegmentID": "keepSegmentComboBox", "NeverSegmentID": "neverSegmentComboBox"}
 
 
 class EffectPanel(VTKObservationMixin):
@@ -48,7 +50,8 @@ class EffectPanel(VTKObservationMixin):
         self.modelSelector.onChanged = lambda path: self.writeNode()
         for kind in Regions.KINDS:
             self.ui.regionComboBox.addItem(Regions.kindText(kind), kind)
-        for box in ("structureComboBox", "regionComboBox", "viewComboBox", "regionSegmentComboBox"):
+        boxes = ("structureComboBox", "regionComboBox", "viewComboBox", "regionSegmentComboBox", *_LOCKS.values())
+        for box in boxes:
             getattr(self.ui, box).connect("currentIndexChanged(int)", self._onChosen)
         self.ui.slicesSpinBox.connect("valueChanged(int)", self._onChosen)
         self.ui.trustSlider.connect("valueChanged(double)", self._onChosen)
@@ -62,7 +65,7 @@ class EffectPanel(VTKObservationMixin):
     def setDefaults(self) -> None:
         """Parameters that the node does not have yet."""
         defaults = {"Model": "", "Structure": "", "Trust": 0.5, "Region": Regions.WHOLE, "RegionView": "Red"}
-        for name, value in {**defaults, "RegionSlices": 0, "RegionSegmentID": ""}.items():
+        for name, value in {**defaults, "RegionSlices": 0, "RegionSegmentID": "", **dict.fromkeys(_LOCKS, "")}.items():
             self.effect.setParameterDefault(name, value)
 
     def readNode(self) -> None:
@@ -81,6 +84,8 @@ class EffectPanel(VTKObservationMixin):
         views = {name: name for name in (() if layout is None else layout.sliceViewNames())}
         _fill(self.ui.viewComboBox, views, self.effect.parameter("RegionView"))
         _fill(self.ui.regionSegmentComboBox, self._otherSegments(), self.effect.parameter("RegionSegmentID"))
+        for name, box in _LOCKS.items():
+            _fill(getattr(self.ui, box), {"": _("None"), **self._otherSegments()}, self.effect.parameter(name))
         _choose(self.ui.regionComboBox, self.effect.parameter("Region"))
         for box, value in (
             (self.ui.slicesSpinBox, self.effect.integerParameter("RegionSlices")),
@@ -102,7 +107,7 @@ class EffectPanel(VTKObservationMixin):
         ui, chosen = self.ui, {"Model": self.modelSelector.path, "Trust": float(self.ui.trustSlider.value)}
         for name, box in (
             ("Structure", ui.structureComboBox), ("Region", ui.regionComboBox), ("RegionView", ui.viewComboBox),
-            ("RegionSegmentID", ui.regionSegmentComboBox),
+            ("RegionSegmentID", ui.regionSegmentComboBox), *((name, getattr(ui, box)) for name, box in _LOCKS.items()),
         ):  # fmt: skip
             chosen[name] = box.itemData(box.currentIndex) or ""
         self._clearPreview()  # it shows another choice's result
@@ -187,6 +192,7 @@ class EffectPanel(VTKObservationMixin):
             (("viewComboBox", "viewComboBoxLabel", "slicesSpinBox", "slicesSpinBoxLabel"), kind == Regions.SLICES),
             (("regionSegmentComboBox", "regionSegmentComboBoxLabel"), kind == Regions.SEGMENT),
             (("roiSelector", "roiSelectorLabel"), kind == Regions.ROI),
+            ([name for box in _LOCKS.values() for name in (box, f"{box}Label")], bool(self._otherSegments())),
         ):
             for name in names:
                 getattr(ui, name).visible = needed
@@ -228,7 +234,7 @@ class EffectPanel(VTKObservationMixin):
         try:
             requireLinear(selection)
             structure = self.effect.parameter("Structure")
-            task = EffectTask(selection, self._model, structure, options, self._region(selection))
+            task = EffectTask(selection, self._model, structure, options, self._region(selection), self._locks())
             task.onProgress, task.onMessage = self._onProgress, self.jobBar.addLog
             task.onDone, task.onFailed, task.onCancelled = self._onDone, self._onFailed, self._onCancelled
             task.start()
@@ -236,6 +242,11 @@ class EffectPanel(VTKObservationMixin):
         except JobError as error:
             self.jobBar.fail(error)
         self._showReady()
+
+    def _locks(self) -> Locks:
+        others = self._otherSegments()
+        keep, never = (i if (i := self.effect.parameter(name)) in others else "" for name in _LOCKS)
+        return Locks(keep, never)
 
     def _region(self, selection: Selection) -> np.ndarray | None:
         kind, volumeNode = self.effect.parameter("Region"), selection.volumeNode

@@ -14,6 +14,7 @@ from ..jobs.Job import Job, JobEnd
 from ..jobs.JobError import JobError
 from ..jobs.Models import Model
 from ..jobs.Task import Task
+from ..refine.Locks import Locks
 from ..refine.RefineLogic import RefineOptions
 from ..refine.RunPlan import planRuns
 from ..scene.Lattice import Placed, boxOf, contentOf, indexMatrix, isShift
@@ -83,7 +84,10 @@ class EffectResult:
 
 
 class EffectTask(Task[EffectResult]):
-    """Refines one segment; `only` is a mask (slices, rows, columns) on the volume's grid, or None."""
+    """Refines one segment; `only` is a mask (slices, rows, columns) on the volume's grid, or None.
+
+    `locks` name other segments of the segmentation that say where it is and is not.
+    """
 
     graceSeconds = 1.0  # nothing of a cancelled work is kept
 
@@ -94,8 +98,10 @@ class EffectTask(Task[EffectResult]):
         structure: str,
         options: RefineOptions,
         only: np.ndarray | None = None,
+        locks: Locks | None = None,
     ) -> None:
         super().__init__()
+        self._locks = locks or Locks()
         self.selection, self._model, self._structure = selection, model, structure
         self._options, self._only = options, only
         segmentation = selection.segmentationNode.GetSegmentation()
@@ -137,6 +143,8 @@ class EffectTask(Task[EffectResult]):
             )
         self._drawn, self._grid = drawn, gridOf(volumeNode)
         segmentation = segmentationInVolumeFrame(self.selection.segmentationNode, volumeNode)
+        names = {i: segmentation.GetSegment(i).GetName() for i in segmentation.GetSegmentIDs()}
+        locked = labelLayers(segmentation, self._grid) if self._locks.segmentIDs else []
         for other in [i for i in segmentation.GetSegmentIDs() if i != segmentID]:
             segmentation.RemoveSegment(other)
         self._before = labelLayers(segmentation, self._grid)
@@ -150,6 +158,7 @@ class EffectTask(Task[EffectResult]):
             region = LabelLayer(self._only.astype(np.uint8), {"only": 1})
             writeLayer(region, {"only": "only"}, self._grid, folder / "only.seg.nrrd")
             files["only"] = "only.seg.nrrd"
+        files |= self._locks.write(locked, names, self._grid, folder)
         if self._model is not None:
             files["model"] = str(self._model.path.absolute())
         self._startJob(Job("refine", {**files, **self._options.coreOptions()}, folder))

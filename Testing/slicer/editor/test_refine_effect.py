@@ -188,6 +188,28 @@ def test_the_region_goes_to_the_worker(bench: Any, editor: Any) -> None:
     finish(bench, editor)
 
 
+@pytest.mark.worker
+def test_what_is_painted_as_kept_or_never_is_obeyed(bench: Any, editor: Any) -> None:
+    """The ball's skipped slices are filled, but for where another segment says that nothing is; elsewhere it grows."""
+    node, ui, volume = editor.segmentationNode(), panelOf(editor).ui, editor.sourceVolumeNode()
+    painted = {"Here": np.zeros(SIZE, bool), "Not": np.zeros(SIZE, bool)}
+    painted["Here"][11, 2, 2:4] = True
+    painted["Not"][10:13, 8:10] = True
+    for name, array in painted.items():
+        node.GetSegmentation().AddEmptySegment(name, name)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(array.astype(np.uint8), node, name, volume)
+    editor.updateWidgetFromMRML()
+    choose(ui.keepSegmentComboBox, "Here")
+    choose(ui.neverSegmentComboBox, "Not")
+    press(ui.applyButton)
+    finish(bench, editor)
+    now = mask(node)
+    assert now[painted["Here"]].all()
+    assert not now[painted["Not"]].any()
+    assert now[11, 11, 11]  # a slice that was not drawn
+    assert (mask(node, "Not") == painted["Not"]).all()
+
+
 def test_the_choices_of_the_panel_are_regions(bench: Any, editor: Any) -> None:
     panel = panelOf(editor)
     ui, selection = panel.ui, panel.selection()
