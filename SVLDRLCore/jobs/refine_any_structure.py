@@ -79,7 +79,9 @@ def refine_any_structure(
     rows, every = segments_to_refine(label, asked), segments_to_refine(label)
     before, held = label.array, locks.read(volumes[0])
     if held is not None:
-        label = replace(label, array=held.steered(before, dict(enumerate(rows.values()))))
+        label = replace(
+            label, array=held.steered(before, dict(enumerate(rows.values())), spacing_dhw=geometry.spacing_dhw)
+        )
     trusted = None if held is None else held.right
     locked = None if held is None else held.locked(before.shape)
     array = np.stack([volume.array for volume in volumes]) if len(volumes) > 1 else volumes[0].array[None]

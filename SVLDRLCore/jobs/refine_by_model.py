@@ -99,7 +99,8 @@ def refine_by_model(
         matched, members = match.values, members_of(structures, match.all_values)
         before = label.array
         if locks is not None:
-            label = replace(label, array=locks.steered(before, matched, {i: members[i] for i in matched}))
+            inner, spacing = {i: members[i] for i in matched}, images[0].geometry.spacing_dhw
+            label = replace(label, array=locks.steered(before, matched, inner, spacing))
         for text in match.messages:
             events.emit("message", text=text)
         rough_maps = structure_masks(prepare_label(label, prepared), members, len(structures.names))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from SVLDRLCore.masks.boxes import boxes_of_values, joined
+from SVLDRLCore.masks.boxes import box_of_all, boxes_of_values
 from SVLDRLCore.masks.dice import dice_of
 
 
@@ -39,7 +39,7 @@ def changes_of(
     changes, boxes = [], [boxes_of_values(label) for label in (before, after)]
     nowhere = (slice(0, 0),) * before.ndim
     for name, values in rows.items():
-        box = joined([each[value] for each in boxes for value in values if value in each] or [nowhere])
+        box = box_of_all([each[value] for each in boxes for value in values if value in each] or [nowhere])
         old, new = np.isin(before[box], values), np.isin(after[box], values)
         changes.append(
             {

@@ -38,6 +38,6 @@ def boxes_of_values(label: np.ndarray) -> dict[int, tuple[slice, ...]]:
     return {value: box for value, box in found if box is not None}
 
 
-def joined(boxes: Iterable[Sequence[slice]]) -> tuple[slice, ...]:
+def box_of_all(boxes: Iterable[Sequence[slice]]) -> tuple[slice, ...]:
     """The smallest box that holds all of some; there is at least one."""
     return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes))

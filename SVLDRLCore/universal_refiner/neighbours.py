@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from SVLDRLCore.masks.boxes import boxes_of_values, joined
+from SVLDRLCore.masks.boxes import box_of_all, boxes_of_values
 from SVLDRLCore.universal_refiner.refining import FEWEST_VOXELS, box_looked_at, one_channel
 from SVLDRLCore.universal_refiner.skipped_slices import Filling, filling_of, interpolated
 
@@ -43,7 +43,7 @@ def segments_in_boxes(
         drawn = [boxes[value] for value in values if value in boxes]
         if not drawn:
             continue
-        extent = joined(drawn)
+        extent = box_of_all(drawn)
         voxels = of_values(label[extent], values).sum()
         box = box_looked_at(extent, voxels, spacing_dhw, label.shape)
         mask = of_values(label[box], values)
@@ -81,7 +81,7 @@ def _between(label: np.ndarray, segments: Sequence[BoxedSegment]) -> np.ndarray:
     inside = np.zeros(label.shape, bool)
     for (axis, before, after), sharing in gaps.items():
         if len(sharing) > 1:
-            box = list(joined([segment.box for segment in sharing]))
+            box = list(box_of_all([segment.box for segment in sharing]))
             box[axis] = slice(before, after + 1)
             values = [value for segment in sharing for value in segment.values]
             slices = np.moveaxis(np.isin(label[tuple(box)], values), axis, 0)
