@@ -33,8 +33,9 @@ from SVLDRLCore.mask_refinement.segments import (
 )
 from SVLDRLCore.masks.pieces import without_fragments
 from SVLDRLCore.memory import require_memory
+from SVLDRLCore.models.kept_model import model_loaded
 from SVLDRLCore.models.memory_needs import prediction_bytes
-from SVLDRLCore.models.trained_model import TrainedModel, load_model
+from SVLDRLCore.models.trained_model import TrainedModel
 from SVLDRLCore.networks.pixel_episodes import EpisodeNetwork
 from SVLDRLCore.pixel_drl.step_maps import agents_of, step_maps
 
@@ -69,7 +70,7 @@ def refine_by_model(
     control: JobControl,
 ) -> Refinement:
     """As `jobs.refine.refine`, whose arguments are checked."""
-    trained = load_model(model_path, options.device)
+    trained = model_loaded(model_path, options.device)
     if len(files) != trained.channels:
         raise InputError(
             f"model {model_path}", f"it needs {trained.channels} image channels, {len(files)} were given",
