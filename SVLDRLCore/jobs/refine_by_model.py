@@ -140,6 +140,7 @@ def refine_by_model(
             progress=lambda done, _: progress("refining", 0.7 + 0.25 * min(1.0, done / windows / len(matched))),
             tell=events.warn, guarding=guarding,
         )  # fmt: skip
+        native = guarding.beside_refused(native, structures)
         anew = guarding.drawn_anew(matched, structures.nested)
         result = draw_structures(structures, label.array, native, anew, images[0].geometry.spacing_dhw)
     progress("writing", 0.97)
