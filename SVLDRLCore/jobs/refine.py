@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from SVLDRLCore.atomic_files import files_together
@@ -19,7 +20,12 @@ from SVLDRLCore.files.volumes import files_of, require_writable_format
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs.refine_any_structure import refine_any_structure
 from SVLDRLCore.jobs.refinement import Refinement
-from SVLDRLCore.jobs.refinement_checks import require_one_source, require_refining_numbers
+from SVLDRLCore.jobs.refinement_checks import (
+    require_one_source,
+    require_refining_numbers,
+    require_steps_of_agents,
+    without_effect,
+)
 from SVLDRLCore.learning.run_folder import resolve_model
 from SVLDRLCore.mask_refinement.limits import DEFAULT_TRUST
 from SVLDRLCore.mask_refinement.locks import LockFiles
@@ -94,6 +100,12 @@ def refine(
         with failures_told(events), ExitStack() as temporary:
             require_refining_numbers(trust, margin_mm, overlap, policy_steps, smallest_fragment_ml)
             require_one_source(model, rough, learn_from_this_case, keep_model, mapping)
+            require_steps_of_agents(steps, model)
+            asked = {
+                "model": model, "learn_from_this_case": learn_from_this_case, "trust": trust, "margin_mm": margin_mm,
+                "overlap": overlap, "policy_steps": policy_steps, "guard": guard, "mode": mode,
+            }  # fmt: skip
+            idle = without_effect(asked, refine)[1]
             locks = LockFiles(keep, never, only, tuple(right_slices))
             locks.require_rough(rough)
             _check_places([*images, *locks.paths()], rough, model, output, confidence, keep_model, overwrite)
@@ -107,7 +119,7 @@ def refine(
                         images, rough, output, confidence, structures, mode, smallest_fragment_ml, keep_largest,
                         locks, overwrite, events, control,
                     )  # fmt: skip
-                return _told(drawn, events)
+                return _told(drawn, idle, events)
             from SVLDRLCore.jobs.refine_by_model import ModelOptions, refine_by_model
             from SVLDRLCore.learning.device import choose_device
 
@@ -131,10 +143,12 @@ def refine(
                 from SVLDRLCore.training.single_case import keep_package
 
                 keep_package(Path(model), keep_model, overwrite)
-            return _told(done, events)
+            return _told(done, idle, events)
 
 
-def _told(done: Refinement, events: EventLog) -> Refinement:
+def _told(done: Refinement, idle: str, events: EventLog) -> Refinement:
+    """The refinement with a warning of options without effect, all its warnings told."""
+    done = replace(done, warnings=[*done.warnings, idle]) if idle else done
     for warning in done.warnings:
         events.emit("warning", text=warning)
     events.emit("finished", output=str(done.output), changes=done.changes)

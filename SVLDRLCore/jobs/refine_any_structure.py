@@ -69,7 +69,8 @@ def refine_any_structure(
     rows, every = segments_to_refine(label, asked), segments_to_refine(label)
     before, held = label.array, locks.read(volumes[0])
     if held is not None:
-        label = replace(label, array=held.steered(before, dict(enumerate(rows.values()))))
+        named = dict(enumerate(rows.values()))
+        label = replace(label, array=held.steered(before, named, spacing_dhw=geometry.spacing_dhw))
     place = box_of_all(label.array, every, geometry.spacing_dhw)  # nothing outside of it is looked at
     trusted = None if held is None or held.right is None else held.right[place]
     locked = None if held is None else held.locked(before.shape)[place]

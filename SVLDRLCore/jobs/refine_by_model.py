@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ from SVLDRLCore.mask_refinement.segments import (
 from SVLDRLCore.masks.boxes import InBox, extent_of, in_volume, size_of, whole_box
 from SVLDRLCore.masks.pieces import without_fragments
 from SVLDRLCore.memory import require_memory
+from SVLDRLCore.models.kept_model import model_loaded
 from SVLDRLCore.models.memory_needs import prediction_bytes
-from SVLDRLCore.models.trained_model import TrainedModel, load_model
+from SVLDRLCore.models.trained_model import TrainedModel
 from SVLDRLCore.networks.pixel_episodes import EpisodeNetwork
 from SVLDRLCore.pixel_drl.step_maps import agents_of, step_maps
 
@@ -71,7 +73,7 @@ def refine_by_model(
     control: JobControl,
 ) -> Refinement:
     """As `jobs.refine.refine`, whose arguments are checked."""
-    trained = load_model(model_path, options.device)
+    trained = model_loaded(model_path, options.device)
     if len(files) != trained.channels:
         raise InputError(
             f"model {model_path}", f"it needs {trained.channels} image channels, {len(files)} were given",
@@ -103,7 +105,8 @@ def refine_by_model(
         matched, members = match.values, members_of(structures, match.all_values)
         before = label.array
         if locks is not None:
-            label = replace(label, array=locks.steered(before, matched, {i: members[i] for i in matched}))
+            inner, spacing = {i: members[i] for i in matched}, images[0].geometry.spacing_dhw
+            label = replace(label, array=locks.steered(before, matched, inner, spacing))
         for text in match.messages:
             events.emit("message", text=text)
         maps, window, extent = rough_maps_in(label, grid, members, count)
@@ -142,8 +145,9 @@ def refine_by_model(
             tell=events.warn, guarding=guarding,
         )  # fmt: skip
         anew = guarding.drawn_anew(matched, structures.nested)
+        settle = partial(guarding.beside_refused, structures=structures)
         part = part_to_draw(grid, box, extent)
-        shown, sure = drawn_part(structures, grid, edits, box, part, (label.array, members, anew))
+        shown, sure = drawn_part(structures, grid, edits, box, part, (label.array, members, anew), settle)
         own = label.array[grid.native_box(part)]
         result = draw_label(structures, own, shown, anew, geometry.spacing_dhw)
     progress("writing", 0.97)

@@ -15,7 +15,7 @@ from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog, Listener, failures_told
 from SVLDRLCore.files.case_tables import cases_listed
 from SVLDRLCore.files.datalist import Case, DataList
-from SVLDRLCore.files.label_tables import IGNORE
+from SVLDRLCore.files.datalist_keys import is_file
 from SVLDRLCore.files.volume_headers import voxel_count
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs.refine import refine
@@ -23,13 +23,13 @@ from SVLDRLCore.jobs.refine_list_folder import (
     ListRecord,
     alone_in,
     check_list_places,
+    label_names,
     model_digest,
     open_record,
     result_of,
-    seen,
 )
 from SVLDRLCore.jobs.refine_pool import RefinePool, RefineTaskLine
-from SVLDRLCore.jobs.refinement_checks import require_one_source, require_refining_numbers
+from SVLDRLCore.jobs.refinement_checks import require_one_source, require_refining_numbers, without_effect
 from SVLDRLCore.memory import free_memory_bytes
 
 SHARED = (
@@ -102,12 +102,18 @@ def refine_list(
         events.emit("started", job="refine", output=str(output))
         with failures_told(events, "; the same command goes on where it was"):
             _check(given, workers)
+            idle, told = without_effect(given, refine)
+            if told:
+                events.warn(told)
+            given |= idle
             listed = cases_listed(source)
             for note in listed.notes:
                 events.warn(note)
             check_list_places(listed, source, given["model"], output)
             with alone_in(output):
                 record = open_record(output, listed, source, _bound(given), overwrite)
+                for note in record.withdraw_verified():
+                    events.warn(note)
                 _refine_all(record, listed, given, workers, events, control)
             failed = tuple(case.name for case in record.cases if record.failed(case))
             _require_some(record, failed)
@@ -143,7 +149,7 @@ def _refine_all(
 ) -> None:
     """All cases that are not done; the record is saved after each."""
     to_do = [case for case in record.cases if not case.trusted]
-    work = {case.name: max(1.0, float(sum(map(voxel_count, case.images)))) for case in to_do}
+    work = {case.name: max(1.0, float(sum(map(voxel_count, filter(is_file, case.images))))) for case in to_do}
     left, done = [], 0.0
     for case in to_do:
         if record.is_done(case):
@@ -166,7 +172,9 @@ def _refine_all(
     tasks = [_task(record, listed, case, given, work[case.name], needed(case, work[case.name])) for case in left]
     at_once = workers or (1 if on_card else _cores())
     pool = RefinePool(min(at_once, len(left)), MEMORY_SHARE * free_memory_bytes())
-    inputs = {case.name: seen(case.files) for case in left}  # before anybody reads them: what is saved later is newer
+    inputs = {
+        case.name: record.inputs(case) for case in left
+    }  # before anybody reads them: what is saved later is newer
     told = _Told(record, {case.name: case for case in left}, inputs, events, len(to_do) - len(left), len(to_do))
     began, total, first = time.monotonic(), sum(work.values()), told.count
 
@@ -212,13 +220,10 @@ def _task(
     """What a worker is sent."""
     options = {**given, "model": None if given["model"] is None else str(Path(given["model"]).absolute())}
     options["structures"] = list(given["structures"])
-    names = dict(listed.labels)
-    if names and case.ignore is not None:
-        names[case.ignore] = IGNORE
     line = {
         "images": [str(image.absolute()) for image in case.images],
         "rough": None if case.label is None else str(case.label.absolute()),
-        "names": {str(value): name for value, name in names.items()},
+        "names": {str(value): name for value, name in label_names(listed, case).items()},
         "output": str(record.folder / result_of(case)),
         "options": options,
     }
@@ -259,6 +264,9 @@ class _Told:
 
 def _require_fit(case: Case, given: Mapping[str, Any]) -> None:
     """InputError for a case that no worker needs to look at."""
+    for file in case.files:
+        if not is_file(file):
+            raise InputError(str(file), "the file is not there", "Correct its path in the list, or remove the case")
     require_one_source(given["model"], case.label, given["learn_from_this_case"], None, None)
     if case.raters:
         why = f"it has {len(case.raters)} masks, of several raters"

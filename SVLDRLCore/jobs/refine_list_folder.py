@@ -17,6 +17,7 @@ from SVLDRLCore.errors import InputError, shown
 from SVLDRLCore.evaluation.tables import csv_text
 from SVLDRLCore.file_places import require_output_files, require_output_folder
 from SVLDRLCore.files.datalist import Case, DataList
+from SVLDRLCore.files.label_tables import IGNORE
 from SVLDRLCore.files.volumes import files_of
 from SVLDRLCore.learning.run_folder import resolve_model
 from SVLDRLCore.strict_json import read_json_object
@@ -37,14 +38,23 @@ def result_of(case: Case) -> str:
     return f"{case.name}.seg.nrrd"
 
 
+def label_names(listed: DataList, case: Case) -> dict[int, str]:
+    """What a list calls the values of a mask that names none itself."""
+    names = dict(listed.labels)
+    if names and case.ignore is not None:
+        names[case.ignore] = IGNORE
+    return names
+
+
 class ListRecord:
     """What is known of a folder's cases; `save` writes it, and the table beside it.
 
     A case without an entry that the record names was begun: what lies there under its name is ours.
     """
 
-    def __init__(self, folder: Path, source: Path, options: Mapping[str, Any], cases: Sequence[Case]) -> None:
-        self.folder, self.source, self.options, self.cases = folder, source, dict(options), tuple(cases)
+    def __init__(self, folder: Path, source: Path, options: Mapping[str, Any], listed: DataList) -> None:
+        self.folder, self.source, self.options, self.listed = folder, source, dict(options), listed
+        self.cases = listed.cases
         self.entries: dict[str, Entry | None] = {}
 
     def is_done(self, case: Case) -> bool:
@@ -52,7 +62,29 @@ class ListRecord:
         entry = self.entries.get(case.name)
         if entry is None or entry["error"]:
             return False
-        return bool(entry["inputs"] == seen(case.files)) and (self.folder / result_of(case)).is_file()
+        return bool(entry["inputs"] == self.inputs(case)) and (self.folder / result_of(case)).is_file()
+
+    def inputs(self, case: Case) -> list[list[Any]]:
+        """What a case's result depends on, beside the options: its files as they are now, and names of label values."""
+        names = label_names(self.listed, case)
+        return [*seen(case.files), *([["labels", *map(list, sorted(names.items()))]] if names else [])]
+
+    def withdraw_verified(self) -> list[str]:
+        """Remove the results of cases that were marked as verified since; what to tell of those that somebody edited.
+
+        The record is saved before, so that a kill leaves no result that nothing is known of.
+        """
+        told = []
+        for case in self.cases:
+            if case.trusted and case.name in self.entries:
+                entry, file = self.entries.pop(case.name), self.folder / result_of(case)
+                if entry is not None and entry["result"] and entry["result"] != seen([file]) and file.is_file():
+                    told.append(f"{case.name} is marked as verified now. {file} was edited, so it stays; remove it.")
+                else:
+                    file.unlink(missing_ok=True)
+        if told:
+            self.save()
+        return told
 
     def failed(self, case: Case) -> bool:
         """Whether it could not be refined."""
@@ -63,7 +95,7 @@ class ListRecord:
         """InputError where a result was changed since it was written: somebody's work would be lost."""
         entry, file = self.entries.get(case.name), self.folder / result_of(case)
         if entry is not None and entry["result"] and file.is_file() and entry["result"] != seen([file]):
-            why = "its image or mask has changed, and so was this result since it was written"
+            why = "its image, mask or labels have changed, and so was this result since it was written"
             raise InputError(str(file), why, "Move the result, or allow overwriting to lose the changes")
 
     def note(self, case: Case, inputs: Any, changes: Sequence[Mapping[str, Any]], warnings: Sequence[str]) -> None:
@@ -132,7 +164,7 @@ def open_record(
     Raises:
         InputError: it was begun with other options, or a result would take the place of another file.
     """
-    record = ListRecord(output, source.resolve(), json.loads(json.dumps(options)), listed.cases)
+    record = ListRecord(output, source.resolve(), json.loads(json.dumps(options)), listed)
     known = {} if overwrite else _known(record)
     record.entries.update(known)
     for case in record.cases:

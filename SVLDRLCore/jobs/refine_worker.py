@@ -19,6 +19,7 @@ from SVLDRLCore.files.volumes import read_label, write_label
 from SVLDRLCore.job_control import JobControl, cancel_on_signals, listen_to_stdin
 from SVLDRLCore.jobs.refine import refine
 from SVLDRLCore.mask_refinement.segments import segments_drawn
+from SVLDRLCore.models.kept_model import last_model_kept
 from SVLDRLCore.scratch_folders import scratch_folder
 
 _LOOK_SECONDS = 0.2
@@ -76,7 +77,7 @@ def main() -> None:
     """Work until the standard input ends."""
     control, tasks = JobControl(), queue.Queue[dict[str, Any]]()
     listen_to_stdin(control, tasks=tasks.put)
-    with contextlib.suppress(Cancelled), cancel_on_signals(control):
+    with contextlib.suppress(Cancelled), cancel_on_signals(control), last_model_kept():
         while True:
             control.check()
             with contextlib.suppress(queue.Empty):

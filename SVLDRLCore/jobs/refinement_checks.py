@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from SVLDRLCore.config.building import require_number
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.mask_refinement.limits import LARGEST_OVERLAP
+
+OF_MODELS = {
+    "trust": "the trust in the mask",
+    "margin_mm": "the margin around the mask",
+    "overlap": "the overlap of windows",
+    "policy_steps": "the steps of the agents",
+    "guard": "turning the guard off",
+}
+"""Options that say something to a model alone, in plain words."""
+WITHOUT_MODEL = {"mode": "the mode"}
+"""The same of a refinement without one."""
+
+
+def without_effect(given: Mapping[str, Any], function: Callable[..., Any]) -> tuple[dict[str, Any], str]:
+    """Options that say nothing here although they are no defaults: those defaults, and a sentence on them.
+
+    Args:
+        given: options, "model" and "learn_from_this_case" among them; function: whose arguments they are.
+    """
+    by_model = given["model"] is not None or given["learn_from_this_case"]
+    words = WITHOUT_MODEL if by_model else OF_MODELS
+    defaults = {name: inspect.signature(function).parameters[name].default for name in words}
+    idle = {name: value for name, value in defaults.items() if given.get(name, value) != value}
+    told = f"With{'' if by_model else 'out'} a model this has no effect: {', '.join(words[name] for name in idle)}."
+    return idle, told if idle else ""
 
 
 def require_refining_numbers(
@@ -40,3 +67,10 @@ def require_one_source(
     if mapping and (rough is None or model is None):
         why = "there is no rough mask" if rough is None else "without a given model segments keep their own names"
         raise InputError("map", why, "Leave it out, or give a rough mask and a model")
+
+
+def require_steps_of_agents(steps: str | Path | None, model: str | Path | None) -> None:
+    """InputError for steps to write where no trained model is given: only such a one draws a mask step by step."""
+    if steps is not None and model is None:
+        why = "only models of pixel_drl draw a mask step by step, and no model is given"
+        raise InputError("--steps", why, "Leave it out, or give such a --model")

@@ -5,7 +5,7 @@ A map of each structure on the whole of a large image would take gigabytes, and 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -63,6 +63,7 @@ def drawn_part(
     box: Box,
     part: Box,
     rough: tuple[np.ndarray, dict[int, list[int]], Collection[int]] | None = None,
+    settle: Callable[[np.ndarray], np.ndarray] = lambda beliefs: beliefs,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The model's label map, uint8, and the sureness, float32, of a part of the image, in its own array's order.
 
@@ -70,6 +71,7 @@ def drawn_part(
         maps: in `box` of the prepared grid (C, d, h, w), 0 elsewhere: beliefs, or with `rough` what is added to it.
         part: of the upright grid.
         rough: the label map on the image's grid, the values of each structure, and the structures to draw.
+        settle: what becomes of beliefs (C, d, h, w) of some slices before they are drawn, voxel by voxel.
     """
     label = np.empty(size_of(grid.native_box(part)), np.uint8)
     sureness = np.empty(label.shape, np.float32)
@@ -83,7 +85,7 @@ def drawn_part(
         if rough is not None:
             array, members, wanted = rough
             beliefs += structure_masks(upright_view(array, grid.native)[slab], members, len(maps))
-            beliefs.clip(0.0, 1.0, out=beliefs)
+            beliefs = settle(beliefs.clip(0.0, 1.0, out=beliefs))
             shown = np.where(np.isin(np.arange(len(maps)), list(wanted))[:, None, None, None], beliefs, 0)
         sure[rows] = 2 * np.abs(beliefs - 0.5).min(0)
         drawn[rows] = structures.label_map(shown)

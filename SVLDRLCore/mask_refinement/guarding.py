@@ -11,6 +11,7 @@ from SVLDRLCore.mask_refinement.guard import UNLIKE, Guard, Verdict
 from SVLDRLCore.mask_refinement.guard_file import guard_of
 from SVLDRLCore.mask_refinement.guard_signs import signs_of
 from SVLDRLCore.mask_refinement.segments import Values
+from SVLDRLCore.masks.structures import Structures
 from SVLDRLCore.models.trained_model import TrainedModel
 
 
@@ -59,9 +60,27 @@ class Guarding:
     def drawn_anew(self, matched: Values, nested: bool) -> Values:
         """The structures to draw from their beliefs; those refused stay in the label map to the voxel.
 
-        Nested ones are all drawn: what a structure inside one that stays gives up belongs to that one.
+        Nested ones are all drawn, from `beside_refused`: what a structure inside one that stays gives up belongs to
+        that one.
         """
         return matched if nested else {i: values for i, values in matched.items() if i not in self.refused}
+
+    def beside_refused(self, maps: np.ndarray, structures: Structures) -> np.ndarray:
+        """Beliefs (C, D, H, W) of nested structures, of which those refused keep their place whatever others do.
+
+        One inside a refused structure changes within it alone. One that lies beside it takes nothing from it. What
+        holds it stays around it without this.
+        """
+        if not structures.nested or not self.refused:
+            return maps
+        result, values = maps.copy(), [set(each) for each in structures.values]
+        for kept in self.refused:
+            for index in set(range(len(maps))) - set(self.refused):
+                if values[index] < values[kept]:
+                    result[index] = np.minimum(result[index], maps[kept])
+                elif not values[index] > values[kept]:
+                    result[index] = np.minimum(result[index], 1.0 - maps[kept])
+        return result
 
     def told(self, rows: Sequence[Mapping[str, Any]], structures: Sequence[int]) -> list[dict[str, Any]]:
         """Rows of changes, one a structure, with `reason` and `expected_gain` (Dice points, None where unknown)."""

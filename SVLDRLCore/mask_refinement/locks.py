@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.cropped_segmentations import on_image_grid
 from SVLDRLCore.files.volumes import Geometry, Volume, read_label, require_same_geometry
+from SVLDRLCore.masks.boxes import bounding_box
 
 AXES = {"k": 0, "j": 1, "i": 2}
 """Of an array (D, H, W); a file counts i fastest."""
@@ -82,6 +84,7 @@ class Locks:
         label: np.ndarray,
         values: Mapping[int, Sequence[int]],
         members: Mapping[int, Sequence[int]] | None = None,
+        spacing_dhw: Sequence[float] = (1.0, 1.0, 1.0),
     ) -> np.ndarray:
         """The label map (D, H, W) with the kept voxels and without the forbidden ones.
 
@@ -89,15 +92,19 @@ class Locks:
             values: of the structures to refine: index -> label values; members: the same with all that lies within
                 them, where structures are nested.
 
-        A kept voxel in which a segment lies stays this segment's. One in which nothing lies is given to the structure
-        to refine, if it is the only one; with several it cannot be told whose it is, and it stays empty.
+        A kept voxel in which a segment lies stays this segment's. One in which nothing lies is given to a structure to
+        refine: to the one that its piece of kept voxels lies in, else to the nearest in mm (`_give`).
         """
         result, free = label.copy(), ~self.unchanged(label.shape)
         if self.never is not None:
             result[self.never & free & np.isin(label, [v for each in (members or values).values() for v in each])] = 0
-        if self.keep is not None and len(values) == 1:
-            ((value, *_),) = values.values()
-            result[self.keep & free & (label == 0)] = value
+        if self.keep is not None:
+            given = self.keep & free & (label == 0)
+            if len(values) == 1:
+                ((value, *_),) = values.values()
+                result[given] = value
+            elif given.any():
+                _give(result, given, self.keep, [v for each in values.values() for v in each], spacing_dhw)
         return result
 
     def unchanged(self, shape: Sequence[int]) -> np.ndarray:
@@ -121,6 +128,32 @@ class Locks:
     def surer(self, confidence: np.ndarray) -> np.ndarray:
         """The confidence (D, H, W), 1 where the user has said it."""
         return np.where(self.locked(confidence.shape), np.float32(1), confidence)
+
+
+def _give(
+    label: np.ndarray, given: np.ndarray, keep: np.ndarray, values: Sequence[int], spacing_dhw: Sequence[float]
+) -> None:
+    """Give voxels of a label map (D, H, W) to some of its values, in place.
+
+    A stroke is meant as a whole: all of a piece of `keep` goes to the value that some of it has; where it has several,
+    each voxel to the nearest; where it has none, to the one that lies nearest to the piece.
+    """
+    ours = np.isin(label, values)
+    box = bounding_box(ours | keep, (0, 0, 0))
+    near, ours, given = label[box], ours[box], given[box]
+    if not ours.any():
+        return
+    pieces, _ = ndimage.label(keep[box], np.ones((3, 3, 3)))
+    distance, nearest = ndimage.distance_transform_edt(~ours, spacing_dhw, return_indices=True)
+    beside = near[tuple(nearest)]
+    for number, place in enumerate(ndimage.find_objects(pieces), 1):
+        inside = pieces[place] == number
+        new = inside & given[place]
+        if new.any():
+            has = np.unique(near[place][inside & ours[place]])
+            if not len(has):
+                has = beside[place][inside][[distance[place][inside].argmin()]]
+            near[place][new] = has[0] if len(has) == 1 else beside[place][new]
 
 
 def slices_of(ranges: Sequence[str], geometry: Geometry) -> np.ndarray | None:

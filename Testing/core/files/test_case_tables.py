@@ -44,11 +44,24 @@ def test_a_table_may_name_cases_and_further_channels(tmp_path: Path) -> None:
         ("image,rough\n,a.seg.nrrd\n", "line 2 names no image"),
         ("image,rough\nc.nrrd,a.seg.nrrd\n", "missing file"),
         ('image,rough\n"a.nrrd,a.seg.nrrd\n', "no CSV"),
+        ("image,rough\nb.nrrd,b.seg.nrrd\n\nb.nrrd,b.seg.nrrd\n", "lines 2 and 4 are the same image and mask"),
+        ("image,rough,name\na.nrrd,a.seg.nrrd,x\nb.nrrd,b.seg.nrrd,X\n", "lines 2 and 3 have the name 'X'"),
+        ("image,rough\na.nrrd,m.nrrd\na.nrrd,n/m.nrrd\n", "lines 2 and 3 would have one name, a_m"),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
         cases_listed(table(tmp_path, text))
+
+
+def test_a_line_whose_file_is_missing_costs_its_own_case(tmp_path: Path) -> None:
+    listed = cases_listed(table(tmp_path, "image,rough\na.nrrd,a.seg.nrrd\nc.nrrd,a.seg.nrrd\n"))
+    assert [case.name for case in listed.cases] == ["a", "c"]
+
+
+def test_masks_of_one_image_are_cases_of_their_own(tmp_path: Path) -> None:
+    text = "image,rough,name\na.nrrd,a.seg.nrrd,\na.nrrd,b.seg.nrrd,\na.nrrd,b2.nrrd,mine\nb.nrrd,b.seg.nrrd,\n"
+    assert [case.name for case in cases_listed(table(tmp_path, text)).cases] == ["a", "a_b", "mine", "b"]
 
 
 def test_a_plain_folder_is_a_list(tmp_path: Path) -> None:

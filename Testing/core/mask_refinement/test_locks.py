@@ -38,8 +38,17 @@ def test_kept_voxels_are_added_and_forbidden_ones_taken_away() -> None:
 def test_of_several_structures_a_kept_voxel_is_the_segments_that_lies_there() -> None:
     locks = Locks(keep=on(1, 1, 1))
     steered = locks.steered(row(0, 1, 2), {0: (1,), 1: (2,)})
-    np.testing.assert_array_equal(steered, row(0, 1, 2))
-    np.testing.assert_array_equal(locks.held(row(2, 2, 1), steered), row(0, 1, 2))
+    np.testing.assert_array_equal(steered, row(1, 1, 2))
+    np.testing.assert_array_equal(locks.held(row(2, 2, 1), steered), row(1, 1, 2))
+
+
+def test_of_several_structures_a_kept_stroke_in_none_is_the_nearest_ones() -> None:
+    """A stroke as a whole: the one from a segment far towards another is the first one's; 3 is not to be refined."""
+    locks = Locks(keep=on(0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 1, 0))
+    drawn = row(1, 1, 0, 0, 0, 0, 2, 0, 0, 0, 0, 3)
+    steered = locks.steered(drawn, {0: (1,), 1: (2,)})
+    np.testing.assert_array_equal(steered, row(1, 1, 1, 1, 1, 0, 2, 0, 2, 0, 2, 3))
+    np.testing.assert_array_equal(drawn, row(1, 1, 0, 0, 0, 0, 2, 0, 0, 0, 0, 3))
 
 
 def test_what_lies_within_a_structure_is_forbidden_with_it() -> None:

@@ -13,9 +13,12 @@ from SVLDRLCore.data.phantoms import make_phantom, write_phantom_dataset
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.volumes import Geometry, Segment, write_image, write_label
 from SVLDRLCore.jobs.refine import Refinement
-from SVLDRLCore.mask_refinement.guard import UNLIKE
+from SVLDRLCore.mask_refinement.guard import UNLIKE, Verdict
+from SVLDRLCore.mask_refinement.guarding import Guarding
+from SVLDRLCore.mask_refinement.segments import draw_structures
 from SVLDRLCore.masks.borders import shift_border
 from SVLDRLCore.masks.dice import dice_of
+from SVLDRLCore.masks.structures import Structures
 from SVLDRLCore.models.package import load_package, save_package
 from SVLDRLCore.training.train import train
 
@@ -100,3 +103,16 @@ def test_a_package_without_guard_refines_as_it_did(model: Path, tmp_path: Path) 
 def test_a_damaged_guard_is_refused_by_name(model: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"guard\.json"):
         outcome(tmp_path, changed(model, tmp_path, b'{"format": 7}'), inverted=False, shift_mm=0)
+
+
+def test_a_refused_region_stays_as_drawn_beside_accepted_ones() -> None:
+    """The tumour (1 and 2) is refused; its core (2) would grow out of it, and so would a cyst (3) beside it into it."""
+    structures = Structures(("tumour", "core", "cyst"), ((1, 2), (2,), (3,)), True, (1, 2, 3))
+    drawn = np.array([0, 1, 1, 2, 2, 3, 0, 0]).reshape(1, 1, -1)
+    beliefs = np.array([[0, 1, 1, 1, 1, 0, 0, 0], [1, 0, 1, 1, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1, 1, 0]], np.float32)
+    guarding, matched = Guarding(None), {0: (1,), 1: (2,), 2: (3,)}
+    guarding.verdicts[0] = Verdict(-1.0, UNLIKE)
+    maps = guarding.beside_refused(beliefs.reshape(3, 1, 1, -1), structures)
+    result = draw_structures(structures, drawn, maps, guarding.drawn_anew(matched, True), (1.0, 1.0, 1.0))
+    np.testing.assert_array_equal(result.ravel(), [0, 1, 2, 2, 2, 3, 3, 0])
+    np.testing.assert_array_equal(np.isin(result, (1, 2)), np.isin(drawn, (1, 2)))

@@ -8,24 +8,27 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from made_models import made_model
 from rough_masks_to_refine import block
 
 from SVLDRLCore.cli import main
 from SVLDRLCore.errors import Cancelled, InputError
-from SVLDRLCore.files.datalist import Case
+from SVLDRLCore.files.datalist import Case, DataList
 from SVLDRLCore.files.volumes import Geometry, read_label, write_image, write_label
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs import refine_list as module
 from SVLDRLCore.jobs.refine import refine
 from SVLDRLCore.jobs.refine_list import refine_list
-from SVLDRLCore.jobs.refine_list_folder import ListRecord, alone_in, model_digest, seen
+from SVLDRLCore.jobs.refine_list_folder import ListRecord, alone_in, model_digest, open_record, seen
 from SVLDRLCore.jobs.refine_worker import refine_task
+from SVLDRLCore.models.kept_model import last_model_kept, model_loaded
 from SVLDRLCore.models.package import zip_package
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -138,12 +141,18 @@ def test_a_list_is_bound_to_its_options(tmp_path: Path) -> None:
     write_image(tmp_path / "a.nrrd", np.zeros(GRID.size_dhw, np.float32), GRID)
     table.write_text("image,rough\na.nrrd,\n")
     with pytest.raises(InputError, match="none of its 1 cases could be refined; the first one: The model"):
-        refine_list(table, output=output, trust=0.25)
+        refine_list(table, output=output, mode="snap")
     assert rows_of(output)[0]["error"]
-    with pytest.raises(InputError, match=r"begun with trust 0.25, 0.5 is asked now"):
+    with pytest.raises(InputError, match=r"begun with mode 'snap', 'even_out' is asked now"):
         refine_list(table, output=output)
     with alone_in(output), pytest.raises(InputError, match="another process"):
-        refine_list(table, output=output, trust=0.25)
+        refine_list(table, output=output, mode="snap")
+    told: list[dict[str, Any]] = []
+    with pytest.raises(InputError, match="none of its 1 cases"):  # what has no effect is no difference, and is told
+        refine_list(table, output=output, mode="snap", trust=0.25, guard=False, listeners=[told.append])
+    assert "Without a model this has no effect: the trust in the mask, turning the guard off." in [
+        event.get("text") for event in told if event["event"] == "warning"
+    ]
     with pytest.raises(InputError, match="none of its 1 cases"):
         refine_list(table, output=output, overwrite=True)
     (output / "refined.json").unlink()
@@ -157,7 +166,7 @@ def test_a_result_that_somebody_changed_is_not_lost(tmp_path: Path) -> None:
     for name in ("a.nrrd", "a.seg.nrrd"):
         (tmp_path / name).write_text("1")
     case = Case("a", (tmp_path / "a.nrrd",), None)
-    record = ListRecord(tmp_path, tmp_path, {}, [case])
+    record = ListRecord(tmp_path, tmp_path, {}, DataList("list", {}, (case,), ()))
     record.note(case, seen(case.files), [], [])
     assert record.is_done(case)
     (tmp_path / "a.seg.nrrd").write_text("edited")
@@ -203,6 +212,51 @@ def test_a_worker_leaves_what_the_list_ignores(tmp_path: Path, capfdbinary: pyte
     (last,) = (json.loads(line) for line in capfdbinary.readouterr().out.splitlines()[-1:])
     assert last["event"] == "failed"
     assert last["what"] == str(tmp_path / "none.nii.gz")
+
+
+def test_a_line_of_a_table_whose_file_is_missing_is_a_failed_case(tmp_path: Path) -> None:
+    write_cases(tmp_path, 1)
+    table = tmp_path / "cases.csv"
+    table.write_text("image,rough\nnone.nrrd,c0_rough.nii.gz\nc0.nrrd,c0_rough.nii.gz\nc0.nrrd,no.nii.gz\n")
+    done = refine_list(table, output=tmp_path / "out")
+    assert done.failed == ("none", "c0_no")
+    assert all("is not there" in row["error"] for row in done.rows[:2])
+    assert (tmp_path / "out" / "c0_rough.seg.nrrd").is_file()
+
+
+def test_what_the_list_says_anew_is_noticed(tmp_path: Path) -> None:
+    """Names of label values, and that a case is verified: an edited result stays, another one goes."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.nrrd").write_text("1")
+    cases = [Case(name, (tmp_path / f"{name}.nrrd",), None) for name in ("a", "b")]
+
+    def record(labels: dict[int, str], trusted: bool = False) -> ListRecord:
+        marked = tuple(replace(case, trusted=trusted) for case in cases)
+        return open_record(tmp_path / "out", DataList("list", labels, marked, ()), tmp_path, {}, False)
+
+    (tmp_path / "out").mkdir()
+    first = record({1: "organ"})
+    for case in cases:
+        (tmp_path / "out" / f"{case.name}.seg.nrrd").write_text("refined")
+        first.note(case, first.inputs(case), [], [])
+    first.save()
+    assert record({1: "organ"}).is_done(cases[0])
+    assert not record({1: "liver"}).is_done(cases[0])
+    (tmp_path / "out" / "b.seg.nrrd").write_text("edited by hand")
+    (told,) = record({1: "organ"}, trusted=True).withdraw_verified()
+    assert told.startswith("b is marked as verified now")
+    assert [file.name for file in (tmp_path / "out").glob("*.seg.nrrd")] == ["b.seg.nrrd"]
+
+
+def test_a_worker_keeps_its_model_from_case_to_case(tmp_path: Path) -> None:
+    first, second = made_model(tmp_path / "first"), made_model(tmp_path / "second", seed=1)
+    cpu = torch.device("cpu")
+    with last_model_kept():
+        kept = model_loaded(first, cpu)
+        assert model_loaded(first, cpu) is kept
+        assert model_loaded(second, cpu) is not kept
+        assert model_loaded(first, cpu) is not kept  # one at a time
+    assert model_loaded(first, cpu) is not model_loaded(first, cpu)
 
 
 def test_models_are_known_by_what_they_hold(tmp_path: Path) -> None:

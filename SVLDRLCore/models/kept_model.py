@@ -1,0 +1,40 @@
+"""A model that stays loaded from case to case, for a process that uses one model many times; torch only where used."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from SVLDRLCore.models.trained_model import TrainedModel
+
+_kept: dict[tuple[object, ...], TrainedModel] | None = None
+
+
+@contextlib.contextmanager
+def last_model_kept() -> Iterator[None]:
+    """Within the block `model_loaded` keeps the model that it loaded last, and no other."""
+    global _kept
+    before, _kept = _kept, {}
+    try:
+        yield
+    finally:
+        _kept = before
+
+
+def model_loaded(path: str | Path, device: torch.device) -> TrainedModel:
+    """As `load_model`; the one that is kept, if it is the same path, unchanged, and the same device."""
+    from SVLDRLCore.models.trained_model import load_model
+
+    place = Path(path)
+    if _kept is None or not place.exists():
+        return load_model(path, device)
+    key = (str(place.resolve()), place.stat().st_mtime_ns, str(device))
+    if key not in _kept:
+        _kept.clear()  # before the next one needs memory
+        _kept[key] = load_model(path, device)
+    return _kept[key]
