@@ -53,12 +53,22 @@ class Missing:
     @property
     def weight(self) -> np.ndarray:
         """The weight a case keeps in spite of what it lacks, (cases,) in [0, 1]: as far as the least credible one."""
+        return np.asarray(self.believed.min(axis=1, initial=1.0))
+
+    @property
+    def believed(self) -> np.ndarray:
+        """How far it is believed that a structure is not there, (cases, structures) in [0, 1]; 1 where it is drawn."""
         by_itself = 1.0 - self.exception
         if self.drawn is None or self.learned is None:
             each = by_itself
         else:
             each = self.learned * (1.0 - self.drawn) + (1.0 - self.learned) * by_itself
-        return np.where(self.lacks, each, 1.0).min(axis=1, initial=1.0)
+        return np.where(self.lacks, each, 1.0)
+
+    @property
+    def forgotten(self) -> np.ndarray:
+        """(cases, structures): the label lacks it, has others, and the absence is not believed."""
+        return (self.believed < LOW_WEIGHT) & ~self.lacks.all(axis=1, keepdims=True)
 
     def why(self, names: Sequence[str]) -> list[str]:
         """A text for each case that lacks something, else "": what, how many have it, and what the network draws."""
