@@ -202,16 +202,21 @@ def _values(features: StructureFeatures | None) -> tuple[float, float, float] | 
 
 def told_of_missing(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Warnings that name the labels that are doubted for what they lack, one a reason."""
-    doubted: dict[str, list[str]] = {}
+    doubted: dict[tuple[str, bool], list[str]] = {}
     for row in rows:
         if row.get("absence", 1.0) < LOW_WEIGHT and not row["trusted"]:
-            doubted.setdefault(row["why"], []).append(row["case"])
-    return [_warning(why, cases) for why, cases in doubted.items()]
+            doubted.setdefault((row["why"], bool(row.get("left_out"))), []).append(row["case"])
+    return [_warning(why, in_part, cases) for (why, in_part), cases in doubted.items()]
 
 
-def _warning(why: str, cases: Sequence[str]) -> str:
-    more = f" and {len(cases) - MOST_NAMED} more" if len(cases) > MOST_NAMED else ""
+def _warning(why: str, in_part: bool, cases: Sequence[str]) -> str:
+    named = ", ".join(cases[:MOST_NAMED]) + (f" and {len(cases) - MOST_NAMED} more" if len(cases) > MOST_NAMED else "")
+    if in_part:
+        return (
+            f"Learned from without what they lack: {named}. The label {why}. Complete it; or name the structure under "
+            '"missing" in the data list if nobody has drawn it, or mark the case as trusted if it is not there.'
+        )
     return (
-        f"Hardly learned from: {', '.join(cases[:MOST_NAMED])}{more}. The label {why}. "
+        f"Hardly learned from: {named}. The label {why}. "
         "Complete it, or mark the case as trusted if the label is right."
     )

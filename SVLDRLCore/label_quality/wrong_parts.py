@@ -18,6 +18,7 @@ from scipy.special import expit, logit
 from SVLDRLCore.label_quality.evidence_rule import logistic_weights, spoiled_versions
 from SVLDRLCore.label_quality.robust_statistics import shortest_half
 from SVLDRLCore.label_quality.thresholds import (
+    CORE_SHARE,
     FARTHEST_SIGN,
     FEWEST_OF_KIND,
     FEWEST_TO_LEARN,
@@ -26,6 +27,7 @@ from SVLDRLCore.label_quality.thresholds import (
     LEAST_SPREAD,
     LOOKS,
     LOW_WEIGHT,
+    MARGIN_SDS,
     MOST_WRONG,
     SD_OF_DEVIATION,
     SMOOTHED_VOXELS,
@@ -41,10 +43,6 @@ from SVLDRLCore.masks.known_voxels import where_known
 MADE_BY = {"missing part": ("missing_part", "stopped_early"), "leak": ("leak",)}
 """Kinds of parts, and the errors of `data.noise_kinds` that make such."""
 MARGIN_VOXELS = 4
-MARGIN_SDS = 2.0
-"""SD of the border's scatter. What a piece has around it that may be wrong, too."""
-CORE = 0.5
-"""Share of the depth of a piece's thickest place. What is so deep belongs to the piece, and no thin rim around it."""
 
 
 @dataclass(frozen=True)
@@ -139,10 +137,10 @@ class BesidePrediction:
         peak = float(depth.max(initial=0.0))
         if peak <= 0:
             return None
-        cores, _ = ndimage.label(depth > CORE * peak)
+        cores, _ = ndimage.label(depth > CORE_SHARE * peak)
         core = cores == 1 + int(np.bincount(cores.ravel())[1:].argmax())
         peak = float(depth[core].max())
-        reach = (1 - CORE) * peak + self.voxel
+        reach = (1 - CORE_SHARE) * peak + self.voxel
         piece = where & (ndimage.distance_transform_edt(~core, sampling=self._spacing) <= reach)
         p = self._p[piece]
         sure = np.clip(p if kind == "missing part" else 1 - p, LEAST_ODDS, SURE_PROBABILITY)
