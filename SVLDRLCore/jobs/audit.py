@@ -28,7 +28,7 @@ from SVLDRLCore.events import (
 )
 from SVLDRLCore.files.case_checks import read_rated_case
 from SVLDRLCore.files.content_digest import content_digest
-from SVLDRLCore.files.datalist import Case, DataList, load_datalist
+from SVLDRLCore.files.datalist import Case, DataList, load_datalist, save_datalist
 from SVLDRLCore.files.label_tables import IGNORE
 from SVLDRLCore.files.volumes import (
     Geometry,
@@ -43,11 +43,13 @@ from SVLDRLCore.jobs.audit_evidence import (
     kept_on_disk,
     learned_from,
     told_of_labels,
+    told_of_not_drawn,
     training_weights,
     write_page,
 )
 from SVLDRLCore.jobs.audit_folder import (
     CORRECTED,
+    OFFERED,
     check_places,
     move_into,
     refuse_folder_in_use,
@@ -60,6 +62,7 @@ from SVLDRLCore.label_quality.audit_rows import (
     audit_rows,
     error_row,
     flat,
+    offered_list,
 )
 from SVLDRLCore.label_quality.comparison import NOT_KNOWN, compare_label
 from SVLDRLCore.label_quality.raters import farthest, looks_of_case, words_of
@@ -230,6 +233,10 @@ def _compare(
         warnings = [*found.told, *warnings]
         bad = sorted(found.bad, key=lambda row: order.index(row.case))
         rows = [*sorted(rows, key=lambda row: -(row.score or 0.0)), *bad]
+        offered = offered_list(listed, rows)
+        if offered is not None:
+            warnings = [*warnings, told_of_not_drawn(rows)]
+            save_datalist(offered, place / OFFERED)
         content = {
             "datalist": str(asked.datalist.resolve()), **told, "warnings": warnings,
             "rows": [asdict(row) for row in rows],

@@ -18,10 +18,11 @@ from SVLDRLCore.data.resampling import PreparedImage, upright_spacing
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.evaluation.audit_pictures import Section, save_sections, sections_through
 from SVLDRLCore.evaluation.audit_report import RowEvidence, write_audit_page
-from SVLDRLCore.jobs.audit_folder import PAGE
+from SVLDRLCore.jobs.audit_folder import OFFERED, PAGE
 from SVLDRLCore.label_quality.audit_rows import AuditRow, Look
 from SVLDRLCore.label_quality.audit_words import Ends, SeenLabel, audit_words, slice_ends
 from SVLDRLCore.label_quality.comparison import Findings
+from SVLDRLCore.label_quality.missing_structures import MOST_NAMED
 from SVLDRLCore.learning.run_folder import RunFolder, read_run, resolve_model
 from SVLDRLCore.mask_refinement.segments import Values
 from SVLDRLCore.masks.known_voxels import where_known
@@ -100,6 +101,7 @@ def write_page(
     drawn = {i: sum(not look.findings[i].empty for look in looks) for i in looks[0].findings}
     lacking = {i: sum(look.findings[i].lacks for look in looks) for i in looks[0].findings}
     kinds = {(row.case, row.structure): row.kind for row in rows}
+    questions = {(row.case, row.structure): [row.question] for row in rows if row.question}
     told: dict[tuple[str, str], RowEvidence] = {}
     for look in looks:
         case, of_case = look.case.name, evidence[look.case.name]
@@ -108,7 +110,8 @@ def write_page(
             if key in kinds:
                 spacing, ends = look.geometry.spacing_dhw, of_case.ends[index]
                 seen = SeenLabel(finding, spacing, of_case.slice_mm, ends, drawn[index], drawn[index] + lacking[index])
-                told[key] = RowEvidence(tuple(audit_words(seen, kinds[key])), of_case.files.get(index))
+                words = [*questions.get(key, []), *audit_words(seen, kinds[key])]
+                told[key] = RowEvidence(tuple(words), of_case.files.get(index))
     crossed = content.get("cross_check")
     lead = (
         f"{len(looks)} cases, each compared with the prediction of a network that has not seen its label."
@@ -136,6 +139,16 @@ def told_of_labels(
     if left:
         told.append(f"The model does not know these labels, they were not audited: {', '.join(left)}.")
     return told
+
+
+def told_of_not_drawn(rows: Sequence[AuditRow]) -> str:
+    """A warning that names the cases in which a structure may be there and not drawn."""
+    named = [f"{row.structure} in {row.case}" for row in rows if row.question]
+    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+    return (
+        f"Not drawn here? {', '.join(named[:MOST_NAMED])}{more}: most cases have it, and the prediction shows it. "
+        f"Complete these labels; or train with {OFFERED}, where it counts as missing in them."
+    )
 
 
 def training_weights(model: str | Path) -> dict[str, float]:

@@ -14,7 +14,9 @@ from SVLDRLCore.scratch_folders import REPLACED
 from SVLDRLCore.training.cross_check import FOLDER, is_foreign
 
 CORRECTED, PAGE = "corrected", "audit.html"
-RESULTS = ("audit.csv", "audit.json", PAGE, CORRECTED)
+OFFERED = "datalist_missing.json"
+"""The data list with structures as missing that nobody may have drawn; the audit writes it only to be chosen."""
+RESULTS = ("audit.csv", "audit.json", PAGE, OFFERED, CORRECTED)
 
 
 def refuse_folder_in_use(output: Path, overwrite: bool, goes_on: bool) -> None:

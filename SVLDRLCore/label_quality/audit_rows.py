@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from SVLDRLCore.files.datalist import Case
+from SVLDRLCore.files.datalist import Case, DataList
 from SVLDRLCore.files.volumes import Geometry
 from SVLDRLCore.label_quality.comparison import Findings, Suspicion, shown_as, suspect
+from SVLDRLCore.label_quality.thresholds import SHOWN_SHARE
 
 ABSENT = ("empty", "missing structure")
 """Kinds of a structure that the label does not have."""
+NOT_DRAWN_HERE = "not drawn here?"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class AuditRow:
         dice, corrected_dice: of the label with the prediction, and with the proposal.
         weight: how far the model's training believed this label; None if it did not learn from it.
         rater: of several ones who agrees least with their consensus, and how far; "" where there is one.
+        question: "not drawn here?" where most cases have the structure, the prediction shows it, and this label has
+            only others; else "".
     """
 
     case: str
@@ -50,6 +54,7 @@ class AuditRow:
     weight: float | None = None
     error: str = ""
     rater: str = ""
+    question: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,10 +89,10 @@ def audit_rows(
             spacing_mm,
             [look.case.name for look in looks],
         )
-        name = names[index]
+        name, unsure = names[index], _perhaps_not_drawn(looks, index)
         warnings += [f"{name}: {text}" for text in told]
         rows += [
-            _row(look, index, name, suspicion, weights.get(look.case.name), corrected)
+            _row(look, index, name, suspicion, weights.get(look.case.name), corrected, look.case.name in unsure)
             for look, suspicion in zip(looks, suspicions)
         ]
     if len(looks[0].findings) > 1:
@@ -108,7 +113,46 @@ def _usually_drawn(findings: Sequence[Findings]) -> bool:
     return sum(not finding.empty for finding in findings) > sum(finding.lacks for finding in findings)
 
 
-def _row(look: Look, index: int, name: str, suspicion: Suspicion, weight: float | None, corrected: Path) -> AuditRow:
+def _perhaps_not_drawn(looks: Sequence[Look], index: int) -> set[str]:
+    """Cases in which nobody may have drawn a structure: most others have it, and the prediction shows it.
+
+    What shows it is half of its usual volume. A label without any structure was forgotten as a whole.
+    """
+    findings = [look.findings[index] for look in looks]
+    if not _usually_drawn(findings):
+        return set()
+    enough = SHOWN_SHARE * float(np.median([each.label_voxels for each in findings if not each.empty]))
+    return {
+        look.case.name
+        for look, each in zip(looks, findings)
+        if each.lacks
+        and not look.case.trusted
+        and each.found_voxels >= enough
+        and not all(other.empty for other in look.findings.values())
+    }
+
+
+def offered_list(listed: DataList, rows: Sequence[AuditRow]) -> DataList | None:
+    """The data list with what may not be drawn as "missing"; None where there is no such case. Nothing applies it."""
+    asked: dict[str, list[str]] = {}
+    names = {name.strip().casefold(): name for name in (listed.regions or listed.labels.values())}
+    for row in rows:
+        name = names.get(row.structure.strip().casefold())  # a model may call it otherwise
+        if row.question and name is not None:
+            asked.setdefault(row.case, []).append(name)
+    if not asked:
+        return None
+
+    def offered(cases: Sequence[Case]) -> tuple[Case, ...]:
+        named = ((case, asked.get(case.name, [])) for case in cases)
+        return tuple(replace(case, missing=(*case.missing, *more)) if more else case for case, more in named)
+
+    return replace(listed, training=offered(listed.training), validation=offered(listed.validation))
+
+
+def _row(
+    look: Look, index: int, name: str, suspicion: Suspicion, weight: float | None, corrected: Path, unsure: bool
+) -> AuditRow:
     finding, case = look.findings[index], look.case
     region, kind = finding.regions.get(shown_as(suspicion.kind)), suspicion.kind
     if kind == "empty" and not all(each.empty for each in look.findings.values()):
@@ -129,6 +173,7 @@ def _row(look: Look, index: int, name: str, suspicion: Suspicion, weight: float 
         look.corrected_dice[index],
         weight,
         rater=look.raters.get(name, ""),
+        question=NOT_DRAWN_HERE if unsure else "",
     )
 
 
