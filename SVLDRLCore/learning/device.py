@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from SVLDRLCore.config.settings import TrainConfig
 from SVLDRLCore.errors import InputError, shown
 
 
@@ -32,3 +33,13 @@ def to_device(network: nn.Module, device: torch.device) -> nn.Module:
     if any(tensor.ndim == 4 for tensor in network.state_dict().values()):
         return network.to(device)  # 2D convolutions gain nothing from another layout
     return network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+
+def require_precision(config: TrainConfig, device: torch.device) -> None:
+    """InputError for bfloat16 on a CPU, where torch's gradients of 3D convolutions are wrong, and say nothing."""
+    if config.precision == "bfloat16" and device.type == "cpu":
+        raise InputError(
+            "setting train.precision",
+            "on a CPU training in bfloat16 goes wrong without an error (gradients of 3D convolutions)",
+            "Set train.precision to float32, or train on a GPU",
+        )
