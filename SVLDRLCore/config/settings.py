@@ -276,7 +276,7 @@ class TrainConfig:
     seed: int = number(0, 0, LARGEST_SEED, public=True)
     """Of all random draws: the same seed on the same machine gives the same model."""
     device: str = choice("auto", public=True)
-    """`auto` (CUDA, else CPU), `cpu`, `cuda`, `cuda:1`, `mps`."""
+    """`auto` (CUDA, else MPS, else CPU), `cpu`, `cuda`, `cuda:1`, `mps`."""
     threads: int = number(0, 0, 1024, public=True)
     """CPU threads; 0 leaves it to torch."""
     precision: Literal["float32", "bfloat16"] = choice("float32", public=True)

@@ -10,13 +10,15 @@ from SVLDRLCore.errors import InputError, shown
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` takes CUDA where there is one, else the CPU.
+    """`auto` takes CUDA where there is one, else MPS, else the CPU.
 
     Raises:
         InputError: a device that this machine lacks.
     """
+    if name == "auto" and torch.cuda.is_available():
+        return torch.device("cuda")
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -24,7 +26,7 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, ValueError, TypeError):
         known = False
     if not known:
-        raise InputError(f"device {shown(name)}", "it is not here or not known", "Use auto, cpu or cuda")
+        raise InputError(f"device {shown(name)}", "it is not here or not known", "Use auto, cpu, cuda or mps")
     return device
 
 

@@ -226,7 +226,8 @@ class Trainer:
         if not finite:
             return Update(batch.cases, None)
         self.optimiser.step()
-        return Update(batch.cases, {"loss": float(result.loss.detach()), "learning_rate": rate, **result.logged})
+        told = {key: float(value) if isinstance(value, torch.Tensor) else value for key, value in result.logged.items()}
+        return Update(batch.cases, {"loss": float(result.loss.detach()), "learning_rate": rate, **told})
 
     def _skip(self, cases: tuple[int, ...]) -> None:
         seen = distributed.seen_by_any(cases, len(self.sampler.cases))

@@ -56,15 +56,15 @@ class MaskAgents:
         )
         opinion = self._opinion_loss(episode.first_logits, batch)
         value = self._value_loss(episode, batch)
-        logged = {
-            "segmentation_loss": float(opinion.detach()),
-            "value_loss": float(value.detach()),
+        logged: dict[str, float | list[float] | Tensor] = {
+            "segmentation_loss": opinion.detach(),
+            "value_loss": value.detach(),
             **describe(episode),
         }
         if stage == "transition":  # clipped apart, so that the opinion learns as if there were no critic
             return StepResult(opinion + value, logged, AGENT_PARTS)
         policy = self._policy_loss(episode, batch)
-        logged["policy_loss"] = float(policy.detach())
+        logged["policy_loss"] = policy.detach()
         return StepResult(opinion + value + POLICY_WEIGHT * policy, logged)
 
     def _critic_learns(self) -> bool:
@@ -73,7 +73,7 @@ class MaskAgents:
     def _form_opinion(self, batch: MaskBatch) -> StepResult:
         opinion = self.network.opinion(batch.image, batch.rough, batch.prediction, batch.alignment)
         loss = self._opinion_loss(opinion, batch)
-        return StepResult(loss, {"segmentation_loss": float(loss.detach())}, AGENT_PARTS)
+        return StepResult(loss, {"segmentation_loss": loss.detach()}, AGENT_PARTS)
 
     def _opinion_loss(self, opinion: Tensor, batch: MaskBatch) -> Tensor:
         return segmentation_loss(opinion, batch.target, 0.5, True, batch.valid).mean()
