@@ -26,6 +26,7 @@ _ROOMS = {
     "refine": "jobs",
     "refine_list": "jobs",
     "train": "training",
+    "tune": "training",
 }
 __all__ = ["InputError", "__version__", *_ROOMS]
 

@@ -27,6 +27,7 @@ from SVLDRLCore.commands import (
     settings,
     train,
     train_universal,
+    tune,
 )
 from SVLDRLCore.commands.console import EXIT_INPUT_ERROR
 from SVLDRLCore.errors import (
@@ -54,8 +55,8 @@ cores from those that work wherever another program is busy: on 2 cores beside o
 COMMANDS: dict[str, ModuleType] = {
     each.__name__.rpartition(".")[2].replace("_", "-"): each
     for each in (
-        *(train, adapt, refine, audit, evaluate, export, benchmark, corrupt, check, info, demo, phantom, settings),
-        train_universal,
+        *(train, tune, adapt, refine, audit, evaluate, export, benchmark, corrupt, check, info, demo, phantom),
+        *(settings, train_universal),
     )
 }
 """In the order of the help; each module has `define`, `run` and a sentence."""

@@ -17,7 +17,8 @@ from SVLDRLCore.inference.case_predictions import predict_cases
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning.method import MethodInput
 from SVLDRLCore.learning.stages import plan_stages
-from SVLDRLCore.learning.trainer import Hooks, Trainer
+from SVLDRLCore.learning.trainer import Trainer
+from SVLDRLCore.learning.trainer_parts import Hooks
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.known_voxels import where_known
 from SVLDRLCore.masks.structures import Structures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,18 @@ def overrides_of(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def start_and_tell(start: Callable[..., Path], values: dict[str, Any], control: JobControl) -> int:
-    """Start a training with the options of its command, and tell where its model lies; returns the exit status."""
-    listeners = listeners_of(values, control)
+    """Start a training with the options of its command, and tell where its model lies; returns the exit status.
+
+    Of several processes that train together (torchrun) only the first one listens and tells.
+    """
+    first = os.environ.get("RANK", "0") == "0"
+    listeners = listeners_of(values, control) if first else []
+    values.pop("events", None)
     overrides = overrides_of(values)
     values["trusted"] = values["trusted"] or None  # not given: on resuming, as it was
     model = start(**values, overrides=overrides, listeners=listeners, control=control)
-    tell(f"Model: {model}", listeners)
+    if first:
+        tell(f"Model: {model}", listeners)
     return 0
 
 

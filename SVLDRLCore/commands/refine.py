@@ -79,7 +79,7 @@ def run(values: dict[str, Any], control: JobControl) -> int:
     values["guard"] = not values.pop("no_guard")
     if values["list"] is not None:
         return run_list(values, listeners, control)
-    del values["list"], values["workers"]
+    del values["list"], values["workers"], values["shard"]
     if values["image"] is None:
         raise InputError("The image", "none was given", "Give an image with its rough mask, or a --list of them")
     values["image"] = values["image"] if os.path.exists(values["image"]) else values["image"].split(",")

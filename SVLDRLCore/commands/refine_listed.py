@@ -25,6 +25,10 @@ def define_list(sub: ArgumentParser) -> None:
     sub.add_argument(
         "--workers", type=int, default=0, help="with --list: cases at a time; 0: as cores and memory allow"
     )
+    sub.add_argument(
+        "--shard", type=str, default=None, metavar="I/N",
+        help="with --list: every N-th case from the I-th on, for jobs on several machines; a folder for each",
+    )  # fmt: skip
 
 
 def run_list(values: dict[str, Any], listeners: list[Listener], control: JobControl) -> int:

@@ -279,11 +279,14 @@ class TrainConfig:
     seed: int = number(0, 0, LARGEST_SEED, public=True)
     """Of all random draws: the same seed on the same machine gives the same model."""
     device: str = choice("auto", public=True)
-    """`auto` (CUDA, else CPU), `cpu`, `cuda`, `cuda:1`, `mps`."""
+    """`auto` (CUDA, else MPS, else CPU), `cpu`, `cuda`, `cuda:1`, `mps`."""
     threads: int = number(0, 0, 1024, public=True)
     """CPU threads; 0 leaves it to torch."""
     precision: Literal["float32", "bfloat16"] = choice("float32", public=True)
     """Autocast of the forward passes; bfloat16 is for GPUs."""
+    actor_learners: int = number(0, 0, 64, "processes")
+    """Of the stages with agents: this many learn beside one another on shared weights, without waiting (vA3C; CPU and
+    Linux only). 0: one process learns, in step (A2C)."""
     most_non_finite: int = number(5, 1, 10**6, "steps")
     """Training stops after this many non-finite losses in a row."""
 

@@ -15,6 +15,8 @@ from SVLDRLCore.data.cases import TrainingCase
 
 MOST_LABELLED = 50_000
 """Voxels of a partly labelled case around which patches may lie."""
+NOWHERE = (slice(0, 0),) * 3
+"""The window of a patch that another process makes."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,16 @@ class PatchSampler:
         self.cases, self.config, self.batch_size = list(cases), config, batch_size
         self.rng = np.random.default_rng([seed, 1])
         self.order = CaseOrder(len(cases), self.rng)
+        self.rows = [True] * batch_size
+        """Patches of a step, in all processes that train together, and whether they are made in this one."""
         self._foreground = [foreground_voxels(case) for case in cases]
         self._labelled = [labelled_voxels(case) for case in cases]
         self._before: dict[int, TrainingCase] = {}
 
     def next(self) -> Batch:
         """A batch of patches."""
-        batch = collate([self._patch(self.order.next()) for _ in range(self.batch_size)])
+        drawn = [self._patch(self.order.next(), made) for made in self.rows]
+        batch = collate([patch for patch, made in zip(drawn, self.rows) if made])
         if not any(case.missing for case in self.cases):
             return batch
         missing = torch.zeros(batch.target.shape[:2], dtype=torch.bool)
@@ -136,10 +141,12 @@ class PatchSampler:
         """Continue where `state()` was taken."""
         self.order.restore(state)
 
-    def _patch(self, index: int) -> tuple[int, list[Tensor]]:
+    def _patch(self, index: int, made: bool = True) -> tuple[int, list[Tensor]]:
+        """A patch of a case; unless it is to be `made` it is drawn all the same, and empty."""
         case = self.cases[index]
         around = self._drawn_structure(index)
         window = draw_window(case.image.shape[1:], self.config, around, self.rng, self._labelled[index])
+        window = window if made else NOWHERE
         tensors = [t[:, *window].float() for t in (case.image, case.masks, case.valid)]
         if any(voxels is not None for voxels in self._labelled) or self._some_left_out:
             tensors.append(known_in(case, window))

@@ -6,12 +6,12 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from SVLDRLCore.config.building import require_number
-from SVLDRLCore.errors import InputError
+from SVLDRLCore.errors import InputError, shown
 from SVLDRLCore.events import EventLog, Listener, failures_told
 from SVLDRLCore.files.case_tables import cases_listed
 from SVLDRLCore.files.datalist import Case, DataList
@@ -70,6 +70,7 @@ def refine_list(
     *,
     output: str | Path,
     workers: int = 0,
+    shard: str | None = None,
     overwrite: bool = False,
     listeners: Sequence[Listener] = (),
     control: JobControl | None = None,
@@ -86,6 +87,8 @@ def refine_list(
             with masks beside (`files.case_tables`).
         workers: cases at a time, each in a process with one thread; 0: as many as there are cores and memory for.
             On a graphics card one.
+        shard: a part of the list, such as "2/8" for every eighth case from the second on, for jobs on several machines.
+            Each has a folder of its own.
         overwrite: begin anew, and replace other files that have a result's name.
         options: those of `refine` in `SHARED`, for all cases.
 
@@ -110,13 +113,17 @@ def refine_list(
             for note in listed.notes:
                 events.warn(note)
             check_list_places(listed, source, given["model"], output)
+            bound = _bound(given)
+            if shard is not None:
+                listed, bound = _shard_of(listed, shard), {**bound, "shard": shard}
             with alone_in(output):
-                record = open_record(output, listed, source, _bound(given), overwrite)
+                record = open_record(output, listed, source, bound, overwrite)
                 for note in record.withdraw_verified():
                     events.warn(note)
                 _refine_all(record, listed, given, workers, events, control)
             failed = tuple(case.name for case in record.cases if record.failed(case))
-            _require_some(record, failed)
+            if record.cases or shard is None:
+                _require_some(record, failed)
         rows = record.rows()
         events.emit("finished", output=str(output), rows=rows, failed=failed)
     return RefinedList(output, tuple(rows), failed)
@@ -128,6 +135,15 @@ def _check(given: Mapping[str, Any], workers: int) -> None:
     require_refining_numbers(*(given[name] for name in numbers))
     # of the cases each one's own mask is asked for
     require_one_source(given["model"], "rough", given["learn_from_this_case"], None, given["mapping"])
+
+
+def _shard_of(listed: DataList, shard: str) -> DataList:
+    """The cases of a part; there may be none, where a list is short."""
+    part, _, of = shard.partition("/")
+    if not (part.isdecimal() and of.isdecimal() and 1 <= int(part) <= int(of)):
+        do = "Write 2/8 for every eighth case from the second on"
+        raise InputError("shard", f"{shown(shard)} is no part of a list", do)
+    return replace(listed, training=listed.cases[int(part) - 1 :: int(of)], validation=())
 
 
 def _bound(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -79,13 +79,15 @@ class RunInput:
 
 @dataclass(frozen=True)
 class StepResult:
-    """The loss to descend (a scalar) and plain numbers worth a curve.
+    """The loss to descend (a scalar) and numbers worth a curve.
+
+    A scalar tensor is a number, too: it is read once the weights have moved, so that no step waits for it on a GPU.
 
     `apart`: children of the network whose gradients are clipped apart from the others'.
     """
 
     loss: Tensor
-    logged: Mapping[str, float | list[float]] = field(default_factory=dict)
+    logged: Mapping[str, float | list[float] | Tensor] = field(default_factory=dict)
     apart: tuple[str, ...] = ()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from SVLDRLCore.config.settings import Config, config_from_dict, config_to_dict
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.datalist import Case
+from SVLDRLCore.learning import distributed
 
 Bound = dict[str, Any]
 Difference = tuple[str, str]
@@ -106,6 +108,33 @@ def require_same(place: str, was: Bound | None, now: Bound) -> None:
     found = _data_difference(was, now)
     if found:
         raise InputError(*found, DO)
+
+
+def require_own_state(place: Path, state: Mapping[str, Any], now: Bound, device: torch.device) -> list[str]:
+    """What a user should know before a checkpoint's state is taken up.
+
+    Raises:
+        InputError: it belongs to a run of other data or settings, and how.
+    """
+    told, was = [], state.get("run")
+    if was is None:
+        told.append(
+            f"{place.name} was written by an older version, which did not note the data it had seen. "
+            "Whether they are the same now cannot be checked"
+        )
+    require_same(str(place), was, now)
+    threads, together = torch.get_num_threads(), distributed.processes()
+    if device.type == "cpu" and state.get("threads", threads) != threads:
+        told.append(
+            f"The training ran on {state['threads']} CPU threads so far, now on {threads}: sums are rounded in "
+            "another order, so that the numbers can differ from an unbroken run's"
+        )
+    if state.get("processes", 1) != together:
+        told.append(
+            f"The training ran in {state.get('processes', 1)} processes so far, now in {together}: each step sees as "
+            "many times train.batch_size patches"
+        )
+    return told
 
 
 def resumed_config(stored: Mapping[str, Any], overrides: Mapping[str, Any]) -> Config:

@@ -58,7 +58,7 @@ class SegmentationMethod:
     def training_step(self, batch: Batch, stage: str, progress: float) -> StepResult:
         """One step; the stage makes no difference here."""
         loss = self.segmentation_loss(self.network(batch.image), batch).mean()
-        return StepResult(loss, {"segmentation_loss": float(loss.detach())})
+        return StepResult(loss, {"segmentation_loss": loss.detach()})
 
     def segmentation_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Loss of each sample (B,)."""

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from SVLDRLCore.config.settings import OptimiserConfig, TrainConfig
-from SVLDRLCore.data.sampler import Batch
 from SVLDRLCore.errors import Cancelled, InputError, is_out_of_memory
 from SVLDRLCore.events import EventLog, TimeLeft
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning import distributed
+from SVLDRLCore.learning.actor_learners import ActorLearners, Update, require_learners
 from SVLDRLCore.learning.checkpoints import (
     load_newest_checkpoint,
     random_states,
     restore_random_states,
     save_checkpoint,
 )
-from SVLDRLCore.learning.device import to_device
-from SVLDRLCore.learning.method import StepResult, weights_that_predict
+from SVLDRLCore.learning.device import require_precision, to_device
+from SVLDRLCore.learning.method import weights_that_predict
 from SVLDRLCore.learning.older_checkpoints import without_image_agents
 from SVLDRLCore.learning.optimisation import (
     build_average,
@@ -32,60 +33,12 @@ from SVLDRLCore.learning.optimisation import (
     clip_gradients,
     set_learning_rate,
 )
-from SVLDRLCore.learning.run_binding import require_same
+from SVLDRLCore.learning.run_binding import require_own_state
 from SVLDRLCore.learning.stages import Stage, open_parts, stage_at
+from SVLDRLCore.learning.trainer_parts import WHOLE_JOB, Hooks, Learner, PartOfJob, Sampler
 
-
-class Learner(Protocol):
-    """What a trainer needs of a method: one step, and the network that is trained."""
-
-    predictor: nn.Module
-
-    @property
-    def network(self) -> nn.Module: ...
-
-    def training_step(self, batch: Any, stage: str, progress: float) -> StepResult: ...
-
-
-class Sampler(Protocol):
-    """A source of batches whose position can be saved."""
-
-    cases: Any
-
-    def next(self) -> Any: ...
-
-    def state(self) -> dict[str, Any]: ...
-
-    def restore(self, state: dict[str, Any]) -> None: ...
-
-
-@dataclass(frozen=True)
-class PartOfJob:
-    """Where a trainer's stages lie in a job of several trainers: what the others do before and after it."""
-
-    steps_before: int = 0
-    steps_after: int = 0
-    epochs_before: int = 0
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """What else happens, at whose steps.
-
-    Attributes:
-        reviews: step -> called before that step with the averaged network (reliability looks at the cases).
-        review_state, restore_review: what the reviews left behind, kept in checkpoints.
-        validate: averaged network -> numbers to log; "validation_dice" decides which model is best.
-        generators: random generators that checkpoints must hold, by name.
-        finished: asked after each review; True ends the training before its last step.
-    """
-
-    reviews: Mapping[int, Callable[[nn.Module], None]] = field(default_factory=dict)
-    review_state: Callable[[], dict[str, Any]] = dict
-    restore_review: Callable[[dict[str, Any]], None] = lambda state: None
-    validate: Callable[[nn.Module], dict[str, float]] | None = None
-    generators: Mapping[str, torch.Generator] = field(default_factory=dict)
-    finished: Callable[[], bool] = lambda: False
+WITH_AGENTS = ("transition", "full_rl")
+"""Stages in which actor-learners may learn beside one another."""
 
 
 class Trainer:
@@ -118,14 +71,16 @@ class Trainer:
         checkpoint: Path | None = None,
         hooks: Hooks | None = None,
         bound: dict[str, Any] | None = None,
-        part: PartOfJob = PartOfJob(),
+        part: PartOfJob = WHOLE_JOB,
     ) -> None:
         require_precision(config, device)
+        require_learners(config.actor_learners, device)
         self.bound, self.part = bound, part
         self.method, self.sampler, self.stages = method, sampler, stages
         self.optimiser_config, self.config = optimiser, config
         self.device, self.events, self.control = device, events, control
         self.checkpoint, self.hooks = checkpoint, hooks or Hooks()
+        sampler.rows = distributed.rows_here(sampler.batch_size)
         self.network = to_device(method.network, device)
         self.optimiser = build_optimiser(self.network, optimiser)
         self.average = build_average(self.network, optimiser.ema_decay)
@@ -140,6 +95,7 @@ class Trainer:
         self._recent: list[dict[str, Any]] = []
         self._non_finite = 0
         self._announced = ""
+        self._learners: ActorLearners | None = None
 
     @property
     def predictor(self) -> nn.Module:
@@ -164,18 +120,16 @@ class Trainer:
         """
         left = TimeLeft()
         try:
+            self._draw_apart(distributed.rank())
             self._catch_up()
             while self.step < self.steps and not self.hooks.finished():
-                self.control.wait_while_paused()
-                self.control.check()
+                distributed.stop_together(self.control)
                 stage = stage_at(self.stages, self.step)
                 if self._announced != stage.name:  # in this process: a resumed stage is announced again
-                    before = self.part.steps_before
-                    self.events.emit("stage", stage=stage.name, step=before + stage.first, last=before + stage.last)
-                    self._announced = stage.name
+                    self._begin(stage)
                 began = time.monotonic()
                 if self.step in self.hooks.reviews:
-                    self.hooks.reviews[self.step](self.predictor)
+                    self._review()
                     if self.hooks.finished():
                         break
                 self._learn_within_memory(stage)
@@ -184,9 +138,51 @@ class Trainer:
             if self._recent:  # ended within an epoch
                 self._metrics(stage_at(self.stages, max(self.step - 1, 0)))
         except Cancelled:
+            self._end_learners()
             self.save()
             raise
+        finally:
+            self._end_learners()
+        distributed.require_equal(self.network)
         self.save()
+
+    def _draw_apart(self, number: int) -> None:
+        if number:  # the first one's draws are kept in checkpoints
+            distributed.draw_apart(self.config.seed, self.step, number, self.hooks.generators.values())
+
+    def _as_learner(self, number: int) -> None:
+        """Beside other actor-learners: patches and actions of its own."""
+        self._draw_apart(number)
+        own = np.random.default_rng([self.config.seed, self.step, number])
+        self.sampler.rng.bit_generator.state = own.bit_generator.state
+
+    def _begin(self, stage: Stage) -> None:
+        before = self.part.steps_before
+        self.events.emit("stage", stage=stage.name, step=before + stage.first, last=before + stage.last)
+        self._announced = stage.name
+        self._end_learners()
+
+    def _next_of_learners(self, stage: Stage) -> Update:
+        if self._learners is None:
+            count, update = self.config.actor_learners, partial(self._update, stage)
+            self._learners = ActorLearners(update, self._as_learner, self.network, self.optimiser, count)
+        return self._learners.next(self.step, stage.last, self.control.check)
+
+    def _end_learners(self) -> None:
+        if self._learners is not None:
+            self._learners.close()
+        self._learners = None
+
+    def _review(self) -> None:
+        """The first process looks at the cases; the others take up what it found, as if they had been resumed."""
+        self._end_learners()  # they begin anew, with what it finds
+        if distributed.is_first():
+            self.hooks.reviews[self.step](self.predictor)
+        if distributed.processes() > 1:
+            turns, found = distributed.from_first(lambda: (self.sampler.state(), self.hooks.review_state()))
+            if not distributed.is_first():
+                self.sampler.restore(turns)
+                self.hooks.restore_review(found)
 
     def _learn_within_memory(self, stage: Stage) -> None:
         try:
@@ -203,28 +199,39 @@ class Trainer:
 
     def _learn(self, stage: Stage) -> None:
         open_parts(self.network, stage.trains)
-        rate = set_learning_rate(self.optimiser, self.optimiser_config, self.step, self.steps)
+        beside = self.config.actor_learners and stage.name in WITH_AGENTS
+        done = self._next_of_learners(stage) if beside else self._update(stage, self.step)
+        if done.logged is None:
+            self._skip(done.cases)
+            return
+        self._non_finite = 0
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        self._recent.append(distributed.mean_of(done.logged))
+
+    def _update(self, stage: Stage, step: int) -> Update:
+        """One batch, and the weights moved by what it teaches."""
+        rate = set_learning_rate(self.optimiser, self.optimiser_config, step, self.steps)
         batch = self.sampler.next()
         on_device = batch.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            result = self.method.training_step(on_device, stage.name, stage.progress(self.step))
+            result = self.method.training_step(on_device, stage.name, stage.progress(step))
         self.optimiser.zero_grad(set_to_none=True)
-        finite = bool(torch.isfinite(result.loss.detach()))
+        finite = distributed.all_of(bool(torch.isfinite(result.loss.detach())))
         if finite:
             result.loss.backward()
+            distributed.average_gradients(self.network)
             norm = clip_gradients(self.network, self.optimiser_config.gradient_clip, result.apart)
             finite = math.isfinite(norm)
         if not finite:
-            self._skip(batch)
-            return
-        self._non_finite = 0
+            return Update(batch.cases, None)
         self.optimiser.step()
-        if self.average is not None:
-            self.average.update_parameters(self.network)
-        self._recent.append({"loss": float(result.loss.detach()), "learning_rate": rate, **result.logged})
+        told = {key: float(value) if isinstance(value, torch.Tensor) else value for key, value in result.logged.items()}
+        return Update(batch.cases, {"loss": float(result.loss.detach()), "learning_rate": rate, **told})
 
-    def _skip(self, batch: Batch) -> None:
-        names = sorted({self.sampler.cases[i].name for i in batch.cases})
+    def _skip(self, cases: tuple[int, ...]) -> None:
+        seen = distributed.seen_by_any(cases, len(self.sampler.cases))
+        names = sorted({self.sampler.cases[i].name for i in seen})
         for name in names:
             self.skipped[name] = self.skipped.get(name, 0) + 1
         self._non_finite += 1
@@ -249,6 +256,7 @@ class Trainer:
         self.events.progress(done, total, stage.name, left(done, total, stage.name))
         if self._validates(stage):
             self.save()
+            self._draw_apart(distributed.rank())
 
     def _catch_up(self) -> None:
         """Metrics of the last step, where a cancel came while it was validated."""
@@ -263,7 +271,8 @@ class Trainer:
         return self.step % self.config.validate_every == 0 or self.step == stage.last
 
     def _metrics(self, stage: Stage) -> None:
-        found = self.hooks.validate(self.predictor) if self._validates(stage) and self.hooks.validate else {}
+        validate = self.hooks.validate if self._validates(stage) else None
+        found = {} if validate is None else distributed.from_first(lambda: validate(self.predictor))
         epoch = self.part.epochs_before + len(self.rows) + 1
         row: dict[str, Any] = {"stage": stage.name, "step": self.done, "epoch": epoch}
         keys = {key for entry in self._recent for key in entry}
@@ -281,7 +290,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint, if there is a place for it."""
-        if self.checkpoint is not None:
+        if self.checkpoint is not None and distributed.is_first():
             save_checkpoint(self.checkpoint, self.state())
 
     def state(self) -> dict[str, Any]:
@@ -304,18 +313,21 @@ class Trainer:
             "best_weights": self.best_weights,
             "run": self.bound,
             "threads": torch.get_num_threads(),
+            "processes": distributed.processes(),
         }
 
     def resume(self) -> None:
-        """Take up the checkpoint, or where that is damaged the one before it.
+        """Take up the checkpoint, or where that is damaged the one before it; the first process alone reads it.
 
         Raises:
             InputError: it belongs to a run of other data or settings, or of another length, or to another network.
         """
-        place = str(self.checkpoint)
-        assert self.checkpoint is not None  # there is one to take up
-        state = load_newest_checkpoint(self.checkpoint, lambda text: self.events.emit("warning", text=text))
-        self._require_ours(state)
+        checkpoint, warn = self.checkpoint, self.events.warn
+        assert checkpoint is not None  # there is one to take up
+        place, state = str(checkpoint), distributed.from_first(lambda: load_newest_checkpoint(checkpoint, warn))
+        if self.bound is not None:
+            for text in require_own_state(checkpoint, state, self.bound, self.device):
+                warn(text)
         if state.get("steps") != self.steps:
             raise InputError(
                 place,
@@ -326,25 +338,6 @@ class Trainer:
             self._take_up(state)
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(place, "it belongs to another network", "Resume with the settings of that run") from error
-
-    def _require_ours(self, state: dict[str, Any]) -> None:
-        if self.bound is None or self.checkpoint is None:
-            return
-        told = state.get("run")
-        if told is None:
-            text = (
-                f"{self.checkpoint.name} was written by an older version, which did not note the data it had seen. "
-                "Whether they are the same now cannot be checked"
-            )
-            self.events.emit("warning", text=text)
-        require_same(str(self.checkpoint), told, self.bound)
-        threads = torch.get_num_threads()
-        if self.device.type == "cpu" and state.get("threads", threads) != threads:
-            text = (
-                f"The training ran on {state['threads']} CPU threads so far, now on {threads}: sums are rounded in "
-                "another order, so that the numbers can differ from an unbroken run's"
-            )
-            self.events.emit("warning", text=text)
 
     def _take_up(self, state: dict[str, Any]) -> None:
         state = without_image_agents(state, self.network)
@@ -359,13 +352,3 @@ class Trainer:
         self.stage_seconds, self.skipped = dict(state["stage_seconds"]), dict(state["skipped"])
         self._non_finite = state["non_finite"]
         self.best_score, self.best_weights = state["best_score"], state["best_weights"]
-
-
-def require_precision(config: TrainConfig, device: torch.device) -> None:
-    """InputError for bfloat16 on a CPU, where torch's gradients of 3D convolutions are wrong, and say nothing."""
-    if config.precision == "bfloat16" and device.type == "cpu":
-        raise InputError(
-            "setting train.precision",
-            "on a CPU training in bfloat16 goes wrong without an error (gradients of 3D convolutions)",
-            "Set train.precision to float32, or train on a GPU",
-        )

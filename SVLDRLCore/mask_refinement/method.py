@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from SVLDRLCore.config.settings import MaskAgentConfig
+from SVLDRLCore.learning.distributed import from_first
 from SVLDRLCore.learning.method import StepResult
 from SVLDRLCore.learning.segmentation_loss import segmentation_loss
 from SVLDRLCore.mask_refinement.episode import mask_episode
@@ -19,7 +20,8 @@ from SVLDRLCore.svl_drl.returns import advantage
 POLICY_WEIGHT = 10.0
 """Of the policy's loss beside the opinion's and the critic's: its advantages are of the size of a squared error."""
 CRITIC_SHARE = 0.1
-"""Of the steps of Transition on which agents act, for the critic: such a step takes twice as long as another."""
+"""Of the steps of Transition on which agents act, for the critic: such a step takes twice as long as another. All
+processes of a training take it together."""
 
 
 class MaskAgents:
@@ -39,7 +41,7 @@ class MaskAgents:
 
     def training_step(self, batch: MaskBatch, stage: str, progress: float) -> StepResult:
         """The stage's loss on one batch."""
-        if stage == "transition" and float(torch.rand((), generator=self.generator)) >= CRITIC_SHARE:
+        if stage == "transition" and not from_first(self._critic_learns):
             return self._form_opinion(batch)
         episode = mask_episode(
             self.network,
@@ -54,21 +56,24 @@ class MaskAgents:
         )
         opinion = self._opinion_loss(episode.first_logits, batch)
         value = self._value_loss(episode, batch)
-        logged = {
-            "segmentation_loss": float(opinion.detach()),
-            "value_loss": float(value.detach()),
+        logged: dict[str, float | list[float] | Tensor] = {
+            "segmentation_loss": opinion.detach(),
+            "value_loss": value.detach(),
             **describe(episode),
         }
         if stage == "transition":  # clipped apart, so that the opinion learns as if there were no critic
             return StepResult(opinion + value, logged, AGENT_PARTS)
         policy = self._policy_loss(episode, batch)
-        logged["policy_loss"] = float(policy.detach())
+        logged["policy_loss"] = policy.detach()
         return StepResult(opinion + value + POLICY_WEIGHT * policy, logged)
+
+    def _critic_learns(self) -> bool:
+        return float(torch.rand((), generator=self.generator)) < CRITIC_SHARE
 
     def _form_opinion(self, batch: MaskBatch) -> StepResult:
         opinion = self.network.opinion(batch.image, batch.rough, batch.prediction, batch.alignment)
         loss = self._opinion_loss(opinion, batch)
-        return StepResult(loss, {"segmentation_loss": float(loss.detach())}, AGENT_PARTS)
+        return StepResult(loss, {"segmentation_loss": loss.detach()}, AGENT_PARTS)
 
     def _opinion_loss(self, opinion: Tensor, batch: MaskBatch) -> Tensor:
         return segmentation_loss(opinion, batch.target, 0.5, True, batch.valid).mean()

@@ -13,6 +13,7 @@ from torch import Tensor
 from SVLDRLCore.config.settings import DataConfig, MaskAgentConfig
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.sampler import (
+    NOWHERE,
     CaseOrder,
     draw_window,
     flip_at_random,
@@ -95,6 +96,8 @@ class MaskPatchSampler:
         self.predictions = [[torch.as_tensor(p, dtype=torch.float16) for p in row] for row in predictions]
         self.rng = np.random.default_rng([seed, 2])
         self.order = CaseOrder(len(cases), self.rng)
+        self.rows = [True] * batch_size
+        """Patches of a step, in all processes that train together, and whether they are made in this one."""
         self._foreground = [foreground_voxels(case) for case in cases]
         self._labelled = [labelled_voxels(case) for case in cases]
         self._model_distance: dict[tuple[int, int, int], np.ndarray] = {}
@@ -110,7 +113,8 @@ class MaskPatchSampler:
 
     def next(self) -> MaskBatch:
         """A batch of patches."""
-        patches = [self._patch(self.order.next()) for _ in range(self.batch_size)]
+        drawn = [self._patch(self.order.next(), made) for made in self.rows]
+        patches = [patch for patch, made in zip(drawn, self.rows) if made]
         stacked = [torch.stack(tensors) for tensors in zip(*(tensors for _, tensors in patches))]
         image, target, valid, rough, prediction, alignment, *known = stacked
         cases = tuple(index for index, _ in patches)
@@ -124,7 +128,8 @@ class MaskPatchSampler:
         """Continue where `state()` was taken."""
         self.order.restore(state)
 
-    def _patch(self, index: int) -> tuple[int, list[Tensor]]:
+    def _patch(self, index: int, made: bool = True) -> tuple[int, list[Tensor]]:
+        """A patch of a case; unless it is to be `made` it is drawn all the same, and empty."""
         case, rng = self.cases[index], self.rng
         foreground = self._foreground[index]
         drawn = [c for c in range(len(foreground)) if c not in case.missing]
@@ -136,7 +141,9 @@ class MaskPatchSampler:
         which = len(shown) - 1 if final else int(rng.integers(len(shown)))
         prediction = shown[which][structure]
         start = self._start(index, structure)
-        rough, alignment = self._aligned(index, structure, start, which, window)
+        window = window if made else NOWHERE
+        nothing = torch.empty(1, 0, 0, 0), torch.empty(4, 0, 0, 0)
+        rough, alignment = self._aligned(index, structure, start, which, window) if made else nothing
         tensors = [case.image[:, *window].float(), case.masks[structure][window].float()[None]]
         tensors += [case.valid[:, *window].float(), rough, prediction[window].float()[None], alignment]
         if any(voxels is not None for voxels in self._labelled):

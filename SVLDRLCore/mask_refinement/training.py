@@ -17,11 +17,13 @@ from SVLDRLCore.events import EventLog
 from SVLDRLCore.inference.case_predictions import predict_cases
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.label_quality.review import MOST_MASK_CASES, LabelReview
+from SVLDRLCore.learning import distributed
 from SVLDRLCore.learning.checkpoints import has_checkpoint
 from SVLDRLCore.learning.method import RunInput
 from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.learning.stages import Stage, stages_of
-from SVLDRLCore.learning.trainer import Hooks, PartOfJob, Trainer
+from SVLDRLCore.learning.trainer import Trainer
+from SVLDRLCore.learning.trainer_parts import Hooks, PartOfJob
 from SVLDRLCore.mask_refinement.generalisation import generalisation_factors
 from SVLDRLCore.mask_refinement.method import MaskAgents
 from SVLDRLCore.mask_refinement.patches import MaskPatchSampler
@@ -50,7 +52,10 @@ def train_mask_agents(
     chosen = [i for i in np.argsort([-w for w in weights], kind="stable").tolist() if weights[i] >= 0.1]
     chosen = sorted(chosen[:MOST_MASK_CASES]) or list(range(min(len(weights), MOST_MASK_CASES)))
     cases = [given.training[i] for i in chosen]
-    predictions = _snapshots_predictions(given, predictor, review, chosen, events, control)
+    made = distributed.from_first(
+        lambda: _as_tensors(_snapshots_predictions(given, predictor, review, chosen, events, control))
+    )
+    predictions = [[maps.numpy() for maps in row] for row in made]
     torch.manual_seed(config.train.seed + 2)
     network = build_mask_network(config, cases[0].image.shape[0], given.structures)
     generator = torch.Generator().manual_seed(config.train.seed + 3)
@@ -60,7 +65,9 @@ def train_mask_agents(
         cases, predictions, config.data, agents, config.train.batch_size, config.train.seed, trust
     )
     sampler.order.weigh(trust, config.reliability.floor)
-    factors = _generalisation_factors(given, predictor, cases, predictions, trust, events, control)
+    factors = distributed.from_first(
+        lambda: _generalisation_factors(given, predictor, cases, predictions, trust, events, control)
+    )
     network.calibrate(
         [replace(usual, generalisation_factor=each) for usual, each in zip(sampler.calibrations, factors)]
     )
@@ -70,10 +77,15 @@ def train_mask_agents(
         checkpoint=None if folder is None else folder.mask_checkpoint, hooks=Hooks(generators={"agents": generator}),
         bound=given.bound, part=part,
     )  # fmt: skip
-    if resume and folder is not None and has_checkpoint(folder.mask_checkpoint):
+    if distributed.from_first(lambda: resume and folder is not None and has_checkpoint(folder.mask_checkpoint)):
         trainer.resume()
     trainer.run()
     return trainer
+
+
+def _as_tensors(predictions: list[list[np.ndarray]]) -> list[list[torch.Tensor]]:
+    """The same memory, in a form that can be sent."""
+    return [[torch.from_numpy(maps) for maps in row] for row in predictions]
 
 
 def _generalisation_factors(

@@ -85,12 +85,12 @@ class SVLDRL(SegmentationMethod):
             valid=batch.valid,
         )
         segmentation = self._segmentation_of(episode, batch).mean()
-        logged = {"segmentation_loss": float(segmentation.detach()), **describe(episode)}
+        logged = {"segmentation_loss": segmentation.detach(), **describe(episode)}
         if not agents.learns_policy:
             return StepResult(segmentation, logged)
         known = batch.known
         value = mean_over_steps([mean_known(value_loss(r, v), known) for r, v in zip(episode.returns, episode.values)])
-        logged["value_loss"] = float(value.detach())
+        logged["value_loss"] = value.detach()
         if stage == "transition":
             return StepResult(transition_loss(segmentation, value, agents), logged)
         policy = mean_over_steps(
@@ -102,7 +102,7 @@ class SVLDRL(SegmentationMethod):
                 )
             ]
         )
-        logged["policy_loss"] = float(policy.detach())
+        logged["policy_loss"] = policy.detach()
         return StepResult(full_rl_loss(segmentation, value, policy, agents), logged)
 
     def temperature(self, stage: str, progress: float) -> float:
@@ -143,16 +143,16 @@ def mean_over_steps(terms: list[Tensor]) -> Tensor:
     return torch.stack(terms).mean()
 
 
-def describe(episode: Episode) -> dict[str, float | list[float]]:
+def describe(episode: Episode) -> dict[str, float | list[float] | Tensor]:
     """What shows whether the policy learns: entropy, actions taken, reward, explained variance of V."""
     with torch.no_grad():
         rewards, actions = torch.stack(episode.rewards), torch.stack(episode.actions)
-        counts = torch.bincount(actions.flatten(), minlength=3).double()
+        counts = torch.bincount(actions.flatten(), minlength=3).cpu().double()
         values, returns = torch.stack(episode.values), torch.stack(episode.returns)
         return {
-            "entropy": float(torch.stack(episode.entropies).mean()),
+            "entropy": torch.stack(episode.entropies).mean(),
             "actions": (counts / counts.sum()).tolist(),
-            "reward_mean": float(rewards.mean()),
-            "reward_sd": float(rewards.std(unbiased=False)),
+            "reward_mean": rewards.mean(),
+            "reward_sd": rewards.std(unbiased=False),
             "explained_variance": explained_variance(values, returns),
         }

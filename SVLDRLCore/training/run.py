@@ -21,13 +21,15 @@ from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.label_quality.label_agents import enough_trusted
 from SVLDRLCore.label_quality.missing_structures import told_of_missing
 from SVLDRLCore.label_quality.review import LabelReview
+from SVLDRLCore.learning import distributed
 from SVLDRLCore.learning.checkpoints import has_checkpoint
 from SVLDRLCore.learning.method import Method, MethodInput, RunInput
 from SVLDRLCore.learning.run_binding import without_mask_agents
 from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.learning.segmentation_loss import soft_dice
 from SVLDRLCore.learning.stages import TRAINED_PARTS
-from SVLDRLCore.learning.trainer import Hooks, PartOfJob, Trainer
+from SVLDRLCore.learning.trainer import Trainer
+from SVLDRLCore.learning.trainer_parts import Hooks, PartOfJob
 from SVLDRLCore.mask_refinement.generalisation import what_to_tell
 from SVLDRLCore.mask_refinement.guard import Guard
 from SVLDRLCore.mask_refinement.guard_learning import guard_after_training
@@ -86,7 +88,8 @@ def run_training(
         for text in careful:
             events.emit("message", text=text)
         warnings += careful
-        guard = guard_after_training(given, trainer.predictor, agents.predictor, review.weights, events, control)
+        if distributed.is_first():
+            guard = guard_after_training(given, trainer.predictor, agents.predictor, review.weights, events, control)
     # Told at the end: a run that is stopped in its mask agents and resumed tells it once.
     for warning in [*missing, *of_method]:
         events.emit("warning", text=warning)
@@ -188,7 +191,7 @@ def _train_network(
         bound=given.bound and without_mask_agents(given.bound),
         part=PartOfJob(steps_after=sum(mask_stage_steps(config).values())),
     )  # fmt: skip
-    if resume and folder is not None and has_checkpoint(folder.checkpoint):
+    if distributed.from_first(lambda: resume and folder is not None and has_checkpoint(folder.checkpoint)):
         trainer.resume()
     trainer.run()
     return trainer, review, method

@@ -18,8 +18,9 @@ from SVLDRLCore.file_places import require_output_folder, require_readable
 from SVLDRLCore.files.datalist import Case, DataList, load_datalist
 from SVLDRLCore.files.label_tables import IGNORE
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning import distributed
 from SVLDRLCore.learning.checkpoints import FolderLock
-from SVLDRLCore.learning.device import choose_device
+from SVLDRLCore.learning.device import choose_device, require_precision
 from SVLDRLCore.learning.method import RunInput
 from SVLDRLCore.learning.run_binding import (
     Bound,
@@ -31,7 +32,6 @@ from SVLDRLCore.learning.run_binding import (
     resumed_config,
 )
 from SVLDRLCore.learning.run_folder import RunFolder, read_run, require_free, resolve_model, write_run
-from SVLDRLCore.learning.trainer import require_precision
 from SVLDRLCore.models.trained_model import build_networks, load_model
 from SVLDRLCore.training.beginning import begin_with_model, begin_with_weights, settings_to_go_on
 from SVLDRLCore.training.registry import (
@@ -142,8 +142,27 @@ def start_training(
     listeners: Sequence[Listener],
     control: JobControl | None,
 ) -> Path:
-    """Begin or go on with what is asked, see `train`; `job` is the command's name in its events."""
-    folder = RunFolder(output)
+    """Begin or go on with what is asked, see `train`; `job` is the command's name in its events.
+
+    Of several processes (torchrun) the first one checks, tells and writes; the others train with it.
+    """
+    folder, control = RunFolder(output), control or JobControl()
+    with distributed.joined():
+        if distributed.processes() > 1 and asked.target:
+            do = "Start it without torchrun"
+            raise InputError(f"svldrl {job}", "it cannot be spread over several processes", do)
+        if not distributed.is_first():
+            settings, resume = distributed.from_first(lambda: ({}, False))
+            with EventLog(None) as unheard:
+                return _train(settings, folder, unheard, control, resume)
+        # started anew by torchrun, it goes on
+        resume = resume or (distributed.started_again() and folder.settings.is_file())
+        return _start(job, asked, folder, resume, listeners, control)
+
+
+def _start(
+    job: str, asked: Asked, folder: RunFolder, resume: bool, listeners: Sequence[Listener], control: JobControl
+) -> Path:
     with ExitStack() as held:
         with EventLog(None, listeners) as early, failures_told(early):
             settings = _resumed_settings(folder, asked) if resume else _new_settings(folder, asked)
@@ -157,7 +176,8 @@ def start_training(
         events = held.enter_context(EventLog(folder.events, listeners))
         events.emit("started", job=job, output=str(folder.path), resumed=resume)
         with failures_told(events, "; resume to go on"):
-            model = _train(settings, folder, events, control or JobControl(), resume)
+            distributed.from_first(lambda: (settings, resume))
+            model = _train(settings, folder, events, control, resume)
         events.emit("finished", model=str(model))
     return model
 
@@ -270,7 +290,8 @@ def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, contro
         start_from(build_networks(data.config, channels, data.structures), initial)  # if it fits
     bound = _bound(listed, clean, data, initial, target.listed)
     require_same(str(folder.path), settings.get("bound"), bound)
-    write_run(folder, settings | {"bound": bound})
+    if distributed.is_first():
+        write_run(folder, settings | {"bound": bound})
     given = RunInput(
         data.config, settings["method"], data.structures, data.training, data.held_out, device, initial,
         bound_run(settings["method"], data.config, bound),
@@ -278,7 +299,10 @@ def _train(settings: dict[str, Any], folder: RunFolder, events: EventLog, contro
     )  # fmt: skip
     result = run_training(given, folder, events, control, resume)
     result = replace(result, warnings=[*data.warnings, *result.warnings])
-    return write_models(given, result, listed.labels, folder)
+    if distributed.is_first():
+        write_models(given, result, listed.labels, folder)
+    distributed.all_of(True)  # nobody leaves before the model is there
+    return folder.model
 
 
 def _bound(

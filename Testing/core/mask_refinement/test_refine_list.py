@@ -283,3 +283,20 @@ def test_a_single_case_may_come_from_a_file_of_options(tmp_path: Path, capsys: p
     assert main(["refine", "--config", str(tmp_path / "job.json")]) == 0
     assert output.is_file()
     assert "Written" in capsys.readouterr().out
+
+
+def test_parts_of_a_list_are_refined_by_the_slurm_script_into_folders_of_their_own(tmp_path: Path) -> None:
+    listed, output = write_cases(tmp_path, 3), tmp_path / "out"
+    script = ROOT / "docs" / "jobs" / "refine_array.sh"
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    for part in ("1", "2"):
+        task = {"SLURM_ARRAY_TASK_ID": part, "SLURM_ARRAY_TASK_COUNT": "2", "PATH": places}
+        subprocess.run(["bash", script, listed, output, "--trust", "0.25"], env=os.environ | task, check=True)
+    assert states(output / "part_1").keys() == {"c0.seg.nrrd", "c2.seg.nrrd"}
+    assert states(output / "part_2").keys() == {"c1.seg.nrrd"}
+    with pytest.raises(InputError, match="begun with shard '2/2', '1/2' is asked now"):
+        refine_list(listed, output=output / "part_2", shard="1/2", trust=0.25)
+    assert refine_list(listed, output=output / "part_4", shard="4/4").rows == ()
+    for wrong in ("0/2", "3/2", "2", "a/b"):
+        with pytest.raises(InputError, match="no part of a list"):
+            refine_list(listed, output=output / "wrong", shard=wrong)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_trainings import CPU, TINY
 
 from SVLDRLCore.config.settings import Config, with_values
@@ -121,8 +122,11 @@ def test_mistakes_are_named_before_training_starts(tmp_path: Path, arguments: di
     assert not any(event["event"] == "stage" for event in seen)
 
 
-def test_devices() -> None:
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device("cpu") == CPU
-    assert choose_device("auto").type in ("cpu", "cuda")
+    for cuda, mps, taken in ((True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda here=cuda: here)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda here=mps: here)
+        assert choose_device("auto").type == taken
     with pytest.raises(InputError, match="toaster"):
         choose_device("toaster")

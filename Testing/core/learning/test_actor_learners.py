@@ -1,0 +1,100 @@
+"""Actor-learners beside one another: all steps are taken, the shared weights move, and a death among them is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_trainings import all_finite, given_run, run
+
+from SVLDRLCore.errors import Cancelled, InputError
+from SVLDRLCore.events import EventLog
+from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning.actor_learners import ActorLearners, Update, require_learners
+from SVLDRLCore.learning.run_folder import RunFolder
+from SVLDRLCore.training.run import run_training
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory shared by fork")
+
+
+class Line:
+    """Learns y = 2 x from a random x a step."""
+
+    def __init__(self) -> None:
+        self.network = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.zeros_(self.network.weight)
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), 0.05, weight_decay=0)
+        self.number = 0
+
+    def apart(self, number: int) -> None:
+        self.number = number
+        torch.manual_seed(number)
+
+    def update(self, step: int) -> Update:
+        x = torch.rand(8, 1)
+        loss = (self.network(x) - 2 * x).square().mean()
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        return Update((step,), {"learner": self.number, "pid": os.getpid()})
+
+    def loss(self) -> float:
+        return float((self.network.weight - 2).detach().abs())
+
+
+@pytest.fixture
+def line() -> Line:
+    return Line()
+
+
+@pytest.fixture
+def learners(line: Line) -> Iterator[ActorLearners]:
+    started = ActorLearners(line.update, line.apart, line.network, line.optimiser, 2)
+    yield started
+    started.close()
+
+
+def test_they_share_steps_weights_and_moments(line: Line, learners: ActorLearners) -> None:
+    done = [learners.next(step, 60, lambda: None) for step in range(60)]
+    assert sorted(update.cases[0] for update in done) == list(range(60))
+    assert {update.logged["learner"] for update in done} == {1, 2}
+    assert line.loss() < 1.0  # the weights of this process, which it has not moved itself
+    (moments,) = line.optimiser.state.values()
+    assert 55 <= float(moments["step"]) <= 60  # without a lock one may get lost
+
+
+def test_a_learner_that_is_killed_is_told(learners: ActorLearners) -> None:
+    told = learners.next(0, 1000, lambda: None)
+    os.kill(told.logged["pid"], signal.SIGKILL)
+
+    def go_on() -> None:
+        for step in range(1, 1000):
+            learners.next(step, 1000, lambda: None)
+
+    with pytest.raises(RuntimeError, match="an actor-learner was killed"):
+        go_on()
+
+
+def test_a_training_with_them_can_be_stopped_and_goes_on(tmp_path: Path) -> None:
+    given, control = given_run("extended", train={"actor_learners": 2}), JobControl()
+
+    def stop(event: dict) -> None:
+        if event["event"] == "progress" and event["stage"] == "full_rl" and event["done"] == 13:
+            control.cancel()
+
+    with pytest.raises(Cancelled):
+        run_training(given, RunFolder(tmp_path), EventLog(None, [stop]), control)
+    result, _ = run(given, tmp_path, resume=True)
+    assert [row["step"] for row in result.rows if row["stage"] in ("transition", "full_rl")] == [12, 14]
+    assert all_finite(result)
+
+
+def test_where_they_cannot_be_is_said() -> None:
+    require_learners(0, torch.device("cuda"))
+    with pytest.raises(InputError, match="on a CPU under Linux"):
+        require_learners(2, torch.device("cuda"))

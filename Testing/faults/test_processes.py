@@ -1,0 +1,79 @@
+"""Two processes that torchrun starts train as one with twice the batch, and go on after one of them was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from SVLDRLCore.data.phantoms import write_phantom_dataset
+from SVLDRLCore.events import read_events
+from SVLDRLCore.learning.checkpoints import load_checkpoint
+from SVLDRLCore.models.package import load_package
+from SVLDRLCore.training.train import train
+
+SETTINGS: dict[str, Any] = {
+    "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0], "held_out_fraction": 0.25},
+    "network": {"feature_size": 8, "levels": 3},
+    "optimiser": {"name": "sgd", "learning_rate": 0.1},  # AdamW makes steps of gradients that are 0 but for rounding
+    "mask_agents": {"transition_steps": 2, "full_rl_steps": 2, "rollout_steps": 2, "feature_size": 8},
+    "train": {"steps": 8, "batch_size": 1, "steps_per_epoch": 2, "validate_every": 4, "device": "cpu", "threads": 1},
+}
+
+
+def with_batch(size: int) -> dict[str, Any]:
+    return SETTINGS | {"train": SETTINGS["train"] | {"batch_size": size}}
+
+
+def kill_one_of_two(datalist: Path, folder: Path, step: int) -> None:
+    """Train in two processes; the first of them is killed after a step, torchrun starts both anew."""
+    settings = folder.parent / "settings.json"
+    settings.write_text(json.dumps(SETTINGS))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    command = [*torchrun, "-m", "SVLDRLCore", "train", str(datalist), "--output", str(folder)]
+    with subprocess.Popen(
+        [*command, "--settings", str(settings), "--events"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TORCHELASTIC_ERROR_FILE": str(folder.parent / "error.json")},
+    ) as process:  # fmt: skip
+        killed = False
+        for line in process.stdout:
+            event = json.loads(line)
+            if not killed and event["event"] == "progress" and event["stage"] == "warm_up" and event["done"] == step:
+                first = json.loads((folder / ".training.holder.json").read_text())["pid"]
+                os.kill(first, signal.SIGKILL)
+                killed = True
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told.decode()
+    assert killed
+
+
+def test_two_processes_of_which_one_is_killed_train_as_one_with_twice_the_batch(tmp_path: Path) -> None:
+    kind = {"size_dhw": (10, 20, 20), "spacing_dhw": (4.0, 4.0, 4.0)}
+    datalist = write_phantom_dataset(tmp_path / "data", 4, 0, noise="mt", **kind)
+    kill_one_of_two(datalist, tmp_path / "two", 6)
+    threads = torch.get_num_threads()
+    try:
+        train(datalist, tmp_path / "one", overrides=with_batch(2))
+    finally:
+        torch.set_num_threads(threads)
+    started = [e["resumed"] for e in read_events(tmp_path / "two" / "events.jsonl") if e["event"] == "started"]
+    assert started == [False, True]
+    ours, expected = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("two", "one"))
+    assert (ours["processes"], expected["processes"]) == (2, 1)
+    for name, weights in expected["network"].items():
+        torch.testing.assert_close(ours["network"][name], weights, atol=1e-5, rtol=0)
+    numbers = [[value for row in each["rows"] for value in row.values()] for each in (ours, expected)]
+    assert numbers[0] == pytest.approx(numbers[1], abs=1e-5)
+    of_cases = [[row["weight"] for row in each["review"]["labels"]["rows"]] for each in (ours, expected)]
+    assert of_cases[0] == pytest.approx(of_cases[1], abs=1e-4)
+    packages = [load_package(tmp_path / name / "model") for name in ("two", "one")]
+    assert packages[0].tensors().keys() == packages[1].tensors().keys()  # with the agents, that draw their own actions
+    assert len(packages[0].training) == len(packages[1].training)
