@@ -26,7 +26,7 @@ from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs.refinement import Refinement, changes_of
 from SVLDRLCore.mask_refinement.locks import LockFiles
 from SVLDRLCore.mask_refinement.segments import segments_drawn
-from SVLDRLCore.masks.boxes import Box, InBox, extent_of, shifted, size_of, united, whole_box, within
+from SVLDRLCore.masks.boxes import Box, InBox, extent_of, placed_in, size_of, united, whole_box, within
 from SVLDRLCore.masks.drawn_values import values_drawn
 from SVLDRLCore.masks.pieces import without_fragments
 from SVLDRLCore.universal_refiner.refining import refine_mask, widened_to_look
@@ -116,7 +116,7 @@ def _extents_of(label: np.ndarray) -> dict[int, Box]:
     if drawn is None:
         return {}
     found = enumerate(ndimage.find_objects(label[drawn]), start=1)
-    return {value: shifted(box, drawn) for value, box in found if box is not None}
+    return {value: placed_in(box, drawn) for value, box in found if box is not None}
 
 
 class _Least:

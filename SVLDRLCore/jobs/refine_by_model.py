@@ -31,7 +31,7 @@ from SVLDRLCore.mask_refinement.segments import (
     members_of,
     segments_of,
 )
-from SVLDRLCore.masks.boxes import InBox, extent_of, shifted, size_of, whole_box
+from SVLDRLCore.masks.boxes import InBox, extent_of, placed_in, size_of, whole_box
 from SVLDRLCore.masks.pieces import without_fragments
 from SVLDRLCore.memory import require_memory
 from SVLDRLCore.models.memory_needs import prediction_bytes
@@ -113,7 +113,7 @@ def refine_by_model(
                 "Draw something, or segment without it",
             )  # fmt: skip
         spacing, size = grid.geometry.spacing_dhw, grid.geometry.size_dhw
-        box = box_of_extent(shifted(drawn, window), size, spacing, options.margin_mm, config.patch_size)
+        box = box_of_extent(placed_in(drawn, window), size, spacing, options.margin_mm, config.patch_size)
         begun = pasted(maps, window, box)
 
     def progress(stage: str, share: float) -> None:

@@ -19,7 +19,7 @@ from SVLDRLCore.data.parts import (
 from SVLDRLCore.data.resampling import upright_view
 from SVLDRLCore.files.volumes import Volume
 from SVLDRLCore.mask_refinement.segments import structure_masks
-from SVLDRLCore.masks.boxes import Box, extent_of, shifted, size_of, united
+from SVLDRLCore.masks.boxes import Box, extent_of, placed_in, size_of, united
 from SVLDRLCore.masks.structures import Structures
 
 MOST_VALUES = 8_000_000
@@ -34,7 +34,7 @@ def extent_of_values(label: np.ndarray, values: Collection[int]) -> Box | None:
     looked_for = np.zeros(max(int(label.max()), *values, 0) + 1, bool)
     looked_for[list(values)] = True
     extent = extent_of(looked_for[label[drawn]])
-    return None if extent is None else shifted(extent, drawn)
+    return None if extent is None else placed_in(extent, drawn)
 
 
 def rough_maps_in(

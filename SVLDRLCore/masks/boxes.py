@@ -50,7 +50,7 @@ def united(a: Box, b: Box) -> Box:
     return tuple(slice(min(s.start, t.start), max(s.stop, t.stop)) for s, t in zip(a, b))
 
 
-def shifted(box: Box, by: Box) -> Box:
+def placed_in(box: Box, by: Box) -> Box:
     """A box of a part as a box of the volume in which the part begins at `by`."""
     return tuple(slice(s.start + t.start, s.stop + t.start) for s, t in zip(box, by))
 
