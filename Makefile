@@ -1,4 +1,4 @@
-# make test | test-slicer | docs | demo | screenshots | picture | lint | types | clean      (needs Python 3.11 or newer)
+# make test | test-slicer | bench | docs | demo | screenshots | picture | lint | types | clean      (needs Python 3.11 or newer)
 # Tests on real images run when SVLDRL_DATA names their folder: make test SVLDRL_DATA=/data
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ SLICER_VENV ?= .venv-slicer
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv test test-slicer docs demo screenshots picture lint types clean
+.PHONY: venv test test-slicer bench docs demo screenshots picture lint types clean
 
 venv: $(STAMP)
 
@@ -31,6 +31,10 @@ test-slicer:
 	test -x $(SLICER_VENV)/bin/python || $(SLICER_PYTHON) -m venv $(SLICER_VENV)
 	$(SLICER_VENV)/bin/python -m pip install --quiet --requirement Testing/slicer/requirements.txt
 	$(SLICER_VENV)/bin/python -m pytest -m "not worker" Testing/slicer $(PYTEST_ARGS)
+
+# The speed table, in ten minutes on two quiet cores: printed, and written to bench.json.
+bench: venv
+	$(BIN)/python Testing/bench/run.py --output bench.json $(BENCH_ARGS)
 
 # The site, in docs/_build. Any warning is an error.
 docs: venv

@@ -68,7 +68,7 @@ def prepared_part(images: Sequence[Volume], grid: PreparedGrid, intensity: Inten
         low, high = quick_grey_range(image, intensity)
         source = source_box(grid, box)
         array = resampling.upright_view(image.array, grid.native)[source].astype(np.float32)
-        channel[:] = _resampled(resampling.in_range(array, low, high), grid, source, box)
+        channel[:] = _resampled(resampling.as_unit(array, low, high), grid, source, box)
     return part
 
 

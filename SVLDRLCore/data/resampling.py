@@ -288,10 +288,10 @@ def _percentiles(array: np.ndarray, intensity: Intensity) -> tuple[float, float]
 
 def _unit_range(image: Volume, intensity: Intensity) -> np.ndarray:
     """Grey values in [0, 1]; a constant image becomes 0."""
-    return in_range(image.array.astype(np.float32, copy=False), *grey_range(image, intensity))
+    return as_unit(image.array.astype(np.float32, copy=False), *grey_range(image, intensity))
 
 
-def in_range(array: np.ndarray, low: float, high: float) -> np.ndarray:
+def as_unit(array: np.ndarray, low: float, high: float) -> np.ndarray:
     """Grey values (float32) with `low` as 0 and `high` as 1, and nothing beyond; 0 where these are the same."""
     if high <= low:
         return np.zeros_like(array)

@@ -15,8 +15,6 @@ from SVLDRLCore.data.cases import TrainingCase
 
 MOST_LABELLED = 50_000
 """Voxels of a partly labelled case around which patches may lie."""
-NOWHERE = (slice(0, 0),) * 3
-"""The window of a patch that another process makes."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +76,22 @@ class CaseOrder:
         self.weights = [min(1.0, max(float(weight), floor)) for weight in weights]
 
 
+@dataclass(frozen=True)
+class _Draw:
+    """Where a patch lies in its case, along which axes it is mirrored (0 = D), and what its intensities become."""
+
+    index: int
+    window: tuple[slice, ...]
+    flipped: tuple[int, ...]
+    gain: float
+    offset: float
+
+    def of(self, tensor: Tensor) -> np.ndarray:
+        """The patch of a case's tensor (channels, D, H, W), mirrored: a view."""
+        turned = tuple(slice(None, None, -1 if axis in self.flipped else None) for axis in range(3))
+        return tensor[:, *self.window].numpy()[:, *turned]
+
+
 class PatchSampler:
     """Random patches, `foreground_fraction` of them around a voxel of a structure, each structure as often.
 
@@ -96,12 +110,13 @@ class PatchSampler:
         """Patches of a step, in all processes that train together, and whether they are made in this one."""
         self._foreground = [foreground_voxels(case) for case in cases]
         self._labelled = [labelled_voxels(case) for case in cases]
+        self._all_valid = [bool((case.valid == 1).all()) for case in cases]
         self._before: dict[int, TrainingCase] = {}
 
     def next(self) -> Batch:
         """A batch of patches."""
-        drawn = [self._patch(self.order.next(), made) for made in self.rows]
-        batch = collate([patch for patch, made in zip(drawn, self.rows) if made])
+        drawn = [self._draw(self.order.next()) for _ in self.rows]
+        batch = self._batch([draw for draw, made in zip(drawn, self.rows) if made])
         if not any(case.missing for case in self.cases):
             return batch
         missing = torch.zeros(batch.target.shape[:2], dtype=torch.bool)
@@ -126,11 +141,13 @@ class PatchSampler:
             ignored = region if ignored is None else region | ignored
         unknown = tuple(sorted({*own.missing, *missing}))
         self.cases[index] = replace(case, valid=valid, ignored=ignored, missing=unknown)
+        self._all_valid[index] = bool((valid == 1).all())
         self._foreground[index] = foreground_voxels(self.cases[index])
 
     def teach(self, index: int, masks: Tensor, strength: Tensor) -> None:
         """Take an unlabelled case's patches from these masks, and `valid` from their strength (1, D, H, W)."""
         self.cases[index] = replace(self.cases[index], masks=masks, valid=strength, ignored=None)
+        self._all_valid[index] = bool((strength == 1).all())
         self._foreground[index] = [torch.nonzero(mask * (strength[0] > 0)).to(torch.int16) for mask in masks]
 
     def state(self) -> dict[str, Any]:
@@ -141,18 +158,38 @@ class PatchSampler:
         """Continue where `state()` was taken."""
         self.order.restore(state)
 
-    def _patch(self, index: int, made: bool = True) -> tuple[int, list[Tensor]]:
-        """A patch of a case; unless it is to be `made` it is drawn all the same, and empty."""
-        case = self.cases[index]
+    def _draw(self, index: int) -> _Draw:
         around = self._drawn_structure(index)
-        window = draw_window(case.image.shape[1:], self.config, around, self.rng, self._labelled[index])
-        window = window if made else NOWHERE
-        tensors = [t[:, *window].float() for t in (case.image, case.masks, case.valid)]
+        size = self.cases[index].image.shape[1:]
+        window = draw_window(size, self.config, around, self.rng, self._labelled[index])
+        flipped = draw_flips(self.config.flip_axes, self.rng)
+        return _Draw(index, window, flipped, *draw_jitter(self.config.intensity_jitter, self.rng))
+
+    def _batch(self, draws: Sequence[_Draw]) -> Batch:
+        """The patches, written where they stay: what is copied on the way costs more than all else."""
+        first, patch = self.cases[draws[0].index], self.config.patch_size
+        image, target, valid = (
+            torch.empty((len(draws), channels, *patch)) for channels in (len(first.image), len(first.masks), 1)
+        )
+        for row, draw in enumerate(draws):
+            case = self.cases[draw.index]
+            seen, out = draw.of(case.image), image[row].numpy()
+            if self.config.intensity_jitter:
+                np.multiply(seen, np.float32(draw.gain), out=out)
+                np.add(out, np.float32(draw.offset), out=out)
+                np.clip(out, 0, 1, out=out)
+            else:
+                np.copyto(out, seen)
+            np.copyto(target[row].numpy(), draw.of(case.masks))
+            if self._all_valid[draw.index]:
+                valid[row] = 1
+            else:
+                np.copyto(valid[row].numpy(), draw.of(case.valid))
+        known = None
         if any(voxels is not None for voxels in self._labelled) or self._some_left_out:
-            tensors.append(known_in(case, window))
-        tensors = flip_at_random(tensors, self.config.flip_axes, self.rng)
-        tensors[0] = jitter_intensity(tensors[0], self.config.intensity_jitter, self.rng)
-        return index, tensors
+            maps = [known_in(self.cases[d.index], d.window).flip([axis + 1 for axis in d.flipped]) for d in draws]
+            known = torch.stack(maps)
+        return Batch(image, target, valid, tuple(draw.index for draw in draws), known)
 
     @property
     def _some_left_out(self) -> bool:
@@ -180,9 +217,9 @@ class PairedSampler(PatchSampler):
 
     def next(self) -> Batch:
         """A batch of both kinds of patches."""
-        return collate(
+        return self._batch(
             [
-                self._patch(indices[order.next()])
+                self._draw(indices[order.next()])
                 for order, indices in zip(self._orders, self._of_kind)
                 for _ in range(self.batch_size)
             ]
@@ -244,20 +281,23 @@ def draw_window(
     return tuple(slice(a, a + p) for a, p in zip(start, patch))
 
 
+def draw_flips(axes: Sequence[int], rng: np.random.Generator) -> tuple[int, ...]:
+    """Each of `axes` (0 = D) with probability one half."""
+    return tuple(axis for axis in axes if rng.random() < 0.5)
+
+
+def draw_jitter(amount: float, rng: np.random.Generator) -> tuple[float, float]:
+    """Random gain and offset of intensities within +- `amount`."""
+    return 1 + amount * rng.uniform(-1, 1), 0.5 * amount * rng.uniform(-1, 1)
+
+
 def flip_at_random(tensors: list[Tensor], axes: Sequence[int], rng: np.random.Generator) -> list[Tensor]:
     """Mirror all tensors (channels, D, H, W) alike, each of `axes` (0 = D) with probability one half."""
-    chosen = [axis + 1 for axis in axes if rng.random() < 0.5]
+    chosen = [axis + 1 for axis in draw_flips(axes, rng)]
     return [t.flip(chosen) for t in tensors] if chosen else tensors
 
 
 def jitter_intensity(image: Tensor, amount: float, rng: np.random.Generator) -> Tensor:
     """Random gain and offset within +- `amount`, clipped to [0, 1] again."""
-    gain, offset = 1 + amount * rng.uniform(-1, 1), 0.5 * amount * rng.uniform(-1, 1)
+    gain, offset = draw_jitter(amount, rng)
     return (image * gain + offset).clamp_(0, 1) if amount else image
-
-
-def collate(patches: Sequence[tuple[int, list[Tensor]]]) -> Batch:
-    """A batch from (case index, [image, target, valid]) patches."""
-    stacked = [torch.stack(tensors) for tensors in zip(*(tensors for _, tensors in patches))]
-    image, target, valid, *known = stacked
-    return Batch(image, target, valid, tuple(index for index, _ in patches), *known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,16 +13,16 @@ import numpy as np
 import torch
 
 from SVLDRLCore.data.cases import intensity_of
-from SVLDRLCore.data.parts import pasted, prepared_grid, prepared_part
+from SVLDRLCore.data.parts import pasted, prepared_grid, prepared_part, shown_box
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.files.cropped_segmentations import on_image_grid
-from SVLDRLCore.files.volumes import read_image, read_label, require_same_geometry, write_image, write_label
+from SVLDRLCore.files.volumes import Volume, read_image, read_label, require_same_geometry, write_image, write_label
 from SVLDRLCore.inference.sliding_window_places import window_count
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs.refinement import Refinement, changes_of
 from SVLDRLCore.jobs.refinement_steps import write_steps
-from SVLDRLCore.mask_refinement.drawing import drawn_part, part_to_draw, rough_maps_in
+from SVLDRLCore.mask_refinement.drawing import drawn_part, extent_of_values, part_to_draw, rough_maps_in
 from SVLDRLCore.mask_refinement.editing import BATCH, box_of_extent, edits_of, predict
 from SVLDRLCore.mask_refinement.generalisation import WORTH_TELLING
 from SVLDRLCore.mask_refinement.guarding import guarding_of
@@ -33,11 +34,11 @@ from SVLDRLCore.mask_refinement.segments import (
     members_of,
     segments_of,
 )
-from SVLDRLCore.masks.boxes import InBox, extent_of, in_volume, size_of, whole_box
+from SVLDRLCore.masks.boxes import InBox, extent_of, placed_in, size_of, whole_box
 from SVLDRLCore.masks.pieces import without_fragments
 from SVLDRLCore.memory import require_memory
 from SVLDRLCore.models.kept_model import model_loaded
-from SVLDRLCore.models.memory_needs import prediction_bytes
+from SVLDRLCore.models.memory_needs import bytes_around_mask, prediction_bytes
 from SVLDRLCore.models.trained_model import TrainedModel
 from SVLDRLCore.networks.pixel_episodes import EpisodeNetwork
 from SVLDRLCore.pixel_drl.step_maps import agents_of, step_maps
@@ -86,8 +87,9 @@ def refine_by_model(
         trained = replace(trained, config=replace(trained.config, mask_agents=agents))
         if isinstance(trained.network, EpisodeNetwork):
             trained.network.settings = replace(trained.network.settings, t_max=options.policy_steps)
-    needed = prediction_bytes(trained, files[0], BATCH, options.device)
-    events.emit("message", text=require_memory(str(files[0]), needed))
+    if rough is None:
+        needed = prediction_bytes(trained, files[0], BATCH, options.device)
+        events.emit("message", text=require_memory(str(files[0]), needed))
     images = [read_image(path, stored=True) for path in files]
     config, structures = trained.config.data, trained.structures
     told = [require_same_geometry(images[0], other) for other in images[1:]]
@@ -109,15 +111,19 @@ def refine_by_model(
             label = replace(label, array=locks.steered(before, matched, inner, spacing))
         for text in match.messages:
             events.emit("message", text=text)
-        maps, window, extent = rough_maps_in(label, grid, members, count)
+        extent = extent_of_values(label.array, [v for values in members.values() for v in values])
+        if extent is None:
+            raise _nothing_drawn(label)
+        window = shown_box(grid, grid.upright_box(extent))
+        image_voxels, box_voxels = (math.prod(map(float, size)) for size in (geometry.size_dhw, size_of(window)))
+        needed = bytes_around_mask(trained, image_voxels, box_voxels, BATCH, options.device)
+        events.emit("message", text=require_memory(str(files[0]), needed))
+        maps = rough_maps_in(label, grid, members, count, window)
         drawn = extent_of(np.any(maps[sorted(matched)], axis=0))
         if drawn is None:
-            raise InputError(
-                str(label.path), "the structures to refine hold no voxel there, or vanish on the model's grid",
-                "Draw something, or segment without it",
-            )  # fmt: skip
+            raise _nothing_drawn(label)
         spacing, size = grid.geometry.spacing_dhw, grid.geometry.size_dhw
-        box = box_of_extent(in_volume(drawn, window), size, spacing, options.margin_mm, config.patch_size)
+        box = box_of_extent(placed_in(drawn, window), size, spacing, options.margin_mm, config.patch_size)
         begun = pasted(maps, window, box)
 
     def progress(stage: str, share: float) -> None:
@@ -183,6 +189,11 @@ def refine_by_model(
     if match is not None:
         warnings += [*match.warnings, *_warnings(changes, trained, sorted(matched), options.trust)]
     return Refinement(output, changes, sureness, warnings)
+
+
+def _nothing_drawn(label: Volume) -> InputError:
+    why = "the structures to refine hold no voxel there, or vanish on the model's grid"
+    return InputError(str(label.path), why, "Draw something, or segment without it")
 
 
 def _warnings(

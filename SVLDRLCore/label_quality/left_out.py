@@ -72,7 +72,7 @@ def mended_masks(case: TrainingCase, parts: Mapping[int, Part]) -> np.ndarray:
     """The case's masks (C, D, H, W), uint8, with wrong parts as the network draws them."""
     masks = case.masks.numpy().copy()
     for structure, part in parts.items():
-        masks[(structure, *part.box)][part.voxels] = part.kind == "missing part"
+        masks[structure][part.box][part.voxels] = part.kind == "missing part"
     return masks
 
 

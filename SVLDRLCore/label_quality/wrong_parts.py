@@ -248,7 +248,7 @@ def wrong_parts(parts: Sequence[Sequence[PartsOfLabel | None]], trusted: Sequenc
         for kind in MADE_BY:
             has = [(i, each.given[kind]) for i, each in enumerate(of_structure) if each and kind in each.given]
             made = [part for each in of_structure if each for part in each.spoiled if part.kind == kind]
-            probable = wrong_probabilities([part for _, part in has], made, np.ones(len(has)))
+            probable = wrong_probabilities([part for _, part in has], made, [1.0] * len(has))
             for (i, part), p in zip(has, () if probable is None else probable):
                 if 1 - p < LOW_WEIGHT and not trusted[i]:
                     found.setdefault(i, []).append(part)

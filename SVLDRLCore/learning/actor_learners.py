@@ -90,8 +90,9 @@ class ActorLearners:
                     end.send(self._handed)
                     self._busy.add(end)
                     self._handed += 1
-            for end in wait(list(self._busy), LOOK_SECONDS):
-                assert isinstance(end, Connection)
+            for ready in wait(list(self._busy), LOOK_SECONDS):
+                assert isinstance(ready, Connection)
+                end = ready
                 told: Update | str = end.recv()
                 self._busy.discard(end)
                 return told

@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from SVLDRLCore.errors import InputError, is_out_of_memory
 from SVLDRLCore.job_control import JobControl
@@ -38,11 +40,11 @@ def joined() -> Iterator[None]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
     with _others_needed():
-        store, number, count = next(dist.rendezvous("env://", timeout=LONGEST_MEETING))
+        store, number, count = next(rendezvous("env://", timeout=LONGEST_MEETING))
         if os.environ.get("LOCAL_WORLD_SIZE") == str(count):
             # torchrun keeps one store, in which those that it has ended have left their addresses (pytorch#135712);
             # only on one machine does everybody know how often it has started them
-            store = dist.PrefixStore(f"start {_starts()}", store)
+            store = PrefixStore(f"start {_starts()}", store)
         dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=LONGEST_WAIT)
     try:
         yield

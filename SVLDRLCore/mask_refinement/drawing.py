@@ -14,12 +14,11 @@ from SVLDRLCore.data.parts import (
     on_native_part,
     prepared_label_part,
     reached_box,
-    shown_box,
 )
 from SVLDRLCore.data.resampling import upright_view
 from SVLDRLCore.files.volumes import Volume
 from SVLDRLCore.mask_refinement.segments import structure_masks
-from SVLDRLCore.masks.boxes import Box, extent_of, in_volume, size_of, united
+from SVLDRLCore.masks.boxes import Box, extent_of, placed_in, size_of, united
 from SVLDRLCore.masks.structures import Structures
 
 MOST_VALUES = 8_000_000
@@ -34,21 +33,14 @@ def extent_of_values(label: np.ndarray, values: Collection[int]) -> Box | None:
     looked_for = np.zeros(max(int(label.max()), *values, 0) + 1, bool)
     looked_for[list(values)] = True
     extent = extent_of(looked_for[label[drawn]])
-    return None if extent is None else in_volume(extent, drawn)
+    return None if extent is None else placed_in(extent, drawn)
 
 
 def rough_maps_in(
-    label: Volume, grid: PreparedGrid, members: Mapping[int, Sequence[int]], count: int
-) -> tuple[np.ndarray, Box, Box | None]:
-    """Maps (C, d, h, w) of a label map's structures on the prepared grid, and the box of that grid that holds them.
-
-    The third is where they lie in the label map; None where nothing does, with all of the grid as the second.
-    """
-    extent = extent_of_values(label.array, [v for values in members.values() for v in values])
-    if extent is None:
-        return np.zeros((count, 0, 0, 0), np.float32), (slice(0, 0),) * 3, None
-    window = shown_box(grid, grid.upright_box(extent))
-    return structure_masks(prepared_label_part(label, grid, window), members, count), window, extent
+    label: Volume, grid: PreparedGrid, members: Mapping[int, Sequence[int]], count: int, window: Box
+) -> np.ndarray:
+    """Maps (C, d, h, w) of a label map's structures in a box of the prepared grid."""
+    return structure_masks(prepared_label_part(label, grid, window), members, count)
 
 
 def part_to_draw(grid: PreparedGrid, box: Box, extent: Box) -> Box:

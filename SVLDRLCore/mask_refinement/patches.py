@@ -13,7 +13,6 @@ from torch import Tensor
 from SVLDRLCore.config.settings import DataConfig, MaskAgentConfig
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.data.sampler import (
-    NOWHERE,
     CaseOrder,
     draw_window,
     flip_at_random,
@@ -43,6 +42,9 @@ from SVLDRLCore.masks.corruption import (
     largest_of_field,
 )
 from SVLDRLCore.masks.known_voxels import completed
+
+NOWHERE = (slice(0, 0),) * 3
+"""The window of a patch that another process makes."""
 
 
 @dataclass(frozen=True)

@@ -57,10 +57,10 @@ def boxes_of_values(label: np.ndarray) -> dict[int, Box]:
     if drawn is None:
         return {}
     found = enumerate(ndimage.find_objects(label[drawn]), start=1)
-    return {value: in_volume(box, drawn) for value, box in found if box is not None}
+    return {value: placed_in(box, drawn) for value, box in found if box is not None}
 
 
-def in_volume(box: Box, by: Box) -> Box:
+def placed_in(box: Box, by: Box) -> Box:
     """A box of a part as a box of the volume in which the part begins at `by`."""
     return tuple(slice(s.start + t.start, s.stop + t.start) for s, t in zip(box, by))
 

@@ -44,7 +44,7 @@ def require_same_geometry(image, other):
     """MONAI has stacked the channels."""
 '''
 _TAKEN = (
-    "prepare_image", "to_native", "_percentiles", "_unit_range", "in_range", "grey_range", "upright_view",
+    "prepare_image", "to_native", "_percentiles", "_unit_range", "as_unit", "grey_range", "upright_view",
     "upright_axes", "upright_geometry", "resampled_geometry", "smooth_for_shrinking", "shrinking_sigma",
     "_interpolate", "places_between", "blended",
 )  # fmt: skip

@@ -30,7 +30,7 @@ def prediction_rows(folder: Path) -> Iterator[Row]:
     """One structure and thirteen; then the transformer's forward."""
     image = torch.rand(1, 96, 96, 96, generator=torch.Generator().manual_seed(0))
     for count in (1, 13):
-        network = network_of(count, feature_size=8)
+        network = network_of(count)
         in_network = 0.0
         forward = network.forward
 

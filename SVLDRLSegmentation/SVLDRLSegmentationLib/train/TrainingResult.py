@@ -52,7 +52,7 @@ def readLabelWeights(folder: Path) -> dict[str, LabelWeight]:
 
 def _labelWeight(row: Json) -> LabelWeight:
     trusted = bool(row.get("trusted", row.get("verified")))  # trainings of 0.1 say verified
-    weight, leftOut = float(row.get("turns", row["weight"])), str(row.get("left_out", ""))
+    weight, leftOut = float(row["turns"] if "turns" in row else row["weight"]), str(row.get("left_out", ""))
     return LabelWeight(weight, str(row.get("why") or _reason(row)), trusted, leftOut)
 
 

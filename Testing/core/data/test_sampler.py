@@ -6,10 +6,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 
 from SVLDRLCore.config.settings import DataConfig
 from SVLDRLCore.data.cases import in_memory
-from SVLDRLCore.data.sampler import CaseOrder, PatchSampler
+from SVLDRLCore.data.sampler import CaseOrder, PatchSampler, draw_window, flip_at_random, jitter_intensity
 
 
 def turns(order: CaseOrder, count: int) -> Counter[int]:
@@ -60,3 +61,31 @@ def test_a_small_structure_is_looked_at_as_often_as_a_large_one() -> None:
 def test_a_structure_that_a_case_lacks_is_not_looked_for() -> None:
     sampler = large_and_small(small=False)
     assert all(bool(sampler.next().target[0, 0].any()) for _ in range(50))
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.1])
+def test_a_batch_is_cut_turned_and_changed_one_step_at_a_time(jitter: float) -> None:
+    """Written at once, and to the bit what cutting, mirroring, changing and stacking give."""
+    rng = np.random.default_rng(3)
+    cases = [
+        in_memory(f"case_{n}", rng.random((2, 9, 12, 14), np.float32), rng.integers(0, 2, (1, 9, 12, 14)),
+                  (1.0, 1.0, 1.0), (10, 8, 8))
+        for n in range(3)
+    ]  # fmt: skip
+    config = DataConfig(patch_size=(10, 8, 8), intensity_jitter=jitter)
+    sampler = PatchSampler(cases, config, 2, seed=4)
+    same = PatchSampler(cases, config, 2, seed=4)
+    for _ in range(6):
+        patches = []
+        for _ in range(2):
+            index = same.order.next()
+            case, voxels = cases[index], same._foreground[index][0]
+            window = draw_window(case.image.shape[1:], config, voxels, same.rng)
+            tensors = [t[:, *window].float() for t in (case.image, case.masks, case.valid)]
+            tensors = flip_at_random(tensors, config.flip_axes, same.rng)
+            tensors[0] = jitter_intensity(tensors[0], jitter, same.rng)
+            patches.append(tensors)
+        batch = sampler.next()
+        for made, *expected in zip((batch.image, batch.target, batch.valid), *patches):
+            assert torch.equal(made, torch.stack(expected))
+    assert not bool(batch.valid.all())
