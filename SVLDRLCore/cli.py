@@ -62,15 +62,20 @@ COMMANDS: dict[str, ModuleType] = {
 """In the order of the help; each module has `define`, `run` and a sentence."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status (0 done, 2 bad input or nothing could be written, 130 cancelled)."""
+def main(arguments: Sequence[str] | None = None, control: JobControl | None = None) -> int:
+    """Run a command; returns the exit status (0 done, 2 bad input or nothing could be written, 130 cancelled).
+
+    Args:
+        arguments: None: those of the process.
+        control: pauses and cancels it; None: its own.
+    """
     if arguments is None:
         speak_utf8()
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before torch is imported
     fill_closed_streams()
     try:
         try:
-            return _run(arguments)
+            return _run(arguments, control or JobControl())
         finally:  # help and version, too: argparse leaves by SystemExit
             say()
     except Cancelled as reason:
@@ -91,10 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flush_or_silence()
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _run(arguments: Sequence[str] | None, control: JobControl) -> int:
     options = build_parser().parse_args(arguments)
     values = {k: v for k, v in options[options.subcommand].items() if k != "config"}
-    control = JobControl()
     with cancel_on_signals(control):
         return COMMANDS[options.subcommand].run(values, control)
 

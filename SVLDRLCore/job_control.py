@@ -34,6 +34,8 @@ class JobControl:
         self._running = threading.Event()
         self._running.set()
         self.reason = ""
+        self.listens = False
+        """Whether a thread obeys the standard input for it."""
 
     @property
     def cancelled(self) -> bool:
@@ -91,6 +93,7 @@ def listen_to_stdin(
         The thread, started; it never keeps the process alive.
     """
     source = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) if stream is None else stream  # noqa: SIM115
+    control.listens = True
     thread = threading.Thread(target=_obey, args=(control, source, tasks), name="job control", daemon=True)
     thread.start()
     return thread

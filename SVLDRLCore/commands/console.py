@@ -27,7 +27,8 @@ def job_options(sub: ArgumentParser) -> None:
 def listeners_of(values: dict[str, Any], control: JobControl) -> list[Listener]:
     """Who is told the events: with --events standard output, else a progress bar. Takes `events` out of `values`."""
     if values.pop("events"):
-        listen_to_stdin(control)
+        if not control.listens:
+            listen_to_stdin(control)
         return [stdout_listener]
     bar = ProgressBar()
     return [lambda record: None if record["event"] == "failed" else bar(record)]  # main() tells failures

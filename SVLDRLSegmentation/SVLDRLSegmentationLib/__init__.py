@@ -33,5 +33,8 @@ def __getattr__(name: str) -> object:
 
 def forgetLibrary() -> None:
     """For the developer's button Reload: the next import reads the files of the extension's packages again."""
+    warmWorker = sys.modules.get(f"{__name__}.jobs.WarmWorker")
+    if warmWorker is not None:
+        warmWorker.endWarmWorker()  # it has the old code
     for name in [name for name in sys.modules if name.partition(".")[0] in (__name__, "SVLDRLCore")]:
         del sys.modules[name]

@@ -35,6 +35,7 @@ ROOMS = (
     "jobs",
     "commands",
     "cli",
+    "warm_worker",
     "__main__",
     "__init__",  # the public API may name everything, lazily
 )

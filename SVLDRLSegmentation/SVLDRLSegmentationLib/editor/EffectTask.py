@@ -14,6 +14,7 @@ from ..jobs.Job import Job, JobEnd
 from ..jobs.JobError import JobError
 from ..jobs.Models import Model
 from ..jobs.Task import Task
+from ..jobs.WarmWorker import mayBeWarm
 from ..refine.Locks import Locks
 from ..refine.RefineLogic import RefineOptions
 from ..refine.RunPlan import planRuns
@@ -161,7 +162,8 @@ class EffectTask(Task[EffectResult]):
         files |= self._locks.write(locked, names, self._grid, folder)
         if self._model is not None:
             files["model"] = str(self._model.path.absolute())
-        self._startJob(Job("refine", {**files, **self._options.coreOptions()}, folder))
+        options = {**files, **self._options.coreOptions()}
+        self._startJob(Job("refine", options, folder, warm=mayBeWarm(options)))
 
     def _finish(self, end: JobEnd) -> EffectResult:
         array = readLabelmap(self._temporaryFolder() / "refined.nrrd", self._grid)

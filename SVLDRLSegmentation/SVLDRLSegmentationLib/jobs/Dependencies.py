@@ -21,6 +21,7 @@ from slicer.i18n import tr as _
 
 from .Core import RESOURCES, Json, childEnvironment, pythonExecutable
 from .JobError import JobError
+from .WarmWorker import endWarmWorker
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -108,6 +109,7 @@ class Dependencies:
         Raises:
             JobError: it failed, with what to do about it.
         """
+        endWarmWorker()  # Windows replaces no file that a process has loaded
         missing = self.missing()
         if "torch" in missing:
             self._installTorch()

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import queue
 import re
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -22,19 +17,19 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from .Core import Json, childEnvironment, coreFolder, pythonExecutable
+from .Core import Json, childEnvironment, coreFolder
 from .JobError import JobError
+from .WarmWorker import IDLE_LINE, endWarmWorker, keepWarmWorker, startWarmWorker, takeWarmWorker
+from .WorkerProcess import WorkerProcess
 
 POLL_MILLISECONDS = 100
 EXIT_GRACE_SECONDS = 5.0
 """On exit of the application a training gets this long to write its checkpoint."""
 LOG_LINES = 400
-_OWN_GROUP = 0
-if sys.platform == "win32":
-    _OWN_GROUP = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
-"""The launcher PythonSlicer has the real Python as its child: only a group of processes can be killed as a whole."""
 _PIPE_SECONDS = 2.0
 """How long the pipes of an ended process are read on, should someone else hold them open."""
+_OUTPUTS = 2
+"""On which a process tells that it waits; the two arrive in any order."""
 
 
 @dataclass(frozen=True)
@@ -73,23 +68,31 @@ class Job:
         options: its options, named as on the command line with underscores; positional ones, too.
         folder: an existing folder for job.json and log.txt and the child's working folder; its owner removes it.
         endsWithScene: whether closing the scene kills the job.
+        warm: whether the process may be one that has done jobs before, and waits for more afterwards (`WarmWorker`);
+            for short jobs that change nothing in their process.
     """
 
     _running: ClassVar[list[Job]] = []
     _watchedScene: ClassVar[slicer.vtkMRMLScene | None] = None
     _watchesExit: ClassVar[bool] = False
 
-    def __init__(self, command: str, options: Mapping[str, object], folder: Path, endsWithScene: bool = True) -> None:
+    def __init__(
+        self,
+        command: str,
+        options: Mapping[str, object],
+        folder: Path,
+        endsWithScene: bool = True,
+        warm: bool = False,
+    ) -> None:
         self.command, self.options, self.folder = command, dict(options), Path(folder)
-        self.endsWithScene = endsWithScene
+        self.endsWithScene, self.warm = endsWithScene, warm
         self.onEvent: Callable[[Json], None] | None = None
         self.onLog: Callable[[str], None] | None = None
         self.onEnd: Callable[[JobEnd], None] | None = None
         self.end: JobEnd | None = None
         self.paused = False
-        self._process: subprocess.Popen[bytes] | None = None
-        self._lines: queue.Queue[tuple[str, bytes | None]] = queue.Queue()
-        self._openPipes = 0
+        self._process: WorkerProcess | None = None
+        self._idleLines = 0
         self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._logFile: IO[str] | None = None
         self._last: Json = {}
@@ -115,13 +118,19 @@ class Job:
         return self._process is not None and self.end is None
 
     @property
-    def _child(self) -> subprocess.Popen[bytes]:
+    def _child(self) -> WorkerProcess:
         assert self._process is not None, "the job was not started"
         return self._process
 
     @property
+    def _exitCode(self) -> int:
+        """Of the job; a process that went on to wait has done it well."""
+        code = self._child.exitCode
+        return 0 if self._idleLines == _OUTPUTS or code is None else code
+
+    @property
     def processId(self) -> int | None:
-        return self._process.pid if self._process is not None else None
+        return self._process.id if self._process is not None else None
 
     def start(self) -> None:
         """Start the child process and return at once.
@@ -132,28 +141,30 @@ class Job:
         core = coreFolder()
         (self.folder / "job.json").write_text(json.dumps(self.options, ensure_ascii=False, indent=1), "utf-8")
         environment = dict(childEnvironment(core), PYTHONUTF8="1", PYTHONIOENCODING="utf-8", PYTHONUNBUFFERED="1")
-        command = [pythonExecutable(), "-P", "-m", "SVLDRLCore", self.command, "--config", "job.json", "--events"]
-        try:
-            process = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, start_new_session=sys.platform != "win32", creationflags=_OWN_GROUP,
-            )  # fmt: skip
-        except OSError as error:
-            raise JobError(
-                _("The background process"), str(error), _("Check that the program can be run: {}").format(command[0])
-            ) from error
-        self._process = process
+        self._process = self._warmProcess(environment) if self.warm else self._coldProcess(environment)
         self._logFile = (self.folder / "log.txt").open("a", encoding="utf-8")
-        for name in ("stdout", "stderr"):
-            self._openPipes += 1
-            arguments = (name, getattr(process, name), self._lines)
-            threading.Thread(target=_read, args=arguments, name=f"{self.command} {name}", daemon=True).start()
         Job._running.append(self)
         Job._watchApplication()
         self._timer = qt.QTimer()
         self._timer.interval = POLL_MILLISECONDS
         self._timer.connect("timeout()", self.poll)
         self._timer.start()
+
+    def _coldProcess(self, environment: Mapping[str, str]) -> WorkerProcess:
+        arguments = ("-P", "-m", "SVLDRLCore", self.command, "--config", "job.json", "--events")
+        return WorkerProcess(arguments, self.folder, environment)
+
+    def _warmProcess(self, environment: Mapping[str, str]) -> WorkerProcess:
+        """The process that waits, or a new one, told of this job."""
+        told = {"job": self.command, "folder": str(self.folder.absolute())}
+        process = takeWarmWorker(environment)
+        if process is not None:
+            if process.send(told):
+                return process
+            process.end()
+        process = startWarmWorker(environment)
+        process.send(told)  # where it has ended already, its log says why
+        return process
 
     def pause(self) -> None:
         """Ask the job to wait after its current step."""
@@ -177,8 +188,8 @@ class Job:
         if not self.running:
             return
         self._stopReason = self._stopReason or reason or _("stopped")
-        if self._child.poll() is None:
-            _killTree(self._child)
+        if self._child.exitCode is None:
+            self._child.kill()
 
     def wait(self) -> JobEnd:
         """For scripts: how the job ended, while the application stays alive."""
@@ -190,34 +201,37 @@ class Job:
 
     def poll(self) -> None:
         """Hand over what has arrived; called by a timer on the GUI thread."""
-        while self.end is None:
+        while self.running:
             try:
-                self._take(*self._lines.get_nowait())
+                self._take(*self._child.lines.get_nowait())
             except queue.Empty:
                 break
         if not self.running:
             return
         now = time.monotonic()
-        if self._child.poll() is None:
+        if self._child.exitCode is None:
             if now > self._killAt:
-                _killTree(self._child)
+                self._child.kill()
             return
         self._exitedAt = min(self._exitedAt, now)
-        if (self._openPipes == 0 and self._lines.empty()) or now > self._exitedAt + _PIPE_SECONDS:
+        if (self._child.openPipes == 0 and self._child.lines.empty()) or now > self._exitedAt + _PIPE_SECONDS:
             self._finish()
 
     def _take(self, source: str, line: bytes | None) -> None:
         if line is None:
-            self._openPipes -= 1
+            self._child.openPipes -= 1
             return
         text = line.decode("utf-8", errors="replace").rstrip("\r\n")
+        if self.warm and text.endswith(IDLE_LINE):  # a library may have written half a line before
+            if text != IDLE_LINE:
+                self._say(text.removesuffix(IDLE_LINE))
+            self._idleLines += 1
+            if self._idleLines == _OUTPUTS:
+                self._finish()
+            return
         event = _eventOf(text) if source == "stdout" else None
         if event is None:
-            self._log.append(text)
-            if self._logFile is not None:
-                self._logFile.write(text + "\n")
-            if self.onLog:
-                self.onLog(text)
+            self._say(text)
             return
         self._last = event
         if event["event"] == "failed":
@@ -225,27 +239,25 @@ class Job:
         if self.onEvent:
             self.onEvent(event)
 
+    def _say(self, text: str) -> None:
+        self._log.append(text)
+        if self._logFile is not None:
+            self._logFile.write(text + "\n")
+        if self.onLog:
+            self.onLog(text)
+
     def _send(self, command: str) -> bool:
-        if not self.running:
-            return False
-        pipe = self._child.stdin
-        assert pipe is not None, "it is started with one"
-        try:
-            pipe.write(json.dumps({"command": command}).encode() + b"\n")
-            pipe.flush()
-        except (OSError, ValueError):  # it has just ended
-            return False
-        return True
+        return self.running and self._child.send({"command": command})
 
     def _finish(self) -> None:
         if self._timer is not None:
             self._timer.stop()
-        if self._openPipes:  # children that outlived it hold them
-            _killGroup(self._child)
-        for pipe in (self._child.stdin, self._child.stdout, self._child.stderr):
-            with contextlib.suppress(OSError):  # what was to be written to a dead process
-                if pipe is not None:
-                    pipe.close()
+        if self._idleLines < _OUTPUTS:
+            self._child.close()
+        elif self._stopReason:  # it has been told to stop, perhaps a moment too late
+            self._child.end()
+        else:
+            keepWarmWorker(self._child)
         if self._logFile is not None:
             self._logFile.close()
         Job._running.remove(self)
@@ -255,7 +267,7 @@ class Job:
 
     def _howItEnded(self) -> JobEnd:
         log, event = "\n".join(self._log), self._last.get("event")
-        if event == "finished" or (self._child.returncode == 0 and not self._failure and event != "cancelled"):
+        if event == "finished" or (self._exitCode == 0 and not self._failure and event != "cancelled"):
             return JobEnd("finished", self._last, log=log)
         if self._stopReason or event == "cancelled":
             why = self._stopReason or self._last.get("text", "")
@@ -280,7 +292,7 @@ class Job:
                 _("the Python package {} is not installed").format(missing[1].split(".")[0]),
                 _("Install the missing packages with the button at the top of the module"),
             )
-        code = self._child.returncode
+        code = self._exitCode
         last = next((line.strip() for line in reversed(self._log) if line.strip()), _("it said nothing"))
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
@@ -311,9 +323,10 @@ class Job:
         for job in jobs:
             job.cancel(EXIT_GRACE_SECONDS)
         latest = time.monotonic() + EXIT_GRACE_SECONDS
-        while time.monotonic() < latest and any(job._child.poll() is None for job in jobs):
+        while time.monotonic() < latest and any(job.running and job._child.exitCode is None for job in jobs):
             time.sleep(0.02)
         Job.stopAll()
+        endWarmWorker()
 
 
 def _eventOf(text: str) -> Json | None:
@@ -322,28 +335,3 @@ def _eventOf(text: str) -> Json | None:
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
-
-
-def _read(name: str, pipe: IO[bytes], lines: queue.Queue[tuple[str, bytes | None]]) -> None:
-    """Runs in a thread of its own: nothing of Qt or MRML here."""
-    try:
-        for line in pipe:
-            lines.put((name, line))
-    except (OSError, ValueError):  # closed under our hands when a process is given up
-        pass
-    lines.put((name, None))
-
-
-def _killTree(process: subprocess.Popen[bytes]) -> None:
-    if sys.platform == "win32":
-        taskkill = os.path.join(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "taskkill.exe")
-        command = [taskkill, "/T", "/F", "/PID", str(process.pid)]
-        subprocess.run(command, capture_output=True, creationflags=subprocess.CREATE_NO_WINDOW, check=False)
-    _killGroup(process)
-
-
-def _killGroup(process: subprocess.Popen[bytes]) -> None:
-    if sys.platform == "win32":
-        return
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left; macOS calls it a permission
-        os.killpg(process.pid, signal.SIGKILL)
