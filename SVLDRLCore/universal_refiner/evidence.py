@@ -5,7 +5,7 @@ No sign sees a right mask. Lengths are in u, arrays (D, H, W).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -15,7 +15,7 @@ from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP
 from SVLDRLCore.universal_refiner.modes import expected_gain
 from SVLDRLCore.universal_refiner.perception import blurred
-from SVLDRLCore.universal_refiner.shapes import F32, random_field
+from SVLDRLCore.universal_refiner.shapes import F32
 
 OF_SNAPPED = (
     "promised gain",
@@ -30,15 +30,11 @@ OF_SNAPPED = (
     "on edges after",
     "tissues apart before",
     "tissues apart after",
-    "away from other starts",
-    "other starts stay apart",
 )
 OF_EVENED = ("evened: promised gain", "evened: change", "evened: doubt", "evened: roughness after")
 SIGNS = (*OF_SNAPPED, *OF_EVENED)
 WIDE, NEAR = 5.0, 0.75
 """Distances to a border: of what surrounds it, and of itself."""
-MOVED, ROUGHENED, OF = 1.5, 2.0, 4.0
-"""How far other starts lie from the result, and over which length a roughened one varies."""
 BINS = 32
 
 
@@ -47,13 +43,11 @@ def signs_of(
     mask: np.ndarray,
     beliefs: np.ndarray,
     spacing: Sequence[float],
-    snap: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray | None:
     """Numbers (len(SIGNS),) about what is believed of a mask; None where nothing, or everything, would be left of it.
 
     Args:
         mask: neither empty nor full; beliefs: (2, D, H, W) in [0, 1], of `SNAP` and `EVEN_OUT`.
-        snap: what snaps a mask on this image; called for a few other starts.
     """
     spacing = tuple(spacing)
     belief, made, evened = beliefs[SNAP], beliefs[SNAP] > 0.5, beliefs[EVEN_OUT] > 0.5
@@ -64,8 +58,6 @@ def signs_of(
     low, middle, high = np.quantile(offsets, [0.25, 0.5, 0.75]) if len(offsets) else (0.0, 0.0, 0.0)
     grey = _ranks(image, np.minimum(np.abs(before), np.abs(after)) < WIDE)
     steep = ndimage.gaussian_gradient_magnitude(grey, [1 / s for s in spacing], truncate=2.5)
-    starts = list(other_starts(after, spacing))
-    ends = [snap(start) for start in starts]
     border = max(1, int((np.abs(before) <= NEAR).sum()))
     return np.array([
         expected_gain(mask, made, belief),
@@ -76,8 +68,6 @@ def signs_of(
         _roughness(mask, spacing) / border, _roughness(made, spacing) / border,
         _on_edges(steep, before), _on_edges(steep, after),
         _apart(grey, before), _apart(grey, after),
-        1 - float(np.mean([dice_of(end, made) for end in ends])),
-        _mean_gap(ends) / max(_mean_gap(starts), 1e-3),
         expected_gain(mask, evened, beliefs[EVEN_OUT]),
         1 - dice_of(mask, evened),
         _doubt(beliefs[EVEN_OUT], mask != evened),
@@ -88,16 +78,6 @@ def signs_of(
 def _doubt(belief: np.ndarray, where: np.ndarray) -> float:
     """Mean nearness to a coin's toss: 0 for certainty, 1 for a half."""
     return float((1 - np.abs(2 * belief[where] - 1)).mean()) if where.any() else 0.0
-
-
-def other_starts(distance: np.ndarray, spacing: Sequence[float]) -> Iterator[np.ndarray]:
-    """Masks spoiled in several ways: narrower, wider, roughened. `distance`: to the border, negative inside."""
-    depth = -0.6 * float(distance.min())
-    uneven = random_field(distance.shape, OF, np.random.default_rng(0), spacing)
-    for offset in (-min(MOVED, depth), MOVED, min(ROUGHENED, depth) * uneven):
-        start = distance < offset
-        if start.any() and not start.all():
-            yield start
 
 
 def _ranks(image: np.ndarray, near: np.ndarray) -> np.ndarray:
@@ -127,8 +107,3 @@ def _apart(grey: np.ndarray, distance: np.ndarray) -> float:
         return 0.0
     shares = [np.histogram(grey[side], BINS, (0, 1))[0] / side.sum() for side in sides]
     return float(np.abs(shares[0] - shares[1]).sum()) / 2
-
-
-def _mean_gap(masks: Sequence[np.ndarray]) -> float:
-    pairs = [1 - dice_of(a, b) for i, a in enumerate(masks) for b in masks[:i]]
-    return float(np.mean(pairs)) if pairs else 0.0
