@@ -29,12 +29,14 @@ class DrawnMask:
     Attributes:
         truth: the structure; meant: the structure at the reader's offset; rough: what was drawn.
         kinds: of the mistakes, empty for a clean mask.
+        shown: whether the structure is one of the image's, with edges for a border (`unseen_borders`).
     """
 
     truth: np.ndarray
     meant: np.ndarray
     rough: np.ndarray
     kinds: tuple[str, ...]
+    shown: bool = True
 
 
 @dataclass(frozen=True)

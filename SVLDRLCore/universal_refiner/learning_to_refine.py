@@ -18,6 +18,7 @@ from SVLDRLCore.universal_refiner.classifier import VoxelClassifier, stage_featu
 from SVLDRLCore.universal_refiner.habits import DrawnMask, draw_mask
 from SVLDRLCore.universal_refiner.rendering import render
 from SVLDRLCore.universal_refiner.scenes import draw_scene
+from SVLDRLCore.universal_refiner.unseen_borders import UNSEEN_SHARE, by_knowledge
 
 MASKS_OF_SCENE = 4
 MARGIN = 12.0
@@ -60,6 +61,8 @@ def draw_examples(
 ) -> list[tuple[np.ndarray, DrawnMask, tuple[float, ...]]]:  # fmt: skip
     """The masks of one scene: image (D, H, W), what was drawn, spacing in u. Two images, two masks on each.
 
+    Some are of structures whose border does not show (`unseen_borders`).
+
     Each is a box around the structure and what was drawn of it, with `MARGIN` u around, as a mask is refined in.
     """
     rng = np.random.default_rng([seed, stage, number])
@@ -69,9 +72,13 @@ def draw_examples(
         if index % 2 == 0:
             target = scene.targets[0] if rng.random() < 0.5 else int(rng.choice(scene.targets))
             image = render(scene, target, rng)
-        drawn = draw_mask(labels == target, labels, scene.spacing, rng)
+        structure = labels == target
+        shown = rng.random() >= UNSEEN_SHARE
+        if not shown:
+            structure = by_knowledge(structure, scene.spacing, rng)
+        drawn = draw_mask(structure, labels, scene.spacing, rng)
         box = bounding_box(drawn.rough | drawn.meant | drawn.truth, [MARGIN / s for s in scene.spacing])
-        near = DrawnMask(drawn.truth[box], drawn.meant[box], drawn.rough[box], drawn.kinds)
+        near = DrawnMask(drawn.truth[box], drawn.meant[box], drawn.rough[box], drawn.kinds, shown)
         examples.append((image[box], near, scene.spacing))
     return examples
 

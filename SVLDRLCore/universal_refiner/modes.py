@@ -21,45 +21,29 @@ class Rule:
     """When a belief is acted on.
 
     Attributes:
-        sure: probability that a change needs, from 0.5 to 1.
+        sure: probability that a change needs, from 0.5 to 1; of 1, nothing changes.
         spread: a change that is merely likelier than not is made within this distance of a sure one, in u.
-        gain: in expected Dice, that all these changes must bring together.
-        otherwise: if they do not, the probability that a change needs by the first stage's belief.
     """
 
     sure: float
     spread: float = 0.0
-    gain: float = 0.0
-    otherwise: float = 1.0
 
 
-def changed_where_sure(
-    mask: np.ndarray, beliefs: Sequence[np.ndarray], rule: Rule, spacing: Sequence[float]
-) -> np.ndarray:
+NOTHING = Rule(1.0)
+"""Changes nothing."""
+
+
+def changed_where_sure(mask: np.ndarray, belief: np.ndarray, rule: Rule, spacing: Sequence[float]) -> np.ndarray:
     """The mask (D, H, W) with what is believed otherwise, where the rule says so.
 
-    Where little is to be won in all, only what is beyond doubt changes, in the eyes of the first stage. It looks at
-    the image more than at its own opinion, and so it is the surest of a small bite in a mask that is good elsewhere.
-
     Args:
-        beliefs: of each stage in the mask as it should be, (D, H, W) in [0, 1].
+        belief: in the mask as it should be, (D, H, W) in [0, 1].
     """
-    first, last = beliefs[0], beliefs[-1]
-    result = changed(mask, last, from_sure_changes(mask, last, rule.sure, spacing), rule.spread)
-    if expected_gain(mask, result, last) >= rule.gain:
-        return result
-    return np.where(mask, first >= 1 - rule.otherwise, first > rule.otherwise)
-
-
-def from_sure_changes(mask: np.ndarray, belief: np.ndarray, sure: float, spacing: Sequence[float]) -> np.ndarray:
-    """Distance (D, H, W) in u to the nearest voxel whose change is sure; infinite where there is none."""
-    made = np.where(mask, belief < 1 - sure, belief > sure)
-    return ndimage.distance_transform_edt(~made, sampling=spacing) if made.any() else np.full(mask.shape, np.inf)
-
-
-def changed(mask: np.ndarray, belief: np.ndarray, far: np.ndarray, spread: float) -> np.ndarray:
-    """The mask with what is likelier otherwise, within `spread` of a sure change; `far` from the nearest one."""
-    return mask ^ (((belief > 0.5) != mask) & (far <= spread))
+    made = np.where(mask, belief < 1 - rule.sure, belief > rule.sure)
+    if rule.spread and made.any():
+        near = ndimage.distance_transform_edt(~made, sampling=spacing) <= rule.spread
+        made |= ((belief > 0.5) != mask) & near
+    return mask ^ made
 
 
 def expected_gain(mask: np.ndarray, result: np.ndarray, belief: np.ndarray) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,25 +19,36 @@ from SVLDRLCore.errors import InputError
 from SVLDRLCore.models.package_files import PackageFiles, open_files
 from SVLDRLCore.strict_json import read_json_object
 from SVLDRLCore.universal_refiner.classifier import VoxelClassifier
-from SVLDRLCore.universal_refiner.modes import Rule
+from SVLDRLCore.universal_refiner.evidence import SIGNS
+from SVLDRLCore.universal_refiner.gate import TIMES, Gate
+from SVLDRLCore.universal_refiner.modes import NOTHING, Rule
 
 SHIPPED = Path(__file__).parent / "package"
 """The one that comes with the program."""
 WEIGHTS, SETTINGS, CARD, SUMS = "model.safetensors", "settings.json", "MODEL_CARD.md", "SHA256SUMS"
-VERSION = 2
-LIMITS = {"sure": (0.5, 1.0), "spread": (0.0, 10.0), "gain": (0.0, 1.0), "otherwise": (0.5, 1.0)}
+VERSION = 3
+LIMITS = {"sure": (0.5, 1.0), "spread": (0.0, 10.0)}
 """Of a rule's numbers."""
 
 
 @dataclass(frozen=True)
+class ModeDecision:
+    """When to act in one mode: by the bold rule where the gate opens, else by the careful one; no gate is open."""
+
+    bold: Rule
+    careful: Rule = NOTHING
+    gate: Gate | None = None
+
+
+@dataclass(frozen=True)
 class Decision:
-    """The rule of each mode; set on synthetic masks alone."""
+    """Of each mode; set on synthetic masks alone."""
 
-    even_out: Rule
-    snap: Rule
+    even_out: ModeDecision
+    snap: ModeDecision
 
 
-UNDECIDED = Decision(Rule(0.9), Rule(0.5))
+UNDECIDED = Decision(ModeDecision(Rule(0.9)), ModeDecision(Rule(0.5)))
 
 
 @dataclass(frozen=True)
@@ -92,20 +103,29 @@ def load_refiner(folder: Path) -> UniversalRefiner:
 
 
 def _decision(given: Any, folder: Path) -> Decision:
-    names = {each.name for each in fields(Decision)}
-    if not isinstance(given, dict) or given.keys() != names:
-        raise _unusable(folder, "its settings lack the decision")
-    for rule in given.values():
-        if not isinstance(rule, dict) or rule.keys() != {each.name for each in fields(Rule)}:
-            raise _unusable(folder, "its settings lack the decision")
-        for name, (least, most) in {
-            "sure": (0.5, 1.0),
-            "spread": (0, 10),
-            "gain": (0, 1),
-            "otherwise": (0.5, 1.0),
-        }.items():
-            require_number(name, rule[name], least, most)
-    return Decision(**{name: Rule(**rule) for name, rule in given.items()})
+    try:
+        return Decision(**{name: _mode_decision(each) for name, each in given.items()})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _unusable(folder, "its settings lack the decision") from error
+
+
+def _mode_decision(given: Mapping[str, Any]) -> ModeDecision:
+    rules = {name: Rule(**given[name]) for name in ("bold", "careful")}
+    for rule in rules.values():
+        for name, (least, most) in LIMITS.items():
+            require_number(name, getattr(rule, name), least, most)
+    if given["gate"] is None:
+        return ModeDecision(**rules)
+    numbers = {name: given["gate"][name] for name in ("offset", "margin")}
+    parts = {name: tuple(given["gate"][name]) for name in ("centre", "scale", "slope")}
+    sizes = [len(each) for each in parts.values()]
+    if sizes != [len(SIGNS), len(SIGNS), len(SIGNS) * (1 + len(TIMES))]:
+        raise ValueError("the gate's numbers do not fit")
+    if not np.isfinite([*numbers.values(), *(value for part in parts.values() for value in part)]).all():
+        raise ValueError("a number is not finite")
+    if not min(parts["scale"]) > 0:
+        raise ValueError("a scale is not above 0")
+    return ModeDecision(**rules, gate=Gate(**parts, **numbers))
 
 
 def _stages(tensors: Mapping[str, Any]) -> tuple[VoxelClassifier, ...]:

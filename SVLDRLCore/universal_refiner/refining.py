@@ -11,16 +11,15 @@ from SVLDRLCore.errors import InputError
 from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.masks.boxes import Box, extent_of, whole_box, widened
 from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP, beliefs_of
+from SVLDRLCore.universal_refiner.evidence import signs_of
 from SVLDRLCore.universal_refiner.modes import (
     EVEN_OUT_MODE,
     MODES,
-    SNAP_MODE,
-    Rule,
     changed_where_sure,
     expected_gain,
     moved_to_habit,
 )
-from SVLDRLCore.universal_refiner.refiner_package import UniversalRefiner, shipped_refiner
+from SVLDRLCore.universal_refiner.refiner_package import ModeDecision, UniversalRefiner, shipped_refiner
 from SVLDRLCore.universal_refiner.skipped_slices import Filling, filling_of
 from SVLDRLCore.universal_refiner.working_grid import working_grid
 
@@ -34,6 +33,8 @@ TOO_THIN = "too thin beside its length to be looked at as a whole: left as drawn
 NO_OUTSIDE = "it fills the image: left as drawn"
 NO_CONTRAST = "the image shows nothing there: left as drawn"
 NOTHING_LEFT = "nothing would be left: left as drawn"
+NOT_SHOWN = "the image does not show its border clearly enough: left as drawn"
+CAREFUL = "the image does not show its border clearly enough: only what is beyond doubt was changed"
 BESIDE_THE_EDGE = "its whole border seems to lie beside the visible edge, 'snap to edges' would move it"
 BESIDE = 1.0
 """Median distance of a border from the edges, in u, from which that is said, and"""
@@ -111,8 +112,6 @@ def refine_mask(
     filling = filling_of(before, near) if filling is None else filling.within(box)
     made = _refined(near, filling.mask, spacing_dhw, mode, trust, refiner or shipped_refiner())
     tell(0.9)
-    if made.reasons:
-        return Refined(mask.copy(), sure, made.reasons)
     after = made.mask
     for held in (trusted, locked):
         if held is not None:
@@ -121,9 +120,13 @@ def refine_mask(
         return Refined(mask.copy(), sure, (NOTHING_LEFT,))
     result = mask.copy()
     result[box] = after
-    sure[box] = made.confidence
     tell(1.0)
-    return Refined(result, sure, hints=(*filling.told(after & ~before), *made.hints))
+    filled = filling.told(after & ~before)
+    if made.reasons and np.array_equal(after, before):
+        return Refined(result, sure, made.reasons, filled)
+    sure[box] = made.confidence
+    careful = (CAREFUL,) if NOT_SHOWN in made.reasons else made.reasons
+    return Refined(result, sure, hints=(*filled, *careful, *made.hints))
 
 
 def _refined(
@@ -142,28 +145,58 @@ def _refined(
     rough = np.ascontiguousarray((shares > 0.5).transpose(order))
     if rough.sum() < FEWEST_VOXELS or rough.all():
         return Refined(mask.copy(), np.ones(mask.shape, np.float32), (TOO_THIN,))
-    found, rules = beliefs_of(refiner.stages, grid.shrunk(image).transpose(order), rough, spacing), refiner.decision
-    beliefs = {kind: [stage[kind] for stage in found] for kind in (SNAP, EVEN_OUT)}
-    if trusted is not None:
-        trust = (grid.shrunk(trusted) > 0.5).transpose(order)
-        habit = moved_to_habit(rough, beliefs[SNAP][-1] > 0.5, trust, spacing)
-        beliefs = beliefs if habit is None else {kind: [habit.astype(np.float32)] for kind in beliefs}
-    kind, rule = (SNAP, rules.snap) if mode == SNAP_MODE else (EVEN_OUT, rules.even_out)
-    refined = changed_where_sure(rough, beliefs[kind], rule, spacing)
-    hint = mode == EVEN_OUT_MODE and trusted is None and _beside_the_edge(refined, beliefs[SNAP], rules.snap, spacing)
-    belief = grid.stretched(np.ascontiguousarray(beliefs[kind][-1].transpose(back)))
+    grey = grid.shrunk(image).transpose(order)
+    beliefs = beliefs_of(refiner.stages, grey, rough, spacing)[-1]
+    seen = _Seen(rough, beliefs, spacing, signs_of(grey, rough, beliefs, spacing))
+    kind, decision = SNAP, refiner.decision.snap
+    if mode == EVEN_OUT_MODE:
+        kind, decision = EVEN_OUT, refiner.decision.even_out
+    reasons: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+    habit = None if trusted is None else seen.moved_to_habit((grid.shrunk(trusted) > 0.5).transpose(order))
+    if habit is not None:  # the user has told what the border lies from
+        belief, refined = habit.astype(np.float32), habit
+    else:
+        belief = beliefs[kind]
+        refined, shut = seen.refined(kind, decision)
+        if shut:
+            reasons = (NOT_SHOWN,)
+        elif mode == EVEN_OUT_MODE and trusted is None and seen.lies_beside(refiner.decision.snap):
+            hints = (BESIDE_THE_EDGE,)
     after = grid.changed(mask, shares, refined.transpose(back))
-    confidence = (2 * np.abs(belief - 0.5)).clip(0, 1)
-    return Refined(after, confidence, hints=(BESIDE_THE_EDGE,) if hint else ())
+    confidence = (2 * np.abs(grid.stretched(np.ascontiguousarray(belief.transpose(back))) - 0.5)).clip(0, 1)
+    return Refined(after, confidence, reasons, hints)
 
 
-def _beside_the_edge(mask: np.ndarray, beliefs: Sequence[np.ndarray], rule: Rule, spacing: Sequence[float]) -> bool:
-    """Does the border lie beside the edge all around, so that snapping it would win much?"""
-    snapped = changed_where_sure(mask, beliefs, rule, spacing)
-    if not snapped.any() or expected_gain(mask, snapped, beliefs[-1]) < WORTH_SAYING:
-        return False
-    border = np.abs(signed_distance(mask, tuple(spacing))) <= 0.75
-    return bool(border.any()) and abs(float(np.median(signed_distance(snapped, tuple(spacing))[border]))) >= BESIDE
+@dataclass(frozen=True)
+class _Seen:
+    """What is believed of a mask on its working grid, beliefs (2, D, H, W), and the signs of it."""
+
+    mask: np.ndarray
+    beliefs: np.ndarray
+    spacing: tuple[float, ...]
+    signs: np.ndarray | None
+
+    def refined(self, kind: int, decision: ModeDecision) -> tuple[np.ndarray, bool]:
+        """The mask (D, H, W), and whether a large promise was not believed."""
+        bold, careful = (
+            changed_where_sure(self.mask, self.beliefs[kind], rule, self.spacing)
+            for rule in (decision.bold, decision.careful)
+        )
+        if decision.gate is None or (self.signs is not None and decision.gate.opens(self.signs)):
+            return bold, False
+        return careful, expected_gain(careful, bold, self.beliefs[kind]) >= WORTH_SAYING
+
+    def moved_to_habit(self, trusted: np.ndarray) -> np.ndarray | None:
+        return moved_to_habit(self.mask, self.beliefs[SNAP] > 0.5, trusted, self.spacing)
+
+    def lies_beside(self, decision: ModeDecision) -> bool:
+        """Does the border lie beside the edge all around, so that snapping it would win much?"""
+        snapped, _ = self.refined(SNAP, decision)
+        if not snapped.any() or expected_gain(self.mask, snapped, self.beliefs[SNAP]) < WORTH_SAYING:
+            return False
+        border = np.abs(signed_distance(self.mask, self.spacing)) <= 0.75
+        return bool(border.any()) and abs(float(np.median(signed_distance(snapped, self.spacing)[border]))) >= BESIDE
 
 
 def looked_at(mask: np.ndarray, spacing_dhw: Sequence[float]) -> Box:

@@ -1,7 +1,9 @@
 """The universal refiner on rough masks of real validation cases: before, even out, snap; what it costs clean masks.
 
     python Testing/studies/universal_refiner.py DATA results.md [--cases 2] [--seed 0] [--tools] [--raters 20]
-        [--sets SET ...] [--workers 2]
+        [--sets SET ...] [--workers 2] [--kept FOLDER]
+
+--kept: what the classical tools do is kept there, and not computed again. `perfect_masks.py` has perfect masks.
 
 DATA is the folder of packs that the tests name by SVLDRL_DATA. No case of them was learned from, nor used to decide.
 """
@@ -9,6 +11,7 @@ DATA is the folder of packs that the tests name by SVLDRL_DATA. No case of them 
 from __future__ import annotations
 
 import argparse
+import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -86,8 +89,37 @@ def wrong_masks(truth: Mask, spacing: Spacing, rng: np.random.Generator) -> dict
     return {kind: rough for kind, rough in {**made, "clean": clean}.items() if rough.any()}
 
 
+@dataclass
+class Kept:
+    """What the tools did on the masks of one set: Dice in points by "case kind tool", in a file where one is given."""
+
+    file: Path | None
+    dice: dict[str, float]
+
+    @classmethod
+    def of(cls, folder: Path | None, name: str) -> Kept:
+        file = None if folder is None else folder / f"{name.replace(' ', '_')}.json"
+        return cls(file, json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else {})
+
+    def found(self, key: str, compute: Callable[[], float]) -> float:
+        if key not in self.dice:
+            self.dice[key] = compute()
+            if self.file is not None:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                self.file.write_text(json.dumps(self.dice), encoding="utf-8")
+        return self.dice[key]
+
+
 def measured(
-    name: str, kind: str, image: np.ndarray, rough: Mask, truth: Mask, spacing: Spacing, tools: Sequence[str]
+    name: str,
+    index: int,
+    kind: str,
+    image: np.ndarray,
+    rough: Mask,
+    truth: Mask,
+    spacing: Spacing,
+    tools: Sequence[str],
+    kept: Kept,
 ) -> Row:
     """What became of one rough mask."""
     after = {"before": rough}
@@ -95,29 +127,34 @@ def measured(
     dice = {done: 100 * dice_of(mask, truth) for done, mask in after.items()}
     found = {done: mask_metrics(mask, truth, spacing) for done, mask in after.items()}
     for tool in tools:
-        dice[tool] = 100 * dice_of(TOOLS[tool](image, rough, spacing), truth)
+        dice[tool] = kept.found(
+            f"{index} {kind} {tool}", lambda tool=tool: 100 * dice_of(TOOLS[tool](image, rough, spacing), truth)
+        )
     return Row(name, kind, dice, {done: (each.hd95_mm, each.asd_mm) for done, each in found.items()})
 
 
-def set_rows(data: Path, cases: int, seed: int, tools: Sequence[str], name: str) -> list[Row]:
+def set_rows(data: Path, cases: int, seed: int, tools: Sequence[str], folder: Path | None, name: str) -> list[Row]:
     """Of all kinds of wrong masks of the cases of one set."""
-    rows = []
+    rows, kept = [], Kept.of(folder, f"{name} seed {seed}")
     for index, (image, truth, spacing) in enumerate(cases_of(data, name, cases)):
         rng = np.random.default_rng([seed, index, zlib.crc32(name.encode())])
         for kind, rough in wrong_masks(truth, spacing, rng).items():
-            rows.append(measured(name, kind, image, rough, truth, spacing, tools))
+            rows.append(measured(name, index, kind, image, rough, truth, spacing, tools, kept))
     return rows
 
 
-def rater_rows(data: Path, tools: Sequence[str], index: int) -> list[Row]:
+def rater_rows(data: Path, tools: Sequence[str], folder: Path | None, index: int) -> list[Row]:
     """Radiologists' own masks of one nodule, towards the consensus of four."""
-    drawn = {}
+    drawn, kept = {}, Kept.of(folder, f"nodule {index}")
     for who in ("worst_rater", "one_rater", "consensus"):
         case = load_datalist(data / RATERS.format(who)).training[index]
         drawn[who.replace("_", " ")] = read_label(case.label).array > 0
     image, truth = read_image(case.images[0]), drawn["consensus"]
     spacing = image.geometry.spacing_dhw
-    return [measured("nodule CT", who, image.array, rough, truth, spacing, tools) for who, rough in drawn.items()]
+    return [
+        measured("nodule CT", index, who, image.array, rough, truth, spacing, tools, kept)
+        for who, rough in drawn.items()
+    ]
 
 
 def main() -> None:
@@ -130,10 +167,11 @@ def main() -> None:
     parser.add_argument("--raters", type=int, default=0, help="nodules that radiologists have drawn")
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--kept", type=Path, help="folder for what the classical tools did")
     options = parser.parse_args()
     tools = list(TOOLS) if options.tools else []
-    of_set = partial(set_rows, options.data, options.cases, options.seed, tools)
-    of_nodule = partial(rater_rows, options.data, tools)
+    of_set = partial(set_rows, options.data, options.cases, options.seed, tools, options.kept)
+    of_nodule = partial(rater_rows, options.data, tools, options.kept)
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
         rows = [row for found in pool.map(of_set, options.sets) for row in found]
         raters = [row for found in pool.map(of_nodule, range(options.raters)) for row in found]

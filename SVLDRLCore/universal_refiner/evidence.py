@@ -1,0 +1,109 @@
+"""What one image says of one refinement: does it show this structure's border at all?
+
+No sign sees a right mask. Lengths are in u, arrays (D, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from SVLDRLCore.masks.borders import signed_distance
+from SVLDRLCore.masks.dice import dice_of
+from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP
+from SVLDRLCore.universal_refiner.modes import expected_gain
+from SVLDRLCore.universal_refiner.perception import blurred
+from SVLDRLCore.universal_refiner.shapes import F32
+
+OF_SNAPPED = (
+    "promised gain",
+    "change",
+    "doubt of what changes",
+    "doubt near the border",
+    "offset",
+    "spread of the offset",
+    "roughness before",
+    "roughness after",
+    "on edges before",
+    "on edges after",
+    "tissues apart before",
+    "tissues apart after",
+)
+OF_EVENED = ("evened: promised gain", "evened: change", "evened: doubt", "evened: roughness after")
+SIGNS = (*OF_SNAPPED, *OF_EVENED)
+WIDE, NEAR = 5.0, 0.75
+"""Distances to a border: of what surrounds it, and of itself."""
+BINS = 32
+
+
+def signs_of(
+    image: np.ndarray,
+    mask: np.ndarray,
+    beliefs: np.ndarray,
+    spacing: Sequence[float],
+) -> np.ndarray | None:
+    """Numbers (len(SIGNS),) about what is believed of a mask; None where nothing, or everything, would be left of it.
+
+    Args:
+        mask: neither empty nor full; beliefs: (2, D, H, W) in [0, 1], of `SNAP` and `EVEN_OUT`.
+    """
+    spacing = tuple(spacing)
+    belief, made, evened = beliefs[SNAP], beliefs[SNAP] > 0.5, beliefs[EVEN_OUT] > 0.5
+    if any(not each.any() or each.all() for each in (made, evened)):
+        return None
+    before, after = signed_distance(mask, spacing), signed_distance(made, spacing)
+    offsets = after[np.abs(before) <= NEAR]
+    low, middle, high = np.quantile(offsets, [0.25, 0.5, 0.75]) if len(offsets) else (0.0, 0.0, 0.0)
+    grey = _ranks(image, np.minimum(np.abs(before), np.abs(after)) < WIDE)
+    steep = ndimage.gaussian_gradient_magnitude(grey, [1 / s for s in spacing], truncate=2.5)
+    border = max(1, int((np.abs(before) <= NEAR).sum()))
+    return np.array([
+        expected_gain(mask, made, belief),
+        1 - dice_of(mask, made),
+        _doubt(belief, mask != made),
+        _doubt(belief, np.abs(before) < 3),
+        abs(middle), high - low,
+        _roughness(mask, spacing) / border, _roughness(made, spacing) / border,
+        _on_edges(steep, before), _on_edges(steep, after),
+        _apart(grey, before), _apart(grey, after),
+        expected_gain(mask, evened, beliefs[EVEN_OUT]),
+        1 - dice_of(mask, evened),
+        _doubt(beliefs[EVEN_OUT], mask != evened),
+        _roughness(evened, spacing) / border,
+    ])  # fmt: skip
+
+
+def _doubt(belief: np.ndarray, where: np.ndarray) -> float:
+    """Mean nearness to a coin's toss: 0 for certainty, 1 for a half."""
+    return float((1 - np.abs(2 * belief[where] - 1)).mean()) if where.any() else 0.0
+
+
+def _ranks(image: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Grey values as their share of smaller ones near the border: whatever the contrast, in [0, 1]."""
+    known = np.sort(image[near][:: max(1, int(near.sum()) // 20_000)])
+    return (np.searchsorted(known, image) / max(1, len(known))).astype(F32)
+
+
+def _roughness(mask: np.ndarray, spacing: Sequence[float]) -> int:
+    """Voxels that a smoothing of 2 u would change."""
+    return int(((blurred(mask.astype(F32), 2.0, spacing) > 0.5) != mask).sum())
+
+
+def _on_edges(steep: np.ndarray, distance: np.ndarray) -> float:
+    """Chance that the image is steeper at the border than beside it: 0.5 for a border that no edge shows."""
+    on, beside = np.abs(distance) <= NEAR, (np.abs(distance) > 1.5) & (np.abs(distance) < WIDE)
+    if not on.any() or not beside.any():
+        return 0.5
+    known = np.sort(steep[beside])
+    return float(np.searchsorted(known, steep[on]).mean()) / len(known)
+
+
+def _apart(grey: np.ndarray, distance: np.ndarray) -> float:
+    """Share by which the grey values just inside and just outside differ: 0 for one tissue, 1 for no overlap."""
+    sides = [(distance > -3.5) & (distance < -0.5), (distance > 0.5) & (distance < 3.5)]
+    if not all(side.any() for side in sides):
+        return 0.0
+    shares = [np.histogram(grey[side], BINS, (0, 1))[0] / side.sum() for side in sides]
+    return float(np.abs(shares[0] - shares[1]).sum()) / 2

@@ -1,0 +1,118 @@
+"""Whether a bold refinement is taken: what it is expected to win, judged by what this image shows of this structure.
+
+The gain of Dice is a ridge regression on `evidence.SIGNS` and on products of them, learned on synthetic masks that no
+stage has seen. Its signed root is learned, so that a few ruined masks do not outweigh many good ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from SVLDRLCore.universal_refiner.evidence import SIGNS
+
+TIMES = tuple(SIGNS.index(name) for name in (
+    "promised gain", "doubt near the border", "evened: promised gain", "evened: doubt",
+))  # fmt: skip
+"""Each sign counts by itself and times these: what an edge tells depends on what is promised, and on the doubt."""
+RIDGE = 50.0
+"""As many masks' worth of "no sign tells anything"."""
+FARTHEST_SIGN = 3.0
+"""Standard deviations beyond which a sign is not followed: real masks are unlike drawn ones."""
+TURNS = 5
+"""Scenes are held out in so many turns; of fewer scenes nothing is learned."""
+MEAN_LOSS, LARGEST_LOSS, NEARLY_ALL = 0.005, 0.02, 0.95
+"""Of Dice, what perfect masks may lose in the mean, and what nearly all of them may lose at most. A margin with which
+none of them may lose as much leaves a ball alone that lies in plain sight and is drawn too small."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What was learned.
+
+    Attributes:
+        centre, scale: of each sign; slope: of each term, `terms_of`; offset: of the gain's signed root.
+        margin: signed root of the gain that is needed.
+    """
+
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    slope: tuple[float, ...]
+    offset: float
+    margin: float = 0.0
+
+    def opens(self, signs: np.ndarray) -> bool:
+        return self.root(signs) > self.margin
+
+    def root(self, signs: np.ndarray) -> float:
+        """Signed root of the expected gain of Dice."""
+        return float(self.roots(signs[None])[0])
+
+    def roots(self, signs: np.ndarray) -> np.ndarray:
+        """Of many masks, (N,) from (N, signs)."""
+        return self.offset + terms_of(signs, np.array(self.centre), np.array(self.scale)) @ np.array(self.slope)
+
+
+def terms_of(signs: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """What the regression is on, (N, terms) from (N, signs): signs in standard deviations, and their products."""
+    z = np.clip((signs - centre) / scale, -FARTHEST_SIGN, FARTHEST_SIGN)
+    return np.concatenate([z, *(z * z[:, [k]] for k in TIMES if k < z.shape[1])], axis=1)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Refinements of synthetic masks, arrays (N,) or (N, signs).
+
+    Attributes:
+        scenes: numbers of their scenes; signs: `evidence.SIGNS`.
+        bold, careful: what each way of refining wins of Dice.
+        groups: of perfect masks, from 0; -1 for wrong ones. Each group must keep the bounds by itself.
+    """
+
+    scenes: np.ndarray
+    signs: np.ndarray
+    bold: np.ndarray
+    careful: np.ndarray
+    groups: np.ndarray
+
+
+def fit_gate(tried: Tried) -> tuple[Gate, np.ndarray] | None:
+    """The gate between a careful and a bold refinement, and what is won with it (N,); None if nothing keeps the bounds.
+
+    The margin is the smallest with which the perfect masks of each group lose no more than `MEAN_LOSS`, and nearly all
+    no more than `LARGEST_LOSS`; each mask is judged by a regression on other scenes.
+    """
+    if len(np.unique(tried.scenes)) < TURNS:
+        return None
+    more = tried.bold - tried.careful
+    expected = np.full(len(more), -np.inf)
+    for turn in range(TURNS):
+        held = tried.scenes % TURNS == turn
+        if held.any() and not held.all():
+            expected[held] = _ridge(tried.signs[~held], more[~held]).roots(tried.signs[held])
+    margin = 0.0
+    for group in range(tried.groups.max(initial=-1) + 1):
+        own = tried.groups == group
+        found = _margin(expected[own], tried.bold[own], tried.careful[own])
+        if found is None:
+            return None
+        margin = max(margin, found)
+    won = np.where(expected > margin, tried.bold, tried.careful)
+    return replace(_ridge(tried.signs, more), margin=margin), won
+
+
+def _ridge(signs: np.ndarray, gains: np.ndarray) -> Gate:
+    centre, scale = signs.mean(0), signs.std(0) + 1e-6
+    terms, roots = terms_of(signs, centre, scale), np.sign(gains) * np.sqrt(abs(gains))
+    slope = np.linalg.solve(terms.T @ terms + RIDGE * np.eye(terms.shape[1]), terms.T @ (roots - roots.mean()))
+    return Gate(tuple(centre.tolist()), tuple(scale.tolist()), tuple(slope.tolist()), float(roots.mean()))
+
+
+def _margin(expected: np.ndarray, bold: np.ndarray, careful: np.ndarray) -> float | None:
+    """The smallest margin from 0 with which what is done keeps the bounds; None if even a shut gate does not."""
+    for margin in [0.0, *np.sort(expected[expected > 0]).tolist()]:
+        losses = -np.where(expected > margin, bold, careful)
+        if losses.mean() <= MEAN_LOSS and np.quantile(losses, NEARLY_ALL) <= LARGEST_LOSS:
+            return float(margin)
+    return None
