@@ -7,10 +7,12 @@ from functools import partial
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import nn
 
 from SVLDRLCore.config.settings import Config
 from SVLDRLCore.data.cases import TrainingCase
+from SVLDRLCore.inference.placed_windows import Place, as_far_as_it_reaches, covering, in_rows
 from SVLDRLCore.inference.sliding_window import Tell, predict_probabilities
 from SVLDRLCore.masks.boxes import extent_of
 
@@ -60,7 +62,14 @@ def predict_cases(
             device=device, name=f"the network in training, asked for case {case.name}", tell=once,
         )  # fmt: skip
         box = label_box(case, patch) if near_labels else None
-        maps = predicted(case.image) if box is None else _as_far_as_it_reaches(predicted, case.image, box, patch)
+        if box is None:
+            maps = predicted(case.image)
+        elif min(patch) == 1:
+            maps = _as_far_as_it_reaches(predicted, case.image, box, patch)
+        else:
+            first = windows_in(box, case, patch, overlap)
+            some = partial(_windows_at, predicted, case.image)
+            maps = as_far_as_it_reaches(some, first, case.image.shape[1:], patch, overlap, AROUND)
         if (padding := case.padding) is not None:  # no loss reaches it, so that a network draws anything there
             maps[:, padding] = 0.0
         yield case, maps
@@ -79,10 +88,22 @@ def label_box(case: TrainingCase, patch: Sequence[int]) -> Box | None:
     return tuple(_side(found.start - AROUND, found.stop + AROUND, size, window) for found, size, window in sides)
 
 
+def windows_in(box: Box, case: TrainingCase, patch: Sequence[int], overlap: float) -> list[Place]:
+    """First voxels of the windows (d, h, w) in a `label_box` that see the label and a few voxels around it."""
+    drawn = np.asarray(case.masks.numpy().any(axis=0))[box]
+    around = ndimage.binary_dilation(drawn, iterations=AROUND)
+    inside = min(in_rows(around.shape, patch, overlap), covering(around, patch, overlap), key=len)
+    return [tuple(side.start + at for side, at in zip(box, place)) for place in inside]
+
+
+def _windows_at(predicted: Callable[..., np.ndarray], image: torch.Tensor, places: Sequence[Place]) -> list[np.ndarray]:
+    return list(predicted(image, places=places))
+
+
 def _as_far_as_it_reaches(
     predicted: Callable[[torch.Tensor], np.ndarray], image: torch.Tensor, box: Box, patch: Sequence[int]
 ) -> np.ndarray:
-    """Probabilities (C, D, H, W) of a box that grows until no structure reaches its end, 0 around it."""
+    """Probabilities (C, D, H, W) of a box of slices that grows until no structure reaches its end, 0 around it."""
     size = image.shape[1:]
     while True:
         inside = predicted(image[:, *box])

@@ -37,6 +37,7 @@ def predict_maps(
     name: str = "the network",
     tell: Tell | None = None,
     modules: Sequence[nn.Module] = (),
+    places: Sequence[tuple[int, ...]] | None = None,
 ) -> Tensor:
     """Run `predictor` on windows of (channels, D, H, W) and blend them with Gaussian weights, float32 on CPU.
 
@@ -46,12 +47,16 @@ def predict_maps(
         name: whose output it is, for errors.
         tell: told each step taken because memory ran out, in a sentence.
         modules: what `predictor` runs; moved to the CPU where a graphics card is too small for one window, and back.
+        places: first voxels (d, h, w) of windows inside the volume: only these, unblended, (windows, ...).
 
     Raises:
         InputError: the output is not finite, or not even one window fits into the memory.
     """
     windows = _Windows(predictor, batch_size, torch.device(device), progress, tell or (lambda text: None), modules)
     try:
+        if places is not None:
+            sides = [tuple(slice(low, low + side) for low, side in zip(place, patch_size)) for place in places]
+            return windows(torch.stack([inputs[(slice(None), *at)].float() for at in sides]))
         return _blended(windows, inputs.float(), patch_size, overlap, batch_size)
     except FloatingPointError as error:
         why = "its output is not a finite number (NaN or infinite): its weights are broken"
@@ -169,10 +174,11 @@ def predict_probabilities(
     *,
     name: str = "the network",
     tell: Tell | None = None,
+    places: Sequence[tuple[int, ...]] | None = None,
 ) -> np.ndarray:
     """Probabilities of the structures (C, D, H, W) for an image (M, D, H, W); only the segmentation branch runs.
 
-    `name` and `tell`, and what is raised: see `predict_maps`.
+    `name`, `tell` and `places`, and what is raised: see `predict_maps`.
     """
     was_training = network.training
     network.eval()
@@ -188,6 +194,7 @@ def predict_probabilities(
             name=name,
             tell=tell,
             modules=[network],
+            places=places,
         )
     finally:
         network.train(was_training)

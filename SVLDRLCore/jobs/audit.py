@@ -374,7 +374,16 @@ def _look(
     apart = (FAR_APART_MM, *spacing[1:]) if config.slices_apart else spacing
     number = zlib.crc32(case.name.encode("utf-8", "surrogateescape"))
     findings = {
-        i: compare_label(masks[i] > 0, probabilities[i], apart, ignored, prepared.array, (number, i), labels_in_all)
+        i: compare_label(
+            masks[i] > 0,
+            probabilities[i],
+            apart,
+            ignored,
+            prepared.array,
+            (number, i),
+            labels_in_all,
+            {} if structures.nested else {j: probabilities[j] for j in known if j != i},
+        )
         if i in known
         else NOT_KNOWN
         for i in sorted(matched)

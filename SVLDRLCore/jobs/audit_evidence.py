@@ -109,7 +109,8 @@ def write_page(
             key = case, names[index]
             if key in kinds:
                 spacing, ends = look.geometry.spacing_dhw, of_case.ends[index]
-                seen = SeenLabel(finding, spacing, of_case.slice_mm, ends, drawn[index], drawn[index] + lacking[index])
+                counts = drawn[index], drawn[index] + lacking[index]
+                seen = SeenLabel(finding, spacing, of_case.slice_mm, ends, *counts, names)
                 words = [*questions.get(key, []), *audit_words(seen, kinds[key])]
                 told[key] = RowEvidence(tuple(words), of_case.files.get(index))
     crossed = content.get("cross_check")

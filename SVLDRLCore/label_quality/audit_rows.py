@@ -26,8 +26,8 @@ class AuditRow:
     Attributes:
         score: how probably its label is wrong, 0 to 1; None for a case that could not be audited (see `error`).
         kind: "border shift", "rough border", "missing part", "leak", "misplaced", "stopped early",
-            "interpolated slices" (only some were drawn), "empty", "missing structure" (the label has others), or
-            "error".
+            "interpolated slices" (only some were drawn), "empty", "missing structure" (the label has others), "wrong
+            structure" (it holds most of another one), "extra structure" (the prediction shows none of it), or "error".
         centroid_ras_mm: of the largest region of that kind; None where there is none.
         volume_ml: of that region.
         image, label, corrected: files; the first image channel; `corrected` is the proposal, "" if there is none.

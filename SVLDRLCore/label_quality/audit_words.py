@@ -29,6 +29,7 @@ class SeenLabel:
         slice_mm: distance of the image's own slices from feet to head.
         ends: None where label or prediction is empty.
         drawn, cases: how many of the cases' labels have the structure.
+        names: of all structures.
     """
 
     finding: Findings
@@ -37,6 +38,7 @@ class SeenLabel:
     ends: Ends | None = None
     drawn: int = 0
     cases: int = 0
+    names: Sequence[str] = ()
 
     def ml(self, voxels: int) -> str:
         """A volume as text."""
@@ -70,6 +72,11 @@ def _absent(seen: SeenLabel) -> str | None:
 def _unseen(seen: SeenLabel) -> str | None:
     drawn = not seen.finding.empty and not seen.finding.found_voxels
     return "the prediction shows nothing of the structure" if drawn else None
+
+
+def _another_one(seen: SeenLabel) -> str | None:
+    names = " and ".join(seen.names[index] if seen.names else "another structure" for index in seen.finding.holds)
+    return f"it holds most of what the prediction takes for {names}" if names else None
 
 
 def _ends(seen: SeenLabel) -> str | None:
@@ -129,7 +136,8 @@ OF_THE_WHOLE = {
 """By kind, for errors that no single piece shows."""
 SENTENCES: dict[str, Callable[[SeenLabel], str | None]] = {
     "empty": _absent,
-    "not found": _unseen,
+    "wrong structure": _another_one,
+    "extra structure": _unseen,
     "ends": _ends,
     "missing part": _piece("missing part", "is missing"),
     "leak": _piece("leak", "is too much"),

@@ -24,6 +24,12 @@ from scipy import ndimage
 from SVLDRLCore.config.settings import ReliabilityConfig
 from SVLDRLCore.label_quality.asking_for_trust import with_cases_to_look_at
 from SVLDRLCore.label_quality.features import LabelFeatures, PerStructure, label_features, smallest_bias_mm
+from SVLDRLCore.label_quality.named_otherwise import (
+    EXTRA_STRUCTURE,
+    WRONG_STRUCTURE,
+    held_beyond_own,
+    nowhere_found,
+)
 from SVLDRLCore.label_quality.signs import Signs, signs_against, spoiled_of_each, wrong_in_each_way
 from SVLDRLCore.label_quality.thresholds import (
     CROSS_ENTROPY_FLOOR,
@@ -65,6 +71,7 @@ SHOWN_AS = {
     "rough border": "border shift",
     "interpolated slices": "border shift",
     "misplaced": "border shift",
+    EXTRA_STRUCTURE: "border shift",
 }
 """Kinds without a region of their own: whose region is to be looked at."""
 
@@ -98,6 +105,7 @@ class Findings:
         partly: some voxels are nobody's: what the label does not hold may lie there.
         signs: what speaks against the label; None where the image was not given, or the label is empty.
         edges_mm: as in `LabelFeatures`, of the label in that image.
+        holds: other structures, by index, most of whose prediction lies in the label (`named_otherwise`).
     """
 
     shift_mm: float
@@ -113,6 +121,7 @@ class Findings:
     partly: bool = False
     signs: Signs | None = None
     edges_mm: tuple[float, ...] | None = None
+    holds: tuple[int, ...] = ()
 
     @property
     def lacks(self) -> bool:
@@ -140,6 +149,7 @@ def compare_label(
     image: np.ndarray | None = None,
     seed: Sequence[int] = (0,),
     labels: int = 1,
+    others: Mapping[int, np.ndarray] | None = None,
 ) -> Findings:
     """What a label (D, H, W), boolean, looks like beside the prediction (D, H, W) in [0, 1].
 
@@ -147,12 +157,14 @@ def compare_label(
         ignored: boolean (D, H, W), voxels that nobody has labelled; nothing is found there.
         image: (M, D, H, W); without it there are no `signs`.
         seed: of the spoiled versions; labels: of the data set, the fewer the more of each are spoiled.
+        others: by index, probabilities (D, H, W) of structures that do not overlap with this one.
     """
     whole, whole_ignored = (label, probability), ignored
     label, found = where_known(label, ignored), where_known(probability > 0.5, ignored)
     partly = ignored is not None and bool(ignored.any())
     if not (label | found).any():
         return Findings(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, {}, True, 0, 0, partly)
+    held = held_beyond_own(label, found, {i: where_known(p > 0.5, ignored) for i, p in (others or {}).items()})
     box = bounding_box(label | found, MARGIN_VOXELS)
     label, found, probability = label[box], found[box], probability[box]
     ignored = None if ignored is None else ignored[box]
@@ -175,6 +187,8 @@ def compare_label(
         "leak": _largest(_opened(leak), offset),
     }
     share = {kind: region.voxels / n_label for kind, region in regions.items()}
+    if held:
+        regions[WRONG_STRUCTURE] = _largest(np.logical_or.reduce(list(held.values()))[box], offset)
     dice = dice_of(known_label, known_found)
     signs = edges_mm = None
     if image is not None:
@@ -183,7 +197,7 @@ def compare_label(
     return Findings(
         shift_mm, share["missing part"], share["leak"], features.normalised_cross_entropy, features.fragments,
         dice, regions, False, n_found, n_label, partly,
-        signs, edges_mm,
+        signs, edges_mm, tuple(held),
     )  # fmt: skip
 
 
@@ -271,6 +285,9 @@ def _suspect_drawn(
         likeliest = [max(ways, key=lambda way: ways[way][i]) for i in range(len(findings))]
         unlike_others = apart.max(0) >= EVEN_ODDS
         kinds = [_named(way, kind, known) for way, kind, known in zip(likeliest, kinds, unlike_others)]
+    extra = nowhere_found([f.label_voxels for f in findings], [f.found_voxels for f in findings])
+    kinds = [EXTRA_STRUCTURE if alone else kind for kind, alone in zip(kinds, extra)]
+    kinds = [WRONG_STRUCTURE if f.holds else kind for kind, f in zip(kinds, findings)]
     if doubt.any():
         score = 1 - (1 - doubt) * (1 - DOUBT_BESIDE_INVERSION * score)
     return [Suspicion(float(s), kind) for s, kind in zip(score, kinds)], warnings

@@ -115,9 +115,9 @@ def _mode_decision(given: Mapping[str, Any]) -> ModeDecision:
         for name, (least, most) in LIMITS.items():
             require_number(name, getattr(rule, name), least, most)
     if given["gate"] is None:
-        return ModeDecision(**rules)
-    numbers = {name: given["gate"][name] for name in ("offset", "margin")}
-    parts = {name: tuple(given["gate"][name]) for name in ("centre", "scale", "slope")}
+        return ModeDecision(rules["bold"], rules["careful"], None)
+    numbers = {name: float(given["gate"][name]) for name in ("offset", "margin")}
+    parts: dict[str, tuple[float, ...]] = {name: tuple(given["gate"][name]) for name in ("centre", "scale", "slope")}
     sizes = [len(each) for each in parts.values()]
     if sizes != [len(SIGNS), len(SIGNS), len(SIGNS) * (1 + len(TIMES))]:
         raise ValueError("the gate's numbers do not fit")
@@ -125,7 +125,8 @@ def _mode_decision(given: Mapping[str, Any]) -> ModeDecision:
         raise ValueError("a number is not finite")
     if not min(parts["scale"]) > 0:
         raise ValueError("a scale is not above 0")
-    return ModeDecision(**rules, gate=Gate(**parts, **numbers))
+    gate = Gate(parts["centre"], parts["scale"], parts["slope"], numbers["offset"], numbers["margin"])
+    return ModeDecision(rules["bold"], rules["careful"], gate)
 
 
 def _stages(tensors: Mapping[str, Any]) -> tuple[VoxelClassifier, ...]:

@@ -122,13 +122,13 @@ class Watched:
             return seen
 
         def kept_compare(
-            label: Any, probability: Any, spacing: Any, ignored: Any, image: Any, seed: Any, all_: Any
+            label: Any, probability: Any, spacing: Any, ignored: Any, image: Any, seed: Any, *more: Any
         ) -> Any:
             self._arrays |= {
                 "image": image.astype(np.float16), "spacing_dhw": np.array(spacing),
                 f"label_{seed[1]}": label, f"probability_{seed[1]}": probability.astype(np.float16),
             }  # fmt: skip
-            return compare(label, probability, spacing, ignored, image, seed, all_)
+            return compare(label, probability, spacing, ignored, image, seed, *more)
 
         audit_job._look, audit_job.compare_label = kept_look, kept_compare  # type: ignore[assignment]
 

@@ -193,6 +193,8 @@ def kindText(kind: str) -> str:
         "misplaced": _("Misplaced"),
         "stopped early": _("Stopped early"),
         "interpolated slices": _("Interpolated slices"),
+        "wrong structure": _("Wrong structure"),
+        "extra structure": _("Extra structure"),
         "empty": _("Empty"),
         "missing structure": _("Missing structure"),
         "error": _("Could not be read"),

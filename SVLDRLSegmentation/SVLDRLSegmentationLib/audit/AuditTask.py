@@ -24,7 +24,7 @@ class AuditRow:
     Attributes:
         score: how much speaks against it; the list is sorted by it.
         kind: "missing part", "leak", "border shift", "rough border", "misplaced", "stopped early",
-            "interpolated slices", "empty" or "missing structure".
+            "interpolated slices", "wrong structure", "extra structure", "empty" or "missing structure".
         centroidRas: where to look, in mm, in the frame of the files; None where nothing is drawn.
         volumeMl: size of what is wrong.
         image: the case's (first) image. label: its annotation. corrected: the proposed one.

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor, nn
 
 from SVLDRLCore.config.settings import load_config
 from SVLDRLCore.data.cases import TrainingCase, in_memory
-from SVLDRLCore.inference.case_predictions import AROUND, label_box, predict_cases
+from SVLDRLCore.inference.case_predictions import AROUND, label_box, predict_cases, windows_in
+from SVLDRLCore.inference.placed_windows import covering, in_rows
 
 PATCH = (8, 16, 16)
 
@@ -74,6 +76,59 @@ def test_slice_by_slice_it_goes_on_to_other_slices() -> None:
     np.testing.assert_array_equal(near[0] > 0.5, longer)
     assert windows == 8 + 32  # the label's slices and two on either side, then all from there to the end
     assert predicted(case_of(drawn), True, on_slices=True)[1] == 8
+
+
+def test_a_round_label_that_barely_exceeds_the_window_takes_few() -> None:
+    window = (24, 40, 48)
+    at = np.indices((30, 46, 54)) - np.reshape((14.5, 22.5, 26.5), (3, 1, 1, 1))
+    case = case_of(np.asarray(np.linalg.norm(at / np.reshape((12, 20, 24), (3, 1, 1, 1)), axis=0) < 1))
+    box = label_box(case, window)
+    assert box is not None
+    sides = [side.stop - side.start for side in box]
+    assert all(side > most for side, most in zip(sides, window))
+    assert len(windows_in(box, case, window, 0.25)) <= 6 < len(in_rows(sides, window, 0.25)) == 8
+
+
+def test_placed_windows_are_blended_like_usual_ones() -> None:
+    drawn = box_in((14, 30, 30), slice(4, 10), slice(6, 20), slice(3, 12))
+    near, _ = predicted(case_of(drawn), True)
+    whole, _ = predicted(case_of(drawn), False)
+    seen = near[0] > 0
+    assert seen[ndimage.binary_dilation(drawn, iterations=AROUND)].all()
+    np.testing.assert_allclose(near[0][seen], whole[0][seen], atol=1e-6)
+    np.testing.assert_array_equal(near, predicted(case_of(drawn), True)[0])
+
+
+def test_windows_in_rows_hold_all() -> None:
+    assert in_rows((8, 20, 40), PATCH, 0.25) == [(0, a, b) for a in (0, 4) for b in (0, 12, 24)]
+    long_one = box_in((14, 40, 40), slice(0, 14), slice(2, 38), slice(2, 38))
+    places = windows_in(tuple(slice(0, n) for n in long_one.shape), case_of(long_one), PATCH, 0.25)
+    assert len(places) <= len(in_rows(long_one.shape, PATCH, 0.25))
+
+
+def test_what_is_needed_lies_deep_in_a_window_or_at_the_end_of_the_volume() -> None:
+    need = np.random.default_rng(0).random((20, 40, 30)) < 0.02
+    places = covering(need, PATCH, 0.5)
+    held = np.zeros(need.shape, bool)
+    for place in places:
+        core = [
+            slice(low + side // 4 if low else 0, low + side - side // 4 if low + side < n else n)
+            for low, side, n in zip(place, PATCH, need.shape)
+        ]
+        held[tuple(core)] = True
+    assert held[need].all()
+    assert covering(np.zeros_like(need), PATCH, 0.5) == []
+    one = box_in(need.shape, slice(9, 10), slice(20, 21), slice(20, 21))
+    (place,) = covering(one, PATCH, 0.25, box_in(need.shape, slice(0, 20), slice(20, 40), slice(0, 30)))
+    assert place[1] == 18  # as far into the unseen half as it may go
+
+
+def test_a_network_that_draws_everywhere_takes_about_as_many_windows_as_the_volume_has() -> None:
+    drawn = box_in((16, 60, 60), slice(2, 6), slice(10, 16), slice(20, 28))
+    near, windows = predicted(case_of(drawn, np.ones_like(drawn)), True)
+    _, all_windows = predicted(case_of(drawn), False)
+    assert (near > 0.5).all()
+    assert windows <= 1.5 * all_windows
 
 
 def test_where_a_structure_lacks_it_looks_everywhere() -> None:
