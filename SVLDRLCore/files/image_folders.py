@@ -9,6 +9,8 @@ from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.datalist import Case, named_cases
 from SVLDRLCore.files.datalist_keys import is_file
 from SVLDRLCore.files.dataset_folders import stem_of
+from SVLDRLCore.files.dicom_files import DO as DICOM_DO
+from SVLDRLCore.files.dicom_files import dicom_told
 from SVLDRLCore.files.volume_headers import SUFFIXES, volume_suffix
 
 _MASK = re.compile(r"[_.\- ](labels?|seg|segmentation|mask|rough|pred|prediction)$", re.IGNORECASE)
@@ -51,6 +53,8 @@ def images_with_masks(folder: Path) -> tuple[Case, ...]:
             why = f"{images[base].name} has several masks: {names}"
             raise InputError(str(folder), why, "Keep one of them there, or write a data list")
     if not images:
+        if told := dicom_told(folder):
+            raise InputError(str(folder), told, DICOM_DO)
         why = f"it holds no image. {RULE}"
         raise InputError(str(folder), why, f"Give a data list, or a folder of {', '.join(SUFFIXES)} files")
     cases = [Case(base, (image,), masks[base][0] if base in masks else None) for base, image in images.items()]

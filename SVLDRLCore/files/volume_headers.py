@@ -12,6 +12,8 @@ from pathlib import Path
 
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.file_places import require_readable
+from SVLDRLCore.files.dicom_files import DO as DICOM_DO
+from SVLDRLCore.files.dicom_files import dicom_told
 from SVLDRLCore.files.metaimage_header import read_metaimage
 from SVLDRLCore.files.nifti_header import read_nifti
 from SVLDRLCore.files.nrrd_header import read_nrrd
@@ -36,6 +38,8 @@ def volume_suffix(path: Path) -> str:
     for suffix in SUFFIXES:
         if name.endswith(suffix):
             return suffix
+    if told := dicom_told(path):
+        raise InputError(str(path), told, DICOM_DO)
     why = f"the name ends in {path.suffix!r}, not in one of {', '.join(SUFFIXES)}"
     raise InputError(str(path), why, "Save the volume as NRRD (.nrrd) or NIfTI (.nii.gz)")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,12 +40,15 @@ from SVLDRLCore.masks.known_voxels import where_known
 from SVLDRLCore.models.trained_model import build_networks
 from SVLDRLCore.training.registry import make_method, method_named, require_drawn
 
+Weights = Mapping[str, torch.Tensor]
+
 
 @dataclass(frozen=True)
 class RunResult:
     """What a run made: weights on the CPU, logged rows, reviews and what the user must be told.
 
-    `findings`: what the method's own reviews found; `guard`: when the mask agents are not to be followed.
+    `findings`: what the method's own reviews found; `guard`: when the mask agents are not to be followed;
+    `best_guard`: the same with the best network, whose doubt and errors are others.
     """
 
     network: dict[str, torch.Tensor]
@@ -56,6 +61,7 @@ class RunResult:
     best_score: float
     findings: dict[str, Any] = field(default_factory=dict)
     guard: Guard | None = None
+    best_guard: Guard | None = None
 
 
 def run_training(
@@ -73,7 +79,7 @@ def run_training(
     of_method = method.warnings(rows)
     missing = told_of_missing(review.rows)
     warnings = [*review.warnings, *missing, *of_method]
-    mask_network, guard = None, None
+    mask_network, guard, best_guard = None, None, None
     if mask_stage_steps(given.config):
         done = PartOfJob(steps_before=trainer.steps, epochs_before=len(trainer.rows))
         agents = train_mask_agents(given, trainer.predictor, review, folder, events, control, resume, done)
@@ -89,7 +95,13 @@ def run_training(
             events.emit("message", text=text)
         warnings += careful
         if distributed.is_first():
-            guard = guard_after_training(given, trainer.predictor, agents.predictor, review.weights, events, control)
+            learn = partial(
+                guard_after_training, given, trainer.predictor, agents.predictor, review.weights, events, control
+            )
+            guard = best_guard = learn()
+            if guard is not None and trainer.best_weights and not _same(trainer.best_weights, last):
+                with _holding(trainer.predictor, trainer.best_weights, last):
+                    best_guard = learn()
     # Told at the end: a run that is stopped in its mask agents and resumed tells it once.
     for warning in [*missing, *of_method]:
         events.emit("warning", text=warning)
@@ -106,7 +118,24 @@ def run_training(
         trainer.best_score,
         method.findings(),
         guard,
+        best_guard,
     )
+
+
+@contextmanager
+def _holding(
+    network: nn.Module, weights: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]
+) -> Iterator[None]:
+    """The network has other weights during the block."""
+    network.load_state_dict(weights)
+    try:
+        yield
+    finally:
+        network.load_state_dict(own)
+
+
+def _same(first: Weights, second: Weights) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in second)
 
 
 def _train_network(

@@ -48,10 +48,9 @@ def write_models(
     )
     extra = {"stage_seconds.json": json.dumps(result.stage_seconds).encode(), **reliability_files(result)}
     extra |= package_calibration(result.mask_network, given.structures)
-    extra |= guard_files(result.guard, given.structures.names)
     extra |= adaptation_files(result, given, folder)
-    best = [(folder.best_model, result.best_network)] if with_best else []
-    for path, weights in (*best, (folder.model, result.network)):
+    best = [(folder.best_model, result.best_network, result.best_guard)] if with_best else []
+    for path, weights, guard in (*best, (folder.model, result.network, result.guard)):
         save_package(
             path,
             tensors=package_tensors(weights, result.mask_network),
@@ -59,7 +58,7 @@ def write_models(
             labels=table,
             training_rows=result.rows,
             card=card,
-            extra=extra,
+            extra=extra | guard_files(guard, given.structures.names),
             overwrite=True,
         )
     return folder.model

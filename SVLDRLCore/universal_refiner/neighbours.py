@@ -70,6 +70,8 @@ def filled_together(label: np.ndarray, segments: Sequence[BoxedSegment]) -> np.n
     What is drawn stays. Where several segments would be filled, the one that lies deepest there gets the voxel, so
     that a border between two is interpolated, too. What they are together is filled without a crack between them.
     """
+    if not any(segment.filling.depths for segment in segments):
+        return label.copy()
     nearest, deepest = np.zeros_like(label), np.full(label.shape, np.inf, np.float32)
     for segment in segments:
         axis, first = segment.filling.axis, segment.box[segment.filling.axis].start

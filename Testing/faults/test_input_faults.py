@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.files import integrity as file_integrity
 from SVLDRLCore.files.case_checks import check_cases, read_case, require_known_labels
+from SVLDRLCore.files.case_tables import cases_listed
 from SVLDRLCore.files.datalist import Case, DataList
 from SVLDRLCore.files.volumes import (
     Geometry,
@@ -346,3 +347,25 @@ def test_nifti_of_another_program(tmp_path):
     nibabel.save(nibabel.Nifti1Pair(array, np.eye(4)), tmp_path / "e.img")
     (tmp_path / "e.hdr").rename(tmp_path / "e.nii")
     refuse(tmp_path / "e.nii", "another file")
+
+
+def test_a_torn_segmentation_names_its_file(tmp_path):
+    path = write_label(tmp_path / "rough.seg.nrrd", (RANDOM > 0).astype(np.uint8), Geometry(RANDOM.shape))
+    content = path.read_bytes()
+    for kept in (len(content) - 3, content.index(b"\n\n") + 2, 200):
+        path.write_bytes(content[:kept])
+        refuse(path, "cut off|damaged|does not begin like")
+
+
+def test_dicom_is_told_with_the_way_out(tmp_path):
+    series = tmp_path / "series"
+    series.mkdir()
+    (series / "DICOMDIR.txt").write_text("of the archive")
+    slices = sitk.GetImageFromArray(np.zeros((1, 8, 8), np.int16))
+    sitk.WriteImage(slices, str(series / "IM0001.dcm"))
+    (series / "IM0001.dcm").rename(series / "IM0001")
+    refuse(series / "IM0001", "a DICOM file")
+    error = refuse(series, "a folder of DICOM files")
+    assert "dcm2niix" in error.do
+    with pytest.raises(InputError, match="a folder of DICOM files"):
+        cases_listed(series)

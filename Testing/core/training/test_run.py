@@ -16,9 +16,13 @@ from SVLDRLCore.config.settings import with_values
 from SVLDRLCore.config.stage_steps import stage_steps
 from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.errors import InputError
+from SVLDRLCore.learning.method import RunInput
 from SVLDRLCore.learning.run_folder import RunFolder
+from SVLDRLCore.mask_refinement.guard import Guard
+from SVLDRLCore.mask_refinement.guard_signs import SIGNS
 from SVLDRLCore.masks.structures import Structures, structures_of
 from SVLDRLCore.models.trained_model import build_networks
+from SVLDRLCore.training import run as module
 
 STAGES = ["warm_up", "transition", "full_rl"]
 
@@ -253,3 +257,25 @@ def test_a_shared_warm_up_is_taken_over(tmp_path: Path) -> None:
     other = given_run(network={"feature_size": 16})
     with pytest.raises(InputError, match="another network"):
         run(replace(other, initial_weights=warm))
+
+
+def test_the_best_model_gets_a_guard_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learned with the best network, which judges otherwise than the last one; that one comes out as it was."""
+    looked_at: list[dict[str, torch.Tensor]] = []
+
+    def learn(given: RunInput, predictor: torch.nn.Module, *_: Any) -> Guard:
+        looked_at.append({name: value.clone() for name, value in predictor.state_dict().items()})
+        return replace(some, offset=float(len(looked_at)))
+
+    one = (0.0,) * (len(SIGNS) + 1)
+    some = Guard(one, one, one, 0.0, 0.0, 0.0, {})
+    monkeypatch.setattr(module, "guard_after_training", learn)
+    scores = iter(np.linspace(0.9, 0.1, 20))  # the first one is the best
+    monkeypatch.setattr(module, "_validation", lambda *_: lambda network: {"validation_dice": float(next(scores))})
+    result, _ = run(given_run("extended", held_out=1))
+    assert not same_weights(result.network, result.best_network)
+    assert same_weights(looked_at[0], result.network)
+    assert same_weights(looked_at[1], result.best_network)
+    assert result.guard is not None
+    assert result.best_guard is not None
+    assert (result.guard.offset, result.best_guard.offset) == (1.0, 2.0)

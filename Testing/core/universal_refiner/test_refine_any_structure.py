@@ -242,8 +242,11 @@ def test_each_segment_is_refined_and_keeps_its_name(case: tuple[Path, Path, np.n
 
 def test_only_what_is_asked_for_is_refined(case: tuple[Path, Path, np.ndarray], tmp_path: Path) -> None:
     image, rough, _ = case
-    done = refine(image, rough, output=tmp_path / "out.nrrd", structures=["Node"])
+    done = refine(image, rough, output=tmp_path / "out.nrrd", structures=["Node"], trust=0.9)
+    assert "Without a model this has no effect: the trust in the mask." in done.warnings
     assert np.array_equal(read_label(done.output).array == 1, read_label(rough).array == 1)
+    with pytest.raises(InputError, match="no model is given"):
+        refine(image, rough, output=tmp_path / "no.nrrd", steps=tmp_path / "steps")
     with pytest.raises(InputError, match="no segment has voxels"):
         refine(image, rough, output=tmp_path / "no.nrrd", structures=["liver"])
 
