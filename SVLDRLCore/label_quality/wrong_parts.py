@@ -110,7 +110,7 @@ class BesidePrediction:
         return total / len(image)
 
     def parts(self, label: np.ndarray) -> dict[str, Part]:
-        """The thickest pieces by kind in which a label (D, H, W), boolean, differs; none where either shows nothing."""
+        """By kind, the largest piece in which a label (D, H, W), boolean, differs; none where either shows nothing."""
         mask = where_known(label[self.box], self._ignored)
         if not mask.any() or not self._surface.any():
             return {}
@@ -125,18 +125,15 @@ class BesidePrediction:
         }
         made = {}
         for kind, (where, depth) in differs.items():
-            part = self._thickest(kind, where_known(where, self._ignored), depth, mask, scatter)
-            if part is not None:
-                made[kind] = part
+            made[kind] = self._thickest(kind, where_known(where, self._ignored), depth, mask, scatter)
         return made
 
-    def _thickest(
-        self, kind: str, where: np.ndarray, depth: np.ndarray, mask: np.ndarray, scatter: float
-    ) -> Part | None:
+    def _thickest(self, kind: str, where: np.ndarray, depth: np.ndarray, mask: np.ndarray, scatter: float) -> Part:
         depth = np.where(where, depth, 0.0)
         peak = float(depth.max(initial=0.0))
-        if peak <= 0:
-            return None
+        if peak <= 0:  # as if one voxel were a piece as thick as the border scatters
+            one = float(np.log(1 / mask.sum()))
+            return Part(kind, (slice(0, 0),) * 3, np.zeros((0, 0, 0), bool), (0.0, one, 0.0, 0.0), 0.0)
         cores, _ = ndimage.label(depth > CORE_SHARE * peak)
         core = cores == 1 + int(np.bincount(cores.ravel())[1:].argmax())
         peak = float(depth[core].max())
@@ -172,7 +169,7 @@ def made_part(beside: BesidePrediction, given: np.ndarray, spoiled: np.ndarray) 
     changed = given ^ spoiled
     for part in beside.parts(spoiled).values():
         inside = changed[part.box] & part.voxels
-        if 2 * inside.sum() >= part.voxels.sum():
+        if 2 * inside.sum() >= part.voxels.sum() > 0:
             return part
     return None
 
@@ -250,7 +247,7 @@ def wrong_parts(parts: Sequence[Sequence[PartsOfLabel | None]], trusted: Sequenc
             made = [part for each in of_structure if each for part in each.spoiled if part.kind == kind]
             probable = wrong_probabilities([part for _, part in has], made, [1.0] * len(has))
             for (i, part), p in zip(has, () if probable is None else probable):
-                if 1 - p < LOW_WEIGHT and not trusted[i]:
+                if 1 - p < LOW_WEIGHT and part.voxels.any() and not trusted[i]:
                     found.setdefault(i, []).append(part)
         for i, each in found.items():
             if len(each) == 1:

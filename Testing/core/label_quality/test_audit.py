@@ -32,7 +32,8 @@ from SVLDRLCore.files.volumes import (
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs import audit as audit_module
 from SVLDRLCore.jobs.audit import Audit, audit
-from SVLDRLCore.label_quality.audit_rows import Look, audit_rows
+from SVLDRLCore.jobs.audit_evidence import told_of_not_drawn
+from SVLDRLCore.label_quality.audit_rows import Look, audit_rows, offered_list
 from SVLDRLCore.label_quality.comparison import (
     NOT_KNOWN,
     Findings,
@@ -448,3 +449,23 @@ def test_of_several_raters_the_audit_names_the_one_who_stands_apart(datalist: Pa
     assert {text for case, text in told.items() if case != "a"} == {""}
     with pytest.raises(InputError, match="cleo"):
         audit(folder / "rated.json", model=model, output=folder / "cleo.nii.gz" / "audit", device="cpu")
+
+
+def test_it_asks_whether_a_structure_is_not_drawn_in_a_case(tmp_path: Path) -> None:
+    """Most have it, the prediction shows it, and the label has another: offered, and nothing is applied."""
+    nothing = replace(USUAL, empty=True, label_voxels=0, found_voxels=0, regions={})
+    seen = replace(nothing, found_voxels=USUAL.label_voxels, regions={"empty": Region((1.0, 2.0, 3.0), 900)})
+    little = replace(seen, found_voxels=USUAL.label_voxels // 4)
+    pairs = [(USUAL, USUAL)] * 6 + [(USUAL, seen), (USUAL, little), (USUAL, nothing), (seen, seen)]
+    cases = [Case(f"c{n}", (tmp_path / "i.nrrd",), tmp_path / "l.nrrd") for n in range(len(pairs))]
+    looks = [Look(case, dict(enumerate(pair)), {0: 1.0, 1: 1.0}, GRID) for case, pair in zip(cases, pairs)]
+    rows, _ = audit_rows(looks, ("liver", "spleen"), {}, Path("corrected"))
+    assert [(row.case, row.structure) for row in rows if row.question] == [("c6", "spleen")]
+    listed = DataList("some", {1: "Liver", 2: "Spleen"}, tuple(cases[:8]), tuple(cases[8:]))
+    offered = offered_list(listed, rows)
+    assert offered is not None
+    assert {case.name: case.missing for case in offered.cases if case.missing} == {"c6": ("Spleen",)}
+    assert offered_list(listed, rows[:6]) is None
+    assert told_of_not_drawn(rows).startswith("Not drawn here? spleen in c6: most cases have it")
+    vouched = [replace(look, case=replace(look.case, trusted=True)) for look in looks]
+    assert not any(row.question for row in audit_rows(vouched, ("liver", "spleen"), {}, Path("corrected"))[0])
