@@ -90,10 +90,10 @@ class ActorLearners:
                     end.send(self._handed)
                     self._busy.add(end)
                     self._handed += 1
-            for end in wait(list(self._busy), LOOK_SECONDS):
-                assert isinstance(end, Connection)
-                told: Update | str = end.recv()
-                self._busy.discard(end)
+            for ready in wait(list(self._busy), LOOK_SECONDS):
+                assert isinstance(ready, Connection)
+                told: Update | str = ready.recv()
+                self._busy.discard(ready)
                 return told
             check()
 
@@ -138,7 +138,7 @@ def _work(
             parameter.data = weights
         move()
 
-    optimiser.step = on_shared  # type: ignore[method-assign, assignment]
+    vars(optimiser)["step"] = on_shared
     while True:
         try:
             step = end.recv()

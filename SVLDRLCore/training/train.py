@@ -152,7 +152,8 @@ def start_training(
             do = "Start it without torchrun"
             raise InputError(f"svldrl {job}", "it cannot be spread over several processes", do)
         if not distributed.is_first():
-            settings, resume = distributed.from_first(lambda: ({}, False))
+            unknown: dict[str, Any] = {}
+            settings, resume = distributed.from_first(lambda: (unknown, False))
             with EventLog(None) as unheard:
                 return _train(settings, folder, unheard, control, resume)
         # started anew by torchrun, it goes on
