@@ -92,9 +92,8 @@ class ActorLearners:
                     self._handed += 1
             for ready in wait(list(self._busy), LOOK_SECONDS):
                 assert isinstance(ready, Connection)
-                end = ready
-                told: Update | str = end.recv()
-                self._busy.discard(end)
+                told: Update | str = ready.recv()
+                self._busy.discard(ready)
                 return told
             check()
 
@@ -139,7 +138,7 @@ def _work(
             parameter.data = weights
         move()
 
-    optimiser.step = on_shared  # type: ignore[method-assign, assignment]
+    vars(optimiser)["step"] = on_shared
     while True:
         try:
             step = end.recv()

@@ -29,7 +29,7 @@ LONGEST_MEETING, LONGEST_WAIT = timedelta(minutes=30), timedelta(hours=12)
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def joined_processes() -> Iterator[None]:
     """The other processes that torchrun has started are met for the length of the block; alone, nothing happens."""
     alone = int(os.environ.get("WORLD_SIZE", "1")) < 2 or "RANK" not in os.environ
     if alone or not dist.is_available() or dist.is_initialized():
@@ -120,7 +120,7 @@ def stop_together(control: JobControl) -> None:
     control.check()
 
 
-def mean_of(numbers: Mapping[str, float | list[float]]) -> dict[str, Any]:
+def mean_over_processes(numbers: Mapping[str, float | list[float]]) -> dict[str, Any]:
     """What the first process has logged, as means over all that have logged the same."""
     if processes() == 1:
         return dict(numbers)
@@ -163,7 +163,7 @@ def draw_apart(seed: int, step: int, number: int, generators: Iterable[torch.Gen
         generator.manual_seed((own + place) % 2**63)
 
 
-def require_equal(network: nn.Module) -> None:
+def require_equal_weights(network: nn.Module) -> None:
     """RuntimeError where the processes' weights differ: one of them went astray, and the model is of no use."""
     if processes() == 1:
         return

@@ -143,7 +143,7 @@ class Trainer:
             raise
         finally:
             self._end_learners()
-        distributed.require_equal(self.network)
+        distributed.require_equal_weights(self.network)
         self.save()
 
     def _draw_apart(self, number: int) -> None:
@@ -207,7 +207,7 @@ class Trainer:
         self._non_finite = 0
         if self.average is not None:
             self.average.update_parameters(self.network)
-        self._recent.append(distributed.mean_of(done.logged))
+        self._recent.append(distributed.mean_over_processes(done.logged))
 
     def _update(self, stage: Stage, step: int) -> Update:
         """One batch, and the weights moved by what it teaches."""

@@ -147,13 +147,13 @@ def start_training(
     Of several processes (torchrun) the first one checks, tells and writes; the others train with it.
     """
     folder, control = RunFolder(output), control or JobControl()
-    with distributed.joined():
+    with distributed.joined_processes():
         if distributed.processes() > 1 and asked.target:
             do = "Start it without torchrun"
             raise InputError(f"svldrl {job}", "it cannot be spread over several processes", do)
         if not distributed.is_first():
-            nothing: dict[str, Any] = {}
-            settings, resume = distributed.from_first(lambda: (nothing, False))
+            unknown: dict[str, Any] = {}
+            settings, resume = distributed.from_first(lambda: (unknown, False))
             with EventLog(None) as unheard:
                 return _train(settings, folder, unheard, control, resume)
         # started anew by torchrun, it goes on

@@ -259,10 +259,9 @@ class _Tuning:
         known = optuna.study.get_all_study_names(storage)
         study = optuna.create_study(
             storage=storage, study_name="tune", direction="maximize", load_if_exists=True,
-            sampler=optuna.samplers.TPESampler(seed=self.usual.train.seed, constant_liar=True),
+            sampler=optuna.samplers.TPESampler(seed=None if known else self.usual.train.seed, constant_liar=True),
             pruner=optuna.pruners.MedianPruner(FEWEST_TO_PRUNE, round(UNTIL_PRUNED * steps)),
         )  # fmt: skip
-        study.sampler.reseed_rng() if study.trials else None
         if not known:
             study.enqueue_trial(self.space.usual)
         return study
