@@ -105,15 +105,14 @@ def refine_by_model(
         before = label.array
         if locks is not None:
             label = replace(label, array=locks.steered(before, matched, {i: members[i] for i in matched}))
-        for text in match.messages:
-            events.emit("message", text=text)
         extent = extent_of_values(label.array, [v for values in members.values() for v in values])
         if extent is None:
             raise _nothing_drawn(label)
         window = shown_box(grid, grid.upright_box(extent))
         voxels = [math.prod(map(float, size)) for size in (geometry.size_dhw, size_of(window))]
         needed = bytes_around_mask(trained, *voxels, BATCH, options.device)
-        events.emit("message", text=require_memory(str(files[0]), needed))
+        for text in (require_memory(str(files[0]), needed), *match.messages):
+            events.emit("message", text=text)
         maps = rough_maps_in(label, grid, members, count, window)
         drawn = extent_of(maps[sorted(matched)].any(0))
         if drawn is None:
