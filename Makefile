@@ -32,7 +32,7 @@ test-slicer:
 	$(SLICER_VENV)/bin/python -m pip install --quiet --requirement Testing/slicer/requirements.txt
 	$(SLICER_VENV)/bin/python -m pytest -m "not worker" Testing/slicer $(PYTEST_ARGS)
 
-# The speed table, in ten minutes on two quiet cores: printed, and written to bench.json.
+# The speed table, meant to take ten minutes on two quiet cores: printed, and written to bench.json.
 bench: venv
 	$(BIN)/python Testing/bench/run.py --output bench.json $(BENCH_ARGS)
 

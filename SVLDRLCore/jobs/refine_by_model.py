@@ -109,15 +109,14 @@ def refine_by_model(
         if locks is not None:
             inner, spacing = {i: members[i] for i in matched}, images[0].geometry.spacing_dhw
             label = replace(label, array=locks.steered(before, matched, inner, spacing))
-        for text in match.messages:
-            events.emit("message", text=text)
         extent = extent_of_values(label.array, [v for values in members.values() for v in values])
         if extent is None:
             raise _nothing_drawn(label)
         window = shown_box(grid, grid.upright_box(extent))
         image_voxels, box_voxels = (math.prod(map(float, size)) for size in (geometry.size_dhw, size_of(window)))
         needed = bytes_around_mask(trained, image_voxels, box_voxels, BATCH, options.device)
-        events.emit("message", text=require_memory(str(files[0]), needed))
+        for text in (require_memory(str(files[0]), needed), *match.messages):
+            events.emit("message", text=text)
         maps = rough_maps_in(label, grid, members, count, window)
         drawn = extent_of(np.any(maps[sorted(matched)], axis=0))
         if drawn is None:

@@ -43,7 +43,7 @@ def refine_rows(folder: Path) -> Iterator[Row]:
     (folder / "any.seg.nrrd").unlink()
     image.unlink()
     many_model = small_model(folder, MANY)
-    image, rough = large_case(folder, MANY, many_model)
+    image, rough = large_case(folder, MANY)
     done = _refine(image, folder / "many.seg.nrrd", "--model", str(many_model), "--rough", str(rough))
     yield _memory(f"refine {MANY} structures by a model, memory beyond the file's arrays", done)
     done = _refine(image, folder / "many_any.seg.nrrd", "--rough", str(rough))
