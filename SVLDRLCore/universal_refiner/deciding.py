@@ -18,7 +18,7 @@ import numpy as np
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP, VoxelClassifier, beliefs_of
 from SVLDRLCore.universal_refiner.evidence import signs_of
-from SVLDRLCore.universal_refiner.gate import Tried, fit_gate
+from SVLDRLCore.universal_refiner.gate import Bounds, Tried, fit_gate
 from SVLDRLCore.universal_refiner.habits import DrawnMask
 from SVLDRLCore.universal_refiner.learning_to_refine import draw_examples
 from SVLDRLCore.universal_refiner.modes import NOTHING, Rule, changed_where_sure
@@ -26,6 +26,8 @@ from SVLDRLCore.universal_refiner.refiner_package import Decision, ModeDecision
 
 BOLD = tuple(Rule(sure, spread) for sure, spread in product((0.5, 0.7, 0.9), (0.0, 1.0)))
 CAREFUL = (Rule(0.9), Rule(0.95), NOTHING)
+BOUNDS = {EVEN_OUT: Bounds(0.005, 0.02), SNAP: Bounds(0.02, 0.08)}
+"""Half a point by evening out, two points by snapping, which is asked for where much is wrong."""
 ENOUGH = 0.9
 """Of the most that can be won: what rules win differs less than it does between seeds, and real images are unlike
 drawn ones."""
@@ -110,7 +112,8 @@ def _best(found: Sequence[TriedMask]) -> tuple[ModeDecision, list[Row]]:
     scenes, groups = (np.array([getattr(each, name) for each in found]) for name in ("scene", "group"))
     signs, won = np.array([each.signs for each in found]), np.array([each.won for each in found])
     for (i, bold), (j, careful) in product(enumerate(BOLD), enumerate(CAREFUL, len(BOLD))):
-        if careful.sure < bold.sure or (fitted := fit_gate(Tried(scenes, signs, won[:, i], won[:, j], groups))) is None:
+        fitted = fit_gate(Tried(scenes, signs, won[:, i], won[:, j], groups), BOUNDS[found[0].mode])
+        if careful.sure < bold.sure or fitted is None:
             continue
         gate, wins = fitted
         decisions.append(ModeDecision(bold, careful, gate))

@@ -22,9 +22,17 @@ FARTHEST_SIGN = 3.0
 """Standard deviations beyond which a sign is not followed: real masks are unlike drawn ones."""
 TURNS = 5
 """Scenes are held out in so many turns; of fewer scenes nothing is learned."""
-MEAN_LOSS, LARGEST_LOSS, NEARLY_ALL = 0.005, 0.02, 0.95
-"""Of Dice, what perfect masks may lose in the mean, and what nearly all of them may lose at most. A margin with which
-none of them may lose as much leaves a ball alone that lies in plain sight and is drawn too small."""
+NEARLY_ALL = 0.95
+"""Of perfect masks. A margin with which none of them may lose leaves a ball alone that lies in plain sight and is drawn
+too small."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Of Dice, what perfect masks may lose in the mean, and what nearly all of them may lose at most."""
+
+    mean: float
+    largest: float
 
 
 @dataclass(frozen=True)
@@ -77,11 +85,11 @@ class Tried:
     groups: np.ndarray
 
 
-def fit_gate(tried: Tried) -> tuple[Gate, np.ndarray] | None:
+def fit_gate(tried: Tried, bounds: Bounds) -> tuple[Gate, np.ndarray] | None:
     """The gate between a careful and a bold refinement, and what is won with it (N,); None if nothing keeps the bounds.
 
-    The margin is the smallest with which the perfect masks of each group lose no more than `MEAN_LOSS`, and nearly all
-    no more than `LARGEST_LOSS`; each mask is judged by a regression on other scenes.
+    The margin is the smallest with which the perfect masks of each group keep the bounds; each mask is judged by a
+    regression on other scenes.
     """
     if len(np.unique(tried.scenes)) < TURNS:
         return None
@@ -94,7 +102,7 @@ def fit_gate(tried: Tried) -> tuple[Gate, np.ndarray] | None:
     margin = 0.0
     for group in range(tried.groups.max(initial=-1) + 1):
         own = tried.groups == group
-        found = _margin(expected[own], tried.bold[own], tried.careful[own])
+        found = _margin(expected[own], tried.bold[own], tried.careful[own], bounds)
         if found is None:
             return None
         margin = max(margin, found)
@@ -109,10 +117,10 @@ def _ridge(signs: np.ndarray, gains: np.ndarray) -> Gate:
     return Gate(tuple(centre.tolist()), tuple(scale.tolist()), tuple(slope.tolist()), float(roots.mean()))
 
 
-def _margin(expected: np.ndarray, bold: np.ndarray, careful: np.ndarray) -> float | None:
+def _margin(expected: np.ndarray, bold: np.ndarray, careful: np.ndarray, bounds: Bounds) -> float | None:
     """The smallest margin from 0 with which what is done keeps the bounds; None if even a shut gate does not."""
     for margin in [0.0, *np.sort(expected[expected > 0]).tolist()]:
         losses = -np.where(expected > margin, bold, careful)
-        if losses.mean() <= MEAN_LOSS and np.quantile(losses, NEARLY_ALL) <= LARGEST_LOSS:
+        if losses.mean() <= bounds.mean and np.quantile(losses, NEARLY_ALL) <= bounds.largest:
             return float(margin)
     return None

@@ -22,7 +22,7 @@ from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.universal_refiner import deciding
 from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP, VoxelClassifier, beliefs_of
-from SVLDRLCore.universal_refiner.deciding import BOLD, CAREFUL, NOT_SHOWN, SHOWN, WRONG, TriedMask
+from SVLDRLCore.universal_refiner.deciding import BOLD, BOUNDS, CAREFUL, NOT_SHOWN, SHOWN, WRONG, TriedMask
 from SVLDRLCore.universal_refiner.evidence import SIGNS, signs_of
 from SVLDRLCore.universal_refiner.gate import Tried, fit_gate
 from SVLDRLCore.universal_refiner.refiner_package import SHIPPED, load_refiner
@@ -96,7 +96,7 @@ def rows_of(found: list[TriedMask], mode: int) -> Iterator[str]:
             fitted[1]
             for i in range(len(BOLD))
             for j in range(len(BOLD), len(BOLD) + len(CAREFUL))
-            if (fitted := fit_gate(Tried(scenes, signs[:, columns], won[:, i], won[:, j], groups)))
+            if (fitted := fit_gate(Tried(scenes, signs[:, columns], won[:, i], won[:, j], groups), BOUNDS[mode]))
         ]
         if pairs:
             yield _row(f"gate: {name}", max(pairs, key=lambda wins: wins[groups == WRONG].mean()), groups)

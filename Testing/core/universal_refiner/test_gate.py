@@ -8,12 +8,13 @@ import pytest
 from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.universal_refiner.evidence import SIGNS, signs_of
-from SVLDRLCore.universal_refiner.gate import LARGEST_LOSS, MEAN_LOSS, TURNS, Tried, fit_gate
+from SVLDRLCore.universal_refiner.gate import TURNS, Bounds, Tried, fit_gate
 from SVLDRLCore.universal_refiner.modes import MODES
 from SVLDRLCore.universal_refiner.refining import refine_mask
 from SVLDRLCore.universal_refiner.unseen_borders import KINDS, by_knowledge
 
 UNIT = (1.0, 1.0, 1.0)
+BOUNDS = Bounds(0.005, 0.02)
 
 
 def ball(radius: float, size: int = 36, at: float = 18.0) -> np.ndarray:
@@ -34,23 +35,23 @@ def tried(harm: float, careful: float = 0.0) -> Tried:
 
 
 def test_the_gate_opens_for_wrong_masks_and_not_for_perfect_ones() -> None:
-    found = fit_gate(tried(harm=0.05))
+    found = fit_gate(tried(harm=0.05), BOUNDS)
     assert found is not None
     gate, won = found
     of = tried(harm=0.05)
     assert won[of.groups < 0].mean() > 0.05
     for group in (0, 1):
         losses = -won[of.groups == group]
-        assert losses.mean() <= MEAN_LOSS
-        assert np.quantile(losses, 0.95) <= LARGEST_LOSS
+        assert losses.mean() <= BOUNDS.mean
+        assert np.quantile(losses, 0.95) <= BOUNDS.largest
     assert gate.opens(np.array([0.08, 0.0]))
     assert not gate.opens(np.array([-0.05, 0.0]))
 
 
 def test_what_harms_with_a_shut_gate_and_what_too_few_scenes_tell_is_not_learned() -> None:
-    assert fit_gate(tried(harm=0.05, careful=-0.03)) is None
+    assert fit_gate(tried(harm=0.05, careful=-0.03), BOUNDS) is None
     of = tried(harm=0.05)
-    assert fit_gate(Tried(of.scenes % (TURNS - 1), of.signs, of.bold, of.careful, of.groups)) is None
+    assert fit_gate(Tried(of.scenes % (TURNS - 1), of.signs, of.bold, of.careful, of.groups), BOUNDS) is None
 
 
 def test_signs_tell_a_border_on_an_edge_from_one_in_noise() -> None:
