@@ -21,6 +21,7 @@ from typing import Any
 from SVLDRLCore.cli import EXIT_CANCELLED
 from SVLDRLCore.cli import main as run_command
 from SVLDRLCore.job_control import JobControl, listen_to_stdin
+from SVLDRLCore.models.kept_model import last_model_kept
 from SVLDRLCore.standard_streams import fill_closed_streams, speak_utf8
 
 IDLE_LINE = '{"worker": "idle"}'
@@ -39,14 +40,15 @@ def main() -> int:
         jobs.put(job)
 
     listen_to_stdin(control, tasks=take)
-    while not control.cancelled:
-        with contextlib.suppress(queue.Empty):
-            status = _do(jobs.get(timeout=_LOOK_SECONDS), control)
-            if status:
-                return status
-            _release()
-            for stream in (sys.stderr, sys.stdout):
-                print(IDLE_LINE, file=stream, flush=True)
+    with last_model_kept():
+        while not control.cancelled:
+            with contextlib.suppress(queue.Empty):
+                status = _do(jobs.get(timeout=_LOOK_SECONDS), control)
+                if status:
+                    return status
+                _release()
+                for stream in (sys.stderr, sys.stdout):
+                    print(IDLE_LINE, file=stream, flush=True)
     return EXIT_CANCELLED  # perhaps before a job that had just come was begun
 
 

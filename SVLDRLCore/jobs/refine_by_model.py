@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -86,7 +87,9 @@ def refine_by_model(
         agents = replace(trained.config.mask_agents, rollout_steps=options.policy_steps)
         trained = replace(trained, config=replace(trained.config, mask_agents=agents))
         if isinstance(trained.network, EpisodeNetwork):
-            trained.network.settings = replace(trained.network.settings, t_max=options.policy_steps)
+            network = copy(trained.network)  # the model may be kept for the next case
+            network.settings = replace(network.settings, t_max=options.policy_steps)
+            trained = replace(trained, network=network)
     if rough is None:
         needed = prediction_bytes(trained, files[0], BATCH, options.device)
         events.emit("message", text=require_memory(str(files[0]), needed))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -256,6 +257,10 @@ def test_a_worker_keeps_its_model_from_case_to_case(tmp_path: Path) -> None:
         assert model_loaded(first, cpu) is kept
         assert model_loaded(second, cpu) is not kept
         assert model_loaded(first, cpu) is not kept  # one at a time
+        again = model_loaded(first, cpu)
+        shutil.rmtree(first)
+        made_model(first, seed=2)  # trained anew at the same place
+        assert not torch.equal(*(next(each.network.parameters()) for each in (again, model_loaded(first, cpu))))
     assert model_loaded(first, cpu) is not model_loaded(first, cpu)
 
 
