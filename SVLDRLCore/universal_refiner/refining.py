@@ -11,7 +11,6 @@ from SVLDRLCore.errors import InputError
 from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.masks.boxes import bounding_box
 from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP, beliefs_of
-from SVLDRLCore.universal_refiner.evidence import border_evidence
 from SVLDRLCore.universal_refiner.modes import (
     EVEN_OUT_MODE,
     MODES,
@@ -20,6 +19,7 @@ from SVLDRLCore.universal_refiner.modes import (
     moved_to_habit,
 )
 from SVLDRLCore.universal_refiner.refiner_package import ModeDecision, UniversalRefiner, shipped_refiner
+from SVLDRLCore.universal_refiner.shown_borders import border_evidence
 from SVLDRLCore.universal_refiner.skipped_slices import with_skipped_slices
 from SVLDRLCore.universal_refiner.working_grid import working_grid
 

@@ -23,10 +23,10 @@ from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.universal_refiner import deciding
 from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP, VoxelClassifier, beliefs_of
 from SVLDRLCore.universal_refiner.deciding import BOLD, BOUNDS, CAREFUL, NOT_SHOWN, SHOWN, WRONG, TriedMask
-from SVLDRLCore.universal_refiner.evidence import SIGNS, border_evidence
 from SVLDRLCore.universal_refiner.gate import Tried, fit_gate
 from SVLDRLCore.universal_refiner.refiner_package import SHIPPED, load_refiner
 from SVLDRLCore.universal_refiner.shapes import random_field
+from SVLDRLCore.universal_refiner.shown_borders import SIGNS, border_evidence
 
 MOVED, ROUGHENED, OVER = 1.5, 2.0, 4.0
 """How far other starts lie from the result in u, and over which length a roughened one varies."""

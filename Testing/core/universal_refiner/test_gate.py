@@ -7,10 +7,10 @@ import pytest
 
 from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.masks.dice import dice_of
-from SVLDRLCore.universal_refiner.evidence import SIGNS, border_evidence
 from SVLDRLCore.universal_refiner.gate import TURNS, Bounds, Tried, fit_gate
 from SVLDRLCore.universal_refiner.modes import MODES
 from SVLDRLCore.universal_refiner.refining import refine_mask
+from SVLDRLCore.universal_refiner.shown_borders import SIGNS, border_evidence
 from SVLDRLCore.universal_refiner.unseen_borders import KINDS, by_knowledge
 
 UNIT = (1.0, 1.0, 1.0)
