@@ -1,7 +1,7 @@
 """Whether a bold refinement is taken: what it is expected to win, judged by what this image shows of this structure.
 
-The gain of Dice is a ridge regression on `shown_borders.SIGNS` and on products of them, learned on synthetic masks that no
-stage has seen. Its signed root is learned, so that a few ruined masks do not outweigh many good ones.
+The gain of Dice is a ridge regression on `shown_borders.SIGNS` and on products of them, learned on synthetic masks that
+no stage has seen. Its signed root is learned, so that a few ruined masks do not outweigh many good ones.
 """
 
 from __future__ import annotations
