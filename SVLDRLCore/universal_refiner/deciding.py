@@ -17,12 +17,12 @@ import numpy as np
 
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP, VoxelClassifier, beliefs_of
-from SVLDRLCore.universal_refiner.evidence import signs_of
 from SVLDRLCore.universal_refiner.gate import Bounds, Tried, fit_gate
 from SVLDRLCore.universal_refiner.habits import DrawnMask
 from SVLDRLCore.universal_refiner.learning_to_refine import draw_examples
 from SVLDRLCore.universal_refiner.modes import NOTHING, Rule, changed_where_sure
 from SVLDRLCore.universal_refiner.refiner_package import Decision, ModeDecision
+from SVLDRLCore.universal_refiner.shown_borders import border_evidence
 
 BOLD = tuple(Rule(sure, spread) for sure, spread in product((0.5, 0.7, 0.9), (0.0, 1.0)))
 CAREFUL = (Rule(0.9), Rule(0.95), NOTHING)
@@ -81,7 +81,7 @@ def _tried(
 ) -> list[TriedMask]:
     """One mask in the modes in which it has a right answer."""
     beliefs = beliefs_of(stages, image, mask, spacing)[-1]
-    signs = signs_of(image, mask, beliefs, spacing)
+    signs = border_evidence(image, mask, beliefs, spacing)
     if signs is None:
         return []
     found = []

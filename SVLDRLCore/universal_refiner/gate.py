@@ -1,7 +1,7 @@
 """Whether a bold refinement is taken: what it is expected to win, judged by what this image shows of this structure.
 
-The gain of Dice is a ridge regression on `evidence.SIGNS` and on products of them, learned on synthetic masks that no
-stage has seen. Its signed root is learned, so that a few ruined masks do not outweigh many good ones.
+The gain of Dice is a ridge regression on `shown_borders.SIGNS` and on products of them, learned on synthetic masks that
+no stage has seen. Its signed root is learned, so that a few ruined masks do not outweigh many good ones.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from SVLDRLCore.universal_refiner.evidence import SIGNS
+from SVLDRLCore.universal_refiner.shown_borders import SIGNS
 
 TIMES = tuple(SIGNS.index(name) for name in (
     "promised gain", "doubt near the border", "evened: promised gain", "evened: doubt",
@@ -73,7 +73,7 @@ class Tried:
     """Refinements of synthetic masks, arrays (N,) or (N, signs).
 
     Attributes:
-        scenes: numbers of their scenes; signs: `evidence.SIGNS`.
+        scenes: numbers of their scenes; signs: `shown_borders.SIGNS`.
         bold, careful: what each way of refining wins of Dice.
         groups: of perfect masks, from 0; -1 for wrong ones. Each group must keep the bounds by itself.
     """

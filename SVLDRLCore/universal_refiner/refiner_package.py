@@ -19,9 +19,9 @@ from SVLDRLCore.errors import InputError
 from SVLDRLCore.models.package_files import PackageFiles, open_files
 from SVLDRLCore.strict_json import read_json_object
 from SVLDRLCore.universal_refiner.classifier import VoxelClassifier
-from SVLDRLCore.universal_refiner.evidence import SIGNS
 from SVLDRLCore.universal_refiner.gate import TIMES, Gate
 from SVLDRLCore.universal_refiner.modes import NOTHING, Rule
+from SVLDRLCore.universal_refiner.shown_borders import SIGNS
 
 SHIPPED = Path(__file__).parent / "package"
 """The one that comes with the program."""

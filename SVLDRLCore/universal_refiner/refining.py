@@ -11,7 +11,6 @@ from SVLDRLCore.errors import InputError
 from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.masks.boxes import Box, extent_of, whole_box, widened
 from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP, beliefs_of
-from SVLDRLCore.universal_refiner.evidence import signs_of
 from SVLDRLCore.universal_refiner.modes import (
     EVEN_OUT_MODE,
     MODES,
@@ -20,7 +19,12 @@ from SVLDRLCore.universal_refiner.modes import (
     moved_to_habit,
 )
 from SVLDRLCore.universal_refiner.refiner_package import ModeDecision, UniversalRefiner, shipped_refiner
+<<<<<<< HEAD
 from SVLDRLCore.universal_refiner.skipped_slices import Filling, filling_of
+=======
+from SVLDRLCore.universal_refiner.shown_borders import border_evidence
+from SVLDRLCore.universal_refiner.skipped_slices import with_skipped_slices
+>>>>>>> snap
 from SVLDRLCore.universal_refiner.working_grid import working_grid
 
 MARGIN = 12.0
@@ -147,7 +151,7 @@ def _refined(
         return Refined(mask.copy(), np.ones(mask.shape, np.float32), (TOO_THIN,))
     grey = grid.shrunk(image).transpose(order)
     beliefs = beliefs_of(refiner.stages, grey, rough, spacing)[-1]
-    seen = _Seen(rough, beliefs, spacing, signs_of(grey, rough, beliefs, spacing))
+    seen = _Seen(rough, beliefs, spacing, border_evidence(grey, rough, beliefs, spacing))
     kind, decision = SNAP, refiner.decision.snap
     if mode == EVEN_OUT_MODE:
         kind, decision = EVEN_OUT, refiner.decision.even_out

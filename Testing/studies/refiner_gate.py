@@ -23,10 +23,10 @@ from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.universal_refiner import deciding
 from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP, VoxelClassifier, beliefs_of
 from SVLDRLCore.universal_refiner.deciding import BOLD, BOUNDS, CAREFUL, NOT_SHOWN, SHOWN, WRONG, TriedMask
-from SVLDRLCore.universal_refiner.evidence import SIGNS, signs_of
 from SVLDRLCore.universal_refiner.gate import Tried, fit_gate
 from SVLDRLCore.universal_refiner.refiner_package import SHIPPED, load_refiner
 from SVLDRLCore.universal_refiner.shapes import random_field
+from SVLDRLCore.universal_refiner.shown_borders import SIGNS, border_evidence
 
 MOVED, ROUGHENED, OVER = 1.5, 2.0, 4.0
 """How far other starts lie from the result in u, and over which length a roughened one varies."""
@@ -61,7 +61,7 @@ def signs_with_starts(
     spacing: Sequence[float],
 ) -> np.ndarray | None:
     """`SIGNS`, how far the other starts end from the result, and how far apart they end beside how they began."""
-    signs = signs_of(image, mask, beliefs, spacing)
+    signs = border_evidence(image, mask, beliefs, spacing)
     if signs is None:
         return None
     made = beliefs[SNAP] > 0.5
@@ -79,7 +79,7 @@ def _mean_gap(masks: Sequence[np.ndarray]) -> float:
 def tried(package: Path, seed: int, number: int) -> list[TriedMask]:
     """The masks of one scene, with the other starts among their signs."""
     stages = load_refiner(package).stages
-    deciding.signs_of = partial(signs_with_starts, stages)
+    deciding.border_evidence = partial(signs_with_starts, stages)
     return deciding.tried_in_scene(stages, seed, number)
 
 

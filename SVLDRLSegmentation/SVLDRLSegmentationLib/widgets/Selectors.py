@@ -66,8 +66,7 @@ def _textsInstead(choice: str) -> tuple[str, str]:
         )
     if choice == SNAP_TO_EDGES:
         return _("Any structure: snap to edges (no training)"), _(
-            "Moves the whole border onto the visible edge. Where the volume does not show one clearly, it stays as "
-            "drawn."
+            "Moves the whole border onto the visible edge. Where the volume shows none clearly, it stays as drawn."
         )
     if choice == THIS_CASE:
         return _("Train on this case (no model needed)"), _(

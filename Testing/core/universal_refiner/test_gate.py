@@ -7,10 +7,10 @@ import pytest
 
 from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.masks.dice import dice_of
-from SVLDRLCore.universal_refiner.evidence import SIGNS, signs_of
 from SVLDRLCore.universal_refiner.gate import TURNS, Bounds, Tried, fit_gate
 from SVLDRLCore.universal_refiner.modes import MODES
 from SVLDRLCore.universal_refiner.refining import refine_mask
+from SVLDRLCore.universal_refiner.shown_borders import SIGNS, border_evidence
 from SVLDRLCore.universal_refiner.unseen_borders import KINDS, by_knowledge
 
 UNIT = (1.0, 1.0, 1.0)
@@ -57,14 +57,14 @@ def test_what_harms_with_a_shut_gate_and_what_too_few_scenes_tell_is_not_learned
 def test_signs_tell_a_border_on_an_edge_from_one_in_noise() -> None:
     mask = ball(10.0)
     beliefs = np.stack([1 / (1 + np.exp(2 * signed_distance(mask, UNIT)))] * 2)
-    shown, hidden = (signs_of(image, mask, beliefs, UNIT) for image in (noise() + 0.5 * mask, noise()))
+    shown, hidden = (border_evidence(image, mask, beliefs, UNIT) for image in (noise() + 0.5 * mask, noise()))
     assert shown is not None
     assert hidden is not None
     at = SIGNS.index("on edges before")
     assert shown[at] > 0.9
     assert hidden[at] == pytest.approx(0.5, abs=0.1)
     assert np.isfinite([shown, hidden]).all()
-    assert signs_of(noise(), mask, np.zeros_like(beliefs), UNIT) is None
+    assert border_evidence(noise(), mask, np.zeros_like(beliefs), UNIT) is None
 
 
 @pytest.mark.parametrize("mode", MODES)

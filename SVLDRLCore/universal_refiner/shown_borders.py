@@ -38,7 +38,7 @@ WIDE, NEAR = 5.0, 0.75
 BINS = 32
 
 
-def signs_of(
+def border_evidence(
     image: np.ndarray,
     mask: np.ndarray,
     beliefs: np.ndarray,
