@@ -1,10 +1,10 @@
 """When a belief is acted on: set on synthetic masks that no stage has learned from.
 
 Each mode has a bold rule, a careful one, and a gate between them that asks whether the image shows this structure's
-border. Some pairs of rules, with their gate, keep nearly all perfect masks as they are. Of those that win wrong masks
-nearly the most, the pair that costs the least is taken. For *even out*, a mask is perfect that is drawn at any offset
-without a mistake; for *snap*, one that is the structure. Structures whose border does not show keep the bounds by
-themselves.
+border. Some pairs of rules for *even out*, with their gate, keep nearly all perfect masks as they are; *snap* acts where
+its gate expects to win more than to lose. Of those that win wrong masks nearly the most, the pair that costs the least
+is taken. For *even out*, a mask is perfect that is drawn at any offset without a mistake; for *snap*, one that is the
+structure. Structures whose border does not show keep the bounds by themselves.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from SVLDRLCore.universal_refiner.shown_borders import border_evidence
 
 BOLD = tuple(Rule(sure, spread) for sure, spread in product((0.5, 0.7, 0.9), (0.0, 1.0)))
 CAREFUL = (Rule(0.9), Rule(0.95), NOTHING)
-BOUNDS = {EVEN_OUT: Bounds(0.005, 0.02), SNAP: Bounds(0.02, 0.08)}
-"""Half a point by evening out, two points by snapping, which is asked for where much is wrong."""
+BOUNDS = {EVEN_OUT: Bounds(0.005, 0.02), SNAP: None}
+"""Half a point by evening out. Who snaps has said that the border is wrong: it acts where it expects to win."""
 ENOUGH = 0.9
 """Of the most that can be won: what rules win differs less than it does between seeds, and real images are unlike
 drawn ones."""

@@ -85,11 +85,11 @@ class Tried:
     groups: np.ndarray
 
 
-def fit_gate(tried: Tried, bounds: Bounds) -> tuple[Gate, np.ndarray] | None:
+def fit_gate(tried: Tried, bounds: Bounds | None) -> tuple[Gate, np.ndarray] | None:
     """The gate between a careful and a bold refinement, and what is won with it (N,); None if nothing keeps the bounds.
 
-    The margin is the smallest with which the perfect masks of each group keep the bounds; each mask is judged by a
-    regression on other scenes.
+    The margin is the smallest with which the perfect masks of each group keep the bounds; without bounds the gate opens
+    where more is expected to be won than lost. Each mask is judged by a regression on other scenes.
     """
     if len(np.unique(tried.scenes)) < TURNS:
         return None
@@ -102,7 +102,7 @@ def fit_gate(tried: Tried, bounds: Bounds) -> tuple[Gate, np.ndarray] | None:
     margin = 0.0
     for group in range(tried.groups.max(initial=-1) + 1):
         own = tried.groups == group
-        found = _margin(expected[own], tried.bold[own], tried.careful[own], bounds)
+        found = _margin(expected[own], tried.bold[own], tried.careful[own], bounds) if bounds else 0.0
         if found is None:
             return None
         margin = max(margin, found)

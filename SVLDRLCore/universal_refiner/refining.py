@@ -19,12 +19,8 @@ from SVLDRLCore.universal_refiner.modes import (
     moved_to_habit,
 )
 from SVLDRLCore.universal_refiner.refiner_package import ModeDecision, UniversalRefiner, shipped_refiner
-<<<<<<< HEAD
-from SVLDRLCore.universal_refiner.skipped_slices import Filling, filling_of
-=======
 from SVLDRLCore.universal_refiner.shown_borders import border_evidence
-from SVLDRLCore.universal_refiner.skipped_slices import with_skipped_slices
->>>>>>> snap
+from SVLDRLCore.universal_refiner.skipped_slices import Filling, filling_of
 from SVLDRLCore.universal_refiner.working_grid import working_grid
 
 MARGIN = 12.0
