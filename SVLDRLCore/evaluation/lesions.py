@@ -91,9 +91,14 @@ class ComparedLesions:
 
 
 def compare_lesions(
-    prediction: NDArray[np.bool_], reference: NDArray[np.bool_], spacing_dhw: Sequence[float]
+    prediction: NDArray[np.bool_],
+    reference: NDArray[np.bool_],
+    spacing_dhw: Sequence[float],
+    ignored: NDArray[np.bool_] | None = None,
 ) -> ComparedLesions:
     """Match the lesions of two masks (D, H, W); spacing in mm.
+
+    `ignored` are voxels that nobody has labelled. They count nowhere, but hold a predicted lesion together.
 
     Example:
         >>> reference = np.zeros((3, 9, 9), bool); reference[1, 1:3, 1:3] = reference[1, 6:8, 6:8] = True
@@ -105,8 +110,10 @@ def compare_lesions(
     if box is None:
         return ComparedLesions((), 0)
     voxel_ml = float(np.prod(spacing_dhw)) / 1000.0
-    true, n_true = ndimage.label(reference[box], TOUCHING)
-    seen, n_seen = ndimage.label(prediction[box], TOUCHING)
+    known = True if ignored is None else ~ignored[box]
+    true, n_true = ndimage.label(reference[box] & known, TOUCHING)
+    seen, _ = ndimage.label(prediction[box], TOUCHING)
+    seen = seen * known
     sizes_true, sizes_seen = np.bincount(true.ravel()), np.bincount(seen.ravel())
     both = (true > 0) & (seen > 0)
     pairs, shared = np.unique(np.stack([true[both], seen[both]]), axis=1, return_counts=True)
@@ -123,14 +130,15 @@ def compare_lesions(
         dice = dice_of_counts(int(shared[reached].sum()), predicted, size) if predicted else 0.0
         status: Literal["found", "missed"] = "found" if predicted else "missed"
         of_reference.append(Lesion(status, dice, size * voxel_ml, predicted * voxel_ml, centre))
-    alone = [number for number in range(1, n_seen + 1) if number not in set(pairs[1].tolist())]
+    shown = np.flatnonzero(sizes_seen[1:]) + 1  # the others lie where nobody has labelled
+    alone = np.setdiff1d(shown, pairs[1]).tolist()
     false = [
         Lesion("false", 0.0, 0.0, int(sizes_seen[number]) * voxel_ml, centre)
         for number, centre in zip(alone, centres(seen, alone))
     ]
     of_reference.sort(key=lambda lesion: -lesion.volume_reference_ml)
     false.sort(key=lambda lesion: -lesion.volume_prediction_ml)
-    return ComparedLesions((*of_reference, *false), n_seen)
+    return ComparedLesions((*of_reference, *false), len(shown))
 
 
 def count_lesions(compared: Iterable[ComparedLesions]) -> LesionCounts:

@@ -41,7 +41,7 @@ def read_voxels(path: Path) -> tuple[VoxelData, sitk.Image | sitk.ImageFileReade
     header.SetFileName(str(path))
     with itk_errors_named(path):
         header.ReadImageInformation()
-        if values is not None and _is_plain(header, values):
+        if values is not None and _is_plain(header, values, data):
             return data, header, values.reshape(header.GetSize()[::-1])
         image = sitk.ReadImage(str(path))
     return data, image, sitk.GetArrayFromImage(image)
@@ -54,7 +54,10 @@ def components_of(image: sitk.Image | sitk.ImageFileReader) -> int:
     return image.GetNumberOfComponentsPerPixel()
 
 
-def _is_plain(header: sitk.ImageFileReader, values: np.ndarray) -> bool:
-    """Whether ITK would give these values: one a voxel, of the type that they are stored in."""
+def _is_plain(header: sitk.ImageFileReader, values: np.ndarray, data: VoxelData) -> bool:
+    """Whether these values are the voxels: one a voxel, of the type that they are stored in.
+
+    A NIfTI header whose slope is 0 scales nothing, by the standard; ITK would add its intercept all the same.
+    """
     one_each = header.GetNumberOfComponents() == 1 and math.prod(header.GetSize()) == values.size
-    return one_each and _NUMPY_TYPES.get(header.GetPixelID()) == values.dtype
+    return one_each and (data.forms is not None or _NUMPY_TYPES.get(header.GetPixelID()) == values.dtype)

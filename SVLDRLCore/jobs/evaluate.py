@@ -157,6 +157,8 @@ def _evaluate(
         metrics_of[case.name], structures, told, lesions_of[case.name] = _compare(case, wanted, spelling)
         unknown = {case.names[value].casefold() for value in case.unknown}
         unknown_of[case.name] = {name for name in metrics_of[case.name] if name.casefold() in unknown}
+        if structures and unknown_of[case.name] >= set(structures):
+            told.append(f"{case.name}: nothing of it counts, as {some(unknown_of[case.name])} may be undrawn")
         in_references |= dict.fromkeys(structures)
         warnings += told
         control.check()
@@ -229,8 +231,7 @@ def _compare(
         true = _mask(reference.array, in_reference.get(name, ()))
         metrics[name] = _measured(seen, true, spacing, wanted, ignored)
         if wanted.lesions:
-            known = seen if ignored is None else seen & ~ignored
-            lesions[name] = _placed(compare_lesions(known, true, spacing), reference)
+            lesions[name] = _placed(compare_lesions(seen, true, spacing, ignored), reference)
     warnings = [f"{case.name}: {text}" for v in (reference, volume) if v is not None for text in v.warnings]
     if in_prediction and prediction_names and not in_prediction.keys() & in_reference.keys():
         both = f"{some(in_prediction)} against {some(in_reference)}"
@@ -276,9 +277,9 @@ def _segment_names(volume: Volume) -> dict[int, str]:
 
 def _ignored(reference: Volume, ignore: int | None) -> np.ndarray | None:
     """The voxels that nobody has labelled: of the data list's value, else of the segment called "ignore"."""
-    if ignore is None:
-        ignore = next((segment.value for segment in reference.segments if is_ignore(segment.name)), None)
-    return None if ignore is None else reference.array == ignore
+    values = [segment.value for segment in reference.segments if is_ignore(segment.name)]
+    values = values if ignore is None else [ignore]
+    return np.isin(reference.array, values) if values else None
 
 
 def _without_ignored(prediction: Volume) -> Volume:

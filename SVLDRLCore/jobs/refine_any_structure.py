@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,13 +28,16 @@ from SVLDRLCore.masks.boxes import InBox, whole_box
 from SVLDRLCore.masks.drawn_values import values_drawn
 from SVLDRLCore.masks.pieces import without_fragments
 from SVLDRLCore.universal_refiner.neighbours import (
+    BoxedSegment,
     box_of_all,
     filled_together,
     of_values,
     put_together,
     segments_in_boxes,
 )
-from SVLDRLCore.universal_refiner.refining import TOO_SMALL, refine_mask
+from SVLDRLCore.universal_refiner.refining import refine_mask
+
+LOCKED_AWAY = "the locks leave nothing of it"
 
 
 def refine_any_structure(
@@ -71,19 +74,19 @@ def refine_any_structure(
     if held is not None:
         named = dict(enumerate(rows.values()))
         label = replace(label, array=held.steered(before, named, spacing_dhw=geometry.spacing_dhw))
-    place = box_of_all(label.array, every, geometry.spacing_dhw)  # nothing outside of it is looked at
-    trusted = None if held is None or held.right is None else held.right[place]
-    locked = None if held is None else held.locked(before.shape)[place]
-    array = np.stack([volume.array[place].astype(np.float32) for volume in volumes])
-    segments = segments_in_boxes(array, label.array[place], every, geometry.spacing_dhw, control.check)
-    filled = filled_together(label.array[place], list(segments.values()))
+    looked = box_of_all(label.array, every, geometry.spacing_dhw)  # nothing outside of it matters
+    trusted = None if held is None or held.right is None else held.right[looked]
+    locked = None if held is None else held.locked(before.shape)[looked]
+    array = np.stack([volume.array[looked].astype(np.float32) for volume in volumes])
+    segments = segments_in_boxes(array, label.array[looked], every, geometry.spacing_dhw, control.check)
+    filled = filled_together(label.array[looked], list(segments.values()))
     sureness, made = np.ones(filled.shape, np.float32), []
     reasons, hints = [], []
     for index, name in enumerate(rows):
         progress = _progress_of(index, len(rows), name, events, control)
         segment = segments.get(name)
         if segment is None:  # locks have left nothing of it
-            reasons.append(TOO_SMALL)
+            reasons.append(LOCKED_AWAY)
             continue
         box = segment.box
         done = refine_mask(
@@ -96,18 +99,20 @@ def refine_any_structure(
         sureness[box] = np.minimum(sureness[box], done.confidence)
         reasons.append(done.reasons[0] if done.reasons else "")
         hints += [f"{name}: {hint}." for hint in done.hints]
-    part = put_together(label.array[place], filled, made)
+    part = put_together(label.array[looked], filled, made, geometry.spacing_dhw)
     events.progress(97, 100, "writing")
     voxel_ml = float(np.prod(geometry.spacing_dhw)) / 1000.0
     if smallest_fragment_ml or keep_largest:
         members = dict(enumerate(rows.values()))
         left = [index for index in members if not reasons[index]]
         part = without_fragments(part, members, left, smallest_fragment_ml / voxel_ml, keep_largest)
-    result, sure = label.array.copy(), InBox(geometry.size_dhw, place, sureness, 1.0)
-    result[place] = part
+    result, sure = label.array.copy(), InBox(geometry.size_dhw, looked, sureness, 1.0)
+    result[looked] = part
+    place = looked
     if held is not None:
         result, place = held.held(result, label.array), whole_box(geometry.size_dhw)
         sure = InBox(geometry.size_dhw, place, held.surer(sure.whole()), 1.0)
+    hints = [*_told_of_fillings(segments, rows, result[looked]), *hints]
     write_label(output, result, geometry, label.segments or segments_drawn(label.array), overwrite=overwrite)
     if confidence is not None:
         write_image(confidence, sure.whole(), geometry, overwrite=overwrite)
@@ -132,13 +137,27 @@ def segments_to_refine(label: Volume, asked: Sequence[str] = ()) -> dict[str, li
             rows.setdefault(name, []).append(value)
     if not rows:
         raise InputError(label.name, "the rough mask is empty, nothing is drawn", "Draw something, or give a model")
-    by_key = {name.casefold(): name for name in rows}
-    missing = [name for name in asked if name.strip().casefold() not in by_key]
+    chosen = {name: [name] if name.strip() in rows else _alike(name, rows) for name in asked}
+    missing = [name for name, found in chosen.items() if not found]
     if missing:
         do = f"Choose among those that are drawn: {', '.join(rows)}"
         raise InputError(label.name, f"no segment has voxels and the name {', '.join(missing)}", do)
-    wanted = {by_key[name.strip().casefold()] for name in asked}
+    wanted = {name.strip() for found in chosen.values() for name in found}
     return {name: values for name, values in rows.items() if not asked or name in wanted}
+
+
+def _alike(asked: str, names: Iterable[str]) -> list[str]:
+    """Names that differ in upper and lower case alone."""
+    return [name for name in names if name.casefold() == asked.strip().casefold()]
+
+
+def _told_of_fillings(segments: Mapping[str, BoxedSegment], names: Iterable[str], result: np.ndarray) -> list[str]:
+    """What stayed of filled slices in the result (D, H, W) that the segments' boxes lie in."""
+    told = []
+    for segment, name in ((segments[name], name) for name in names if name in segments):
+        stayed = of_values(result[segment.box], segment.values) & ~segment.mask
+        told += [f"{name}: {text}." for text in segment.filling.told(stayed)]
+    return told
 
 
 def _progress_of(index: int, count: int, name: str, events: EventLog, control: JobControl) -> Callable[[float], None]:

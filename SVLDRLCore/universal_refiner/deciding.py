@@ -1,10 +1,10 @@
 """When a belief is acted on: set on synthetic masks that no stage has learned from.
 
 Each mode has a bold rule, a careful one, and a gate between them that asks whether the image shows this structure's
-border. Some pairs of rules for *even out*, with their gate, keep nearly all perfect masks as they are; *snap* acts where
-its gate expects to win more than to lose. Of those that win wrong masks nearly the most, the pair that costs the least
-is taken. For *even out*, a mask is perfect that is drawn at any offset without a mistake; for *snap*, one that is the
-structure. Structures whose border does not show keep the bounds by themselves.
+border. Some pairs of rules for *even out*, with their gate, keep nearly all perfect masks as they are; *snap* acts
+where its gate expects to win more than to lose. Of those that win wrong masks nearly the most, the pair that costs the
+least is taken. For *even out*, a mask is perfect that is drawn at any offset without a mistake; for *snap*, one that is
+the structure. Structures whose border does not show keep the bounds by themselves.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from SVLDRLCore.masks.boxes import Box, boxes_of_values, united
 from SVLDRLCore.universal_refiner.refining import FEWEST_VOXELS, one_channel, widened_to_look
@@ -103,12 +104,15 @@ def _between(label: np.ndarray, segments: Sequence[BoxedSegment]) -> np.ndarray:
 
 
 def put_together(
-    label: np.ndarray, filled: np.ndarray, refined: Sequence[tuple[BoxedSegment, np.ndarray]]
+    label: np.ndarray,
+    filled: np.ndarray,
+    refined: Sequence[tuple[BoxedSegment, np.ndarray]],
+    spacing_dhw: Sequence[float],
 ) -> np.ndarray:
     """The label map (D, H, W) with its refined segments.
 
     A drawn voxel that a segment loses becomes background; what one wins was nobody's, neither drawn nor filled. A
-    filled voxel that its own segment does not want may be another's.
+    filled voxel that its own segment does not want may be another's. Of segments of one name it is the nearest's.
 
     Args:
         label: as drawn; filled: by `filled_together`; refined: segments, and what became of them, boolean in the box.
@@ -125,7 +129,20 @@ def put_together(
             if filled_ones:
                 wins &= of_values(filled[box], segment.values)
             result[box][wins] = segment.values[0]
+    for segment, _mask in refined:
+        if len(segment.values) > 1:
+            _to_the_nearest(result[segment.box], label[segment.box], segment.values, spacing_dhw)
     return result
+
+
+def _to_the_nearest(result: np.ndarray, label: np.ndarray, values: Sequence[int], spacing_dhw: Sequence[float]) -> None:
+    """Give what was won for some values (D, H, W) the one that is drawn nearest."""
+    won = of_values(result, values) & ~of_values(label, values)
+    if won.any():
+        places = ndimage.distance_transform_edt(
+            ~of_values(label, values), tuple(spacing_dhw), return_distances=False, return_indices=True
+        )
+        result[won] = label[tuple(places)][won]
 
 
 def of_values(label: np.ndarray, values: Sequence[int]) -> np.ndarray:

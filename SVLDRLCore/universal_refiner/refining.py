@@ -80,7 +80,8 @@ def refine_mask(
             the whole border onto the visible edge.
         trusted: boolean (D, H, W), where the user says that the mask is right: it stays, and its offset is kept.
         locked: boolean (D, H, W), voxels that stay as they are.
-        filling: the mask with its skipped slices filled, if that was done with those of its neighbours.
+        filling: the mask with its skipped slices filled, if that was done with those of its neighbours. Then nothing is
+            told of it here, as the neighbours have a say in what stays.
         progress: told the share that is done; what it raises ends the work.
         refiner: None: the one that comes with the program.
 
@@ -109,8 +110,8 @@ def refine_mask(
     tell = progress or (lambda share: None)
     tell(0.1)
     trust = None if trusted is None else trusted[box]
-    filling = filling_of(before, near) if filling is None else filling.within(box)
-    made = _refined(near, filling.mask, spacing_dhw, mode, trust, refiner or shipped_refiner())
+    filled = filling_of(before, near) if filling is None else filling.within(box)
+    made = _refined(near, filled.mask, spacing_dhw, mode, trust, refiner or shipped_refiner())
     tell(0.9)
     after = made.mask
     for held in (trusted, locked):
@@ -121,12 +122,12 @@ def refine_mask(
     result = mask.copy()
     result[box] = after
     tell(1.0)
-    filled = filling.told(after & ~before)
+    told = filled.told(after & ~before) if filling is None else ()
     if made.reasons and np.array_equal(after, before):
-        return Refined(result, sure, made.reasons, filled)
+        return Refined(result, sure, made.reasons, told)
     sure[box] = made.confidence
     careful = (CAREFUL,) if NOT_SHOWN in made.reasons else made.reasons
-    return Refined(result, sure, hints=(*filled, *careful, *made.hints))
+    return Refined(result, sure, hints=(*told, *careful, *made.hints))
 
 
 def _refined(
@@ -218,6 +219,8 @@ def one_channel(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if len(image) == 1:
         return image[0].astype(np.float32)
     inside, outside = image[:, mask].astype(float), image[:, ~mask].astype(float)
+    if min(inside.shape[1], outside.shape[1]) < 2:  # of one voxel no spread is known
+        return image[0].astype(np.float32)
     spread = np.cov(inside) + np.cov(outside)
     spread += np.eye(len(image)) * (1e-3 * np.trace(spread) / len(image) + 1e-12)
     weights = np.linalg.solve(spread, inside.mean(1) - outside.mean(1))

@@ -24,6 +24,7 @@ from SVLDRLCore.files.datalist import Case, DataList, save_datalist
 from SVLDRLCore.files.volumes import Geometry, write_image
 from SVLDRLCore.inference.sliding_window import predict_maps
 from SVLDRLCore.jobs import audit as audit_module
+from SVLDRLCore.jobs import audited_case
 from SVLDRLCore.jobs.audit import audit
 from SVLDRLCore.jobs.refine import refine
 from SVLDRLCore.learning.checkpoints import load_checkpoint
@@ -185,7 +186,7 @@ ODD = [*ERRORS, NOT_OURS, IndexError("list index out of range"), ZeroDivisionErr
 def test_the_audit_goes_on_whatever_one_case_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    original, calls = audit_module.predict, []
+    original, calls = audited_case.predict, []
 
     def predict(*given: Any, **options: Any) -> np.ndarray:
         calls.append(1)
@@ -193,7 +194,7 @@ def test_the_audit_goes_on_whatever_one_case_does(
             raise error
         return original(*given, **options)
 
-    monkeypatch.setattr(audit_module, "predict", predict)
+    monkeypatch.setattr(audited_case, "predict", predict)
     done = audit(audit_list(tmp_path, 3), model=model_that(tmp_path, ENHANCE), output=tmp_path / "a", device="cpu")
     assert sorted(row.case for row in done.rows) == ["case_0", "case_1", "case_2"]
     assert (done.rows[-1].case, done.rows[-1].kind) == ("case_1", "error")
@@ -209,7 +210,7 @@ def test_an_audit_without_one_good_case_ends_with_the_first_error(
     def predict(*given: Any, **options: Any) -> np.ndarray:
         raise error
 
-    monkeypatch.setattr(audit_module, "predict", predict)
+    monkeypatch.setattr(audited_case, "predict", predict)
     with pytest.raises(InputError, match="case_0"):
         audit(audit_list(tmp_path, 2), model=model_that(tmp_path, ENHANCE), output=tmp_path / "a", device="cpu")
     assert not (tmp_path / "a").exists()

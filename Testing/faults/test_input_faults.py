@@ -328,6 +328,21 @@ def test_odd_paths_work(tmp_path, name, form):
     assert list(folder.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32, np.float64])
+@pytest.mark.parametrize("slope", [0.0, np.nan])
+def test_a_nifti_slope_of_0_scales_nothing_whatever_its_intercept(tmp_path, kind, slope):
+    """As the standard says; ITK adds the intercept."""
+    nibabel = pytest.importorskip("nibabel")
+    array = np.arange(60, dtype=kind).reshape(3, 4, 5)
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / "a.nii")
+    stored = bytearray((tmp_path / "a.nii").read_bytes())
+    struct.pack_into("<2f", stored, 112, slope, 5.0)
+    (tmp_path / "a.nii").write_bytes(bytes(stored))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.nii").array, array.T)
+    if kind == np.uint8:
+        np.testing.assert_array_equal(read_label(tmp_path / "a.nii").array, array.T)
+
+
 def test_nifti_of_another_program(tmp_path):
     nibabel = pytest.importorskip("nibabel")
     array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)

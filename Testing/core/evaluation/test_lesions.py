@@ -12,7 +12,8 @@ import pytest
 
 from SVLDRLCore.cli import main
 from SVLDRLCore.evaluation.lesions import compare_lesions, count_lesions
-from SVLDRLCore.files.volumes import Geometry, write_label
+from SVLDRLCore.files.volumes import Geometry, Segment, write_label
+from SVLDRLCore.jobs.evaluate import evaluate
 
 SPACING = (2.0, 1.0, 1.0)
 
@@ -52,6 +53,16 @@ def test_one_prediction_that_joins_two_lesions_finds_both_and_is_held_against_ea
     assert compared.predicted == 1
 
 
+def test_ignored_voxels_count_nowhere_but_hold_a_prediction_together() -> None:
+    reference, prediction, ignored = (np.zeros((1, 5, 20), bool) for _ in range(3))
+    reference[0, 2, 1:5] = prediction[0, 2, 1:12] = True
+    ignored[0, :, 5:8] = ignored[0, :, 15:] = True
+    prediction[0, 2, 16] = True  # where nobody has labelled
+    compared = compare_lesions(prediction, reference, SPACING, ignored)
+    assert [(lesion.status, lesion.dice) for lesion in compared.lesions] == [("found", pytest.approx(2 * 4 / (4 + 8)))]
+    assert compared.predicted == 1
+
+
 def test_nothing_to_find_is_no_score() -> None:
     none, one = np.zeros((2, 4, 4), bool), np.zeros((2, 4, 4), bool)
     one[0, 1, 1] = True
@@ -87,3 +98,16 @@ def test_the_command_counts_over_cases_and_lists_each(tmp_path: Path, capsys: py
     assert "--by-slice" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0
     assert "Lesion Dice" not in capsys.readouterr().out
+
+
+def test_all_segments_that_are_called_ignore_count_nowhere(tmp_path: Path) -> None:
+    reference = np.zeros((3, 8, 8), np.uint8)
+    reference[1, 1:4, 1:4], reference[:, 6], reference[:, :, 7] = 1, 2, 3
+    geometry = Geometry(reference.shape, SPACING)
+    names = (Segment(1, "node"), Segment(2, "ignore"), Segment(3, "Ignore"))
+    write_label(tmp_path / "true.seg.nrrd", reference, geometry, names)
+    predicted = np.where(reference == 1, 1, np.where(reference > 1, 4, 0)).astype(np.uint8)
+    write_label(tmp_path / "seen.seg.nrrd", predicted, geometry, (Segment(1, "node"), Segment(4, "node")))
+    done = evaluate(tmp_path / "seen.seg.nrrd", tmp_path / "true.seg.nrrd", lesions=True)
+    assert [(row.structure, row.metrics.dice) for row in done.rows] == [("node", 1.0)]
+    assert done.lesions["node"].predicted == 1

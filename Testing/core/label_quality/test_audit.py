@@ -30,7 +30,7 @@ from SVLDRLCore.files.volumes import (
     write_label,
 )
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.jobs import audit as audit_module
+from SVLDRLCore.jobs import audited_case
 from SVLDRLCore.jobs.audit import Audit, audit
 from SVLDRLCore.jobs.audit_evidence import told_of_not_drawn
 from SVLDRLCore.label_quality.audit_rows import Look, audit_rows, offered_list
@@ -256,7 +256,7 @@ def seeing(monkeypatch: pytest.MonkeyPatch) -> None:
         progress(1, -1)
         return np.clip(image[:1] * 1.2 - 0.1, 0.02, 0.98).astype(np.float32)
 
-    monkeypatch.setattr(audit_module, "predict", predict)
+    monkeypatch.setattr(audited_case, "predict", predict)
 
 
 WRONG = {"b_eroded", "d_bitten", "f_leaking", "h_empty"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.files.volumes import Geometry, Segment, read_image, read_label, write_image, write_label
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs.refine import refine
+from SVLDRLCore.jobs.refine_any_structure import segments_to_refine
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.universal_refiner.modes import NOTHING, Rule, changed_where_sure, expected_gain, moved_to_habit
 from SVLDRLCore.universal_refiner.neighbours import filled_together, put_together, segments_in_boxes
@@ -288,11 +290,11 @@ def test_touching_segments_are_filled_side_by_side_and_lose_nothing_drawn() -> N
     np.testing.assert_array_equal(filled[::4], label[::4])
     # even a segment that would grow over everything takes no slice of the other, and one that shrinks leaves its own
     everything = np.ones(parts[0].mask.shape, bool)
-    grown = put_together(label, filled, [(parts[0], everything), (parts[1], filled[parts[1].box] == 2)])
+    grown = put_together(label, filled, [(parts[0], everything), (parts[1], filled[parts[1].box] == 2)], (1, 1, 1))
     assert ((grown == 2) | (filled != 2)).all()
-    alone = put_together(label, filled, [(parts[0], everything)])
+    alone = put_together(label, filled, [(parts[0], everything)], (1, 1, 1))
     assert not (alone[filled == 2] == 1).any()
-    given = put_together(label, filled, [(parts[0], everything), (parts[1], parts[1].mask)])
+    given = put_together(label, filled, [(parts[0], everything), (parts[1], parts[1].mask)], (1, 1, 1))
     assert (given[(filled == 2) & (label == 0)] == 1).all()
 
 
@@ -323,3 +325,31 @@ def test_a_segment_does_not_take_the_skipped_slices_of_its_neighbour(tmp_path: P
     done = refine(image, rough, output=tmp_path / "out.nrrd", mode="snap")
     result = read_label(done.output).array[2:22]
     assert min(dice_of(result == value, truth[2:22] == value) for value in (1, 2)) > 0.9
+
+
+def test_segments_of_one_name_keep_their_own_slices_and_what_others_hold_is_not_told_as_filled(tmp_path: Path) -> None:
+    """Two kidneys of one name; a third segment lies in all slices that a fourth skips."""
+    rough, image = np.zeros((25, 34, 38), np.uint8), np.full((25, 34, 38), 50, np.float32)
+    z, y, x = np.indices(rough.shape)
+    for value, centre in ((1, 9), (2, 28)):
+        there = (2 * (z - 12)) ** 2 + (y - 10) ** 2 + (x - centre) ** 2 < 49
+        image[there], rough[there] = 200, value
+    rough[1::2] = 0
+    rough[::2, 24:30, 10:20], rough[1::2, 24:30, 10:20] = 3, 4
+    geometry = Geometry(rough.shape, (2.0, 1.0, 1.0))
+    write_image(tmp_path / "image.nrrd", image + np.random.default_rng(0).normal(0, 4, image.shape), geometry)
+    names = (Segment(1, "Kidney"), Segment(2, "Kidney"), Segment(3, "even"), Segment(4, "odd"))
+    write_label(tmp_path / "rough.seg.nrrd", rough, geometry, names)
+    done = refine(tmp_path / "image.nrrd", tmp_path / "rough.seg.nrrd", output=tmp_path / "out.seg.nrrd")
+    found = read_label(tmp_path / "out.seg.nrrd").array
+    assert not (found[:, :20, :18] == 2).any()
+    assert not (found[:, :20, 20:] == 1).any()
+    assert (found[11:14, 10, 28] == 2).all()
+    assert any("Kidney" in text and "filled" in text for text in done.warnings)
+    assert not any(name in text and "filled" in text for text in done.warnings for name in ("even", "odd"))
+
+
+def test_names_that_differ_in_case_are_chosen_as_they_are_spelled(case: tuple[Path, Path, np.ndarray]) -> None:
+    named = replace(read_label(case[1]), segments=(Segment(1, "Kidney"), Segment(4, "kidney")))
+    assert segments_to_refine(named, ["kidney"]) == {"kidney": [4]}
+    assert segments_to_refine(named, ["KIDNEY"]) == {"Kidney": [1], "kidney": [4]}
