@@ -56,7 +56,7 @@ def reviewed(
     monkeypatch: pytest.MonkeyPatch, cases: list[TrainingCase], seeds: list[int], **how: Any
 ) -> tuple[LabelReview, PatchSampler]:
     """A review by a network that draws every ball, and the sampler that heeds it."""
-    config = replace(CONFIG, reliability=replace(CONFIG.reliability, **how.pop("reliability", {})))
+    config = replace(CONFIG, reliability=replace(CONFIG.reliability, **{"parts": True, **how.pop("reliability", {})}))
     sampler = PatchSampler(cases, config.data, 2, 0)
     by_name = {case.name: seed for case, seed in zip(cases, seeds)}
 
