@@ -1,7 +1,8 @@
 """Whether a bold refinement is taken: what it is expected to win, judged by what this image shows of this structure.
 
-The gain of Dice is a ridge regression on `shown_borders.SIGNS` and on products of them, learned on synthetic masks that
-no stage has seen. Its signed root is learned, so that a few ruined masks do not outweigh many good ones.
+The gain of Dice is a linear regression on `shown_borders.SIGNS`, learned on synthetic masks that no stage has seen. A
+sign may only count in its own direction: what speaks for a change never speaks against it, however far a real mask lies
+from the drawn ones. The gain's signed root is learned, so that a few ruined masks do not outweigh many good ones.
 """
 
 from __future__ import annotations
@@ -9,13 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.optimize import nnls
 
-from SVLDRLCore.universal_refiner.shown_borders import SIGNS
+from SVLDRLCore.universal_refiner.shown_borders import DIRECTIONS
 
-TIMES = tuple(SIGNS.index(name) for name in (
-    "promised gain", "doubt near the border", "evened: promised gain", "evened: doubt",
-))  # fmt: skip
-"""Each sign counts by itself and times these: what an edge tells depends on what is promised, and on the doubt."""
 RIDGE = 50.0
 """As many masks' worth of "no sign tells anything"."""
 FARTHEST_SIGN = 3.0
@@ -40,7 +38,7 @@ class Gate:
     """What was learned.
 
     Attributes:
-        centre, scale: of each sign; slope: of each term, `terms_of`; offset: of the gain's signed root.
+        centre, scale, slope: of each sign; offset: of the gain's signed root.
         margin: signed root of the gain that is needed.
     """
 
@@ -59,13 +57,11 @@ class Gate:
 
     def roots(self, signs: np.ndarray) -> np.ndarray:
         """Of many masks, (N,) from (N, signs)."""
-        return self.offset + terms_of(signs, np.array(self.centre), np.array(self.scale)) @ np.array(self.slope)
+        return self.offset + _in_deviations(signs, np.array(self.centre), np.array(self.scale)) @ np.array(self.slope)
 
 
-def terms_of(signs: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """What the regression is on, (N, terms) from (N, signs): signs in standard deviations, and their products."""
-    z = np.clip((signs - centre) / scale, -FARTHEST_SIGN, FARTHEST_SIGN)
-    return np.concatenate([z, *(z * z[:, [k]] for k in TIMES if k < z.shape[1])], axis=1)
+def _in_deviations(signs: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return np.clip((signs - centre) / scale, -FARTHEST_SIGN, FARTHEST_SIGN)
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ def fit_gate(tried: Tried, bounds: Bounds | None) -> tuple[Gate, np.ndarray] | N
     for turn in range(TURNS):
         held = tried.scenes % TURNS == turn
         if held.any() and not held.all():
-            expected[held] = _ridge(tried.signs[~held], more[~held]).roots(tried.signs[held])
+            expected[held] = _fitted(tried.signs[~held], more[~held]).roots(tried.signs[held])
     margin = 0.0
     for group in range(tried.groups.max(initial=-1) + 1):
         own = tried.groups == group
@@ -107,13 +103,14 @@ def fit_gate(tried: Tried, bounds: Bounds | None) -> tuple[Gate, np.ndarray] | N
             return None
         margin = max(margin, found)
     won = np.where(expected > margin, tried.bold, tried.careful)
-    return replace(_ridge(tried.signs, more), margin=margin), won
+    return replace(_fitted(tried.signs, more), margin=margin), won
 
 
-def _ridge(signs: np.ndarray, gains: np.ndarray) -> Gate:
-    centre, scale = signs.mean(0), signs.std(0) + 1e-6
-    terms, roots = terms_of(signs, centre, scale), np.sign(gains) * np.sqrt(abs(gains))
-    slope = np.linalg.solve(terms.T @ terms + RIDGE * np.eye(terms.shape[1]), terms.T @ (roots - roots.mean()))
+def _fitted(signs: np.ndarray, gains: np.ndarray) -> Gate:
+    centre, scale, ways = signs.mean(0), signs.std(0) + 1e-6, np.array(list(DIRECTIONS.values()), float)
+    terms, roots = _in_deviations(signs, centre, scale) * ways, np.sign(gains) * np.sqrt(abs(gains))
+    held = np.concatenate([terms, np.sqrt(RIDGE) * np.eye(len(ways))])
+    slope = nnls(held, np.concatenate([roots - roots.mean(), np.zeros(len(ways))]))[0] * ways
     return Gate(tuple(centre.tolist()), tuple(scale.tolist()), tuple(slope.tolist()), float(roots.mean()))
 
 

@@ -19,7 +19,7 @@ from SVLDRLCore.errors import InputError
 from SVLDRLCore.models.package_files import PackageFiles, open_files
 from SVLDRLCore.strict_json import read_json_object
 from SVLDRLCore.universal_refiner.classifier import VoxelClassifier
-from SVLDRLCore.universal_refiner.gate import TIMES, Gate
+from SVLDRLCore.universal_refiner.gate import Gate
 from SVLDRLCore.universal_refiner.modes import NOTHING, Rule
 from SVLDRLCore.universal_refiner.shown_borders import SIGNS
 
@@ -119,7 +119,7 @@ def _mode_decision(given: Mapping[str, Any]) -> ModeDecision:
     numbers = {name: float(given["gate"][name]) for name in ("offset", "margin")}
     parts: dict[str, tuple[float, ...]] = {name: tuple(given["gate"][name]) for name in ("centre", "scale", "slope")}
     sizes = [len(each) for each in parts.values()]
-    if sizes != [len(SIGNS), len(SIGNS), len(SIGNS) * (1 + len(TIMES))]:
+    if sizes != [len(SIGNS)] * 3:
         raise ValueError("the gate's numbers do not fit")
     if not np.isfinite([*numbers.values(), *(value for part in parts.values() for value in part)]).all():
         raise ValueError("a number is not finite")

@@ -11,28 +11,24 @@ import numpy as np
 from scipy import ndimage
 
 from SVLDRLCore.masks.borders import signed_distance
-from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP
 from SVLDRLCore.universal_refiner.modes import expected_gain
 from SVLDRLCore.universal_refiner.perception import blurred
 from SVLDRLCore.universal_refiner.shapes import F32
 
-OF_SNAPPED = (
-    "promised gain",
-    "change",
-    "doubt of what changes",
-    "doubt near the border",
-    "offset",
-    "spread of the offset",
-    "roughness before",
-    "roughness after",
-    "on edges before",
-    "on edges after",
-    "tissues apart before",
-    "tissues apart after",
-)
-OF_EVENED = ("evened: promised gain", "evened: change", "evened: doubt", "evened: roughness after")
-SIGNS = (*OF_SNAPPED, *OF_EVENED)
+DIRECTIONS = {
+    "promised gain": 1,
+    "doubt of what changes": -1,
+    "doubt near the border": -1,
+    "roughness before": 1,
+    "roughness after": -1,
+    "on edges before": -1,
+    "on edges after": 1,
+    "tissues apart before": -1,
+    "tissues apart after": 1,
+}
+"""1 for a sign that speaks for the change when it is large, -1 for one that speaks against it."""
+SIGNS = tuple(DIRECTIONS)
 WIDE, NEAR = 5.0, 0.75
 """Distances to a border: of what surrounds it, and of itself."""
 BINS = 32
@@ -54,24 +50,16 @@ def border_evidence(
     if any(not each.any() or each.all() for each in (made, evened)):
         return None
     before, after = signed_distance(mask, spacing), signed_distance(made, spacing)
-    offsets = after[np.abs(before) <= NEAR]
-    low, middle, high = np.quantile(offsets, [0.25, 0.5, 0.75]) if len(offsets) else (0.0, 0.0, 0.0)
     grey = _ranks(image, np.minimum(np.abs(before), np.abs(after)) < WIDE)
     steep = ndimage.gaussian_gradient_magnitude(grey, [1 / s for s in spacing], truncate=2.5)
     border = max(1, int((np.abs(before) <= NEAR).sum()))
     return np.array([
         expected_gain(mask, made, belief),
-        1 - dice_of(mask, made),
         _doubt(belief, mask != made),
         _doubt(belief, np.abs(before) < 3),
-        abs(middle), high - low,
         _roughness(mask, spacing) / border, _roughness(made, spacing) / border,
         _on_edges(steep, before), _on_edges(steep, after),
         _apart(grey, before), _apart(grey, after),
-        expected_gain(mask, evened, beliefs[EVEN_OUT]),
-        1 - dice_of(mask, evened),
-        _doubt(beliefs[EVEN_OUT], mask != evened),
-        _roughness(evened, spacing) / border,
     ])  # fmt: skip
 
 

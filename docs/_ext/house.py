@@ -19,7 +19,7 @@ from sphinx.util.docutils import SphinxDirective
 CORE = Path(__file__).resolve().parents[2] / "SVLDRLCore"
 GROUND = "the ground"
 """Modules beside the rooms: errors, events, files written safely."""
-ROOF = ("cli", "__main__", "__init__")
+ROOF = ("cli", "__main__", "__init__", "warm_worker")
 """They collect what the rooms offer, and are no room."""
 
 WIDTH, BOX_LEFT, BOX_HEIGHT, GAP, TOP = 800, 170, 40, 12, 96

@@ -10,7 +10,7 @@ from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.universal_refiner.gate import TURNS, Bounds, Tried, fit_gate
 from SVLDRLCore.universal_refiner.modes import MODES
 from SVLDRLCore.universal_refiner.refining import refine_mask
-from SVLDRLCore.universal_refiner.shown_borders import SIGNS, border_evidence
+from SVLDRLCore.universal_refiner.shown_borders import DIRECTIONS, SIGNS, border_evidence
 from SVLDRLCore.universal_refiner.unseen_borders import KINDS, by_knowledge
 
 UNIT = (1.0, 1.0, 1.0)
@@ -30,7 +30,8 @@ def tried(harm: float, careful: float = 0.0) -> Tried:
     rng, count = np.random.default_rng(1), 200
     groups = rng.integers(-1, 2, count)
     wins = np.where(groups < 0, rng.uniform(0.02, 0.1, count), -harm)
-    signs = np.stack([wins + rng.normal(0, 0.005, count), rng.normal(size=count)], axis=1)
+    signs = rng.normal(size=(count, len(SIGNS)))
+    signs[:, 0] = wins + rng.normal(0, 0.005, count)
     return Tried(np.arange(count) // 4, signs, wins, np.full(count, careful), groups)
 
 
@@ -44,8 +45,24 @@ def test_the_gate_opens_for_wrong_masks_and_not_for_perfect_ones() -> None:
         losses = -won[of.groups == group]
         assert losses.mean() <= BOUNDS.mean
         assert np.quantile(losses, 0.95) <= BOUNDS.largest
-    assert gate.opens(np.array([0.08, 0.0]))
-    assert not gate.opens(np.array([-0.05, 0.0]))
+    for told, opens in ((0.08, True), (-0.05, False)):
+        assert gate.opens(np.array([told, *np.zeros(len(SIGNS) - 1)])) is opens
+    assert all(slope * way >= 0 for slope, way in zip(gate.slope, DIRECTIONS.values()))
+
+
+def test_without_bounds_the_gate_opens_where_more_is_won_than_lost() -> None:
+    found = fit_gate(tried(harm=0.3), None)
+    assert found is not None
+    assert found[0].margin == 0
+    assert found[1][tried(harm=0.3).groups < 0].mean() > 0.05
+
+
+def test_what_lies_in_plain_sight_and_is_drawn_far_too_small_is_snapped() -> None:
+    """Two fifths of the right volume: farther off than what the gate has learned from."""
+    right, image = ball(12.0), noise() + 0.5 * ball(12.0)
+    done = refine_mask(image, ball(9.0), UNIT, mode="snap")
+    assert not done.reasons
+    assert dice_of(done.mask, right) > 0.95 > dice_of(ball(9.0), right)
 
 
 def test_what_harms_with_a_shut_gate_and_what_too_few_scenes_tell_is_not_learned() -> None:
