@@ -48,7 +48,7 @@ def start_and_tell(start: Callable[..., Path], values: dict[str, Any], control: 
 
     Of several processes that train together (torchrun) only the first one listens and tells.
     """
-    first = os.environ.get("RANK", "0") == "0"
+    first = int(os.environ.get("WORLD_SIZE", "1")) < 2 or os.environ.get("RANK", "0") == "0"
     listeners = listeners_of(values, control) if first else []
     values.pop("events", None)
     overrides = overrides_of(values)

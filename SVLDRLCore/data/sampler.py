@@ -252,8 +252,9 @@ def labelled_voxels(case: TrainingCase) -> Tensor | None:
 
 def known_in(case: TrainingCase, window: tuple[slice, ...]) -> Tensor:
     """1 at the voxels of a window that count, 0 at those that nobody has labelled; (1, D, H, W), float32."""
-    known = np.ones(case.image.shape[1:], bool) if case.ignored is None else ~case.ignored
-    return torch.from_numpy(known[window].astype(np.float32))[None]
+    if case.ignored is None:
+        return torch.ones((1, *(side.stop - side.start for side in window)))
+    return torch.from_numpy((~case.ignored[window]).astype(np.float32))[None]
 
 
 def draw_window(

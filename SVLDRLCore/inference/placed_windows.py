@@ -6,26 +6,23 @@ nothing of a structure that is round. So windows are chosen one at a time: the o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
-from itertools import product
 
 import numpy as np
-from monai.data.utils import compute_importance_map
 from scipy import ndimage
 
+from SVLDRLCore.inference.sliding_window_places import gaussian_weights, window_places
 from SVLDRLCore.masks.boxes import extent_of
 
-SIGMA = 0.125
-"""SD of the blending weights, as share of a window: that of the usual sliding windows."""
 Place = tuple[int, ...]
+AT_A_TIME = 8
+"""Windows that are predicted before they are blended."""
 
 
 def in_rows(shape: Sequence[int], window: Sequence[int], overlap: float) -> list[Place]:
     """First voxels (d, h, w) of windows that hold a whole volume: as usual sliding windows lie."""
-    steps = [max(1, int(side * (1 - overlap))) for side in window]
-    sides = zip(shape, window, steps)
-    return list(product(*(sorted({*range(0, n - side, step), n - side}) for n, side, step in sides)))
+    return [tuple(side.start for side in place) for place in window_places(shape, window, overlap)]
 
 
 def covering(need: np.ndarray, window: Sequence[int], overlap: float, unseen: np.ndarray | None = None) -> list[Place]:
@@ -76,11 +73,11 @@ def as_far_as_it_reaches(
         predicted: the probabilities (C, d, h, w) of windows that begin at these voxels.
         first: the windows to begin with; around: voxels to see around what is drawn.
     """
-    weight = compute_importance_map(tuple(window), "gaussian", SIGMA).numpy()
+    weight = gaussian_weights(window).numpy()
     seen, weights = np.zeros(shape, bool), np.zeros(shape, np.float32)
     total, places = np.zeros((1, *shape), np.float32), list(first)
     while True:
-        for place, maps in zip(places, predicted(places)):
+        for place, maps in _one_after_the_other(predicted, places):
             if len(total) < len(maps):
                 total = np.zeros((len(maps), *shape), np.float32)
             at = tuple(slice(low, low + side) for low, side in zip(place, window))
@@ -93,6 +90,15 @@ def as_far_as_it_reaches(
         if not need.any():
             return found
         places = covering(need, window, overlap, ~seen)
+
+
+def _one_after_the_other(
+    predicted: Callable[[Sequence[Place]], Sequence[np.ndarray]], places: Sequence[Place]
+) -> Iterator[tuple[Place, np.ndarray]]:
+    """Windows and their probabilities, a few at a time: of all at once the memory would hold every overlap."""
+    for first in range(0, len(places), AT_A_TIME):
+        some = places[first : first + AT_A_TIME]
+        yield from zip(some, predicted(some))
 
 
 def _beside(mask: np.ndarray) -> np.ndarray:

@@ -166,8 +166,11 @@ def _evaluate(
     foreign = {name for metrics in metrics_of.values() for name in metrics} - in_references.keys()
     if foreign:
         warnings.append(f"no reference has these structures, they are left out: {some(foreign)}")
+    nothing = ComparedLesions((), 0) if wanted.lesions else None
     rows = tuple(
-        MetricRow(case, structure, measured, index if wanted.by_slice else None, lesions_of[case].get(structure))
+        MetricRow(
+            case, structure, measured, index if wanted.by_slice else None, lesions_of[case].get(structure, nothing)
+        )
         for case, metrics in metrics_of.items()
         for structure in in_references
         if structure not in unknown_of[case]

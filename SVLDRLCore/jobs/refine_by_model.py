@@ -143,7 +143,7 @@ def refine_by_model(
     )  # fmt: skip
     if label is None or begun is None or extent is None:
         part = whole_box(grid.upright.size_dhw)
-        result, sure = drawn_part(structures, grid, found, box, part)
+        result, sure = drawn_part(structures, grid, found, box, part, check=control.check)
         members = members_of(structures, matched)
     else:
         edits = edits_of(
@@ -155,7 +155,9 @@ def refine_by_model(
         anew = guarding.drawn_anew(matched, structures.nested)
         settle = partial(guarding.beside_refused, structures=structures)
         part = part_to_draw(grid, box, extent)
-        shown, sure = drawn_part(structures, grid, edits, box, part, (label.array, members, anew), settle)
+        shown, sure = drawn_part(
+            structures, grid, edits, box, part, (label.array, members, anew), settle, control.check
+        )
         own = label.array[grid.native_box(part)]
         result = draw_label(structures, own, shown, anew, geometry.spacing_dhw)
     progress("writing", 0.97)

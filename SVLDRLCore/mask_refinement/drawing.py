@@ -56,6 +56,7 @@ def drawn_part(
     part: Box,
     rough: tuple[np.ndarray, dict[int, list[int]], Collection[int]] | None = None,
     settle: Callable[[np.ndarray], np.ndarray] = lambda beliefs: beliefs,
+    check: Callable[[], object] = lambda: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The model's label map, uint8, and the sureness, float32, of a part of the image, in its own array's order.
 
@@ -63,6 +64,7 @@ def drawn_part(
         maps: in `box` of the prepared grid (C, d, h, w), 0 elsewhere: beliefs, or with `rough` what is added to it.
         part: of the upright grid.
         rough: the label map on the image's grid, the values of each structure, and the structures to draw.
+        check: called before each slab; what it raises ends the work.
         settle: what becomes of beliefs (C, d, h, w) of some slices before they are drawn, voxel by voxel.
     """
     label = np.empty(size_of(grid.native_box(part)), np.uint8)
@@ -70,6 +72,7 @@ def drawn_part(
     drawn, sure = (upright_view(each, grid.native) for each in (label, sureness))
     height = max(1, MOST_VALUES // (len(maps) * drawn.shape[1] * drawn.shape[2]))
     for first in range(0, len(drawn), height):
+        check()
         rows = slice(first, min(first + height, len(drawn)))
         slab = (slice(part[0].start + rows.start, part[0].start + rows.stop), *part[1:])
         beliefs = on_native_part(maps, box, grid, slab)

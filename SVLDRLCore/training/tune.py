@@ -113,6 +113,9 @@ def tune(
     return tuned
 
 
+_SO_FAR = "best so far"
+
+
 class _Tuning:
     """A process's part in a study."""
 
@@ -161,7 +164,7 @@ class _Tuning:
         import optuna
 
         settings = self.space.settings(trial.params)
-        own, best, began = JobControl(), [-1.0], time.monotonic()
+        own, best, began = JobControl(), [trial.user_attrs.get(_SO_FAR, -1.0)], time.monotonic()
         part = self.bar.part(number / self.trials, (number + 1) / self.trials, f"trial {number + 1} of {self.trials}")
 
         def listen(record: dict[str, Any]) -> None:
@@ -172,6 +175,7 @@ class _Tuning:
                 part.progress(record["done"], record["total"], record["stage"])
             if record["event"] == "metrics" and "validation_dice" in record:
                 best[0] = max(best[0], record["validation_dice"])
+                trial.set_user_attr(_SO_FAR, best[0])  # a training that goes on tells only what is new
                 trial.report(best[0], record["step"])
                 if trial.should_prune():
                     own.cancel("pruned")
@@ -192,6 +196,10 @@ class _Tuning:
             told["state"] = optuna.trial.TrialState.PRUNED
         except InputError as error:
             trial.set_user_attr("error", f"{error.what}: {error.why}")
+        except Exception as error:  # or the next start would run into it again
+            trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            raise
         trial.set_user_attr("seconds", time.monotonic() - began)
         self.study.tell(trial, **told)
         score = f"held-out Dice {best[0]:.3f}" if "error" not in trial.user_attrs else trial.user_attrs["error"]
@@ -275,7 +283,8 @@ class _Tuning:
             lock = filelock.FileLock(place.with_suffix(".lock"), timeout=0)
             with contextlib.suppress(filelock.Timeout, FileNotFoundError), lock:
                 self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-                self.study.enqueue_trial(trial.params, user_attrs={"place": place.name})
+                known = {name: trial.user_attrs[name] for name in (_SO_FAR,) if name in trial.user_attrs}
+                self.study.enqueue_trial(trial.params, user_attrs={"place": place.name, **known})
 
 
 def _is_abandoned(trial: FrozenTrial) -> bool:

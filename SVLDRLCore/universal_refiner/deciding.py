@@ -2,9 +2,9 @@
 
 Each mode has a bold rule, a careful one, and a gate between them that asks whether the image shows this structure's
 border. Some pairs of rules for *even out*, with their gate, keep nearly all perfect masks as they are; *snap* acts
-where its gate expects to win more than to lose. Of those that win wrong masks nearly the most, the pair that costs the
-least is taken. For *even out*, a mask is perfect that is drawn at any offset without a mistake; for *snap*, one that is
-the structure. Structures whose border does not show keep the bounds by themselves.
+where its gate expects to win more than to lose. Of those the pair is taken that wins wrong masks the most. For *even
+out*, a mask is perfect that is drawn at any offset without a mistake; for *snap*, one that is the structure. Structures
+whose border does not show keep the bounds by themselves.
 """
 
 from __future__ import annotations
@@ -28,9 +28,6 @@ BOLD = tuple(Rule(sure, spread) for sure, spread in product((0.5, 0.7, 0.9), (0.
 CAREFUL = (Rule(0.9), Rule(0.95), NOTHING)
 BOUNDS = {EVEN_OUT: Bounds(0.005, 0.02), SNAP: None}
 """Half a point by evening out. Who snaps has said that the border is wrong: it acts where it expects to win."""
-ENOUGH = 0.9
-"""Of the most that can be won: what rules win differs less than it does between seeds, and real images are unlike
-drawn ones."""
 UNSEEN = 999
 """Stands in for a stage's number: these scenes are nobody's."""
 SHOWN, NOT_SHOWN, WRONG = 0, 1, -1
@@ -104,7 +101,7 @@ def decision_from(found: Sequence[TriedMask]) -> tuple[Decision, dict[str, list[
 
 
 def _best(found: Sequence[TriedMask]) -> tuple[ModeDecision, list[Row]]:
-    """The rules and the gate that win enough at the least harm, or else what changes nothing; and what each did."""
+    """The rules and the gate that win the most, or else what changes nothing; and what each did, the best first."""
     rows: list[Row] = []
     decisions: list[ModeDecision] = []
     if not found:
@@ -122,9 +119,9 @@ def _best(found: Sequence[TriedMask]) -> tuple[ModeDecision, list[Row]]:
             "shown_loss": -_mean(wins[groups == SHOWN]), "not_shown_loss": -_mean(wins[groups == NOT_SHOWN]),
             "gain": _mean(wins[groups == WRONG]),
         })  # fmt: skip
-    most = max((row["gain"] for row in rows), default=0.0)
-    order = sorted(range(len(rows)), key=lambda n: (rows[n]["gain"] < ENOUGH * most, rows[n]["not_shown_loss"]))
-    return (decisions[order[0]] if most > 0 else ModeDecision(NOTHING)), [rows[n] for n in order]
+    order = sorted(range(len(rows)), key=lambda n: (-rows[n]["gain"], rows[n]["not_shown_loss"]))
+    any_won = bool(order) and rows[order[0]]["gain"] > 0
+    return (decisions[order[0]] if any_won else ModeDecision(NOTHING)), [rows[n] for n in order]
 
 
 def _mean(wins: np.ndarray) -> float:

@@ -34,6 +34,7 @@ NO_OUTSIDE = "it fills the image: left as drawn"
 NO_CONTRAST = "the image shows nothing there: left as drawn"
 NOTHING_LEFT = "nothing would be left: left as drawn"
 NOT_SHOWN = "the image does not show its border clearly enough: left as drawn"
+ONLY_FILLED = "too thin beside its length to be looked at as a whole: only skipped slices were filled"
 CAREFUL = "the image does not show its border clearly enough: only what is beyond doubt was changed"
 BESIDE_THE_EDGE = "its whole border seems to lie beside the visible edge, 'snap to edges' would move it"
 BESIDE = 1.0
@@ -126,7 +127,7 @@ def refine_mask(
     if made.reasons and np.array_equal(after, before):
         return Refined(result, sure, made.reasons, told)
     sure[box] = made.confidence
-    careful = (CAREFUL,) if NOT_SHOWN in made.reasons else made.reasons
+    careful = tuple({NOT_SHOWN: CAREFUL, TOO_THIN: ONLY_FILLED}.get(reason, reason) for reason in made.reasons)
     return Refined(result, sure, hints=(*told, *careful, *made.hints))
 
 

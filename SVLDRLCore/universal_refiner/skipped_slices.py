@@ -93,12 +93,6 @@ def filling_of(mask: np.ndarray, image: np.ndarray) -> Filling:
     return Filling(made, axis, filled, tuple(chosen), left)
 
 
-def with_skipped_slices(mask: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, int]:
-    """As `filling_of`: the mask, and how many slices were filled."""
-    filling = filling_of(mask, image)
-    return filling.mask, len(filling.depths)
-
-
 def interpolated(slices: np.ndarray, before: int, after: int) -> np.ndarray:
     """Signed distances (slices, ...) within the slices between two drawn ones of a mask (D, H, W), in voxels."""
     ends = [signed_distance(slices[at][None], (1.0, 1.0, 1.0))[0] for at in (before, after)]

@@ -14,7 +14,7 @@ from scipy import ndimage, sparse
 from scipy.sparse.linalg import cg
 
 from SVLDRLCore.masks.borders import signed_distance
-from SVLDRLCore.universal_refiner.skipped_slices import with_skipped_slices
+from SVLDRLCore.universal_refiner.skipped_slices import filling_of
 
 SEED_DISTANCE = 2.5
 """Voxels farther than this from the border are seeds, inside and outside."""
@@ -96,7 +96,7 @@ def geodesic_contours(image: np.ndarray, mask: np.ndarray, spacing: Sequence[flo
 
 def fill_between_slices(image: np.ndarray, mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """Signed distances between drawn slices."""
-    return with_skipped_slices(mask, image)[0]
+    return filling_of(mask, image).mask
 
 
 TOOLS: dict[str, Callable[[np.ndarray, np.ndarray, Sequence[float]], np.ndarray]] = {

@@ -123,7 +123,7 @@ class EffectPanel(VTKObservationMixin):
     def _otherSegments(self) -> dict[str, str]:
         """ID -> name of the segments beside the selected one."""
         node = self.effect.parameterSetNode()
-        if node.GetSegmentationNode() is None:
+        if node is None or node.GetSegmentationNode() is None:
             return {}
         segmentation, selected = node.GetSegmentationNode().GetSegmentation(), node.GetSelectedSegmentID()
         return {i: segmentation.GetSegment(i).GetName() for i in segmentation.GetSegmentIDs() if i != selected}
@@ -288,7 +288,7 @@ class EffectPanel(VTKObservationMixin):
 
     def _write(self, result: EffectResult) -> None:
         result.requireUnchanged()
-        applyResult(self.effect, result)
+        applyResult(self.effect, result, self._locks().segmentIDs.values())
         self.jobBar.end("\n".join([_("Applied. Undo of the Segment Editor takes it back."), *result.warnings]))
 
     def _onFailed(self, error: JobError) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import slicer
 from slicer.i18n import tr as _
@@ -9,8 +11,8 @@ from slicer.i18n import tr as _
 from ..jobs.JobError import JobError
 from ..refine.RoughOutline import shade
 from ..scene.Lattice import boxOf, contentOf, gridOn, indexMatrix, maskOn, moved, sample, within
-from ..scene.SceneFiles import arrayOf, matrixOf
-from ..scene.WriteBack import transformBetween
+from ..scene.SceneFiles import LabelLayer, arrayOf, matrixOf
+from ..scene.WriteBack import replaceSegments, transformBetween
 from .EffectTask import EffectResult, Selection
 
 PREVIEW = "SVLDRL.preview"
@@ -92,10 +94,21 @@ def removePreview(node: slicer.vtkMRMLSegmentationNode) -> None:
             scene.RemoveNode(display)
 
 
-def applyResult(effect: slicer.qSlicerSegmentEditorScriptedEffect, result: EffectResult) -> None:
-    """Give the selected segment its refined voxels, as the editor's masking allows; its Undo takes them back."""
+def applyResult(
+    effect: slicer.qSlicerSegmentEditorScriptedEffect, result: EffectResult, locks: Iterable[str] = ()
+) -> None:
+    """Give the selected segment its refined voxels, as the editor's masking allows; its Undo takes them back.
+
+    Segments that lock stay as they are drawn, also where the editor would overwrite all others.
+    """
     effect.saveStateForUndo()
+    segmentation = result.selection.segmentationNode.GetSegmentation()
+    held = {i: content for i in locks if (content := contentOf(segmentation, i)) is not None}
     modifier = effect.defaultModifierLabelmap()
     fillModifier(modifier, result)
     mode = slicer.qSlicerSegmentEditorAbstractEffect.ModificationModeSet
     effect.modifySelectedSegmentByLabelmap(modifier, mode)
+    for segmentID, (grid, mask) in held.items():
+        now = contentOf(segmentation, segmentID)
+        if now is None or now[1].sum() != mask.sum():
+            replaceSegments(segmentation, [LabelLayer(mask.astype(np.uint8), {segmentID: 1})], grid)

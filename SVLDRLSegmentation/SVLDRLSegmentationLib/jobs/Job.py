@@ -151,6 +151,7 @@ class Job:
         self._timer.start()
 
     def _coldProcess(self, environment: Mapping[str, str]) -> WorkerProcess:
+        endWarmWorker()  # its model and its share of a graphics card are this job's now
         arguments = ("-P", "-m", "SVLDRLCore", self.command, "--config", "job.json", "--events")
         return WorkerProcess(arguments, self.folder, environment)
 

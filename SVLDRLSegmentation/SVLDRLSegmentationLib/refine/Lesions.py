@@ -30,6 +30,13 @@ class Lesions:
     count: int
 
 
+def piecesOf(segmentationNode: slicer.vtkMRMLSegmentationNode, segmentID: str) -> int:
+    """How many lesions a segment is; 0 where it is empty or gone."""
+    segmentation = segmentationNode.GetSegmentation()
+    content = None if segmentation.GetSegment(segmentID) is None else contentOf(segmentation, segmentID)
+    return 0 if content is None else piecesByTouch(content[1], content[0])[1]
+
+
 def splitIntoLesions(segmentationNode: slicer.vtkMRMLSegmentationNode, segmentID: str | None = None) -> Lesions:
     """Make a segmentation with a segment for each lesion of a segment; the given one stays as it is.
 

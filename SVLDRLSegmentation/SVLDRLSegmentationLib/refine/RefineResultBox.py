@@ -15,7 +15,7 @@ from ..scene.SceneFiles import requireInScene
 from ..widgets.JobBar import JobBar
 from ..widgets.UserInterface import Ui, cellText, fillTable, fitHeight, showTableNode
 from .EvaluateTask import EvaluateTask
-from .Lesions import splitIntoLesions
+from .Lesions import piecesOf, splitIntoLesions
 from .ModelCardBox import qualityText
 from .PartsBox import PartsBox
 from .RefineLogic import RefineLogic, RefineResult
@@ -118,8 +118,8 @@ class RefineResultBox:
         result = self.result
         if result is None:
             return
-        told = []
-        for row in result.rows:
+        told, several = [], [row for row in result.rows if piecesOf(result.segmentationNode, row["segmentID"]) > 1]
+        for row in several or result.rows[:1]:
             lesions = self._try(partial(splitIntoLesions, result.segmentationNode, row["segmentID"]))
             if lesions is not None:
                 text = _("{name}: {count} in all, a segment each, and a table of them.")

@@ -81,6 +81,8 @@ def test_the_command_counts_over_cases_and_lists_each(tmp_path: Path, capsys: py
         for case in ("a", "b"):
             write_label(tmp_path / folder / f"{case}.nrrd", mask.astype(np.uint8), geometry)
     (tmp_path / "predicted" / "b.nrrd").unlink()  # all of its lesions are missed
+    for folder in ("predicted", "true"):  # the first case has none
+        write_label(tmp_path / folder / "0.nrrd", np.zeros(reference.shape, np.uint8), geometry)
     command = ["evaluate", str(tmp_path / "predicted"), str(tmp_path / "true"), "--output", str(tmp_path / "out")]
     assert main([*command, "--lesions"]) == 0
     shown = capsys.readouterr().out
@@ -93,7 +95,7 @@ def test_the_command_counts_over_cases_and_lists_each(tmp_path: Path, capsys: py
     told = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))["lesions"]["label 1"]
     assert (told["reference"], told["found"], told["missed"], told["false"]) == (6, 2, 4, 1)
     with open(tmp_path / "out" / "evaluation.csv", encoding="utf-8") as file:
-        assert [row["lesions_found"] for row in csv.DictReader(file)] == ["2", "0"]
+        assert [row["lesions_found"] for row in csv.DictReader(file)] == ["0", "2", "0"]
     assert main([*command, "--lesions", "--by-slice", "--overwrite"]) == 2
     assert "--by-slice" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0

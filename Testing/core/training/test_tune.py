@@ -60,6 +60,26 @@ def test_a_study_goes_on_where_it_was_stopped_and_keeps_the_best(
         tune(datalist, folder, preset="left_atrium", overrides=SETTINGS)
 
 
+def test_a_trial_that_goes_on_keeps_the_score_that_it_had(
+    datalist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after its last validation, a training tells no score when it goes on."""
+    folder, report = tmp_path / "tuned", optuna.Trial.report
+
+    def die_at_the_end(trial: optuna.Trial, value: float, step: int) -> None:
+        report(trial, value, step)
+        if step >= 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Trial, "report", die_at_the_end)
+        with pytest.raises(KeyboardInterrupt):
+            tune(datalist, folder, overrides=SETTINGS, trials=1)
+    done = tune(datalist, folder, overrides=SETTINGS, trials=1)
+    whole = tune(datalist, tmp_path / "unbroken", overrides=SETTINGS, trials=1)
+    assert done.rows[0]["score"] == whole.rows[0]["score"] > 0
+
+
 def test_what_is_varied_fits_the_network() -> None:
     space = search_space(load_config("brats2021", "extended"))
     names = {"optimiser.learning_rate", "optimiser.cross_entropy_weight", "network.feature_size", "data.patch_size"}

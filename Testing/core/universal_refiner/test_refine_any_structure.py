@@ -26,7 +26,7 @@ from SVLDRLCore.universal_refiner.refining import (
     TOO_THIN,
     refine_mask,
 )
-from SVLDRLCore.universal_refiner.skipped_slices import filling_of, with_skipped_slices
+from SVLDRLCore.universal_refiner.skipped_slices import filling_of
 from SVLDRLCore.universal_refiner.working_grid import working_grid
 
 
@@ -120,7 +120,8 @@ def test_skipped_slices_are_filled(axis: int, every: int) -> None:
     sparse = np.zeros_like(truth)
     drawn = [slice(None)] * axis + [slice(6, None, every)]
     sparse[tuple(drawn)] = truth[tuple(drawn)]
-    filled, count = with_skipped_slices(sparse, seen(truth))
+    filling = filling_of(sparse, seen(truth))
+    filled, count = filling.mask, len(filling.depths)
     assert dice_of(filled, truth) > 0.9  # nothing is drawn beyond the last drawn slices
     assert count > 15
     assert np.array_equal(filled[tuple(drawn)], truth[tuple(drawn)])
@@ -129,8 +130,10 @@ def test_skipped_slices_are_filled(axis: int, every: int) -> None:
 def test_a_single_gap_stays_as_it_may_be_anatomy() -> None:
     mask = ball()
     mask[18] = False
-    assert with_skipped_slices(mask, seen(ball())) == (mask, 0)
-    assert with_skipped_slices(ball(), seen(ball()))[1] == 0
+    for given in (mask, ball()):
+        filling = filling_of(given, seen(ball()))
+        assert filling.mask is given
+        assert not filling.depths
 
 
 @pytest.mark.parametrize("thick", [1, 2])
@@ -139,7 +142,7 @@ def test_discs_with_other_tissue_between_them_stay_apart(thick: int) -> None:
     at = np.indices((30, 30)) - 14.5
     discs[np.arange(40) % 6 < thick] = (at**2).sum(0) < 81
     image = seen(discs)
-    assert with_skipped_slices(discs, image) == (discs, 0)
+    assert filling_of(discs, image).mask is discs
     assert dice_of(refine_mask(image, discs, (3.0, 1.0, 1.0)).mask, discs) > 0.95
 
 
