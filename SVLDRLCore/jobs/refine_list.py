@@ -179,8 +179,8 @@ def _refine_all(
             done += work[case.name]
         else:
             left.append(case)
-    if len(left) < len(to_do):
-        events.emit("message", text=f"{len(to_do) - len(left)} of {len(to_do)} cases are done already.")
+    if before := sum(record.is_done(case) for case in to_do):
+        events.emit("message", text=f"{before} of {len(to_do)} cases are done already.")
     if not left:
         record.save()
         return

@@ -157,7 +157,7 @@ def start_training(
             with EventLog(None) as unheard:
                 return _train(settings, folder, unheard, control, resume)
         # started anew by torchrun, it goes on
-        resume = resume or (distributed.started_again() and folder.settings.is_file())
+        resume = resume or (folder.settings.is_file() and distributed.started_again(folder.path))
         return _start(job, asked, folder, resume, listeners, control)
 
 
@@ -174,6 +174,7 @@ def _start(
                 require_free(folder)  # another start may have been faster
                 folder_is_own()
                 write_run(folder, settings)
+                distributed.note_start(folder.path)
         events = held.enter_context(EventLog(folder.events, listeners))
         events.emit("started", job=job, output=str(folder.path), resumed=resume)
         with failures_told(events, "; resume to go on"):

@@ -107,9 +107,12 @@ class EffectPanel(VTKObservationMixin):
         ui, chosen = self.ui, {"Model": self.modelSelector.path, "Trust": float(self.ui.trustSlider.value)}
         for name, box in (
             ("Structure", ui.structureComboBox), ("Region", ui.regionComboBox), ("RegionView", ui.viewComboBox),
-            ("RegionSegmentID", ui.regionSegmentComboBox), *((name, getattr(ui, box)) for name, box in _LOCKS.items()),
         ):  # fmt: skip
             chosen[name] = box.itemData(box.currentIndex) or ""
+        for name, box in {"RegionSegmentID": "regionSegmentComboBox", **_LOCKS}.items():
+            row = getattr(ui, box).currentIndex
+            # none is shown while that segment is the selected one, to paint in it
+            chosen[name] = self.effect.parameter(name) if row < 0 else getattr(ui, box).itemData(row) or ""
         self._clearPreview()  # it shows another choice's result
         roi, slices = ui.roiSelector.currentNode(), int(ui.slicesSpinBox.value)
         for name, value in {**chosen, "RegionSlices": slices}.items():
@@ -182,6 +185,8 @@ class EffectPanel(VTKObservationMixin):
             return _("Choose an ROI; the module Markups makes one.")
         if self.modelSelector.path not in CHOICES and self._model is None:
             return _("Choose a mode or a model that is there.")
+        if any(i and i not in self._otherSegments() for i in map(self.effect.parameter, _LOCKS)):
+            return _("What is chosen as Keep or Never is the selected segment, or is gone: choose another, or None.")
         return ""
 
     def _showReady(self) -> None:

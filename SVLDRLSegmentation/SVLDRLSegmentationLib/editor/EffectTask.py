@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -63,7 +64,7 @@ class EffectResult:
     Attributes:
         grid: the volume's, in its own frame.
         was, now: masks (slices, rows, columns) on it.
-        drawn: the segment as it was drawn when the work began.
+        drawn: the segment as it was drawn when the work began; locks: the same of segments that lock, by ID.
     """
 
     selection: Selection
@@ -72,16 +73,20 @@ class EffectResult:
     now: np.ndarray
     drawn: Placed
     warnings: tuple[str, ...]
+    locks: Mapping[str, Placed | None] = field(default_factory=dict)
 
     def requireUnchanged(self) -> None:
-        """JobError when the segment is gone, or was edited since the work began: the result would not fit it."""
-        now = self.selection.content()
-        if now is None or not _same(now, self.drawn):
-            raise JobError(
-                self.selection.require().GetName(),
-                _("it was edited after the work had begun"),
-                _("Press Preview or Apply again"),
-            )
+        """JobError when the segment or one that locks it is gone, or was edited since the work began."""
+        segmentation = self.selection.segmentationNode.GetSegmentation()
+        own = {self.selection.segmentID: (self.selection.content(), self.drawn)}
+        held = {i: (contentOf(segmentation, i), drawn) for i, drawn in self.locks.items() if segmentation.GetSegment(i)}
+        for segmentID, (now, drawn) in {**own, **held}.items():
+            if now is None or drawn is None or not _same(now, drawn):
+                raise JobError(
+                    segmentation.GetSegment(segmentID).GetName(),
+                    _("it was edited after the work had begun"),
+                    _("Press Preview or Apply again"),
+                )
 
 
 class EffectTask(Task[EffectResult]):
@@ -160,6 +165,8 @@ class EffectTask(Task[EffectResult]):
             writeLayer(region, {"only": "only"}, self._grid, folder / "only.seg.nrrd")
             files["only"] = "only.seg.nrrd"
         files |= self._locks.write(locked, names, self._grid, folder)
+        own = self.selection.segmentationNode.GetSegmentation()
+        self._locked = {i: contentOf(own, i) for i in self._locks.segmentIDs.values()}
         if self._model is not None:
             files["model"] = str(self._model.path.absolute())
         options = {**files, **self._options.coreOptions()}
@@ -172,7 +179,7 @@ class EffectTask(Task[EffectResult]):
         (before,) = self._before
         was = before.array == before.values[segmentID]
         now = array == self._run.layer.values[segmentID]
-        return EffectResult(self.selection, self._grid, was, now, self._drawn, tuple(self.warnings))
+        return EffectResult(self.selection, self._grid, was, now, self._drawn, tuple(self.warnings), self._locked)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeRemoved(self, caller: slicer.vtkMRMLScene, event: str, node: slicer.vtkMRMLNode) -> None:
@@ -200,7 +207,13 @@ class EffectTask(Task[EffectResult]):
 
 def _inUsersWords(text: str, volume: str, segment: str) -> str:
     """Our temporary files under the names of what they hold."""
-    for file, name in (("image.nrrd", volume), ("rough.seg.nrrd", segment), ("only.seg.nrrd", _("The region"))):
+    for file, name in (
+        ("image.nrrd", volume),
+        ("rough.seg.nrrd", segment),
+        ("only.seg.nrrd", _("The region")),
+        ("keep.seg.nrrd", _("Keep")),
+        ("never.seg.nrrd", _("Never")),
+    ):
         text = text.replace(file, name)
     return text
 

@@ -201,6 +201,16 @@ def test_what_is_painted_as_kept_or_never_is_obeyed(bench: Any, editor: Any) -> 
     editor.updateWidgetFromMRML()
     choose(ui.keepSegmentComboBox, "Here")
     choose(ui.neverSegmentComboBox, "Not")
+    editor.setCurrentSegmentID("Here")  # to paint in it
+    ui.slicesSpinBox.value = 3
+    assert "Keep" in ui.missingLabel.text
+    editor.setCurrentSegmentID("Ball")
+    press(ui.previewButton)
+    finish(bench, editor)
+    painted["Here"][11, 2, 4] = True
+    slicer.util.updateSegmentBinaryLabelmapFromArray(painted["Here"].astype(np.uint8), node, "Here", volume)
+    press(ui.applyButton)
+    assert "was edited after" in panelOf(editor).jobBar.ui.errorLabel.text
     press(ui.applyButton)
     finish(bench, editor)
     now = mask(node)
