@@ -25,7 +25,7 @@ from SVLDRLCore.errors import InputError, is_out_of_memory
 from SVLDRLCore.job_control import JobControl
 
 T = TypeVar("T")
-_STARTED_BY = ".torchrun"
+STARTED_BY = ".torchrun"
 LONGEST_MEETING, LONGEST_WAIT = timedelta(minutes=30), timedelta(hours=12)
 """For all to start; then for the first one, which may be paused or review many labels. A death is noticed at once."""
 
@@ -72,12 +72,12 @@ def is_first() -> bool:
 def note_start(folder: Path) -> None:
     """Leave in a run's folder which torchrun has begun it, so that its next start knows the run as its own."""
     if processes() > 1:
-        (folder / _STARTED_BY).write_text(_torchrun(), encoding="utf-8")
+        (folder / STARTED_BY).write_text(_torchrun(), encoding="utf-8")
 
 
 def started_again(folder: Path) -> bool:
     """Whether torchrun has started the processes anew, since one of them ended, and has begun this run itself."""
-    mark = folder / _STARTED_BY
+    mark = folder / STARTED_BY
     return _starts() > 0 and mark.is_file() and mark.read_text(encoding="utf-8") == _torchrun()
 
 

@@ -19,6 +19,7 @@ from SVLDRLCore.files.datalist import Case, DataList, load_datalist
 from SVLDRLCore.files.label_tables import IGNORE
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.learning import distributed
+from SVLDRLCore.learning.actor_learners import require_learners
 from SVLDRLCore.learning.checkpoints import FolderLock
 from SVLDRLCore.learning.device import choose_device, require_precision
 from SVLDRLCore.learning.method import RunInput
@@ -201,6 +202,7 @@ def _new_settings(folder: RunFolder, asked: Asked) -> dict[str, Any]:
     (require_adapting if asked.target else require_trainable)(method)
     config = load_method_config(method, preset or "general", variant or "extended", overrides)
     require_precision(config.train, choose_device(config.train.device))
+    require_learners(config.train.actor_learners, choose_device(config.train.device))
     listed = load_datalist(asked.datalist)
     structures_of_list(listed, config.data)
     require_trusted(asked.trusted or (), listed)
@@ -225,6 +227,7 @@ def _resumed_settings(folder: RunFolder, asked: Asked) -> dict[str, Any]:
     require_same_names(stored["config"], preset=preset, variant=asked.variant)
     config = resumed_config(stored["config"], asked.overrides)
     require_precision(config.train, choose_device(config.train.device))
+    require_learners(config.train.actor_learners, choose_device(config.train.device))
     given = _told(stored["method"], config, asked)
     _require_one_beginning(asked)
     kept = {key: stored.get(key) for key in KEPT if getattr(asked, key) is None}

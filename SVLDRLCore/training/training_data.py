@@ -25,6 +25,7 @@ from SVLDRLCore.files.dataset_checks import (
     structures_sought,
 )
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning.distributed import STARTED_BY
 from SVLDRLCore.learning.run_folder import RunFolder, read_run
 from SVLDRLCore.masks.structures import Structures, structures_of
 from SVLDRLCore.models.memory_needs import require_memory_to_train
@@ -231,7 +232,7 @@ def leaving_nothing_where_refused(folder: RunFolder) -> Iterator[Callable[[], No
         yield lambda: own.append(True)
     except InputError:
         if own and not _has_begun(folder):
-            for file in (folder.settings, folder.events, *folder.locks):
+            for file in (folder.settings, folder.events, folder.path / STARTED_BY, *folder.locks):
                 file.unlink(missing_ok=True)
         raise
 

@@ -12,12 +12,15 @@ import pytest
 import torch
 from tiny_trainings import all_finite, given_run, run
 
+from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.learning import actor_learners
 from SVLDRLCore.learning.actor_learners import ActorLearners, Update, require_learners
 from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.training.run import run_training
+from SVLDRLCore.training.train import train
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory shared by fork")
 
@@ -98,3 +101,11 @@ def test_where_they_cannot_be_is_said() -> None:
     require_learners(0, torch.device("cuda"))
     with pytest.raises(InputError, match="on a CPU under Linux"):
         require_learners(2, torch.device("cuda"))
+
+
+def test_a_training_that_cannot_have_them_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datalist = write_phantom_dataset(tmp_path / "data", 2, 0, size_dhw=(10, 20, 20), spacing_dhw=(4.0, 4.0, 4.0))
+    monkeypatch.setattr(actor_learners, "processes", lambda: 2)
+    with pytest.raises(InputError, match="actor_learners"):
+        train(datalist, tmp_path / "run", overrides={"train": {"actor_learners": 2, "device": "cpu"}})
+    assert not (tmp_path / "run").exists()
