@@ -15,6 +15,7 @@ from SVLDRLCore.data.cases import TrainingCase
 from SVLDRLCore.inference.placed_windows import Place, as_far_as_it_reaches, covering, in_rows
 from SVLDRLCore.inference.sliding_window import Tell, predict_probabilities
 from SVLDRLCore.masks.boxes import extent_of
+from SVLDRLCore.masks.known_voxels import where_known
 
 WINDOWS_AT_A_TIME = {"cpu": 2}
 """On a CPU more than two at a time leave its cache, and take a sixth longer; the results are the same."""
@@ -80,7 +81,7 @@ def label_box(case: TrainingCase, patch: Sequence[int]) -> Box | None:
 
     None where the label lacks a structure, which may then lie anywhere.
     """
-    masks = case.masks.numpy().astype(bool)
+    masks = where_known(case.masks.numpy() > 0, case.ignored)
     extent = extent_of(np.asarray(masks.any(axis=0)))
     if extent is None or not masks.any(axis=(1, 2, 3)).all():
         return None
@@ -90,7 +91,7 @@ def label_box(case: TrainingCase, patch: Sequence[int]) -> Box | None:
 
 def windows_in(box: Box, case: TrainingCase, patch: Sequence[int], overlap: float) -> list[Place]:
     """First voxels of the windows (d, h, w) in a `label_box` that see the label and a few voxels around it."""
-    drawn = np.asarray(case.masks.numpy().any(axis=0))[box]
+    drawn = np.asarray(where_known(case.masks.numpy() > 0, case.ignored).any(axis=0))[box]
     around = ndimage.binary_dilation(drawn, iterations=AROUND)
     inside = min(in_rows(around.shape, patch, overlap), covering(around, patch, overlap), key=len)
     return [tuple(side.start + at for side, at in zip(box, place)) for place in inside]

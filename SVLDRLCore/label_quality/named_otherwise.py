@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from SVLDRLCore.label_quality.thresholds import MOST_OF_A_STRUCTURE
+
 WRONG_STRUCTURE, EXTRA_STRUCTURE = "wrong structure", "extra structure"
-MOST = 0.5
 
 
 def held_beyond_own(label: np.ndarray, own: np.ndarray, others: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
@@ -24,7 +25,7 @@ def held_beyond_own(label: np.ndarray, own: np.ndarray, others: Mapping[int, np.
     """
     beyond = label & ~own
     held = {index: beyond & other for index, other in others.items()}
-    return {index: part for index, part in held.items() if part.sum() > MOST * others[index].sum()}
+    return {index: part for index, part in held.items() if part.sum() > MOST_OF_A_STRUCTURE * others[index].sum()}
 
 
 def nowhere_found(drawn_voxels: Sequence[int], found_voxels: Sequence[int]) -> np.ndarray:
@@ -33,5 +34,5 @@ def nowhere_found(drawn_voxels: Sequence[int], found_voxels: Sequence[int]) -> n
     Only where most labels that have it are found: else it is the network that does not know it.
     """
     drawn, found = np.asarray(drawn_voxels) > 0, np.asarray(found_voxels) > 0
-    known = bool(drawn.any()) and float(found[drawn].mean()) > MOST
+    known = bool(drawn.any()) and float(found[drawn].mean()) > MOST_OF_A_STRUCTURE
     return drawn & ~found & known

@@ -253,6 +253,8 @@ LEAST_SHARE_TOLD = 0.01
 """Of a structure's volume: a smaller piece is hardly seen."""
 LEAST_SHIFT_VOXELS = 0.5
 """Of a voxel's side: a border that lies off by less is where the voxels allow it to be."""
+MOST_OF_A_STRUCTURE = 0.5
+"""Share of a prediction, or of labels. More than half of a structure under another name is that structure."""
 
 # Several raters.
 

@@ -158,7 +158,7 @@ def start_training(
             with EventLog(None) as unheard:
                 return _train(settings, folder, unheard, control, resume)
         # started anew by torchrun, it goes on
-        resume = resume or (folder.settings.is_file() and distributed.started_again(folder.path))
+        resume = resume or (distributed.started_again(folder.path) and folder.settings.is_file())
         return _start(job, asked, folder, resume, listeners, control)
 
 

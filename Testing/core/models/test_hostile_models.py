@@ -142,7 +142,7 @@ def test_one_voxel_of_one_window_is_enough(
     image, rough = inputs(tmp_path)
     trained = load_model(path)
     breaking(trained.network.segmentation_decoder.head, number, at_window=1)
-    monkeypatch.setattr(refine_module, "load_model", lambda *_: trained)
+    monkeypatch.setattr(refine_module, "model_loaded", lambda *_: trained)
     output = tmp_path / "o.seg.nrrd"
     with pytest.raises(InputError, match="not a finite number") as refused:
         refine(image, rough if with_rough else None, model=path, output=output, confidence=tmp_path / "c.nrrd")
@@ -161,7 +161,7 @@ def test_mask_agents_are_looked_at_too(
     image, rough = inputs(tmp_path)
     trained = load_model(path)
     breaking(getattr(trained.mask_network, part), number)
-    monkeypatch.setattr(refine_module, "load_model", lambda *_: trained)
+    monkeypatch.setattr(refine_module, "model_loaded", lambda *_: trained)
     with pytest.raises(InputError, match="not a finite number"):
         refine(image, rough, model=path, output=tmp_path / "o.seg.nrrd", trust=0.2)
     assert not (tmp_path / "o.seg.nrrd").exists()
