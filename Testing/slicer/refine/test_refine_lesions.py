@@ -75,6 +75,7 @@ def test_specks_and_nothing_are_refused(bench: Any) -> None:
     assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 1
 
 
+@pytest.mark.worker
 def test_the_button_and_the_comparison_by_lesion(panel: Any, bench: Any) -> None:  # noqa: F811
     mask = lesions()
     volume, node = drawn(mask)
