@@ -66,7 +66,7 @@ def predict_cases(
         if box is None:
             maps = predicted(case.image)
         elif min(patch) == 1:
-            maps = _as_far_as_it_reaches(predicted, case.image, box, patch)
+            maps = _slices_as_far_as_it_reaches(predicted, case.image, box, patch)
         else:
             first = windows_in(box, case, patch, overlap)
             some = partial(_windows_at, predicted, case.image)
@@ -81,7 +81,7 @@ def label_box(case: TrainingCase, patch: Sequence[int]) -> Box | None:
 
     None where the label lacks a structure, which may then lie anywhere.
     """
-    masks = where_known(case.masks.numpy() > 0, case.ignored)
+    masks = _known_masks(case)
     extent = extent_of(np.asarray(masks.any(axis=0)))
     if extent is None or not masks.any(axis=(1, 2, 3)).all():
         return None
@@ -89,9 +89,14 @@ def label_box(case: TrainingCase, patch: Sequence[int]) -> Box | None:
     return tuple(_side(found.start - AROUND, found.stop + AROUND, size, window) for found, size, window in sides)
 
 
+def _known_masks(case: TrainingCase) -> np.ndarray:
+    """The label (C, D, H, W), boolean, without what lies under ignored voxels: nothing may follow from that."""
+    return where_known(case.masks.numpy() > 0, case.ignored)
+
+
 def windows_in(box: Box, case: TrainingCase, patch: Sequence[int], overlap: float) -> list[Place]:
     """First voxels of the windows (d, h, w) in a `label_box` that see the label and a few voxels around it."""
-    drawn = np.asarray(where_known(case.masks.numpy() > 0, case.ignored).any(axis=0))[box]
+    drawn = np.asarray(_known_masks(case).any(axis=0))[box]
     around = ndimage.binary_dilation(drawn, iterations=AROUND)
     inside = min(in_rows(around.shape, patch, overlap), covering(around, patch, overlap), key=len)
     return [tuple(side.start + at for side, at in zip(box, place)) for place in inside]
@@ -101,7 +106,7 @@ def _windows_at(predicted: Callable[..., np.ndarray], image: torch.Tensor, place
     return list(predicted(image, places=places))
 
 
-def _as_far_as_it_reaches(
+def _slices_as_far_as_it_reaches(
     predicted: Callable[[torch.Tensor], np.ndarray], image: torch.Tensor, box: Box, patch: Sequence[int]
 ) -> np.ndarray:
     """Probabilities (C, D, H, W) of a box of slices that grows until no structure reaches its end, 0 around it."""

@@ -96,12 +96,13 @@ def fit_gate(tried: Tried, bounds: Bounds | None) -> tuple[Gate, np.ndarray] | N
         if held.any() and not held.all():
             expected[held] = _fitted(tried.signs[~held], more[~held]).roots(tried.signs[held])
     margin = 0.0
-    for group in range(tried.groups.max(initial=-1) + 1):
-        own = tried.groups == group
-        found = _margin(expected[own], tried.bold[own], tried.careful[own], bounds) if bounds else 0.0
-        if found is None:
-            return None
-        margin = max(margin, found)
+    if bounds is not None:
+        for group in range(tried.groups.max(initial=-1) + 1):
+            own = tried.groups == group
+            found = _margin(expected[own], tried.bold[own], tried.careful[own], bounds)
+            if found is None:
+                return None
+            margin = max(margin, found)
     won = np.where(expected > margin, tried.bold, tried.careful)
     return replace(_fitted(tried.signs, more), margin=margin), won
 
