@@ -12,11 +12,12 @@ import torch
 
 from SVLDRLCore.config.backbone_facts import backbone_of
 from SVLDRLCore.config.settings import Config, DataConfig, with_values
-from SVLDRLCore.data.cases import TrainingCase, prepare_case, require_alike
+from SVLDRLCore.data.cases import TrainingCase, require_alike
+from SVLDRLCore.data.prepared_cases import case_cache, read_prepared
 from SVLDRLCore.data.resampling import KEPT, median_spacing
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.files.case_checks import between_cases, read_and_check
+from SVLDRLCore.files.case_checks import between_cases
 from SVLDRLCore.files.datalist import Case, DataList, load_datalist
 from SVLDRLCore.files.dataset_checks import (
     CaseFacts,
@@ -160,20 +161,19 @@ def _read(
     every = [*training, *held_out]
     if not bad:
         events.emit("message", text=require_memory_to_train(config, structures, every, device))
+    cache = case_cache()
+    read = read_prepared if cache is None else cache.read
     for index, case in enumerate(every):
         control.check()
         part = "validation" if clean is not None and index >= len(training) else "training"
-        seen = read_and_check(case, listed.labels, part)
+        seen = read(case, listed.labels, part, config.data, structures)
         facts += [seen.facts] if seen.facts else []
         problems += seen.problems
-        if seen.usable and seen.label is not None:
-            try:
-                made = prepare_case(case, seen.images, seen.label, config.data, structures)
-            except InputError as error:
-                problems.append(Problem(case.name, "error", error.what, error.why, error.do))
-            else:  # after an error only what else is wrong is looked for
-                prepared += [] if any(problem.severity == "error" for problem in problems) else [made]
+        if seen.case is not None:  # after an error only what else is wrong is looked for
+            prepared += [] if any(problem.severity == "error" for problem in problems) else [seen.case]
         events.progress(index + 1, len(every), "reading cases")
+    if cache is not None and cache.trouble is not None:
+        events.emit("message", text=f"not all prepared cases could be kept: {cache.trouble}")
     rated = sum(bool(case.raters) for case in every)
     if rated:
         text = f"{rated} cases have several raters: their consensus is learned from, but where it is undecided"

@@ -9,10 +9,13 @@ from typing import Any
 from measuring import cpu_seconds
 from table import Row, group
 
+from SVLDRLCore.config.settings import MaskAgentConfig
 from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.training.train import train
 
-STEPS = 60
+STEPS, PRESETS_STEPS = 60, 1000
+"""Here, and in the preset: the agents' stages are shortened alike."""
+AGENTS = MaskAgentConfig()
 
 
 @group("training")
@@ -22,7 +25,10 @@ def training_rows(folder: Path) -> Iterator[Row]:
     plain = _seconds(path, folder / "plain", "supervised")
     reviewed = _seconds(path, folder / "reviewed", "svl_drl", mask_agents={"enabled": False})
     yield Row(f"training of {STEPS} steps with reviews", reviewed, plain, 1.2, "the same without")
-    staged = _seconds(path, folder / "staged", "svl_drl")
+    stages = {
+        name: round(getattr(AGENTS, name) * STEPS / PRESETS_STEPS) for name in ("transition_steps", "full_rl_steps")
+    }
+    staged = _seconds(path, folder / "staged", "svl_drl", mask_agents=stages)
     yield Row(f"training of {STEPS} steps in three stages", staged, plain, 1.6, "the same without")
 
 
