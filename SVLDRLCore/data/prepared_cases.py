@@ -94,6 +94,7 @@ class CaseCache:
     def __init__(self, folder: Path, limit: float) -> None:
         self.folder, self.limit = folder, limit
         self.trouble: str | None = None
+        self._used: set[Path] = set()
 
     def read(
         self, case: Case, labels: Mapping[int, str], part: str, config: DataConfig, structures: Structures
@@ -101,12 +102,13 @@ class CaseCache:
         """As `read_prepared`, from the folder where it is there, and kept there where it is not."""
         place = self._place(case, labels, config, structures)
         kept = None if place is None else _load(place, case, part)
-        if kept is not None:
+        if place is not None and kept is not None:
+            self._used.add(place)
             return kept
         made = read_prepared(case, labels, part, config, structures)
-        if place is not None and made.case is not None and not made.failed:
-            self._keep(place, made)
-        return made
+        if place is None or made.case is None or made.failed or not self._kept(place, made):
+            return made
+        return _load(place, case, part) or made  # mapped: what was read leaves the memory
 
     def _place(self, case: Case, labels: Mapping[int, str], config: DataConfig, structures: Structures) -> Path | None:
         """Where a case would be kept; None where its files cannot be read: who reads them tells."""
@@ -128,33 +130,41 @@ class CaseCache:
             return None
         return self.folder / f"{digest.hexdigest()}{SUFFIX}"
 
-    def _keep(self, place: Path, made: PreparedCase) -> None:
+    def _kept(self, place: Path, made: PreparedCase) -> bool:
         if self.trouble is not None:
-            return
+            return False
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with new_file(place) as temporary:
                 _save(temporary, made)
             place.chmod(0o600)
-            self._sweep(place)
+            self._used.add(place)
+            if self._room_made():
+                return True
+            place.unlink()
+            self.trouble = f"{self.folder} holds {self.limit / 1e9:g} GB, as many as {LIMIT_VARIABLE} allows"
         except NotWritten as error:
             self.trouble = f"{error}"
         except OSError as error:
             self.trouble = f"{self.folder}: {reason_of(error)}"
+        return False
 
-    def _sweep(self, newest: Path) -> None:
-        """Remove what was used the longest time ago, until the limit is kept; never what was just made."""
+    def _room_made(self) -> bool:
+        """Remove what was used the longest time ago, until the limit is kept; what this training maps stays."""
         found = []
         for place in self.folder.glob(f"*{SUFFIX}"):
             with contextlib.suppress(OSError):  # another process sweeps, too
                 state = place.stat()
-                found.append((place != newest, -state.st_mtime, state.st_size, place))
-        total = 0
-        for _, _, size, place in sorted(found):
-            total += size
-            if total > self.limit and place != newest:
+                found.append((state.st_mtime, state.st_size, place))
+        total = sum(size for _, size, _ in found)
+        for _, size, place in sorted(found):
+            if total <= self.limit:
+                break
+            if place not in self._used:
                 with contextlib.suppress(OSError):  # Windows keeps what somebody has open
                     place.unlink()
+                    total -= size
+        return total <= self.limit
 
 
 def case_cache() -> CaseCache | None:

@@ -80,16 +80,20 @@ def step_bytes(config: Config) -> int:
     return needed // 2 if config.train.precision == "bfloat16" or config.network.gradient_checkpointing else needed
 
 
-def require_memory_to_train(config: Config, structures: Structures, cases: Sequence[Case], device: torch.device) -> str:
+def require_memory_to_train(
+    config: Config, structures: Structures, cases: Sequence[Case], device: torch.device, mapped: bool = False
+) -> str:
     """What a training will need, in a sentence.
+
+    Args:
+        mapped: the cases are mapped from the disk, so that they need not fit into the memory.
 
     Raises:
         InputError: it is more than this machine, or its graphics card, has.
     """
     do = "Lower train.batch_size or data.patch_size, raise data.spacing_mm, or take fewer cases"
-    held = training_bytes(
-        config, [_voxels(case.images[0], config)[1] for case in cases], len(cases[0].images), structures
-    )
+    voxels = [_voxels(case.images[0], config)[1] for case in cases]
+    held = training_bytes(config, [max(voxels)] if mapped else voxels, len(cases[0].images), structures)
     step = step_bytes(config)
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]

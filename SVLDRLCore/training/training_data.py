@@ -159,9 +159,10 @@ def _read(
     facts: list[CaseFacts] = []
     problems = list(copied_files([*training, *held_out] if clean is None else training, listed.validation))
     every = [*training, *held_out]
-    if not bad:
-        events.emit("message", text=require_memory_to_train(config, structures, every, device))
     cache = case_cache()
+    if not bad:
+        mapped = cache is not None
+        events.emit("message", text=require_memory_to_train(config, structures, every, device, mapped))
     read = read_prepared if cache is None else cache.read
     for index, case in enumerate(every):
         control.check()

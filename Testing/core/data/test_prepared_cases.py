@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_trainings import TINY
 
 from SVLDRLCore.config.settings import Config, load_config, with_values
 from SVLDRLCore.data import prepared_cases
@@ -17,7 +18,6 @@ from SVLDRLCore.data.prepared_cases import (
     FOLDER_VARIABLE,
     LIMIT_VARIABLE,
     SUFFIX,
-    PreparedCase,
     case_cache,
 )
 from SVLDRLCore.errors import InputError
@@ -25,6 +25,8 @@ from SVLDRLCore.events import EventLog
 from SVLDRLCore.files.datalist import load_datalist
 from SVLDRLCore.files.volumes import read_image, read_label, write_image, write_label
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.models import memory_needs
+from SVLDRLCore.training.train import train
 from SVLDRLCore.training.training_data import TrainingData, read_training_data
 
 SETTINGS = {"data": {"spacing_mm": [3.0, 3.0, 4.0], "patch_size": [16, 16, 16], "held_out_fraction": 0.0}}
@@ -148,6 +150,7 @@ def test_a_damaged_entry_is_made_anew(datalist: Path, cache: Path, reads: list[s
     first = read(datalist)
     for number, place in enumerate(entries(cache)):
         whole = place.read_bytes()
+        place.unlink()  # `first` still maps the old one
         place.write_bytes((whole[: len(whole) // 2], b"", b"{}" * 40, whole[8:])[number])
     reads.clear()
     assert_same(first, read(datalist))
@@ -169,26 +172,47 @@ def test_a_case_with_an_error_is_never_kept(datalist: Path, cache: Path) -> None
 def test_the_limit_is_kept_and_what_was_used_last_stays(
     datalist: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read(datalist)
+    config = load_config("general", "extended", SETTINGS)
+    structures = read(datalist, config).structures
     size = max(place.stat().st_size for place in entries(cache))
     (cache / "somebody else's.txt").write_text("stays")
-    old = entries(cache)[:2]
+    old = entries(cache)
     for age, place in enumerate(old):
         os.utime(place, (1000.0 + age, 1000.0 + age))
     monkeypatch.setenv(LIMIT_VARIABLE, str(4.5 * size / 1e9))
-    config = load_config("general", "extended", SETTINGS)
-    listed = load_datalist(datalist)
-    kept = case_cache()
+    listed, kept = load_datalist(datalist), case_cache()
     assert kept is not None
-    structures = read(datalist, config).structures  # uses all four: their times are new
-    os.utime(old[0], (1000.0, 1000.0))
     other = with_values(config, data={"intensity_low": 2.0}).data
-    made = kept.read(listed.training[0], listed.labels, "training", other, structures)
-    assert isinstance(made, PreparedCase)
-    assert not old[0].exists()
-    assert old[1].exists()
+    for case in listed.training[:2]:
+        kept.read(case, listed.labels, "training", other, structures)
+    assert [place.exists() for place in old] == [False, False, True, True]
+    assert kept.trouble is None
     assert len(entries(cache)) == 4
     assert (cache / "somebody else's.txt").exists()
+
+
+def test_a_training_larger_than_the_limit_keeps_what_fits_and_says_so(
+    datalist: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = read(datalist)
+    size = max(place.stat().st_size for place in entries(cache))
+    for place in entries(cache):
+        place.unlink()
+    monkeypatch.setenv(LIMIT_VARIABLE, str(2.5 * size / 1e9))
+    told: list[str] = []
+    assert_same(whole, read(datalist, told=told))
+    assert len(entries(cache)) == 2
+    assert sum(LIMIT_VARIABLE in text for text in told) == 1
+
+
+def test_a_data_set_need_not_fit_into_the_memory(datalist: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_needs, "require_memory", lambda what, needed, do=None: f"{needed}")
+    told: list[list[str]] = [[], []]
+    read(datalist, told=told[0])
+    monkeypatch.delenv(FOLDER_VARIABLE)
+    read(datalist, told=told[1])
+    mapped, held = (float(next(text for text in each if text.isdigit())) for each in told)
+    assert mapped < held
 
 
 @pytest.mark.parametrize("limit", ["much", "0", "-3", "nan"])
@@ -212,3 +236,12 @@ def test_only_its_owner_can_read_it(datalist: Path, cache: Path) -> None:
     read(datalist)
     assert cache.stat().st_mode & 0o077 == 0
     assert all(place.stat().st_mode & 0o077 == 0 for place in entries(cache))
+
+
+def test_a_training_is_the_same_to_the_bit(datalist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    for name, folder in (("plain", None), ("first", tmp_path / "cache"), ("second", tmp_path / "cache")):
+        monkeypatch.setenv(FOLDER_VARIABLE, str(folder or ""))
+        model = train(datalist, tmp_path / name, preset="general", overrides=TINY)
+        made.append((model / "model.safetensors").read_bytes())
+    assert made[0] == made[1] == made[2]
