@@ -118,7 +118,7 @@ def maps_of(channels: Tensor, price: Tensor) -> Maps:
 
 @torch.no_grad()
 def acted(network: PricedAgents, channels: np.ndarray, prices: Sequence[float]) -> tuple[list[np.ndarray], np.ndarray]:
-    """The mask (D, H, W) after the agents have acted, at each price, and the trunk's belief where they may act."""
+    """The mask (D, H, W) after the agents have acted, at each price, and their opinion where they may act."""
     inner = tuple(slice(0, n) for n in channels.shape[1:])
     padded = np.pad(channels, [(0, 0), *((0, -n % MULTIPLE) for n in channels.shape[1:])], mode="edge")
     made = []
@@ -126,8 +126,10 @@ def acted(network: PricedAgents, channels: np.ndarray, prices: Sequence[float]) 
         maps = maps_of(torch.from_numpy(padded)[None], torch.tensor([price]))
         edited = edit_mask(network, maps.image, maps.rough, maps.belief, maps.depths, MaskAgentConfig(), [0.5])
         made.append(torch.where(maps.unsure > 0, edited, maps.rough)[0, 0].numpy()[inner] > 0.5)
-    found = network.opinion(maps.image, maps.rough, maps.belief, maps.depths).sigmoid()
-    return made, torch.where(maps.unsure > 0, found, maps.rough)[0, 0].numpy()[inner]
+    opinion = maps.belief
+    if network.own_opinion:
+        opinion = network.opinion(maps.image, maps.rough, maps.belief, maps.depths).sigmoid()
+    return made, torch.where(maps.unsure > 0, opinion, maps.rough)[0, 0].numpy()[inner]
 
 
 def price_rewards(episode: Episode, maps: Maps, config: MaskAgentConfig) -> None:
