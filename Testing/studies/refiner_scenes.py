@@ -33,7 +33,7 @@ from SVLDRLCore.universal_refiner.working_grid import working_grid
 SEED = 1
 NOT_ASKED = -2
 """Group of a mask that has no right answer in a mode: it is drawn by another habit."""
-PERFECT_SHARE = 0.25
+PERFECT_SHARE = 0.1
 """Of the cases of `perfect_masks.py`."""
 
 
@@ -126,7 +126,7 @@ def real_masks(data: Path) -> Iterator[tuple[str, Asked | None]]:
             for kind, rough in wrong_masks(truth, spacing, rng).items():
                 yield f"{name}_{kind}", on_grid(image, rough, truth, spacing, SHOWN if kind == "clean" else WRONG)
     for name in PERFECT_SETS:
-        for index, (image, mask, spacing) in enumerate(perfect_masks(data, name, 0.25)):
+        for index, (image, mask, spacing) in enumerate(perfect_masks(data, name, PERFECT_SHARE)):
             yield f"{name}_perfect {index}", on_grid(image, mask, mask, spacing, SHOWN)
 
 
