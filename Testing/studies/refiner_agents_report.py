@@ -23,7 +23,7 @@ from SVLDRLCore.universal_refiner.refiner_package import shipped_refiner
 
 PRICES = (1.0, 2.0, 4.0, 8.0)
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-HARMS = (0.1, 0.25, 0.5, 1.0, 2.0)
+HARMS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 """Dice points that perfect masks lose, at which gains are compared."""
 CAREFUL_PRICE = "price 8"
 """Of the agents that act where the gate is shut and the shipped rule still changes what it is sure of (0.9)."""
