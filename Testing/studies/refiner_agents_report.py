@@ -1,6 +1,6 @@
 """What agents win beside fixed thresholds and the gate, at equal harm to perfect masks.
 
-    python Testing/studies/refiner_agents_report.py SCENES even_out agents.pt
+    python Testing/studies/refiner_agents_report.py SCENES even_out agents.pt [--prices 1 2 4 8]
 
 SCENES is a folder that `refiner_scenes.py` made, agents.pt comes from `refiner_agents.py`. The tables are printed.
 """
@@ -25,18 +25,16 @@ PRICES = (1.0, 2.0, 4.0, 8.0)
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 HARMS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 """Dice points that perfect masks lose, at which gains are compared."""
-CAREFUL_PRICE = "price 8"
-"""Of the agents that act where the gate is shut and the shipped rule still changes what it is sure of (0.9)."""
 DRAWS = 300
 
 
-def tried(network: PricedAgents, asked: Asked, mode: int) -> dict[str, float]:
+def tried(network: PricedAgents, asked: Asked, mode: int, prices: Sequence[float]) -> dict[str, float]:
     """Dice of one mask, in points, by what was done with it."""
     seen, goal, belief = asked.seen, asked.goals[mode], asked.seen.beliefs[mode]
     decision = shipped_refiner().decision
     shipped = decision.snap if mode == SNAP else decision.even_out
-    made, own = acted(network, channels_of(asked, mode), PRICES)
-    results = {"before": seen.mask, **{f"price {price:g}": each for price, each in zip(PRICES, made)}}
+    made, own = acted(network, channels_of(asked, mode), prices)
+    results = {"before": seen.mask, **{f"price {price:g}": each for price, each in zip(prices, made)}}
     for sure in THRESHOLDS:
         results[f"beyond {sure}"] = changed_where_sure(seen.mask, belief, Rule(sure), seen.spacing)
         if network.own_opinion:
@@ -54,7 +52,8 @@ def families(dice: Mapping[str, np.ndarray], roots: np.ndarray) -> dict[str, dic
     starts = {"fixed threshold": "beyond", "own opinion, fixed threshold": "own beyond", "agents": "price"}
     found = {name: {done: each for done, each in won.items() if done.startswith(start)}
              for name, start in starts.items()}  # fmt: skip
-    careful = won[CAREFUL_PRICE] if won["careful"].any() else won["careful"]
+    dearest = list(found["agents"].values())[-1]
+    careful = dearest if won["careful"].any() else won["careful"]  # where the shipped rule keeps all, so do agents
     pairs = {"gate": (won["bold"], won["careful"]), "agents and gate": (won["price 1"], careful)}
     margins = np.quantile(roots[np.isfinite(roots)], np.linspace(0, 1, 21))
     for name, (open_, shut) in pairs.items():
@@ -105,7 +104,7 @@ def report(dice: Mapping[str, np.ndarray], roots: np.ndarray, groups: np.ndarray
 
 
 def by_kind(dice: Mapping[str, np.ndarray], kinds: np.ndarray) -> list[str]:
-    columns = ("before", "shipped", "beyond 0.5", "beyond 0.9", *(f"price {price:g}" for price in PRICES))
+    columns = ("before", "shipped", "beyond 0.5", "beyond 0.9", *(each for each in dice if each.startswith("price")))
     lines = [f"| kind | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
     for kind in dict.fromkeys(kinds):
         cells = " | ".join(f"{dice[each][kinds == kind].mean():.1f}" for each in columns)
@@ -113,13 +112,13 @@ def by_kind(dice: Mapping[str, np.ndarray], kinds: np.ndarray) -> list[str]:
     return lines
 
 
-def compare(folder: Path, mode: int, network: PricedAgents) -> list[str]:
+def compare(folder: Path, mode: int, network: PricedAgents, prices: Sequence[float] = PRICES) -> list[str]:
     """The report on all masks of a folder; of real ones, by kind of mistake as well."""
     found, names, groups, roots = [], [], [], []
     for file in sorted(folder.glob("*.npz")):
         asked = load_asked(file)
         if asked.groups[mode] != NOT_ASKED:
-            found.append(tried(network, asked, mode))
+            found.append(tried(network, asked, mode, prices))
             names.append(file.stem.split("_", 1))
             groups.append(asked.groups[mode])
             roots.append(asked.seen.roots[mode])
@@ -136,8 +135,9 @@ def main() -> None:
     parser.add_argument("scenes", type=Path)
     parser.add_argument("mode", choices=list(MODES))
     parser.add_argument("agents", type=Path)
+    parser.add_argument("--prices", type=float, nargs="+", default=list(PRICES), help="from 1 on, the dearest last")
     options = parser.parse_args()
-    print("\n".join(compare(options.scenes, MODES[options.mode], load_agents(options.agents))))
+    print("\n".join(compare(options.scenes, MODES[options.mode], load_agents(options.agents), options.prices)))
 
 
 if __name__ == "__main__":
