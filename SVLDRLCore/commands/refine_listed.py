@@ -12,7 +12,7 @@ from SVLDRLCore.events import Listener
 from SVLDRLCore.job_control import JobControl
 
 EXIT_SOME_FAILED = 1
-OF_ONE_CASE = ("image", "rough", "keep_model", "confidence", "steps", "keep", "never", "only", "right_slices")
+OF_ONE_CASE = ("image", "rough", "confidence", "steps", "keep", "never", "only", "right_slices")
 
 
 def define_list(sub: ArgumentParser) -> None:

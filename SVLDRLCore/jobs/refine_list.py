@@ -29,12 +29,17 @@ from SVLDRLCore.jobs.refine_list_folder import (
     result_of,
 )
 from SVLDRLCore.jobs.refine_pool import RefinePool, RefineTaskLine
-from SVLDRLCore.jobs.refinement_checks import require_one_source, require_refining_numbers, without_effect
+from SVLDRLCore.jobs.refinement_checks import (
+    refuse_learning_from_this_case,
+    require_refining_numbers,
+    require_source,
+    without_effect,
+)
 from SVLDRLCore.memory import free_memory_bytes
 
 SHARED = (
     "model", "trust", "structures", "mapping", "margin_mm", "overlap", "device", "policy_steps", "smallest_fragment_ml",
-    "keep_largest", "learn_from_this_case", "mode", "guard",
+    "keep_largest", "mode", "guard",
 )  # fmt: skip
 """Options of `refine` that a list of cases has, too; the others are of one case."""
 DEFAULTS = {name: inspect.signature(refine).parameters[name].default for name in SHARED}
@@ -42,8 +47,6 @@ FREE = ("device",)
 """May be another one when a list is gone on with."""
 VOXEL_BYTES = 30.0
 """Of a case that is refined without a model: measured 20 to 34 of each voxel of the image."""
-LEARNING_BYTES = 500e6
-"""Of a small model that is trained on a case, beside that: measured 270 MB for one of 128 voxels across."""
 LOW_GUESS = 1.5
 """`prediction_bytes` refuses nothing that fits, and says too little by up to so much."""
 MEMORY_SHARE = 0.8
@@ -96,6 +99,7 @@ def refine_list(
         InputError: bad options or list, a folder that was begun with other options, or not one case could be refined.
         Cancelled: stopped; what is done stays.
     """
+    refuse_learning_from_this_case(bool(options.pop("learn_from_this_case", False)))
     unknown = sorted(options.keys() - set(SHARED))
     if unknown:
         raise TypeError(f"a list of cases has no option {', '.join(unknown)}")
@@ -134,7 +138,7 @@ def _check(given: Mapping[str, Any], workers: int) -> None:
     numbers = ("trust", "margin_mm", "overlap", "policy_steps", "smallest_fragment_ml")
     require_refining_numbers(*(given[name] for name in numbers))
     # of the cases each one's own mask is asked for
-    require_one_source(given["model"], "rough", given["learn_from_this_case"], None, given["mapping"])
+    require_source(given["model"], "rough", given["mapping"])
 
 
 def _shard_of(listed: DataList, shard: str) -> DataList:
@@ -209,8 +213,7 @@ def _needs(given: Mapping[str, Any]) -> tuple[Callable[[Case, float], float], bo
 
     Torch is loaded where there is a network only: it takes longer than most refinements without one.
     """
-    learns = bool(given["learn_from_this_case"])
-    if given["model"] is None and not learns:
+    if given["model"] is None:
         return lambda case, voxels: voxels * VOXEL_BYTES, False
     from SVLDRLCore.learning.device import choose_device
     from SVLDRLCore.mask_refinement.editing import BATCH
@@ -219,8 +222,6 @@ def _needs(given: Mapping[str, Any]) -> tuple[Callable[[Case, float], float], bo
 
     device = choose_device(given["device"])
     on_card = device.type != "cpu"
-    if learns:
-        return lambda case, voxels: voxels * VOXEL_BYTES + LEARNING_BYTES, on_card
     trained = load_model(given["model"], "cpu")
     return lambda case, voxels: LOW_GUESS * prediction_bytes(trained, case.images[0], BATCH, device), on_card
 
@@ -283,7 +284,7 @@ def _require_fit(case: Case, given: Mapping[str, Any]) -> None:
     for file in case.files:
         if not is_file(file):
             raise InputError(str(file), "the file is not there", "Correct its path in the list, or remove the case")
-    require_one_source(given["model"], case.label, given["learn_from_this_case"], None, None)
+    require_source(given["model"], case.label)
     if case.raters:
         why = f"it has {len(case.raters)} masks, of several raters"
         raise InputError(f"case {case.name}", why, "List the one to refine as its label")

@@ -172,16 +172,16 @@ def test_an_earlier_audit_is_opened_again(bench: Any, opened: Any) -> None:
     other.cleanup()
 
 
-def test_this_case_is_no_model_here(panel: Any, tinyModel: Path) -> None:  # noqa: F811
+def test_what_refine_has_in_place_of_a_model_is_none_here(panel: Any, tinyModel: Path) -> None:  # noqa: F811
     panel.auditPanel.ui.dataPathLineEdit.text = "somewhere"
     box = panel.refinePanel.ui.modelComboBox
-    box.currentIndex = box.findData("this case")
-    assert panel.refinePanel.parameters.model == "this case"
+    box.currentIndex = box.findData("any structure, snapped")
+    assert panel.refinePanel.parameters.model == "any structure, snapped"
     audit = panel.auditPanel
     assert audit.modelSelector.path == ""
     assert audit.ui.modelComboBox.currentText == "Choose a model"
     assert not audit.ui.applyButton.enabled
-    assert panel.refinePanel.modelSelector.path == "this case"  # it stays chosen there
+    assert panel.refinePanel.modelSelector.path == "any structure, snapped"  # it stays chosen there
 
 
 def test_cancel_and_failure(bench: Any, audit: Any, tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_any_structure_is_there_from_the_first_minute(bench: Any, refine: Any) -
         combo.currentIndex = index
         press(refine.ui.applyButton)
         options = refine.task.job.options
-        assert (options["mode"], options["learn_from_this_case"], "model" in options) == (mode, False, False)
+        assert (options["mode"], "model" in options) == (mode, False)
         bench.waitFor(lambda: refine.task is None, 60)
         assert refine.resultBox.result is not None
 
