@@ -49,6 +49,11 @@ def prediction_bytes(model: TrainedModel, image: str | Path, batch_size: int, de
     return needed + _on_the_grid_bytes(model, prepared, batch_size, device)
 
 
+def mask_bytes(model: TrainedModel, image: str | Path, batch_size: int, device: torch.device) -> float:
+    """Of a refinement of a mask that may fill the image, from its header; 0 where that cannot be read."""
+    return bytes_around_mask(model, *_voxels(image, model.config), batch_size, device)
+
+
 def bytes_around_mask(
     model: TrainedModel, image_voxels: float, box_voxels: float, batch_size: int, device: torch.device
 ) -> float:
