@@ -29,10 +29,11 @@ from SVLDRLCore.commands import (
     train_universal,
     tune,
 )
-from SVLDRLCore.commands.console import EXIT_INPUT_ERROR
+from SVLDRLCore.commands.console import EXIT_INPUT_ERROR, is_spokesman
 from SVLDRLCore.errors import (
     Cancelled,
     InputError,
+    ToldElsewhere,
     in_plain_words,
     memory_error,
 )
@@ -79,8 +80,11 @@ def main(arguments: Sequence[str] | None = None, control: JobControl | None = No
         finally:  # help and version, too: argparse leaves by SystemExit
             say()
     except Cancelled as reason:
-        _complain(f"Stopped: {reason}")
+        if is_spokesman():
+            _complain(f"Stopped: {reason}")
         return EXIT_CANCELLED
+    except ToldElsewhere:
+        return EXIT_INPUT_ERROR
     except InputError as error:
         return _refused(error)
     except (MemoryError, RuntimeError) as error:

@@ -24,6 +24,11 @@ def job_options(sub: ArgumentParser) -> None:
     sub.add_argument("--events", action="store_true", help="print JSON lines and obey commands on standard input")
 
 
+def is_spokesman() -> bool:
+    """Whether this process talks to people: of several that torchrun has started the first one."""
+    return int(os.environ.get("WORLD_SIZE", "1")) < 2 or os.environ.get("RANK", "0") == "0"
+
+
 def listeners_of(values: dict[str, Any], control: JobControl) -> list[Listener]:
     """Who is told the events: with --events standard output, else a progress bar. Takes `events` out of `values`."""
     if values.pop("events"):
@@ -48,7 +53,7 @@ def start_and_tell(start: Callable[..., Path], values: dict[str, Any], control: 
 
     Of several processes that train together (torchrun) only the first one listens and tells.
     """
-    first = int(os.environ.get("WORLD_SIZE", "1")) < 2 or os.environ.get("RANK", "0") == "0"
+    first = is_spokesman()
     listeners = listeners_of(values, control) if first else []
     values.pop("events", None)
     overrides = overrides_of(values)

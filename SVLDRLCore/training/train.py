@@ -12,7 +12,7 @@ import torch
 
 from SVLDRLCore.atomic_files import made_folder
 from SVLDRLCore.config.settings import Config, config_from_dict, config_to_dict, name_of_preset
-from SVLDRLCore.errors import InputError
+from SVLDRLCore.errors import InputError, ToldElsewhere
 from SVLDRLCore.events import EventLog, Listener, failures_told
 from SVLDRLCore.file_places import require_output_folder, require_readable
 from SVLDRLCore.files.datalist import Case, DataList, load_datalist
@@ -150,8 +150,8 @@ def start_training(
     folder, control = RunFolder(output), control or JobControl()
     with distributed.joined_processes():
         if distributed.processes() > 1 and asked.target:
-            do = "Start it without torchrun"
-            raise InputError(f"svldrl {job}", "it cannot be spread over several processes", do)
+            kind = InputError if distributed.is_first() else ToldElsewhere
+            raise kind(f"svldrl {job}", "it cannot be spread over several processes", "Start it without torchrun")
         if not distributed.is_first():
             unknown: dict[str, Any] = {}
             settings, resume = distributed.from_first(lambda: (unknown, False))
@@ -166,7 +166,7 @@ def _start(
     job: str, asked: Asked, folder: RunFolder, resume: bool, listeners: Sequence[Listener], control: JobControl
 ) -> Path:
     with ExitStack() as held:
-        with EventLog(None, listeners) as early, failures_told(early):
+        with EventLog(None, listeners) as early, failures_told(early), distributed.failing_together():
             settings = _resumed_settings(folder, asked) if resume else _new_settings(folder, asked)
             held.enter_context(made_folder(folder.path))
             folder_is_own = held.enter_context(leaving_nothing_where_refused(folder))
