@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -101,7 +102,8 @@ def main(arguments: Sequence[str] | None = None, control: JobControl | None = No
 
 
 def _run(arguments: Sequence[str] | None, control: JobControl) -> int:
-    options = build_parser().parse_args(arguments)
+    with contextlib.nullcontext() if is_spokesman() else contextlib.redirect_stderr(io.StringIO()):
+        options = build_parser().parse_args(arguments)
     values = {k: v for k, v in options[options.subcommand].items() if k != "config"}
     with cancel_on_signals(control):
         return COMMANDS[options.subcommand].run(values, control)

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser
 
 from SVLDRLCore.config.building import lay_override
 from SVLDRLCore.config.settings import read_overrides
+from SVLDRLCore.errors import InputError, ToldElsewhere
 from SVLDRLCore.events import Listener, stdout_listener
 from SVLDRLCore.job_control import JobControl, listen_to_stdin
 from SVLDRLCore.progress_bar import ProgressBar
@@ -56,7 +57,10 @@ def start_and_tell(start: Callable[..., Path], values: dict[str, Any], control: 
     first = is_spokesman()
     listeners = listeners_of(values, control) if first else []
     values.pop("events", None)
-    overrides = overrides_of(values)
+    try:
+        overrides = overrides_of(values)
+    except InputError as error:
+        raise error if first else ToldElsewhere(error.what, error.why, error.do) from error
     values["trusted"] = values["trusted"] or None  # not given: on resuming, as it was
     model = start(**values, overrides=overrides, listeners=listeners, control=control)
     if first:

@@ -99,7 +99,7 @@ def from_first(make: Callable[[], T]) -> T:
 
     Raises:
         Cancelled: the first one is to stop, and so are all.
-        ToldElsewhere: the first one cannot make it, and tells why.
+        InputError: the first one cannot make it, and tells why.
     """
     if processes() == 1:
         return make()
@@ -140,8 +140,25 @@ def _made_by_first(packed: Tensor) -> Any:
     if "cancelled" in told:
         raise Cancelled(told["cancelled"])
     if "failed" in told:
-        raise ToldElsewhere(TOGETHER, "the first one of them has ended", "Look at what it told")
+        raise InputError(TOGETHER, "the first one of them has ended", "Look at what it told")
     return told["made"]
+
+
+@contextmanager
+def heard_once() -> Iterator[None]:
+    """What goes wrong in all processes alike is told by the first one, and on other machines by one of theirs.
+
+    Memory may run out in one of them alone.
+
+    Raises:
+        ToldElsewhere: in place of other InputErrors, in the processes that keep quiet.
+    """
+    try:
+        yield
+    except InputError as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0" or is_out_of_memory(error):
+            raise
+        raise ToldElsewhere(error.what, error.why, error.do) from error
 
 
 @contextmanager
@@ -252,14 +269,13 @@ def _listed(value: float | list[float]) -> list[float]:
 
 @contextmanager
 def _others_needed() -> Iterator[None]:
-    """InputError where another process is gone; one on each machine says so."""
+    """InputError where another process is gone."""
     try:
         yield
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
-        kind = InputError if os.environ.get("LOCAL_RANK", "0") == "0" else ToldElsewhere
-        raise kind(
+        raise InputError(
             TOGETHER,
             f"another one of them has ended, or cannot be reached ({str(error).splitlines()[0][:120]})",
             "Go on with --resume, or let torchrun do so by itself with --max-restarts",

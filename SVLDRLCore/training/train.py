@@ -12,7 +12,7 @@ import torch
 
 from SVLDRLCore.atomic_files import made_folder
 from SVLDRLCore.config.settings import Config, config_from_dict, config_to_dict, name_of_preset
-from SVLDRLCore.errors import InputError, ToldElsewhere
+from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog, Listener, failures_told
 from SVLDRLCore.file_places import require_output_folder, require_readable
 from SVLDRLCore.files.datalist import Case, DataList, load_datalist
@@ -148,10 +148,10 @@ def start_training(
     Of several processes (torchrun) the first one checks, tells and writes; the others train with it.
     """
     folder, control = RunFolder(output), control or JobControl()
-    with distributed.joined_processes():
+    with distributed.heard_once(), distributed.joined_processes():
         if distributed.processes() > 1 and asked.target:
-            kind = InputError if distributed.is_first() else ToldElsewhere
-            raise kind(f"svldrl {job}", "it cannot be spread over several processes", "Start it without torchrun")
+            do = "Start it without torchrun"
+            raise InputError(f"svldrl {job}", "it cannot be spread over several processes", do)
         if not distributed.is_first():
             unknown: dict[str, Any] = {}
             settings, resume = distributed.from_first(lambda: (unknown, False))

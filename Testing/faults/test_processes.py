@@ -111,11 +111,20 @@ def test_a_stop_while_one_validates_stops_all_and_a_refusal_is_told_once(tmp_pat
     arguments = ["train", str(datalist), "--output", str(folder), "--settings", str(settings)]
     how: dict[str, Any] = {"capture_output": True, "text": True, "env": together(tmp_path), "timeout": 120}
 
-    refused = subprocess.run([*torchrun(), "-m", "SVLDRLCore", *arguments, "--set", "train.actor_learners=2"], **how)
-    assert refused.returncode != 0
-    assert refused.stderr.count("  why: ") == 1
-    assert "setting train.actor_learners" in refused.stderr
-    assert not folder.exists()
+    label = datalist.parent / "labels" / "case_001.seg.nrrd"
+    kept = label.read_bytes()
+    for wrong, told in (
+        (["--set", "train.actor_learners=2"], "setting train.actor_learners"),  # the first process looks
+        (["--set", "nonsense"], "nonsense"),  # all do
+        ([], label.name),  # all read the cases
+    ):
+        label.write_bytes(kept if wrong else kept[:60])
+        refused = subprocess.run([*torchrun(), "-m", "SVLDRLCore", *arguments, *wrong], **how)
+        assert refused.returncode != 0
+        assert refused.stderr.count("  why: ") == 1, refused.stderr
+        assert told in refused.stderr
+        assert not folder.exists()
+    label.write_bytes(kept)
 
     stopped = subprocess.run([*torchrun(), str(script), str(tmp_path), *arguments], **how)
     assert [(tmp_path / f"status {number}").read_text() for number in (0, 1)] == ["130", "130"], stopped.stderr
