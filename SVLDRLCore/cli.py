@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -29,10 +30,11 @@ from SVLDRLCore.commands import (
     train_universal,
     tune,
 )
-from SVLDRLCore.commands.console import EXIT_INPUT_ERROR
+from SVLDRLCore.commands.console import EXIT_INPUT_ERROR, is_spokesman
 from SVLDRLCore.errors import (
     Cancelled,
     InputError,
+    ToldElsewhere,
     in_plain_words,
     memory_error,
 )
@@ -79,8 +81,11 @@ def main(arguments: Sequence[str] | None = None, control: JobControl | None = No
         finally:  # help and version, too: argparse leaves by SystemExit
             say()
     except Cancelled as reason:
-        _complain(f"Stopped: {reason}")
+        if is_spokesman():
+            _complain(f"Stopped: {reason}")
         return EXIT_CANCELLED
+    except ToldElsewhere:
+        return EXIT_INPUT_ERROR
     except InputError as error:
         return _refused(error)
     except (MemoryError, RuntimeError) as error:
@@ -97,7 +102,8 @@ def main(arguments: Sequence[str] | None = None, control: JobControl | None = No
 
 
 def _run(arguments: Sequence[str] | None, control: JobControl) -> int:
-    options = build_parser().parse_args(arguments)
+    with contextlib.nullcontext() if is_spokesman() else contextlib.redirect_stderr(io.StringIO()):
+        options = build_parser().parse_args(arguments)
     values = {k: v for k, v in options[options.subcommand].items() if k != "config"}
     with cancel_on_signals(control):
         return COMMANDS[options.subcommand].run(values, control)

@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_ONE = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+_NUMBER = re.compile(f"{_ONE}( {_ONE})*", re.ASCII)
+"""One, or several with a space between, such as a place: no spreadsheet computes anything of those."""
 _FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 _MARK = "'"
 """What spreadsheets understand as "this is text"."""
@@ -15,11 +17,12 @@ _MARK = "'"
 def as_cell(value: Any) -> Any:
     """The value to write: text that begins like a formula (=, +, -, @, tab, line end) gets an apostrophe in front.
 
-    Numbers stay, those with a sign included, whether they are numbers or their text. `cell_text` takes it back.
+    Numbers stay, those with a sign and places of several included, whether they are numbers or their text.
+    `cell_text` takes it back.
 
     Example:
-        >>> as_cell("=1+1"), as_cell("-2.5"), as_cell(-2.5), as_cell("liver")
-        ("'=1+1", '-2.5', -2.5, 'liver')
+        >>> as_cell("=1+1"), as_cell("-2.5 8.0 1.2"), as_cell(-2.5), as_cell("liver")
+        ("'=1+1", '-2.5 8.0 1.2', -2.5, 'liver')
     """
     if not isinstance(value, str) or _NUMBER.fullmatch(value):
         return value

@@ -40,6 +40,10 @@ class NotWritten(InputError):
     """A file could not be written whole. What stood there before is as it was."""
 
 
+class ToldElsewhere(InputError):
+    """Another process of the same training tells why it ended; this one keeps quiet."""
+
+
 def _printable(text: object) -> str:
     """Text that can be written anywhere: what it quotes may hold half a character, or commands for a terminal."""
     odd = {c for c in str(text) if unicodedata.category(c) in ("Cc", "Cs") and c != "\n"}

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import IO, Any
 
 from SVLDRLCore.errors import Cancelled
 
+ECHO_SECONDS = 1.0
+"""So soon after a Ctrl-C another one is the same: torchrun passes on what the terminal has sent to all already."""
 LONGEST_LINE = 65_536
 """Bytes of a command on the standard input at most; ours have some twenty."""
 
@@ -102,10 +106,14 @@ def listen_to_stdin(
 @contextlib.contextmanager
 def cancel_on_signals(control: JobControl) -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into a cancel; a second Ctrl-C ends the job at once. Main thread only."""
+    first = -math.inf
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and control.cancelled:
+        nonlocal first
+        if number == signal.SIGINT and control.cancelled and time.monotonic() - first > ECHO_SECONDS:
             raise KeyboardInterrupt
+        if not control.cancelled:
+            first = time.monotonic()
         control.cancel(f"stopped by {signal.Signals(number).name}")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

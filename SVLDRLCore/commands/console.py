@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser
 
 from SVLDRLCore.config.building import lay_override
 from SVLDRLCore.config.settings import read_overrides
+from SVLDRLCore.errors import InputError, ToldElsewhere
 from SVLDRLCore.events import Listener, stdout_listener
 from SVLDRLCore.job_control import JobControl, listen_to_stdin
 from SVLDRLCore.progress_bar import ProgressBar
@@ -22,6 +23,11 @@ EXIT_INPUT_ERROR = 2
 def job_options(sub: ArgumentParser) -> None:
     """Options of every command that takes a while."""
     sub.add_argument("--events", action="store_true", help="print JSON lines and obey commands on standard input")
+
+
+def is_spokesman() -> bool:
+    """Whether this process talks to people: of several that torchrun has started the first one."""
+    return int(os.environ.get("WORLD_SIZE", "1")) < 2 or os.environ.get("RANK", "0") == "0"
 
 
 def listeners_of(values: dict[str, Any], control: JobControl) -> list[Listener]:
@@ -48,10 +54,13 @@ def start_and_tell(start: Callable[..., Path], values: dict[str, Any], control: 
 
     Of several processes that train together (torchrun) only the first one listens and tells.
     """
-    first = int(os.environ.get("WORLD_SIZE", "1")) < 2 or os.environ.get("RANK", "0") == "0"
+    first = is_spokesman()
     listeners = listeners_of(values, control) if first else []
     values.pop("events", None)
-    overrides = overrides_of(values)
+    try:
+        overrides = overrides_of(values)
+    except InputError as error:
+        raise error if first else ToldElsewhere(error.what, error.why, error.do) from error
     values["trusted"] = values["trusted"] or None  # not given: on resuming, as it was
     model = start(**values, overrides=overrides, listeners=listeners, control=control)
     if first:

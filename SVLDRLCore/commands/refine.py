@@ -12,6 +12,7 @@ from SVLDRLCore.commands.console import job_options, listeners_of, tell
 from SVLDRLCore.commands.refine_listed import define_list, run_list
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.jobs.refinement_checks import refuse_learning_from_this_case
 
 
 def define(sub: ArgumentParser) -> None:
@@ -26,13 +27,9 @@ def define(sub: ArgumentParser) -> None:
         help="model folder or zip, or a finished training's folder; without one: any structure, by its rough mask",
     )
     sub.add_argument(
-        "--learn-from-this-case", action="store_true", help="no model: train a small one on this mask, about a minute"
-    )
-    sub.add_argument(
         "--mode", type=str, choices=["even_out", "snap"], default="even_out",
         help="without model: repair what deviates from the mask's own habit, or move its border onto the visible edge",
     )  # fmt: skip
-    sub.add_argument("--keep-model", type=str, default=None, help="new folder for the model learned from this case")
     sub.add_argument("--output", type=str, required=True, help=".seg.nrrd, .nii.gz, .nrrd or .mha; or a folder")
     sub.add_argument("--trust", type=float, default=0.5, help="with a model: 1 keeps the mask, 0 believes it")
     sub.add_argument(
@@ -64,6 +61,9 @@ def define(sub: ArgumentParser) -> None:
     define_list(sub)
     sub.add_argument("--no-guard", action="store_true", help="follow the model where it cannot tell that it helps, too")
     sub.add_argument("--overwrite", action="store_true")
+    # of 0.1: known only to say what took their place
+    sub.add_argument("--learn-from-this-case", action="store_true", help=SUPPRESS)
+    sub.add_argument("--keep-model", type=str, default=None, help=SUPPRESS)
     job_options(sub)
 
 
@@ -75,6 +75,7 @@ def run(values: dict[str, Any], control: JobControl) -> int:
 
     listeners = listeners_of(values, control)
     values = {"image": None, "rough": None, **values}
+    refuse_learning_from_this_case(values.pop("learn_from_this_case"), values.pop("keep_model"))
     values["mapping"] = read_mapping(values.pop("map"))
     values["guard"] = not values.pop("no_guard")
     if values["list"] is not None:

@@ -12,7 +12,7 @@ from SVLDRLCore.events import Listener
 from SVLDRLCore.job_control import JobControl
 
 EXIT_SOME_FAILED = 1
-OF_ONE_CASE = ("image", "rough", "keep_model", "confidence", "steps", "keep", "never", "only", "right_slices")
+OF_ONE_CASE = ("image", "rough", "confidence", "steps", "keep", "never", "only", "right_slices")
 
 
 def define_list(sub: ArgumentParser) -> None:
@@ -52,7 +52,8 @@ def run_list(values: dict[str, Any], listeners: list[Listener], control: JobCont
         for row in done.rows
     ]  # fmt: skip
     failed = [f"{row['case']} could not be refined: {row['error']}" for row in done.rows if row["error"]]
-    tell("\n".join([text_table(head, cells), *failed, f"Written: {done.output / TABLE}"]), listeners)
+    table = [text_table(head, cells)] if cells else []
+    tell("\n".join([*table, *failed, f"Written: {done.output / TABLE}"]), listeners)
     return EXIT_SOME_FAILED if done.failed else 0
 
 

@@ -134,14 +134,14 @@ def markdown_table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str
     return "\n".join("| " + " | ".join(line) + " |" for line in [header, rule, *escaped])
 
 
-def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Records as CSV under the keys of the first; what is not finite is written as inf or nan.
+def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
+    """Records as CSV under the keys of the first, or `columns` where there is none; what is not finite as inf or nan.
 
     Text that begins like a formula is marked as text, see `csv_cells.cell_text`.
     """
     rows = [as_cells(row) for row in rows]
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -107,20 +107,22 @@ def _told_apart(path: Path, cases: Mapping[int, Case]) -> list[Case]:
         InputError: lines of one name, or of one image with the same mask.
     """
     known: dict[object, int] = {}
+    # one file has many spellings: through links, through folders above
+    images = {number: tuple(image.resolve() for image in case.images) for number, case in cases.items()}
     for number, case in cases.items():
-        same = case.name.casefold() or (case.images, case.label)
+        same = case.name.casefold() or (images[number], case.label and case.label.resolve())
         first = known.setdefault(same, number)
         if first != number:
             both, do = f"lines {first} and {number}", "Give each line a name of its own"
             if not case.name:
                 raise InputError(str(path), f"{both} are the same image and mask", "Remove one of the lines")
             raise InputError(str(path), f"{both} have the name {shown(case.name)}", do)
-    often = Counter(case.images for case in cases.values() if not case.name)
+    often = Counter(images[number] for number, case in cases.items() if not case.name)
     told = []
-    for case in cases.values():
+    for number, case in cases.items():
         image, mask = stem_of(case.images[0]), "" if case.label is None else stem_of(case.label)
         name = mask if mask.startswith(image) else f"{image}_{mask}"
-        told.append(replace(case, name=name) if not case.name and mask and often[case.images] > 1 else case)
+        told.append(replace(case, name=name) if not case.name and mask and often[images[number]] > 1 else case)
     for name, count in Counter(case.name.casefold() for case in told if case.name).items():
         if count > 1:
             numbers = [n for n, case in zip(cases, told) if case.name.casefold() == name]

@@ -44,6 +44,7 @@ from SVLDRLCore.files.rated_labels import read_case_label
 from SVLDRLCore.files.volumes import Volume, read_label, require_same_geometry
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs.evaluated_cases import EvaluatedCase, evaluated_cases, some
+from SVLDRLCore.masks.structures import by_region
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,10 @@ def evaluate(
     """Compare predicted with reference label maps.
 
     Structures match by segment name where both files name theirs (a datalist's labels name the references'),
-    else by label value. Cases match by file name without its suffix and without "_label", "_seg", "_pred" and
-    the like. A reference without a prediction counts as missed in all its structures. What only predictions
-    have is left out with a warning where the references name their structures, else it counts as spurious.
+    else by label value. Where a datalist declares regions, these are compared, not its labels.
+    Cases match by file name without its suffix and without "_label", "_seg", "_pred" and the like. A reference without
+    a prediction counts as missed in all its structures. What only predictions have is left out with a warning where
+    the references name their structures, else it counts as spurious.
 
     Args:
         predictions: a label map, or a folder of them.
@@ -155,7 +157,7 @@ def _evaluate(
     lesions_of: dict[str, dict[str, ComparedLesions]] = {}
     for done, case in enumerate(cases, 1):
         metrics_of[case.name], structures, told, lesions_of[case.name] = _compare(case, wanted, spelling)
-        unknown = {case.names[value].casefold() for value in case.unknown}
+        unknown = {name.casefold() for name in case.unknown}
         unknown_of[case.name] = {name for name in metrics_of[case.name] if name.casefold() in unknown}
         if structures and unknown_of[case.name] >= set(structures):
             told.append(f"{case.name}: nothing of it counts, as {some(unknown_of[case.name])} may be undrawn")
@@ -217,6 +219,7 @@ def _compare(
         reference_names = {value: name for value, name in reference_names.items() if not is_ignore(name)}
         reference = replace(reference, array=np.where(ignored, 0, reference.array))
     in_reference = _structures(reference, reference_names, spelling)
+    odd: tuple[str, ...] = ()
     if volume is None:
         prediction, in_prediction, prediction_names = np.zeros_like(reference.array), {}, {}
     else:
@@ -225,6 +228,9 @@ def _compare(
         prediction = volume.array
         counted = volume if ignored is None else replace(volume, array=np.where(ignored, 0, volume.array))
         in_prediction = _structures(counted, prediction_names or reference_names, spelling)
+    if case.regions:
+        in_reference, _ = by_region(in_reference, case.names, case.regions)
+        in_prediction, odd = by_region(in_prediction, case.names, case.regions)
 
     spacing = reference.geometry.spacing_dhw
     metrics: dict[str, list[MaskMetrics]] = {}
@@ -236,6 +242,8 @@ def _compare(
         if wanted.lesions:
             lesions[name] = _placed(compare_lesions(seen, true, spacing, ignored), reference)
     warnings = [f"{case.name}: {text}" for v in (reference, volume) if v is not None for text in v.warnings]
+    if odd:
+        warnings.append(f"{case.name}: the data list has no region or label of this name, it is left out: {some(odd)}")
     if in_prediction and prediction_names and not in_prediction.keys() & in_reference.keys():
         both = f"{some(in_prediction)} against {some(in_reference)}"
         warnings.append(f"{case.name}: no segment has the same name in both files ({both})")

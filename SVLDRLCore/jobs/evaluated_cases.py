@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.files.datalist import Case, load_datalist
 from SVLDRLCore.files.dataset_folders import ignored_value_beside
-from SVLDRLCore.files.partly_annotated import unknown_values
 from SVLDRLCore.files.volume_headers import SUFFIXES, volume_suffix
 
 _ROLE = re.compile(r"[_.\-](labels?|seg|segmentation|pred|prediction)$", re.IGNORECASE)
@@ -19,7 +18,7 @@ _ROLE = re.compile(r"[_.\-](labels?|seg|segmentation|pred|prediction)$", re.IGNO
 @dataclass(frozen=True)
 class EvaluatedCase:
     """A reference, the names a datalist gives its label values (else none), its prediction, if any, the value of
-    voxels that do not count, and label values that nobody has drawn in this case.
+    voxels that do not count, and structures that nobody has drawn in this case.
     """
 
     name: str
@@ -27,7 +26,9 @@ class EvaluatedCase:
     names: Mapping[int, str]
     prediction: Path | None = None
     ignore: int | None = None
-    unknown: frozenset[int] = frozenset()
+    unknown: frozenset[str] = frozenset()
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """What is compared where a data list declares them: unions of its label values."""
     rated: Case | None = None
     """As it is listed, where several raters drew the reference: it is their consensus."""
 
@@ -96,11 +97,10 @@ def _datalist_cases(path: Path) -> list[EvaluatedCase]:
     cases = [case for case in datalist.validation or datalist.training if case.label is not None]
     if not cases:
         raise InputError(path, "none of its cases has a label", "List the reference labels")
-    regions = datalist.regions
     return [
         EvaluatedCase(
             case.name, case.label, datalist.labels, ignore=case.ignore,
-            unknown=unknown_values(case.missing, datalist.labels, regions), rated=case if case.raters else None,
+            unknown=frozenset(case.missing), regions=datalist.regions, rated=case if case.raters else None,
         )
         for case in cases
         if case.label

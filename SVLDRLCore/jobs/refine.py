@@ -5,31 +5,27 @@ Torch is loaded where a model is used, and only there: it takes longer than most
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from SVLDRLCore.atomic_files import files_together
-from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog, Listener, failures_told
-from SVLDRLCore.file_places import require_output_files, require_output_folder
+from SVLDRLCore.file_places import require_output_files
 from SVLDRLCore.files.volumes import files_of, require_writable_format
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs.refine_any_structure import refine_any_structure
 from SVLDRLCore.jobs.refinement import Refinement
 from SVLDRLCore.jobs.refinement_checks import (
-    require_one_source,
+    refuse_learning_from_this_case,
     require_refining_numbers,
+    require_source,
     require_steps_of_agents,
     without_effect,
 )
 from SVLDRLCore.learning.run_folder import resolve_model
 from SVLDRLCore.mask_refinement.limits import DEFAULT_TRUST
 from SVLDRLCore.mask_refinement.locks import LockFiles
-from SVLDRLCore.scratch_folders import scratch_folder
 
 
 def refine(
@@ -47,8 +43,6 @@ def refine(
     policy_steps: int = 0,
     smallest_fragment_ml: float = 0.0,
     keep_largest: bool = False,
-    learn_from_this_case: bool = False,
-    keep_model: str | Path | None = None,
     mode: str = "even_out",
     confidence: str | Path | None = None,
     steps: str | Path | None = None,
@@ -57,6 +51,8 @@ def refine(
     only: str | Path | None = None,
     right_slices: Sequence[str] = (),
     guard: bool = True,
+    learn_from_this_case: bool = False,
+    keep_model: str | Path | None = None,
     overwrite: bool = False,
     listeners: Sequence[Listener] = (),
     control: JobControl | None = None,
@@ -75,10 +71,6 @@ def refine(
         policy_steps: edits that each voxel may make; 0: as many as in the training.
         smallest_fragment_ml: pieces of the refined structures below this volume are removed.
         keep_largest: of each refined structure only the largest piece is kept.
-        learn_from_this_case: instead of `model`, train a small one on this image and its rough mask, in about a
-            minute. It evens out what the mask does differently at like places of the image; it cannot know of an
-            error that is everywhere.
-        keep_model: where to keep that model (a new folder); else it is removed.
         mode: without model, the universal refiner's: "even_out" or "snap" (`universal_refiner.refining`).
         confidence: where to write the voxel-wise confidence as an image (None: only in the result).
         steps: a new folder for each step of agents that draw the mask step by step (`jobs.refinement_steps`).
@@ -86,6 +78,7 @@ def refine(
             something may change; right_slices: such as "k:3-5", where the rough mask is right. They steer the rest,
             and are never changed (`mask_refinement.locks`).
         guard: leave a mask as drawn where the model cannot tell that it helps (`mask_refinement.guarding`).
+        learn_from_this_case, keep_model: were of 0.1, and are refused with what to do instead.
 
     Segments that the model does not know, or that are not asked for, come out untouched. Several segments of one name
     are refined as one structure and share the result: see `draw_structures`.
@@ -97,23 +90,24 @@ def refine(
     images = [image] if isinstance(image, (str, Path)) else list(image)
     with EventLog(None, listeners) as events:
         events.emit("started", job="refine", output=str(output))
-        with failures_told(events), ExitStack() as temporary:
+        with failures_told(events):
             require_refining_numbers(trust, margin_mm, overlap, policy_steps, smallest_fragment_ml)
-            require_one_source(model, rough, learn_from_this_case, keep_model, mapping)
+            refuse_learning_from_this_case(learn_from_this_case, keep_model)
+            require_source(model, rough, mapping)
             require_steps_of_agents(steps, model)
             asked = {
-                "model": model, "learn_from_this_case": learn_from_this_case, "trust": trust, "margin_mm": margin_mm,
-                "overlap": overlap, "policy_steps": policy_steps, "guard": guard, "mode": mode,
+                "model": model, "trust": trust, "margin_mm": margin_mm, "overlap": overlap,
+                "policy_steps": policy_steps, "guard": guard, "mode": mode,
             }  # fmt: skip
             idle = without_effect(asked, refine)[1]
             locks = LockFiles(keep, never, only, tuple(right_slices))
             locks.require_rough(rough)
-            _check_places([*images, *locks.paths()], rough, model, output, confidence, keep_model, overwrite)
+            _check_places([*images, *locks.paths()], rough, model, output, confidence, overwrite)
             if steps is not None:
                 from SVLDRLCore.jobs.refinement_steps import require_steps_folder
 
                 require_steps_folder(steps, [*images, *locks.paths(), *([rough] if rough else [])])
-            if model is None and not learn_from_this_case and rough is not None:
+            if model is None and rough is not None:
                 with files_together():
                     drawn = refine_any_structure(
                         images, rough, output, confidence, structures, mode, smallest_fragment_ml, keep_largest,
@@ -127,22 +121,11 @@ def refine(
                 trust, tuple(structures), dict(mapping or {}), margin_mm, overlap, choose_device(device),
                 policy_steps, smallest_fragment_ml, keep_largest, guard, locks,
             )  # fmt: skip
-            if learn_from_this_case and rough is not None:
-                from SVLDRLCore.training.single_case import learn_from_case
-
-                scratch = temporary.enter_context(scratch_folder(Path(tempfile.gettempdir())))
-                model = learn_from_case(
-                    images, rough, scratch, structures=structures, device=device, events=events, control=control
-                )
-            assert model is not None  # `require_one_source` has looked
+            assert model is not None  # `require_source` has looked
             with files_together():
                 done = refine_by_model(
                     images, rough, model, output, confidence, steps, options, overwrite, events, control
                 )
-            if keep_model is not None:
-                from SVLDRLCore.training.single_case import keep_package
-
-                keep_package(Path(model), keep_model, overwrite)
             return _told(done, idle, events)
 
 
@@ -161,7 +144,6 @@ def _check_places(
     model: str | Path | None,
     output: Path,
     confidence: str | Path | None,
-    keep_model: str | Path | None,
     overwrite: bool,
 ) -> None:
     """InputError where a result would take the place of an input or of another result, or cannot be written."""
@@ -171,11 +153,3 @@ def _check_places(
     package = [] if model is None else [resolve_model(model)]
     inputs = [file for given in (*images, *([rough] if rough else [])) for file in files_of(given)]
     require_output_files(files, inputs, closed=package, overwrite=overwrite)
-    if keep_model is None:
-        return
-    require_output_folder(keep_model, inputs)
-    if any(Path(keep_model).resolve() in (file.resolve(), *file.resolve().parents) for file in files):
-        why = f"{output} would lie in it, and a model may hold nothing else"
-        raise InputError(str(keep_model), why, "Choose another folder for one of them")
-    if os.path.lexists(keep_model) and not overwrite:
-        raise InputError(str(keep_model), "the folder exists", "Choose another name, or allow overwriting")

@@ -29,23 +29,29 @@ from SVLDRLCore.jobs.refine_list_folder import (
     result_of,
 )
 from SVLDRLCore.jobs.refine_pool import RefinePool, RefineTaskLine
-from SVLDRLCore.jobs.refinement_checks import require_one_source, require_refining_numbers, without_effect
+from SVLDRLCore.jobs.refinement_checks import (
+    refuse_learning_from_this_case,
+    require_refining_numbers,
+    require_source,
+    without_effect,
+)
 from SVLDRLCore.memory import free_memory_bytes
 
 SHARED = (
     "model", "trust", "structures", "mapping", "margin_mm", "overlap", "device", "policy_steps", "smallest_fragment_ml",
-    "keep_largest", "learn_from_this_case", "mode", "guard",
+    "keep_largest", "mode", "guard",
 )  # fmt: skip
 """Options of `refine` that a list of cases has, too; the others are of one case."""
 DEFAULTS = {name: inspect.signature(refine).parameters[name].default for name in SHARED}
 FREE = ("device",)
 """May be another one when a list is gone on with."""
-VOXEL_BYTES = 30.0
-"""Of a case that is refined without a model: measured 20 to 34 of each voxel of the image."""
-LEARNING_BYTES = 500e6
-"""Of a small model that is trained on a case, beside that: measured 270 MB for one of 128 voxels across."""
+VOXEL_BYTES = 40.0
+"""Of a case that is refined without a model. Measured from 1 to 41 million voxels: 7 of each voxel of the image where
+the mask is small, 35 where its box reaches over nine tenths of each axis. How large it is, no header tells."""
 LOW_GUESS = 1.5
-"""`prediction_bytes` refuses nothing that fits, and says too little by up to so much."""
+"""`prediction_bytes` refuses nothing that fits, and says too little by up to so much: measured 1.2 to 1.4."""
+MASK_GUESS = 3.0
+"""The same of `mask_bytes`: measured 2.5 for a mask that reaches over nine tenths of each axis."""
 MEMORY_SHARE = 0.8
 """Of what is free: the rest of the machine goes on."""
 
@@ -96,6 +102,7 @@ def refine_list(
         InputError: bad options or list, a folder that was begun with other options, or not one case could be refined.
         Cancelled: stopped; what is done stays.
     """
+    refuse_learning_from_this_case(bool(options.pop("learn_from_this_case", False)))
     unknown = sorted(options.keys() - set(SHARED))
     if unknown:
         raise TypeError(f"a list of cases has no option {', '.join(unknown)}")
@@ -114,15 +121,18 @@ def refine_list(
                 events.warn(note)
             check_list_places(listed, source, given["model"], output)
             bound = _bound(given)
+            every = len(listed.cases)
             if shard is not None:
                 listed, bound = _shard_of(listed, shard), {**bound, "shard": shard}
+                if not listed.cases and every:
+                    events.emit("message", text=f"Nothing to do: part {shard} has no case, as the list has {every}.")
             with alone_in(output):
                 record = open_record(output, listed, source, bound, overwrite)
                 for note in record.withdraw_verified():
                     events.warn(note)
                 _refine_all(record, listed, given, workers, events, control)
             failed = tuple(case.name for case in record.cases if record.failed(case))
-            if record.cases or shard is None:
+            if record.cases or not every:
                 _require_some(record, failed)
         rows = record.rows()
         events.emit("finished", output=str(output), rows=rows, failed=failed)
@@ -134,7 +144,7 @@ def _check(given: Mapping[str, Any], workers: int) -> None:
     numbers = ("trust", "margin_mm", "overlap", "policy_steps", "smallest_fragment_ml")
     require_refining_numbers(*(given[name] for name in numbers))
     # of the cases each one's own mask is asked for
-    require_one_source(given["model"], "rough", given["learn_from_this_case"], None, given["mapping"])
+    require_source(given["model"], "rough", given["mapping"])
 
 
 def _shard_of(listed: DataList, shard: str) -> DataList:
@@ -209,20 +219,23 @@ def _needs(given: Mapping[str, Any]) -> tuple[Callable[[Case, float], float], bo
 
     Torch is loaded where there is a network only: it takes longer than most refinements without one.
     """
-    learns = bool(given["learn_from_this_case"])
-    if given["model"] is None and not learns:
+    if given["model"] is None:
         return lambda case, voxels: voxels * VOXEL_BYTES, False
     from SVLDRLCore.learning.device import choose_device
     from SVLDRLCore.mask_refinement.editing import BATCH
-    from SVLDRLCore.models.memory_needs import prediction_bytes
+    from SVLDRLCore.models.memory_needs import mask_bytes, prediction_bytes
     from SVLDRLCore.models.trained_model import load_model
 
     device = choose_device(given["device"])
     on_card = device.type != "cpu"
-    if learns:
-        return lambda case, voxels: voxels * VOXEL_BYTES + LEARNING_BYTES, on_card
     trained = load_model(given["model"], "cpu")
-    return lambda case, voxels: LOW_GUESS * prediction_bytes(trained, case.images[0], BATCH, device), on_card
+
+    def needed(case: Case, voxels: float) -> float:
+        if case.label is None:
+            return LOW_GUESS * prediction_bytes(trained, case.images[0], BATCH, device)
+        return MASK_GUESS * mask_bytes(trained, case.images[0], BATCH, device)
+
+    return needed, on_card
 
 
 def _task(
@@ -283,7 +296,7 @@ def _require_fit(case: Case, given: Mapping[str, Any]) -> None:
     for file in case.files:
         if not is_file(file):
             raise InputError(str(file), "the file is not there", "Correct its path in the list, or remove the case")
-    require_one_source(given["model"], case.label, given["learn_from_this_case"], None, None)
+    require_source(given["model"], case.label)
     if case.raters:
         why = f"it has {len(case.raters)} masks, of several raters"
         raise InputError(f"case {case.name}", why, "List the one to refine as its label")

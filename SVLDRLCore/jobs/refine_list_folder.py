@@ -26,6 +26,7 @@ RECORD, TABLE = "refined.json", "refined.csv"
 VERSION = 1
 _LOCK = ".refining.lock"
 _NUMBERS = ("before_ml", "after_ml", "added_ml", "removed_ml", "dice", "expected_gain")
+_COLUMNS = ("case", "structure", *_NUMBERS, "reason", "warnings", "error", "file", "image", "rough")
 _ENTRY = {"inputs", "result", "changes", "warnings", "error"}
 VERIFIED = "verified in the data list: left as drawn"
 
@@ -122,14 +123,8 @@ class ListRecord:
         entry = self.entries.get(case.name)
         images = [str(image.resolve()) for image in case.images]
         files = {"image": images, "rough": str(case.label.resolve()) if case.label else None}
-        blank = {
-            "case": case.name,
-            "structure": "",
-            **dict.fromkeys(_NUMBERS),
-            "reason": "",
-            "warnings": "",
-            "error": "",
-        }
+        texts = dict.fromkeys(("structure", "reason", "warnings", "error"), "")
+        blank = dict.fromkeys(_COLUMNS) | {"case": case.name} | texts
         if case.trusted:
             yield {**blank, "reason": VERIFIED, "file": None, **files}
         elif entry is not None and entry["error"]:
@@ -149,7 +144,8 @@ class ListRecord:
             "version": VERSION, "list": str(self.source), "options": self.options, "cases": self.entries, "rows": rows,
         }  # fmt: skip
         write_json_atomically(self.folder / RECORD, content)
-        write_text_atomically(self.folder / TABLE, csv_text({**row, "image": ",".join(row["image"])} for row in rows))
+        cells = [{**row, "image": ",".join(row["image"])} for row in rows]
+        write_text_atomically(self.folder / TABLE, csv_text(cells, _COLUMNS))
 
 
 def _numbers(change: Mapping[str, Any]) -> dict[str, float | None]:

@@ -27,9 +27,9 @@ def without_effect(given: Mapping[str, Any], function: Callable[..., Any]) -> tu
     """Options that say nothing here although they are no defaults: those defaults, and a sentence on them.
 
     Args:
-        given: options, "model" and "learn_from_this_case" among them; function: whose arguments they are.
+        given: options, "model" among them; function: whose arguments they are.
     """
-    by_model = given["model"] is not None or given["learn_from_this_case"]
+    by_model = given["model"] is not None
     words = WITHOUT_MODEL if by_model else OF_MODELS
     defaults = {name: inspect.signature(function).parameters[name].default for name in words}
     idle = {name: value for name, value in defaults.items() if given.get(name, value) != value}
@@ -47,25 +47,24 @@ def require_refining_numbers(
     require_number("smallest_fragment_ml", smallest_fragment_ml, 0, 1e6)
 
 
-def require_one_source(
-    model: str | Path | None,
-    rough: str | Path | None,
-    learn_from_this_case: bool,
-    keep_model: str | Path | None,
-    mapping: Mapping[str, str] | None,
+def refuse_learning_from_this_case(asked: bool, keep_model: str | Path | None = None) -> None:
+    """InputError for what 0.1 had: a small network trained on one rough mask, which lost to the universal refiner."""
+    if asked:
+        why = "it is gone: refining any structure, without a model, gives better masks"
+        raise InputError("--learn-from-this-case", why, "Leave it out: without --model, any structure is refined")
+    if keep_model is not None:
+        why = "it is gone with --learn-from-this-case: a refinement trains no model"
+        raise InputError("--keep-model", why, "Leave it out; svldrl train makes a model of a data list")
+
+
+def require_source(
+    model: str | Path | None, rough: str | Path | None, mapping: Mapping[str, str] | None = None
 ) -> None:
-    """InputError for two sources of knowledge, and for none: without a model there must be a rough mask."""
-    if model is not None and learn_from_this_case:
-        why = "one was given, and one is to be trained"
-        raise InputError("The model", why, "Leave out --model, or --learn-from-this-case")
-    if model is None and rough is None and not learn_from_this_case:
+    """InputError where nothing says what to draw: without a model there must be a rough mask."""
+    if model is None and rough is None:
         raise InputError("The model", "none was given, nor a rough mask", "Give a rough mask to refine, or a --model")
-    if learn_from_this_case and rough is None:
-        raise InputError("--learn-from-this-case", "there is no rough mask to learn from", "Give one, or give a model")
-    if keep_model is not None and not learn_from_this_case:
-        raise InputError("--keep-model", "no model is trained here", "Add --learn-from-this-case, or leave it out")
     if mapping and (rough is None or model is None):
-        why = "there is no rough mask" if rough is None else "without a given model segments keep their own names"
+        why = "there is no rough mask" if rough is None else "without a model segments keep their own names"
         raise InputError("map", why, "Leave it out, or give a rough mask and a model")
 
 

@@ -23,6 +23,8 @@ from SVLDRLCore.learning.distributed import processes
 LOOK_SECONDS = 0.5
 """How often it is looked whether the training is to stop, while a step is awaited."""
 
+RESUME = "Go on with --resume; where memory was short, close other programs before, or start anew with fewer of them"
+
 
 class Update(NamedTuple):
     """What a step leaves: the cases that it saw, and plain numbers to log; None where it was not finite."""
@@ -72,13 +74,14 @@ class ActorLearners:
             step: how many are done; last: how many are wanted, no more are begun.
 
         Raises:
-            RuntimeError: a learner has ended.
+            InputError: a learner was killed.
+            RuntimeError: one of them failed.
         """
         self._handed = max(self._handed, step)
         try:
             told = self._first_done(last, check)
         except (EOFError, OSError) as error:
-            raise RuntimeError("an actor-learner was killed") from error
+            raise InputError("an actor-learner", f"its process was killed{self._by_what()}", RESUME) from error
         if isinstance(told, str):
             raise RuntimeError(told)
         return told
@@ -96,6 +99,13 @@ class ActorLearners:
                 self._busy.discard(ready)
                 return told
             check()
+
+    def _by_what(self) -> str:
+        for process in self._processes:
+            process.join(LOOK_SECONDS)
+            if process.exitcode == -signal.SIGKILL:
+                return " (SIGKILL), as systems do where memory runs out"
+        return ""
 
     def close(self) -> None:
         """End them; each finishes its step."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,11 +22,12 @@ from torch import distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from SVLDRLCore.errors import InputError, is_out_of_memory
+from SVLDRLCore.errors import Cancelled, InputError, ToldElsewhere, is_out_of_memory
 from SVLDRLCore.job_control import JobControl
 
 T = TypeVar("T")
 STARTED_BY = ".torchrun"
+TOGETHER = "training in several processes"
 LONGEST_MEETING, LONGEST_WAIT = timedelta(minutes=30), timedelta(hours=12)
 """For all to start; then for the first one, which may be paused or review many labels. A death is noticed at once."""
 
@@ -93,21 +95,85 @@ def rows_here(batch_size: int) -> list[bool]:
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """What the first process makes, in all of them: plain types and tensors, on the CPU."""
+    """What the first process makes, in all of them: plain types and tensors, on the CPU.
+
+    Raises:
+        Cancelled: the first one is to stop, and so are all.
+        InputError: the first one cannot make it, and tells why.
+    """
     if processes() == 1:
         return make()
-    packed = torch.empty(0, dtype=torch.uint8)
-    if is_first():
-        file = io.BytesIO()
-        torch.save(make(), file)
-        packed = torch.frombuffer(file.getbuffer(), dtype=torch.uint8)
+    if not is_first():
+        return _made_by_first(_sent(torch.empty(0, dtype=torch.uint8)))
+    try:
+        made = _packed(made=make())
+    except Cancelled as stop:
+        with suppress(InputError):  # somebody is gone already
+            _sent(_packed(cancelled=str(stop)))
+        raise
+    except Exception:
+        with suppress(InputError):
+            _sent(_packed(failed=True))
+        raise
+    _sent(made)
+    return _made_by_first(made)
+
+
+def _packed(**content: Any) -> Tensor:
+    file = io.BytesIO()
+    torch.save(content, file)
+    return torch.frombuffer(file.getbuffer(), dtype=torch.uint8)
+
+
+def _sent(packed: Tensor) -> Tensor:
+    """What the first process has packed, in all of them."""
     size = torch.tensor([len(packed)])
     with _others_needed():
         dist.broadcast(size, 0)
         packed = packed if is_first() else torch.empty(int(size), dtype=torch.uint8)
         dist.broadcast(packed, 0)
-    value: T = torch.load(io.BytesIO(packed.numpy().data), map_location="cpu", weights_only=True)
-    return value
+    return packed
+
+
+def _made_by_first(packed: Tensor) -> Any:
+    told = torch.load(io.BytesIO(packed.numpy().data), map_location="cpu", weights_only=True)
+    if "cancelled" in told:
+        raise Cancelled(told["cancelled"])
+    if "failed" in told:
+        raise InputError(TOGETHER, "the first one of them has ended", "Look at what it told")
+    return told["made"]
+
+
+@contextmanager
+def heard_once() -> Iterator[None]:
+    """What goes wrong in all processes alike is told by the first one, and on other machines by one of theirs.
+
+    Memory may run out in one of them alone.
+
+    Raises:
+        ToldElsewhere: in place of other InputErrors, in the processes that keep quiet.
+    """
+    try:
+        yield
+    except InputError as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0" or is_out_of_memory(error):
+            raise
+        raise ToldElsewhere(error.what, error.why, error.do) from error
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """For the first process, while the others wait for what it makes: where it fails or is stopped, they end, too."""
+    try:
+        yield
+    except Exception as error:
+        if processes() > 1:
+            from_first(partial(_fail, error))
+        raise
+
+
+def _fail(error: Exception) -> None:
+    raise error
 
 
 def all_of(true: bool) -> bool:
@@ -210,7 +276,7 @@ def _others_needed() -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         raise InputError(
-            "training in several processes",
+            TOGETHER,
             f"another one of them has ended, or cannot be reached ({str(error).splitlines()[0][:120]})",
             "Go on with --resume, or let torchrun do so by itself with --max-restarts",
         ) from error

@@ -176,8 +176,7 @@ class Trainer:
     def _review(self) -> None:
         """The first process looks at the cases; the others take up what it found, as if they had been resumed."""
         self._end_learners()  # they begin anew, with what it finds
-        if distributed.is_first():
-            self.hooks.reviews[self.step](self.predictor)
+        distributed.from_first(lambda: self.hooks.reviews[self.step](self.predictor))
         if distributed.processes() > 1:
             turns, found = distributed.from_first(lambda: (self.sampler.state(), self.hooks.review_state()))
             if not distributed.is_first():

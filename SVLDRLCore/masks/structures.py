@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,6 +59,32 @@ def drawable_values(region: str, regions: Mapping[str, tuple[int, ...]]) -> set[
     """The values that a label map can hold where a region is and none inside it; all of its own if they leave none."""
     members = set(regions[region])
     return members - {v for other in regions.values() if set(other) < members for v in other} or members
+
+
+def by_region(
+    found: Mapping[str, Sequence[int]], labels: Mapping[int, str], regions: Mapping[str, Sequence[int]]
+) -> tuple[dict[str, list[int]], tuple[str, ...]]:
+    """The values of a label map that show each region, and names that are of no label and no region.
+
+    Args:
+        found: name -> values in that label map, which may be others than in `labels`. What is called as a label counts
+            in every region with that label's value; what is called as a region, in it and in those around it.
+        labels, regions: of a data list.
+    """
+    shown: dict[str, list[int]] = {region: [] for region in regions}
+    unknown = []
+    for name, values in found.items():
+        key = name.strip().casefold()
+        own = {value for value, label in labels.items() if label.strip().casefold() == key}
+        if own:
+            around = [region for region, members in regions.items() if own & set(members)]
+        else:
+            inner = [set(members) for region, members in regions.items() if region.strip().casefold() == key]
+            around = [region for region, members in regions.items() if any(set(members) >= each for each in inner)]
+            unknown += [] if inner else [name]
+        for region in around:
+            shown[region] += values
+    return shown, tuple(unknown)
 
 
 def structures_of(

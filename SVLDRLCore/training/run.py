@@ -98,10 +98,12 @@ def run_training(
             learn = partial(
                 guard_after_training, given, trainer.predictor, agents.predictor, review.weights, events, control
             )
-            guard = best_guard = learn()
-            if guard is not None and trainer.best_weights and not _same(trainer.best_weights, last):
-                with _holding(trainer.predictor, trainer.best_weights, last):
-                    best_guard = learn()
+            with distributed.failing_together():
+                guard = best_guard = learn()
+                if guard is not None and trainer.best_weights and not _same(trainer.best_weights, last):
+                    with _holding(trainer.predictor, trainer.best_weights, last):
+                        best_guard = learn()
+        distributed.from_first(lambda: None)  # nobody goes on before it has looked
     # Told at the end: a run that is stopped in its mask agents and resumed tells it once.
     for warning in [*missing, *of_method]:
         events.emit("warning", text=warning)

@@ -148,7 +148,7 @@ def start_training(
     Of several processes (torchrun) the first one checks, tells and writes; the others train with it.
     """
     folder, control = RunFolder(output), control or JobControl()
-    with distributed.joined_processes():
+    with distributed.heard_once(), distributed.joined_processes():
         if distributed.processes() > 1 and asked.target:
             do = "Start it without torchrun"
             raise InputError(f"svldrl {job}", "it cannot be spread over several processes", do)
@@ -166,7 +166,7 @@ def _start(
     job: str, asked: Asked, folder: RunFolder, resume: bool, listeners: Sequence[Listener], control: JobControl
 ) -> Path:
     with ExitStack() as held:
-        with EventLog(None, listeners) as early, failures_told(early):
+        with EventLog(None, listeners) as early, failures_told(early), distributed.failing_together():
             settings = _resumed_settings(folder, asked) if resume else _new_settings(folder, asked)
             held.enter_context(made_folder(folder.path))
             folder_is_own = held.enter_context(leaving_nothing_where_refused(folder))

@@ -23,8 +23,7 @@ given = parser.parse_args()
 from SVLDRLCore.jobs.refine import refine  # noqa: E402
 
 if given.model is not None:
-    import SVLDRLCore.jobs.refine_by_model
-    import SVLDRLCore.training.single_case  # noqa: F401
+    import SVLDRLCore.jobs.refine_by_model  # noqa: F401
 
 
 def peak_bytes() -> int:

@@ -15,8 +15,38 @@ from SVLDRLCore.csv_cells import as_cell, cell_text
 from SVLDRLCore.evaluation.tables import csv_text
 from SVLDRLCore.models.package_contents import csv_bytes, parse_csv
 
-FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "--1", "-", "-a", "＝1", "'=1"]
-PLAIN = ["liver", "", "-2.5", "+3", "-1e-5", "1=1", "a-b", "'quoted'", " =1", "case_001", "-.5", "5."]
+FORMULAS = [
+    "=1+1",
+    "+cmd|' /C calc'!A0",
+    "-2+3",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    "--1",
+    "-",
+    "-a",
+    "＝1",
+    "'=1",
+    "-1 +a",
+    "-1  2",
+    "-1 2+3",
+]
+PLAIN = [
+    "liver",
+    "",
+    "-2.5",
+    "+3",
+    "-1e-5",
+    "1=1",
+    "a-b",
+    "'quoted'",
+    " =1",
+    "case_001",
+    "-.5",
+    "5.",
+    "-12.50 8.00 -1.25",
+]
 
 
 @pytest.mark.parametrize("text", FORMULAS)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from SVLDRLCore import job_control
 from SVLDRLCore.errors import Cancelled
 from SVLDRLCore.job_control import JobControl, cancel_on_signals, listen_to_stdin
 
@@ -109,13 +110,17 @@ def test_end_of_the_pipe_cancels_even_a_paused_job(pipe) -> None:
         control.check()
 
 
-def test_first_signal_cancels_second_interrupt_is_immediate() -> None:
-    control = JobControl()
+def test_first_signal_cancels_second_interrupt_is_immediate(monkeypatch: pytest.MonkeyPatch) -> None:
+    control, now = JobControl(), 100.0
+    monkeypatch.setattr(job_control.time, "monotonic", lambda: now)
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with cancel_on_signals(control):
         signal.raise_signal(signal.SIGINT)
         assert control.cancelled
         assert "SIGINT" in control.reason
+        now += 0.5
+        signal.raise_signal(signal.SIGINT)  # the same one, passed on by torchrun
+        now += 1.0
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

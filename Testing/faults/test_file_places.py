@@ -134,10 +134,6 @@ def test_nothing_is_added_to_a_model_and_two_results_have_two_names(here: Path) 
         refused(refine(option, "model/out.nrrd", *others), "must stay as it is")
     refused(refine("--output", "out.nrrd", "--confidence", "./out.nrrd"), "one name")
     refused(refine("--output", "new/out.nrrd", "--confidence", "new/OUT.NRRD"), "one name")
-    kept = ["refine", "image.nrrd", "rough.seg.nrrd", "--learn-from-this-case", "--keep-model", "kept"]
-    refused(svldrl(*kept, "--output", "kept/out.nrrd"), "kept", "a model may hold nothing else")
-    kept[-1] = "rough.seg.nrrd"
-    refused(svldrl(*kept, "--output", "out.nrrd", "--overwrite"), "rough.seg.nrrd")
     assert everything(here) == before
 
 

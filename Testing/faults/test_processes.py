@@ -1,4 +1,4 @@
-"""Two processes that torchrun starts train as one with twice the batch, and go on after one of them was killed."""
+"""Processes of torchrun train as one with a larger batch, go on after a kill, stop together, and speak once."""
 
 from __future__ import annotations
 
@@ -32,17 +32,23 @@ def with_batch(size: int) -> dict[str, Any]:
     return SETTINGS | {"train": SETTINGS["train"] | {"batch_size": size}}
 
 
+def torchrun(*more: str) -> list[str]:
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *more]
+
+
+def together(folder: Path) -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "TORCHELASTIC_ERROR_FILE": str(folder / "error.json")}
+
+
 def kill_one_of_two(datalist: Path, folder: Path, step: int) -> None:
     """Train in two processes; the first of them is killed after a step, torchrun starts both anew."""
     settings = folder.parent / "settings.json"
     settings.write_text(json.dumps(SETTINGS))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    command = [*torchrun, "-m", "SVLDRLCore", "train", str(datalist), "--output", str(folder)]
+    command = [*torchrun("--max-restarts=1"), "-m", "SVLDRLCore", "train", str(datalist), "--output", str(folder)]
     told = folder.parent / "stderr.txt"
     with told.open("wb") as errors, subprocess.Popen(
         [*command, "--settings", str(settings), "--events"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "TORCHELASTIC_ERROR_FILE": str(folder.parent / "error.json")},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=together(folder.parent),
     ) as process:  # fmt: skip
         killed = False
         for line in process.stdout:
@@ -78,3 +84,55 @@ def test_two_processes_of_which_one_is_killed_train_as_one_with_twice_the_batch(
     packages = [load_package(tmp_path / name / "model") for name in ("two", "one")]
     assert packages[0].tensors().keys() == packages[1].tensors().keys()  # with the agents, that draw their own actions
     assert len(packages[0].training) == len(packages[1].training)
+
+
+STOPPED_WHILE_VALIDATING = """
+import os, signal, sys
+from pathlib import Path
+from SVLDRLCore.cli import main
+from SVLDRLCore.training import run
+
+predict = run.predict_cases
+def stopped(network, cases, *more):
+    if len(cases) == 1 and os.environ["RANK"] == "0":  # the held-out case: only the first process validates
+        os.kill(os.getpid(), signal.SIGINT)
+    return predict(network, cases, *more)
+run.predict_cases = stopped
+Path(sys.argv[1], "status " + os.environ["RANK"]).write_text(str(main(sys.argv[2:])))
+"""
+
+
+def test_a_stop_while_one_validates_stops_all_and_a_refusal_is_told_once(tmp_path: Path) -> None:
+    kind = {"size_dhw": (10, 20, 20), "spacing_dhw": (4.0, 4.0, 4.0)}
+    datalist = write_phantom_dataset(tmp_path / "data", 4, 0, noise="mt", **kind)
+    settings, script, folder = tmp_path / "settings.json", tmp_path / "stopped.py", tmp_path / "run"
+    settings.write_text(json.dumps(SETTINGS))
+    script.write_text(STOPPED_WHILE_VALIDATING)
+    arguments = ["train", str(datalist), "--output", str(folder), "--settings", str(settings)]
+    how: dict[str, Any] = {"capture_output": True, "text": True, "env": together(tmp_path), "timeout": 120}
+
+    label = datalist.parent / "labels" / "case_001.seg.nrrd"
+    kept = label.read_bytes()
+    for wrong, told in (
+        (["--set", "train.actor_learners=2"], "setting train.actor_learners"),  # the first process looks
+        (["--set", "nonsense"], "nonsense"),  # all do
+        ([], label.name),  # all read the cases
+    ):
+        label.write_bytes(kept if wrong else kept[:60])
+        refused = subprocess.run([*torchrun(), "-m", "SVLDRLCore", *arguments, *wrong], **how)
+        assert refused.returncode != 0
+        assert refused.stderr.count("  why: ") == 1, refused.stderr
+        assert told in refused.stderr
+        assert not folder.exists()
+    label.write_bytes(kept)
+
+    stopped = subprocess.run([*torchrun(), str(script), str(tmp_path), *arguments], **how)
+    assert [(tmp_path / f"status {number}").read_text() for number in (0, 1)] == ["130", "130"], stopped.stderr
+    assert stopped.stderr.count("Stopped: stopped by SIGINT") == 1
+    assert "has ended" not in stopped.stderr
+    assert load_checkpoint(folder / "checkpoint.pt")["step"] == 4
+    again = subprocess.run([*torchrun(), "-m", "SVLDRLCore", *arguments, "--resume"], **how)
+    assert again.returncode == 0, again.stderr
+    whole = load_checkpoint(folder / "checkpoint.pt")
+    assert whole["step"] == 8
+    assert [row["step"] for row in whole["rows"] if "validation_dice" in row] == [4, 8]

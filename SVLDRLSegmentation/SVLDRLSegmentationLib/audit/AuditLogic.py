@@ -139,6 +139,16 @@ class AuditLogic:
         """The data list with what was accepted in this row's audit; there is none before that."""
         return self._corrections(row).dataList
 
+    def dataListWithMissing(self, row: AuditRow) -> Path:
+        """The data list in which structures that nobody may have drawn ("not drawn here?") are missing, unknown.
+
+        What was accepted is in it, too; an accepted label is taken as complete.
+
+        Raises:
+            JobError: the audit asks this of no case.
+        """
+        return self._corrections(row).dataListWithMissing()
+
     def state(self, row: AuditRow) -> str:
         """What became of the row's case: "accepted", "edited" (kept, not accepted) or ""."""
         corrections = self._corrections(row)

@@ -12,7 +12,7 @@ from ..jobs.JobError import JobError
 from ..widgets.JobBar import JobBar
 from ..widgets.UserInterface import Ui, fillTable, selectedRows, setReady
 from .AuditLogic import AuditLogic
-from .AuditTask import AuditRow, isCrossCheckBegun, reportOf
+from .AuditTask import AuditRow, isCrossCheckBegun, offeredOf, reportOf
 
 DOUBTFUL = 0.5
 """The score is how probably a label is wrong: from here on more probably wrong than right."""
@@ -40,6 +40,7 @@ class AuditResultBox:
         ui.acceptButton.connect("clicked()", self._onAccept)
         ui.closeButton.connect("clicked()", self._onClose)
         ui.trainAgainButton.connect("clicked()", self._onTrainAgain)
+        ui.trainMissingButton.connect("clicked()", self._onTrainWithMissing)
         ui.openReportButton.connect("clicked()", self._onOpenReport)
         self.show([])
 
@@ -86,16 +87,25 @@ class AuditResultBox:
         accepted = any(self.logic.state(row) == "accepted" for row in self.rows)
         none = "" if accepted else _("Accept a correction first.")
         setReady(self.ui.trainAgainButton, none, _("Go to the Train tab with the accepted corrections."))
+        self.ui.trainMissingButton.visible = bool(self._notDrawn()) and offeredOf(self.rows[0].folder).is_file()
 
     def _list(self) -> None:
-        """Fill the table: doubtful rows, or all."""
+        """Fill the table: doubtful rows and those of what may not be drawn, or all."""
         doubtful = [row for row in self.rows if row.score >= DOUBTFUL]
-        self._listed = self.rows if self.ui.allCheckBox.checked else doubtful
+        asked = [row for row in self.rows if row.score >= DOUBTFUL or row.notDrawn]
+        self._listed = self.rows if self.ui.allCheckBox.checked else asked
         text = _(
             "{count} of {all} annotations are doubtful: more probably wrong than right. "
             "Select a row to see the annotation as an orange outline and the proposal as a blue area."
         )
-        self.ui.resultLabel.text = text.format(count=len(doubtful), all=len(self.rows))
+        text = text.format(count=len(doubtful), all=len(self.rows))
+        if notDrawn := self._notDrawn():
+            more = _(
+                "Of {count} it is asked: not drawn here? Most cases have the structure, and the prediction shows it. "
+                "Accept a correction that has it, or train with it as missing: unknown there, not absent."
+            )
+            text += " " + more.format(count=len(notDrawn))
+        self.ui.resultLabel.text = text
         head = [_("Wrong?"), _("Case"), _("Structure"), _("Reason"), _("mL"), _("State")]
         wasBlocked = self.ui.resultTable.blockSignals(True)
         fillTable(self.ui.resultTable, head, [_texts(row, self.logic.state(row)) for row in self._listed])
@@ -164,6 +174,19 @@ class AuditResultBox:
         if self.close():
             self.onTrainAgain(str(self.logic.correctedDataList(self.rows[0])))
 
+    def _onTrainWithMissing(self) -> None:
+        if not self.close():
+            return
+        try:
+            datalist = self.logic.dataListWithMissing(self.rows[0])
+        except JobError as error:
+            self.jobBar.fail(error)
+        else:
+            self.onTrainAgain(str(datalist))
+
+    def _notDrawn(self) -> list[AuditRow]:
+        return [row for row in self.rows if row.notDrawn]
+
     def _onOpenReport(self) -> None:
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(reportOf(self.rows[0].folder))))
 
@@ -173,9 +196,10 @@ class AuditResultBox:
 
 
 def _texts(row: AuditRow, state: str) -> list[str]:
-    return [
-        scoreText(row.score), row.case, row.structure, kindText(row.kind), f"{row.volumeMl:.2f}", stateText(state)
-    ]  # fmt: skip
+    reason = kindText(row.kind)
+    if row.notDrawn:
+        reason = _("{reason}: not drawn here?").format(reason=reason)
+    return [scoreText(row.score), row.case, row.structure, reason, f"{row.volumeMl:.2f}", stateText(state)]
 
 
 def scoreText(score: float | None) -> str:

@@ -29,6 +29,7 @@ class AuditRow:
         volumeMl: size of what is wrong.
         image: the case's (first) image. label: its annotation. corrected: the proposed one.
         folder: of the audit; corrections that are accepted go there.
+        notDrawn: nobody may have drawn the structure here: most other cases have it, and the prediction shows it.
     """
 
     case: str
@@ -41,6 +42,7 @@ class AuditRow:
     label: Path
     corrected: Path
     folder: Path
+    notDrawn: bool = False
 
 
 class AuditTask(Task[list[AuditRow]]):
@@ -99,6 +101,11 @@ def reportOf(folder: Path) -> Path:
     return folder / "audit.html"
 
 
+def offeredOf(folder: Path) -> Path:
+    """The data list that names as missing what nobody may have drawn; it is there where the audit asks that."""
+    return folder / "datalist_missing.json"
+
+
 def readAudit(folder: Path) -> list[AuditRow]:
     """The rows of a finished audit, worst first; cases that could not be audited have none, a warning told of them.
 
@@ -120,4 +127,5 @@ def _row(row: Json, folder: Path) -> AuditRow:
     return AuditRow(
         str(row["case"]), str(row["structure"]), float(row["score"]), str(row["kind"]),
         (r, a, s) if row["centroid_ras_mm"] else None, float(row["volume_ml"]), image, label, corrected, folder,
+        bool(row.get("question")),
     )  # fmt: skip

@@ -23,13 +23,14 @@ from slicer.i18n import tr as _
 from ..jobs.Core import coreFolder
 from ..jobs.JobError import JobError
 from ..scene.SceneFiles import LabelLayer, gridOf, labelLayers, readLabelmap, segmentationInVolumeFrame, writeLayer
-from .AuditTask import AuditRow
+from .AuditTask import AuditRow, offeredOf
 
 if TYPE_CHECKING:
     from SVLDRLCore.files.datalist import Case as ListedCase
     from SVLDRLCore.files.datalist import DataList
 
 DATA_LIST = "datalist_corrected.json"
+DATA_LIST_WITH_MISSING = "datalist_corrected_missing.json"
 
 
 class Corrections:
@@ -121,7 +122,7 @@ class Corrections:
                 str(target), _("it is one of the labels that were audited"), _("Audit into another output folder")
             )
         _written(target, write, isGood)
-        self._writeDataList(audited)
+        self._writeDataList(audited, self.dataList)
         self.edited(row.case).unlink(missing_ok=True)
         return target
 
@@ -134,20 +135,37 @@ class Corrections:
     @functools.cached_property
     def _audited(self) -> DataList:
         """The data list; read once, since a folder's labels are opened for it."""
-        coreFolder()
-        from SVLDRLCore.errors import InputError
-        from SVLDRLCore.files.datalist import load_datalist
-
         try:
-            return load_datalist(json.loads((self.folder / "audit.json").read_text("utf-8"))["datalist"])
-        except InputError as error:
-            raise JobError(error.what, error.why, error.do) from error
+            path = json.loads((self.folder / "audit.json").read_text("utf-8"))["datalist"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise JobError(
                 str(self.folder), _("it holds no audit ({})").format(error), _("Run the audit again")
             ) from error
+        return _listedIn(Path(path))
 
-    def _writeDataList(self, audited: DataList) -> None:
+    def dataListWithMissing(self) -> Path:
+        """A data list in which what nobody may have drawn is missing, but for cases whose correction was accepted.
+
+        Raises:
+            JobError: the audit offers none, or it cannot be written.
+        """
+        offered = offeredOf(self.folder)
+        listed, missing = _listedIn(offered), {case.name: case.missing for case in self._audited.cases}
+        if not any(self.accepted(case.name).is_file() for case in listed.cases):
+            return offered
+
+        def asCorrected(cases: tuple[ListedCase, ...]) -> tuple[ListedCase, ...]:
+            return tuple(
+                replace(case, missing=missing[case.name]) if self.accepted(case.name).is_file() else case
+                for case in cases
+            )
+
+        listed = replace(listed, training=asCorrected(listed.training), validation=asCorrected(listed.validation))
+        self._writeDataList(listed, self.folder / DATA_LIST_WITH_MISSING)
+        return self.folder / DATA_LIST_WITH_MISSING
+
+    def _writeDataList(self, listed: DataList, place: Path) -> None:
+        """Write it with the accepted corrections as labels."""
         from SVLDRLCore.errors import InputError
         from SVLDRLCore.files.datalist import save_datalist
 
@@ -155,13 +173,22 @@ class Corrections:
             files = ((case, self.accepted(case.name)) for case in cases)
             return tuple(replace(case, label=file, raters=()) if file.is_file() else case for case, file in files)
 
-        changed = replace(audited, training=corrected(audited.training), validation=corrected(audited.validation))
+        changed = replace(listed, training=corrected(listed.training), validation=corrected(listed.validation))
         try:
-            save_datalist(changed, self.dataList, overwrite=True)
+            save_datalist(changed, place, overwrite=True)
         except (InputError, OSError) as error:
-            raise JobError(
-                str(self.dataList), str(error), _("Check that the disk is not full, accept again")
-            ) from error
+            raise JobError(str(place), str(error), _("Check that the disk is not full, accept again")) from error
+
+
+def _listedIn(path: Path) -> DataList:
+    coreFolder()
+    from SVLDRLCore.errors import InputError
+    from SVLDRLCore.files.datalist import load_datalist
+
+    try:
+        return load_datalist(path)
+    except InputError as error:
+        raise JobError(error.what, error.why, error.do) from error
 
 
 def _written(target: Path, write: Callable[[Path], None], isGood: Callable[[Path], bool]) -> None:

@@ -38,6 +38,7 @@ class EffectPanel(VTKObservationMixin):
         self.result: EffectResult | None = None
         self.previewNode: slicer.vtkMRMLSegmentationNode | None = None
         self._applyWhenDone = False
+        self._segmentation: slicer.vtkSegmentation | None = None
         self._model: Model | None = None
         self.widget, self.ui = loadUi("RefineEffect")
         self.widget.setMRMLScene(slicer.mrmlScene)
@@ -83,9 +84,8 @@ class EffectPanel(VTKObservationMixin):
         layout = slicer.app.layoutManager()  # an application without main window has none
         views = {name: name for name in (() if layout is None else layout.sliceViewNames())}
         _fill(self.ui.viewComboBox, views, self.effect.parameter("RegionView"))
-        _fill(self.ui.regionSegmentComboBox, self._otherSegments(), self.effect.parameter("RegionSegmentID"))
-        for name, box in _LOCKS.items():
-            _fill(getattr(self.ui, box), {"": _("None"), **self._otherSegments()}, self.effect.parameter(name))
+        self._followSegments()
+        self._fillSegments()
         _choose(self.ui.regionComboBox, self.effect.parameter("Region"))
         for box, value in (
             (self.ui.slicesSpinBox, self.effect.integerParameter("RegionSlices")),
@@ -99,6 +99,12 @@ class EffectPanel(VTKObservationMixin):
         self.ui.roiSelector.blockSignals(wasBlocked)
         self._dropWhatIsOfAnother()
         self._showReady()
+
+    def _fillSegments(self) -> None:
+        others = self._otherSegments()
+        _fill(self.ui.regionSegmentComboBox, others, self.effect.parameter("RegionSegmentID"))
+        for name, box in _LOCKS.items():
+            _fill(getattr(self.ui, box), {"": _("None"), **others}, self.effect.parameter(name))
 
     def writeNode(self) -> None:
         """What is chosen goes to the node, which tells everybody."""
@@ -154,11 +160,33 @@ class EffectPanel(VTKObservationMixin):
     def deactivate(self) -> None:
         """Another effect or module is chosen, or the editor goes away: the work is stopped, and the preview goes."""
         self.removeObservers()
+        self._segmentation = None
         self._forgetTask()
         self._clearPreview()
 
     def _onNode(self, caller: object, event: object) -> None:
         self.readNode()
+
+    def _followSegments(self) -> None:
+        """Hear of segments that are added, removed or renamed, while the effect is the active one."""
+        node = self.effect.parameterSetNode().GetSegmentationNode()
+        segmentation = None if node is None else node.GetSegmentation()
+        if segmentation is self._segmentation or not self.hasObserver(
+            self.effect.parameterSetNode(), vtk.vtkCommand.ModifiedEvent, self._onNode
+        ):
+            return
+        events = slicer.vtkSegmentation
+        for event in (events.SegmentAdded, events.SegmentRemoved, events.SegmentModified):
+            if self._segmentation is not None:
+                self.removeObserver(self._segmentation, event, self._onSegments)
+            if segmentation is not None:
+                self.addObserver(segmentation, event, self._onSegments)
+        self._segmentation = segmentation
+
+    def _onSegments(self, caller: object, event: object) -> None:
+        if self.effect.parameterSetNode() is not None:
+            self._fillSegments()
+            self._showReady()
 
     def _dropWhatIsOfAnother(self) -> None:
         """Work and preview belong to the selection that they were made for."""

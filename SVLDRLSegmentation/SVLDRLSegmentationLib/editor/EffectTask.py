@@ -15,7 +15,6 @@ from ..jobs.Job import Job, JobEnd
 from ..jobs.JobError import JobError
 from ..jobs.Models import Model
 from ..jobs.Task import Task
-from ..jobs.WarmWorker import mayBeWarm
 from ..refine.Locks import Locks
 from ..refine.RefineLogic import RefineOptions
 from ..refine.RunPlan import planRuns
@@ -170,7 +169,7 @@ class EffectTask(Task[EffectResult]):
         if self._model is not None:
             files["model"] = str(self._model.path.absolute())
         options = {**files, **self._options.coreOptions()}
-        self._startJob(Job("refine", options, folder, warm=mayBeWarm(options)))
+        self._startJob(Job("refine", options, folder, warm=True))
 
     def _finish(self, end: JobEnd) -> EffectResult:
         array = readLabelmap(self._temporaryFolder() / "refined.nrrd", self._grid)

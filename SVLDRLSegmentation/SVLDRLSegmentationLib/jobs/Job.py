@@ -92,6 +92,8 @@ class Job:
         self.end: JobEnd | None = None
         self.paused = False
         self._process: WorkerProcess | None = None
+        self._untried = False
+        """Whether the process had waited for this job, and has said nothing of it yet."""
         self._idleLines = 0
         self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._logFile: IO[str] | None = None
@@ -157,15 +159,36 @@ class Job:
 
     def _warmProcess(self, environment: Mapping[str, str]) -> WorkerProcess:
         """The process that waits, or a new one, told of this job."""
-        told = {"job": self.command, "folder": str(self.folder.absolute())}
         process = takeWarmWorker(environment)
         if process is not None:
-            if process.send(told):
+            if process.send(self._toldToWorker):
+                self._untried = True
                 return process
             process.end()
+        return self._freshProcess(environment)
+
+    def _freshProcess(self, environment: Mapping[str, str]) -> WorkerProcess:
         process = startWarmWorker(environment)
-        process.send(told)  # where it has ended already, its log says why
+        process.send(self._toldToWorker)  # where it has ended already, its log says why
         return process
+
+    @property
+    def _toldToWorker(self) -> Json:
+        return {"job": self.command, "folder": str(self.folder.absolute())}
+
+    def _startAgain(self) -> None:
+        """A new process takes the job of one that had waited, and was killed before it could begin."""
+        self._untried = False
+        self._child.end()
+        try:
+            self._process = self._freshProcess(self._child.environment)
+        except JobError as error:
+            self._failure = {"what": error.what, "why": error.why, "do": error.do}
+            self._finish()
+            return
+        self._exitedAt = float("inf")
+        if self.paused:
+            self._send("pause")
 
     def pause(self) -> None:
         """Ask the job to wait after its current step."""
@@ -216,12 +239,16 @@ class Job:
             return
         self._exitedAt = min(self._exitedAt, now)
         if (self._child.openPipes == 0 and self._child.lines.empty()) or now > self._exitedAt + _PIPE_SECONDS:
-            self._finish()
+            if self._untried and not self._stopReason:
+                self._startAgain()
+            else:
+                self._finish()
 
     def _take(self, source: str, line: bytes | None) -> None:
         if line is None:
             self._child.openPipes -= 1
             return
+        self._untried = False
         text = line.decode("utf-8", errors="replace").rstrip("\r\n")
         if self.warm and text.endswith(IDLE_LINE):  # a library may have written half a line before
             if text != IDLE_LINE:

@@ -26,11 +26,6 @@ _waiting: WorkerProcess | None = None
 _timer: qt.QTimer | None = None
 
 
-def mayBeWarm(options: Mapping[str, object]) -> bool:
-    """Whether a refinement leaves its process as it was: one that learns sets threads and random numbers."""
-    return not options.get("learn_from_this_case")
-
-
 def takeWarmWorker(environment: Mapping[str, str]) -> WorkerProcess | None:
     """The waiting process, which waits no more; None where there is none of this environment."""
     global _waiting

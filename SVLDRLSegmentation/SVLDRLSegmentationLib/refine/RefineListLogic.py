@@ -60,7 +60,7 @@ class RefineListLogic:
         asked = options or RefineOptions()
         if not Path(cases).exists():
             raise JobError(str(cases), _("it is not there"), _("Choose a folder, a data list or a CSV"))
-        found = None if asked.learnFromThisCase or model is None else ModelList().read(model).path
+        found = None if model is None else ModelList().read(model).path
         core = {**asked.coreOptions(), "structures": list(structures)}
         task = RefineListTask(Path(cases), Path(outputFolder), found, core, overwrite)
         task.start()

@@ -35,13 +35,13 @@ class RefineOptions:
         policySteps: edits that each voxel may make; 0: as many as in the training.
         smallestIslandMl: fragments of a refined segment below this volume are removed.
         keepLargest: only the largest piece of each refined segment is kept.
-        learnFromThisCase: without a model, train a small one on this image and its rough mask.
         mode: without any model: "even_out" keeps the offset at which you draw, "snap" moves borders onto the edge.
         showSteps: for models of agents in pixels: also add each step of the drawing, as sequences of the scene.
         keep, never, only: IDs of segments of the rough segmentation, or "": voxels that belong to the structure, that
             do not, and where something may change; rightSlices: slices in which the rough segmentation is right, as
             "k:3-5" in the volume's IJK. These segments are not refined (see `Locks`).
         confidence: also add a volume of how sure the result is, 0 to 1, and its mean at the border to the table.
+        learnFromThisCase: was of 0.1, and is refused with what to do instead.
     """
 
     trust: float = 0.5
@@ -51,7 +51,6 @@ class RefineOptions:
     policySteps: int = 0
     smallestIslandMl: float = 0.0
     keepLargest: bool = False
-    learnFromThisCase: bool = False
     mode: str = "even_out"
     showSteps: bool = False
     keep: str = ""
@@ -59,6 +58,15 @@ class RefineOptions:
     only: str = ""
     rightSlices: Sequence[str] = ()
     confidence: bool = False
+    learnFromThisCase: bool = False
+
+    def __post_init__(self) -> None:
+        if self.learnFromThisCase:
+            raise JobError(
+                "learnFromThisCase",
+                _("it is gone: refining any structure, without a model, gives better masks"),
+                _("Leave it out: without a model, any structure is refined"),
+            )
 
     @property
     def locks(self) -> Locks:
@@ -75,7 +83,6 @@ class RefineOptions:
             "policy_steps": int(self.policySteps),
             "smallest_fragment_ml": float(self.smallestIslandMl),
             "keep_largest": bool(self.keepLargest),
-            "learn_from_this_case": bool(self.learnFromThisCase),
             "mode": self.mode,
         }
 
@@ -116,16 +123,14 @@ class RefineLogic:
         Args:
             volumeNode: a scalar volume, or a list of them for a model of several channels.
             segmentationNode: the rough segmentation; None segments from scratch.
-            model: a model's folder or zip, or a finished training's folder; None refines any structure, or with
-                `learnFromThisCase` by a small model of this case.
+            model: a model's folder or zip, or a finished training's folder; None refines any structure.
             segmentIDs: of the segments to refine; all when None. The others stay as they are.
             structures: segment ID -> what the model calls it, or "" to leave it as it is; segments that are not told
                 are known by their names, and stay as they are where the model has no such name.
             outputSegmentationNode: where the result goes, replacing what is there; None adds a node.
             overwrite: write into `segmentationNode` itself, which `undo` takes back.
             options: see `RefineOptions`: trust, device, overlap, marginMm, policySteps, smallestIslandMl,
-                keepLargest, learnFromThisCase, mode, showSteps, keep, never, only, rightSlices,
-                confidence.
+                keepLargest, mode, showSteps, keep, never, only, rightSlices, confidence.
 
         Raises:
             JobError: nodes or model cannot be used.
@@ -142,7 +147,7 @@ class RefineLogic:
                 _("it is the input, too"),
                 _("Choose another output, or allow overwriting (overwrite=True)"),
             )
-        found = None if asked.learnFromThisCase or model is None else ModelList().read(model)
+        found = None if model is None else ModelList().read(model)
         task = RefineTask(
             volumeNodes,
             segmentationNode,

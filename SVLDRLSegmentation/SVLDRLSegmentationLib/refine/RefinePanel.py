@@ -16,7 +16,7 @@ from ..scene.Parameters import OutputChoice, Parameters
 from ..scene.SceneFiles import firstVolume
 from ..scene.StepSequence import showStepBrowser
 from ..widgets.Panel import Panel
-from ..widgets.Selectors import ANY_STRUCTURE, CHOICES, SNAP_TO_EDGES, THIS_CASE, ModelSelector
+from ..widgets.Selectors import ANY_STRUCTURE, CHOICES, SNAP_TO_EDGES, ModelSelector
 from .ChannelSelectors import ChannelSelectors
 from .LocksBox import LocksBox
 from .ModelCardBox import ModelCardBox
@@ -44,7 +44,7 @@ class RefinePanel(Panel):
         self.segments.onTicked, self.segments.onSegments = self._onTicked, self._showReady
         self.modelSelector = ModelSelector(
             self.ui.modelComboBox, self.ui.browseModelButton, self.ui.modelLabel,
-            offers=(ANY_STRUCTURE, SNAP_TO_EDGES, THIS_CASE), usual=ANY_STRUCTURE,
+            offers=(ANY_STRUCTURE, SNAP_TO_EDGES), usual=ANY_STRUCTURE,
         )  # fmt: skip
         self.modelSelector.onChanged = self._onModel
         self.modelCard = ModelCardBox(self.ui)
@@ -183,8 +183,6 @@ class RefinePanel(Panel):
 
     def _missingRough(self) -> str:
         """A model segments from scratch; nothing else does."""
-        if self.modelSelector.path == THIS_CASE:
-            return _("Choose a rough segmentation to train on.")
         if self.modelSelector.path in CHOICES:
             return _("Choose a rough segmentation to refine. To segment from scratch, choose a model.")
         return ""
@@ -262,7 +260,6 @@ class RefinePanel(Panel):
             policySteps=p.policySteps,
             smallestIslandMl=p.smallestIslandMl,
             keepLargest=p.keepLargest,
-            learnFromThisCase=model == THIS_CASE,
             mode="snap" if model == SNAP_TO_EDGES else "even_out",
         )
         return {"model": None if model in CHOICES else model, "options": options}

@@ -14,7 +14,6 @@ from ..jobs.Job import Job, JobEnd
 from ..jobs.JobError import JobError
 from ..jobs.Models import Model
 from ..jobs.Task import Task
-from ..jobs.WarmWorker import mayBeWarm
 from ..scene.ConfidenceVolume import addConfidence, atBorder
 from ..scene.Lattice import contentOf, labelmapOf, reachesBeyond, voxelMl, voxelsOutside
 from ..scene.SceneFiles import (
@@ -193,7 +192,7 @@ class RefineTask(Task[RefineResult]):
             options["confidence"] = f"confidence_{number}.nrrd"
         if self._showSteps:
             options["steps"] = f"steps_{number}"
-        self._startJob(Job("refine", options, folder, warm=mayBeWarm(options)))
+        self._startJob(Job("refine", options, folder, warm=True))
 
     def _progress(self, share: float, stage: str, secondsLeft: float | None) -> None:
         count = max(1, len(self._runs))

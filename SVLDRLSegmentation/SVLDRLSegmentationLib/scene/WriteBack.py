@@ -138,7 +138,10 @@ def fillSegmentationNode(
     volumeNode: slicer.vtkMRMLScalarVolumeNode,
     displayOf: slicer.vtkMRMLSegmentationNode | None = None,
 ) -> None:
-    """Replace the content of a node of the scene; its name and its place in the data tree stay."""
+    """Replace the content of a node of the scene; its name stays, and its place in the data tree if it has one.
+
+    A node that lies in no folder goes into the volume's study: what Slicer exports as DICOM SEG must lie in one.
+    """
     wasModifying = node.StartModify()
     node.GetSegmentation().DeepCopy(segmentation)
     node.CreateDefaultDisplayNodes()
@@ -146,6 +149,9 @@ def fillSegmentationNode(
         node.GetDisplayNode().CopyContent(displayOf.GetDisplayNode())
     _setFrame(node, volumeNode)
     node.EndModify(wasModifying)
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    if tree is not None and tree.GetItemParent(tree.GetItemByDataNode(node)) == tree.GetSceneItemID():
+        putBeside(node, volumeNode)
 
 
 def overwriteSegments(

@@ -50,11 +50,11 @@ ANY_STRUCTURE = "any structure"
 """In place of a model's path: even out a rough segmentation of anything."""
 SNAP_TO_EDGES = "any structure, snapped"
 """In place of a model's path: move the border of anything onto the visible edge."""
-THIS_CASE = "this case"
-"""In place of a model's path: learn from the case itself."""
 NO_MODEL = "no model"
 """In place of a model's path: check the data set against itself."""
-CHOICES = (ANY_STRUCTURE, SNAP_TO_EDGES, THIS_CASE, NO_MODEL)
+CHOICES = (ANY_STRUCTURE, SNAP_TO_EDGES, NO_MODEL)
+_GONE = ("this case",)
+"""Choices that scenes of 0.1 may hold."""
 
 
 def _textsInstead(choice: str) -> tuple[str, str]:
@@ -68,10 +68,6 @@ def _textsInstead(choice: str) -> tuple[str, str]:
         return _("Any structure: snap to edges (no training)"), _(
             "Moves the whole border onto the visible edge. Where the volume shows none clearly, it stays as drawn."
         )
-    if choice == THIS_CASE:
-        return _("Train on this case (no model needed)"), _(
-            "A small network first learns from this volume and its rough segmentation. That takes some minutes."
-        )
     return _("No model: cross-check the data set against itself"), _(
         "Small networks are trained, each without a part of the cases, so that every annotation is compared with a "
         "network that has not seen it. That takes some minutes (more for many cases). You may cancel and go on later."
@@ -81,7 +77,7 @@ def _textsInstead(choice: str) -> tuple[str, str]:
 class ModelSelector:
     """Lists the models of this computer; `onChanged` is called with the path when the user chooses another one.
 
-    `offers`: choices in place of a model, such as THIS_CASE or NO_MODEL; `usual`: the one where none is chosen.
+    `offers`: choices in place of a model, such as ANY_STRUCTURE or NO_MODEL; `usual`: the one where none is chosen.
     """
 
     def __init__(
@@ -108,8 +104,8 @@ class ModelSelector:
 
     @path.setter
     def path(self, path: str) -> None:
-        if path in CHOICES and path not in self._offers:
-            path = ""  # chosen in another tab, and no model here
+        if path in (*CHOICES, *_GONE) and path not in self._offers:
+            path = ""  # chosen in another tab or by an earlier version, and no model here
         path = path or self._usual
         if path != self._path:
             self._path = path

@@ -229,10 +229,25 @@ def test_channels_are_separated_by_commas(monkeypatch, tmp_path: Path, text: str
     odd.write_bytes(b"")
     assert main(["refine", str(odd), "--model", "m", "--output", "out"]) == 0
     assert (got["image"], got["rough"]) == (str(odd), None)
-    more = ["--policy-steps", "5", "--smallest-fragment-ml", "0.5", "--keep-largest", "--keep-model", "kept"]
-    assert main(["refine", "a.nrrd", "rough.nrrd", "--learn-from-this-case", "--output", "out", *more]) == 0
+    more = ["--policy-steps", "5", "--smallest-fragment-ml", "0.5", "--keep-largest"]
+    assert main(["refine", "a.nrrd", "rough.nrrd", "--output", "out", *more]) == 0
     assert (got["policy_steps"], got["smallest_fragment_ml"], got["keep_largest"]) == (5, 0.5, True)
-    assert (got["model"], got["learn_from_this_case"], got["keep_model"]) == (None, True, "kept")
+    assert got["model"] is None
+
+
+@pytest.mark.parametrize("of", [["a.nrrd", "rough.nrrd"], ["--list", "cases.csv"]])
+@pytest.mark.parametrize("gone", ["--learn-from-this-case", "--keep-model=kept"])
+def test_options_of_0_1_say_what_took_their_place(
+    of: list[str], gone: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["refine", *of, gone, "--output", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert "it is gone" in told
+    assert ("any structure is refined" if gone == "--learn-from-this-case" else "svldrl train") in told
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(SystemExit):
+        main(["refine", "--help"])
+    assert gone.partition("=")[0] not in capsys.readouterr().out
 
 
 # End to end, in the test's own process.

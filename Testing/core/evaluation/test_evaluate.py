@@ -258,3 +258,47 @@ def test_tables_align_and_tell_sd_and_n(folders):
     assert lines[2].split()[:6] == ["label", "1", "3", "1", "0", "0"]
     markdown = markdown_table(["a|b", "n"], [["x|y", "1"]]).splitlines()
     assert markdown[1:] == ["| :-- | --: |", "| x\\|y | 1 |"]
+
+
+def test_regions_of_a_data_list_are_what_is_compared(tmp_path):
+    """Nested ones, as of BraTS: oedema 1 around necrosis 2 and enhancing 4."""
+    truth = np.zeros(SIZE, np.uint8)
+    truth[1:7, 1:9, 1:11], truth[2:6, 2:8, 2:10], truth[3:5, 3:7, 3:9] = 1, 2, 4
+    drawn = truth.copy()
+    drawn[2:6, 2:8, 2:10][drawn[2:6, 2:8, 2:10] == 2] = 1  # the core is what enhances alone
+    for name in ("by_value", "by_label", "by_region"):
+        write_label(tmp_path / "labels" / f"{name}.nrrd", truth, GEOMETRY)
+        write_image(tmp_path / "images" / f"{name}.nrrd", truth.astype(np.float32), GEOMETRY)
+    write_label(tmp_path / "predictions" / "by_value.nrrd", drawn, GEOMETRY)
+    turned = (Segment(7, "Enhancing"), Segment(3, "oedema"), Segment(9, "tail"))
+    other = np.choose((drawn == 1) + 2 * (drawn == 4), [0, 3, 7]).astype(np.uint8)
+    other[0, 0, 0] = 9
+    write_label(tmp_path / "predictions" / "by_label.seg.nrrd", other, GEOMETRY, turned)
+    regions = (Segment(3, "Whole"), Segment(7, "core"))
+    write_label(tmp_path / "predictions" / "by_region.seg.nrrd", np.where(other == 9, 0, other), GEOMETRY, regions)
+    listed = tmp_path / "list.json"
+    content = {
+        "labels": {"1": "oedema", "2": "necrosis", "4": "enhancing"},
+        "regions": {"whole": [1, 2, 4], "core": [2, 4], "active": [4]},
+        "training": [
+            {"image": f"images/{name}.nrrd", "label": f"labels/{name}.nrrd"} | more
+            for name, more in (("by_value", {}), ("by_label", {"missing": ["core"]}), ("by_region", {}))
+        ],
+    }
+    listed.write_text(json.dumps(content))
+    done = evaluate(tmp_path / "predictions", listed)
+    found = {key: round(metrics.dice, 6) for key, metrics in by_case(done).items()}
+    inner, outer = float((truth == 4).sum()), float((truth > 1).sum())
+    core = round(2 * inner / (inner + outer), 6)
+    assert found == {
+        ("by_value", "whole"): 1, ("by_value", "core"): core, ("by_value", "active"): 1,
+        ("by_label", "whole"): 1, ("by_label", "active"): 1,
+        ("by_region", "whole"): 1, ("by_region", "core"): core, ("by_region", "active"): 0,  # it names no such one
+    }  # fmt: skip
+    assert [w for w in done.warnings if "left out" in w] == [
+        "by_label: the data list has no region or label of this name, it is left out: tail"
+    ]
+    content.pop("regions")
+    content["training"][1].pop("missing")
+    listed.write_text(json.dumps(content))
+    assert {row.structure for row in evaluate(tmp_path / "predictions", listed).rows} >= {"oedema", "necrosis"}

@@ -67,3 +67,13 @@ def test_masks_of_one_image_are_cases_of_their_own(tmp_path: Path) -> None:
 def test_a_plain_folder_is_a_list(tmp_path: Path) -> None:
     table(tmp_path, "")
     assert [case.name for case in cases_listed(tmp_path).cases] == ["a", "b", "b2"]
+
+
+def test_two_spellings_of_a_path_are_one_file(tmp_path: Path) -> None:
+    table(tmp_path, "")
+    (tmp_path / "linked").symlink_to(tmp_path, target_is_directory=True)
+    for other in ("./b.nrrd,./b.seg.nrrd", "linked/b.nrrd,b.seg.nrrd", "linked/linked/b.nrrd,linked/b.seg.nrrd"):
+        with pytest.raises(InputError, match="lines 2 and 3 are the same image and mask"):
+            cases_listed(table(tmp_path, f"image,rough\nb.nrrd,b.seg.nrrd\n{other}\n"))
+    both = cases_listed(table(tmp_path, "image,rough\nb.nrrd,b.seg.nrrd\nlinked/b.nrrd,b2.nrrd\n")).cases
+    assert [case.name for case in both] == ["b", "b2"]  # of one image, so called by their masks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -21,6 +22,13 @@ from SVLDRLCore.learning.actor_learners import ActorLearners, Update, require_le
 from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.training.run import run_training
 from SVLDRLCore.training.train import train
+
+SMALL = {
+    "data": {"patch_size": [8, 16, 16], "spacing_mm": [4.0, 4.0, 4.0]},
+    "network": {"feature_size": 8, "levels": 3},
+    "mask_agents": {"transition_steps": 2, "full_rl_steps": 8, "rollout_steps": 2, "feature_size": 8},
+    "train": {"steps": 4, "steps_per_epoch": 2, "validate_every": 4, "device": "cpu", "threads": 1},
+}
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory shared by fork")
 
@@ -79,7 +87,7 @@ def test_a_learner_that_is_killed_is_told(learners: ActorLearners) -> None:
         for step in range(1, 1000):
             learners.next(step, 1000, lambda: None)
 
-    with pytest.raises(RuntimeError, match="an actor-learner was killed"):
+    with pytest.raises(InputError, match=r"an actor-learner: .*killed \(SIGKILL\).*--resume"):
         go_on()
 
 
@@ -95,6 +103,26 @@ def test_a_training_with_them_can_be_stopped_and_goes_on(tmp_path: Path) -> None
     result, _ = run(given, tmp_path, resume=True)
     assert [row["step"] for row in result.rows if row["stage"] in ("transition", "full_rl")] == [12, 14]
     assert all_finite(result)
+
+
+def test_a_training_of_which_a_learner_is_killed_ends_and_goes_on(
+    tmp_path: Path,
+) -> None:
+    datalist = write_phantom_dataset(tmp_path / "data", 4, 0, size_dhw=(10, 20, 20), spacing_dhw=(4.0, 4.0, 4.0))
+    killed: list[int] = []
+
+    def kill(event: dict) -> None:
+        learners = multiprocessing.active_children()
+        if learners and event["event"] == "progress" and event["stage"] == "full_rl" and not killed:
+            killed.append(learners[0].pid or 0)
+            os.kill(killed[0], signal.SIGKILL)
+
+    given: dict = {"overrides": SMALL | {"train": SMALL["train"] | {"actor_learners": 2}}}
+    with pytest.raises(InputError, match="an actor-learner: its process was killed"):
+        train(datalist, tmp_path / "run", **given, listeners=[kill])
+    assert killed
+    assert multiprocessing.active_children() == []
+    assert train(datalist, tmp_path / "run", resume=True).is_dir()
 
 
 def test_where_they_cannot_be_is_said() -> None:

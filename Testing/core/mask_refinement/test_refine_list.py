@@ -28,6 +28,7 @@ from SVLDRLCore.jobs import refine_list as module
 from SVLDRLCore.jobs.refine import refine
 from SVLDRLCore.jobs.refine_list import refine_list
 from SVLDRLCore.jobs.refine_list_folder import ListRecord, alone_in, model_digest, open_record, seen
+from SVLDRLCore.jobs.refine_pool import WORKER_BYTES
 from SVLDRLCore.jobs.refine_worker import refine_task
 from SVLDRLCore.models.kept_model import last_model_kept, model_loaded
 from SVLDRLCore.models.package import zip_package
@@ -301,7 +302,42 @@ def test_parts_of_a_list_are_refined_by_the_slurm_script_into_folders_of_their_o
     assert states(output / "part_2").keys() == {"c1.seg.nrrd"}
     with pytest.raises(InputError, match="begun with shard '2/2', '1/2' is asked now"):
         refine_list(listed, output=output / "part_2", shard="1/2", trust=0.25)
-    assert refine_list(listed, output=output / "part_4", shard="4/4").rows == ()
     for wrong in ("0/2", "3/2", "2", "a/b"):
         with pytest.raises(InputError, match="no part of a list"):
             refine_list(listed, output=output / "wrong", shard=wrong)
+
+
+def test_a_part_without_a_case_says_so_and_writes_the_heads_of_its_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed, output = write_cases(tmp_path, 2), tmp_path / "out"
+    assert main(["refine", "--list", str(listed), "--shard", "3/4", "--output", str(output)]) == 0
+    told = capsys.readouterr()
+    assert "part 3/4 has no case, as the list has 2" in told.out + told.err
+    assert rows_of(output) == []
+    heads = (output / "refined.csv").read_text().splitlines()
+    assert main(["refine", "--list", str(listed), "--shard", "2/2", "--output", str(tmp_path / "b")]) == 0
+    assert heads == (tmp_path / "b" / "refined.csv").read_text().splitlines()[:1]  # parts are joined by their heads
+
+
+PEAK = """
+import sys
+from SVLDRLCore.jobs.refine import refine
+refine(sys.argv[1], sys.argv[2], output=sys.argv[3])
+lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(int(lines["VmHWM"].split()[0]) * 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a process's peak alone")
+def test_a_mask_that_fills_its_image_takes_no_more_memory_than_a_list_reckons_with(tmp_path: Path) -> None:
+    size, noise = (128, 192, 192), np.random.default_rng(0)
+    grid, places = Geometry(size, (1.0, 1.0, 1.0)), np.ogrid[-1:1:128j, -1:1:192j, -1:1:192j]
+    far = np.sqrt(sum(place**2 for place in places)) / 0.9
+    write_image(tmp_path / "i.nrrd", (1000 * (far < 1) + 80 * noise.standard_normal(size)).astype(np.float32), grid)
+    rough = (far < np.where(np.arange(size[0]) % 8 < 2, 0.9, 1.0)[:, None, None]).astype(np.uint8)
+    write_label(tmp_path / "r.nrrd", rough, grid)
+    command = [sys.executable, "-c", PEAK, *(str(tmp_path / name) for name in ("i.nrrd", "r.nrrd", "o.nrrd"))]
+    told = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    reckoned = WORKER_BYTES + rough.size * module.VOXEL_BYTES
+    assert 0.5 * reckoned < int(told.splitlines()[-1]) < reckoned

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rough_masks_to_refine import GRIDS, block, files, model_that
 
 from SVLDRLCore.errors import InputError
-from SVLDRLCore.events import EventLog
 from SVLDRLCore.files.datalist import (
     Case,
     DataList,
-    load_datalist,
     save_datalist,
 )
 from SVLDRLCore.files.volumes import (
     Segment,
-    Volume,
-    read_label,
     write_label,
 )
-from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.jobs.audit import audit
 from SVLDRLCore.jobs.evaluate import evaluate
 from SVLDRLCore.masks.structures import structures_of
 from SVLDRLCore.svl_drl.actions import KEEP
-from SVLDRLCore.training import single_case as learning
 
 GEOMETRY = GRIDS["as_trained"]
 LABEL = block(GEOMETRY)
@@ -74,26 +67,3 @@ def test_an_evaluation_joins_segments_of_one_name(tmp_path: Path) -> None:
     assert [(row.case, row.structure, row.metrics.dice) for row in done.rows] == [
         ("a", "liver", 1.0), ("b", "liver", 1.0),
     ]  # fmt: skip
-
-
-def test_a_model_of_this_case_learns_segments_of_one_name_as_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    label = LABEL.copy()
-    label[0, 0, 0] = 9
-    segments = (Segment(2, "kidney"), Segment(1, "Kidney"), Segment(9, ""))
-    image, rough = files(tmp_path, GEOMETRY, label, segments)
-    seen = SimpleNamespace()
-
-    def look(datalist: Path, *_: object, **__: object) -> Path:
-        seen.labels = load_datalist(datalist).labels
-        seen.drawn: Volume = read_label(load_datalist(datalist).training[0].label)
-        return tmp_path
-
-    monkeypatch.setattr(learning, "train", look)
-    with EventLog(None) as events:
-        learning.learn_from_case(
-            [image], rough, tmp_path / "scratch", structures=(), device="cpu", events=events, control=JobControl()
-        )
-    assert seen.labels == {1: "Kidney", 9: "Segment_9"}
-    np.testing.assert_array_equal(seen.drawn.array, np.where(label == 2, 1, label))

@@ -190,7 +190,7 @@ def test_a_mapping_needs_something_to_map(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no rough mask"):
         refine(image, model=model, output=output, mapping={"kidney": "liver"})
     with pytest.raises(InputError, match="own names"):
-        refine(image, rough, learn_from_this_case=True, output=output, mapping={"kidney": "liver"})
+        refine(image, rough, output=output, mapping={"kidney": "liver"})
 
 
 def test_regions_of_two_labels_keep_them_apart(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import qt
 import slicer
 from panel_tools import TINY, panel, press, tinyCases, tinyModel, writeCases  # noqa: F401
 from small_models import svldrl
+from SVLDRLSegmentationLib.jobs.Core import coreFolder
 
 
 @pytest.fixture
@@ -172,16 +175,16 @@ def test_an_earlier_audit_is_opened_again(bench: Any, opened: Any) -> None:
     other.cleanup()
 
 
-def test_this_case_is_no_model_here(panel: Any, tinyModel: Path) -> None:  # noqa: F811
+def test_what_refine_has_in_place_of_a_model_is_none_here(panel: Any, tinyModel: Path) -> None:  # noqa: F811
     panel.auditPanel.ui.dataPathLineEdit.text = "somewhere"
     box = panel.refinePanel.ui.modelComboBox
-    box.currentIndex = box.findData("this case")
-    assert panel.refinePanel.parameters.model == "this case"
+    box.currentIndex = box.findData("any structure, snapped")
+    assert panel.refinePanel.parameters.model == "any structure, snapped"
     audit = panel.auditPanel
     assert audit.modelSelector.path == ""
     assert audit.ui.modelComboBox.currentText == "Choose a model"
     assert not audit.ui.applyButton.enabled
-    assert panel.refinePanel.modelSelector.path == "this case"  # it stays chosen there
+    assert panel.refinePanel.modelSelector.path == "any structure, snapped"  # it stays chosen there
 
 
 def test_cancel_and_failure(bench: Any, audit: Any, tmp_path: Path) -> None:
@@ -263,3 +266,57 @@ def test_an_audit_without_a_page_says_so(opened: Any) -> None:
     opened.results.showReady()
     assert not opened.ui.openReportButton.enabled
     assert "matplotlib" in opened.ui.openReportButton.toolTip
+
+
+def asked(folder: Path, case: str) -> str:
+    """A finished audit as it is where it asks "not drawn here?" of a structure of a case; the structure."""
+    coreFolder()
+    from SVLDRLCore.files.datalist import load_datalist, save_datalist
+
+    content = json.loads((folder / "audit.json").read_text("utf-8"))
+    row = next(row for row in content["rows"] if row["case"] == case)
+    row |= {"kind": "missing structure", "question": "not drawn here?", "score": 0.3}
+    (folder / "audit.json").write_text(json.dumps(content), "utf-8")
+    listed = load_datalist(content["datalist"])
+    cases = [replace(c, missing=(row["structure"],) if c.name == case else ()) for c in listed.training]
+    labels = listed.labels | {9: "other"}  # of one structure alone there would be nothing left
+    save_datalist(replace(listed, labels=labels, training=tuple(cases)), folder / "datalist_missing.json")
+    return str(row["structure"])
+
+
+def test_what_may_not_be_drawn_is_listed_and_trained_with_as_missing(
+    bench: Any,
+    panel: Any,  # noqa: F811
+    audit: Any,
+    finished: Path,
+    tmp_path: Path,
+) -> None:
+    from SVLDRLCore.files.datalist import load_datalist
+
+    ui, table, folder = audit.ui, audit.ui.resultTable, tmp_path / "earlier"
+    bench.answers.extend([str(finished), str(folder)])
+    press(ui.openAuditButton)
+    assert ui.trainMissingButton.isHidden()
+    shutil.copytree(finished, folder)
+    first, second = sorted({row.case for row in audit.rows if row.corrected.is_file()})[:2]
+    structure = asked(folder, second)
+    press(ui.openAuditButton)
+    texts = [[table.item(row, column).text() for column in range(4)] for row in range(table.rowCount)]
+    assert ["30 %", second, structure, "Missing structure: not drawn here?"] in texts  # below 50 %, and listed
+    assert "Of 1 it is asked: not drawn here?" in ui.resultLabel.text
+    assert not ui.trainMissingButton.isHidden()
+    press(ui.trainMissingButton)
+    train = panel.trainPanel
+    assert panel.ui.tabs.currentIndex == 1
+    assert train.ui.dataPathLineEdit.text == str(folder / "datalist_missing.json")
+
+    ui.allCheckBox.click()
+    for case, unknown in ((first, {second: (structure,)}), (second, {})):  # an accepted label is complete
+        row = next(i for i, found in enumerate(audit.rows) if found.case == case and found.corrected.is_file())
+        table.cellClicked.emit(row, 0)
+        press(ui.acceptButton)
+        press(ui.trainMissingButton)
+        listed = load_datalist(train.ui.dataPathLineEdit.text)
+        assert {each.name: each.missing for each in listed.cases if each.missing} == unknown
+        labels = {each.name: each.label for each in listed.cases}
+        assert labels[case].parent.name == "accepted"

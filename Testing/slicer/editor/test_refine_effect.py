@@ -381,3 +381,21 @@ def test_the_region_that_a_view_shows(bench: Any) -> None:
         assert shown[:, 5].all()
     node.SetFieldOfView(8, 8, 1)  # around the view's middle, the origin of the world
     assert 0 < Regions.shownInView(volume, node, 0).sum() < shown[:, 5].sum()
+
+
+def test_renamed_added_and_removed_segments_are_offered_as_they_are_now(editor: Any) -> None:
+    ui, segmentation = panelOf(editor).ui, editor.segmentationNode().GetSegmentation()
+    boxes = [ui.keepSegmentComboBox, ui.neverSegmentComboBox]
+    choose(boxes[0], "Other")
+    segmentation.GetSegment("Other").SetName("Vessel")
+    assert boxes[0].currentText == "Vessel"
+    assert [box.itemText(box.findData("Other")) for box in [*boxes, ui.regionSegmentComboBox]] == ["Vessel"] * 3
+    segmentation.AddEmptySegment("New", "New")
+    assert boxes[1].findData("New") >= 0
+    segmentation.RemoveSegment("Other")
+    assert boxes[1].findData("Other") == -1
+    assert "is gone" in ui.missingLabel.text
+    editor.setActiveEffectByName("")
+    segmentation.GetSegment("New").SetName("Newer")
+    editor.setActiveEffectByName("SVL-DRL Refine")
+    assert boxes[1].itemText(boxes[1].findData("New")) == "Newer"

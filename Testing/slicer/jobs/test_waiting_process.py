@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,3 +113,26 @@ def test_one_that_died_while_it_waited_costs_no_job(phantomData: Path, tmp_path:
     waitUntil(lambda: not isAlive(dead.id))
     assert Refinement(phantomData, tmp_path / "next").end() == "finished"
     assert warmWorkerId() not in (None, dead.id)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing there stops a process without ending it")
+def test_one_that_is_killed_as_a_job_is_sent_costs_no_job_either(phantomData: Path, tmp_path: Path) -> None:
+    first, second, third = (Refinement(phantomData, tmp_path / name) for name in ("first", "second", "third"))
+    assert first.end() == "finished"
+    killed = []
+    for refinement in (second, third):
+        waiting = warmWorkerId()
+        os.kill(waiting, signal.SIGSTOP)  # it can be sent a job, and cannot begin it
+        refinement.job.start()
+        assert refinement.job.processId == waiting
+        os.kill(waiting, signal.SIGKILL)
+        killed.append(waiting)
+        if refinement is second:
+            assert second.job.wait().status == "finished"
+    assert second.output.read_bytes() == first.output.read_bytes()
+    assert second.events == first.events
+    waitUntil(lambda: third.job.poll() or third.job.processId not in killed)
+    os.kill(third.job.processId, signal.SIGKILL)
+    assert third.job.wait().status == "failed"  # it is begun anew once
+    assert "SIGKILL" in third.job.end.why
+    assert warmWorkerId() is None

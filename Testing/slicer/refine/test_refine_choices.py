@@ -163,7 +163,7 @@ def test_label_maps_are_no_input(bench: Any, phantomVolume: Any) -> None:
     with pytest.raises(JobError, match="label map"):
         requireVolume(label)
     with pytest.raises(JobError, match="label map"):
-        RefineLogic().start(label, learnFromThisCase=True)
+        RefineLogic().start(label)
 
 
 def test_the_card_stands_behind_the_model(tab: Any, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_the_card_stands_behind_the_model(tab: Any, tmp_path: Path) -> None:
     ui.modelCardButton.click()
     assert not ui.modelCardText.isHidden()
     assert "held-out cases: 0.8734" in ui.modelCardText.toPlainText()
-    ui.modelComboBox.currentIndex = ui.modelComboBox.findData("this case")
+    ui.modelComboBox.currentIndex = ui.modelComboBox.findData("any structure")
     assert ui.modelCardText.isHidden()
     assert ui.modelCardButton.isHidden()
 

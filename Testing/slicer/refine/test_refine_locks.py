@@ -129,7 +129,15 @@ def test_locks_that_cannot_be(tab: Any) -> None:
     with pytest.raises(JobError, match="no segment with the ID nosuch"):
         logic.start(volume, node, keep="nosuch")
     with pytest.raises(JobError, match="no rough segmentation that they could hold"):
-        logic.start(volume, keep="Here", learnFromThisCase=True)
+        logic.start(volume, keep="Here")
     node.GetSegmentation().AddEmptySegment("empty", "Empty")
     with pytest.raises(JobError, match="Empty: nothing is drawn"):
         logic.start(volume, node, segmentIDs=["Box"], keep="empty")
+
+
+def test_a_locked_segment_that_is_renamed_is_offered_by_its_new_name(tab: Any) -> None:
+    box = tab.ui.keepSegmentComboBox
+    choose(box, "Here")
+    tab.parameters.roughSegmentation.GetSegmentation().GetSegment("Here").SetName("Vessel")
+    assert box.currentText == "Vessel"
+    assert tab.locks.locks.keep == "Here"

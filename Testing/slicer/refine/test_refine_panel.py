@@ -234,19 +234,28 @@ def test_any_structure_is_there_from_the_first_minute(bench: Any, refine: Any) -
         combo.currentIndex = index
         press(refine.ui.applyButton)
         options = refine.task.job.options
-        assert (options["mode"], options["learn_from_this_case"], "model" in options) == (mode, False, False)
+        assert (options["mode"], "model" in options) == (mode, False)
         bench.waitFor(lambda: refine.task is None, 60)
         assert refine.resultBox.result is not None
 
 
-def test_without_a_model_it_can_learn_from_the_case(bench: Any, refine: Any) -> None:
-    index = refine.ui.modelComboBox.findData("this case")
-    refine.ui.modelComboBox.currentIndex = index
-    refine.ui.segmentationSelector.setCurrentNode(None)
-    assert "Choose a rough segmentation" in refine.ui.applyButton.toolTip
-    refine.ui.segmentationSelector.setCurrentNode(refine.nodes[1])
-    press(refine.ui.applyButton)
-    assert refine.task.job.options["learn_from_this_case"] is True
-    assert "model" not in refine.task.job.options
-    refine.ui.applyButton.click()
-    bench.waitFor(lambda: refine.task is None, 30)
+def test_a_scene_that_chose_to_learn_from_its_case_takes_any_structure(refine: Any) -> None:
+    combo = refine.ui.modelComboBox
+    refine.useModel("any structure, snapped")
+    assert combo.findData("this case") == -1
+    refine.parameters.model = "this case"  # as a scene of 0.1 has it
+    assert refine.modelSelector.path == "any structure"
+    assert combo.currentText == "Any structure: even out (no training)"
+
+
+def test_the_parts_stand_below_each_other_without_a_gap(panel: Any) -> None:  # noqa: F811
+    tab = panel.refinePanel
+    tab.ui.resultButton.visible = True  # as after a refinement
+    tab.ui.resultButton.collapsed = False
+    tab.widget.window().resize(460, 2000)
+    tab.widget.window().show()
+    slicer.app.processEvents()
+    result, batch = tab.ui.resultButton, tab.ui.batchPlace
+    assert batch.y - (result.y + result.height) <= tab.widget.layout().spacing
+    assert result.height <= result.sizeHint.height()
+    assert tab.widget.height - (batch.y + batch.height) > 200  # what is left over is at the end

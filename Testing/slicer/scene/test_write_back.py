@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import slicer
 import vtk
 from SVLDRLSegmentationLib.jobs.JobError import JobError
 from SVLDRLSegmentationLib.refine.UndoHistory import UndoHistory
+from SVLDRLSegmentationLib.scene.ConfidenceVolume import addConfidence
 from SVLDRLSegmentationLib.scene.SceneFiles import (
     LabelLayer,
     gridOf,
@@ -357,3 +359,51 @@ def voxels(image: Any) -> np.ndarray:
 
 def surface(segmentation: Any, segmentID: str) -> Any:
     return segmentation.GetSegment(segmentID).GetRepresentation(SURFACE)
+
+
+@pytest.fixture
+def study(bench: Any) -> Iterator[int]:
+    """A study of a patient; nodes get an item at the root as they are added, as Slicer's plugins do it."""
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def added(caller: Any, event: object, node: Any) -> None:
+        if isinstance(node, (slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLScalarVolumeNode)):
+            tree.CreateItem(tree.GetSceneItemID(), node)
+
+    tag = slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.NodeAddedEvent, added)
+    yield tree.CreateStudyItem(tree.CreateSubjectItem(tree.GetSceneItemID(), "Doe, Jane"), "Abdomen")
+    slicer.mrmlScene.RemoveObserver(tag)
+
+
+def test_results_of_a_dicom_volume_lie_in_its_study_as_the_export_needs_it(study: int) -> None:
+    """Slicer writes DICOM SEG of a segmentation that lies in a study and whose reference geometry is a DICOM volume."""
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    volume = volumeOn(GRIDS["oblique"])
+    volume.SetAttribute("DICOM.instanceUIDs", "1.2.3.1 1.2.3.2")
+    series = tree.GetItemByDataNode(volume)
+    tree.SetItemParent(series, study)
+    tree.SetItemUID(series, "DICOM", "1.2.3")
+    drawn = segmentationOn(volume)
+    new = newSegmentationNode(segmentationInVolumeFrame(drawn, volume), volume, "New", drawn)
+    loose = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Loose")
+    placed = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Placed")
+    folder = tree.CreateFolderItem(tree.GetSceneItemID(), "Mine")
+    tree.SetItemParent(tree.GetItemByDataNode(placed), folder)
+    for node in (loose, placed):
+        fillSegmentationNode(node, segmentationInVolumeFrame(drawn, volume), volume)
+    sure = addConfidence(np.ones(SHAPE, np.float32), volume, "Sure")
+    places = [tree.GetItemParent(tree.GetItemByDataNode(node)) for node in (new, loose, sure, placed, drawn)]
+    assert places == [study, study, study, folder, tree.GetSceneItemID()]
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    for node in (new, loose, placed):
+        assert node.GetNodeReference(role) is volume
+        assert sameGrid(gridOf(volume), referenceGrid(node))
+
+
+def referenceGrid(node: Any) -> Any:
+    name = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+    grid = slicer.vtkOrientedImageData()
+    text = node.GetSegmentation().GetConversionParameter(name)
+    slicer.vtkSegmentationConverter.DeserializeImageGeometry(text, grid, False)
+    return grid
