@@ -1,12 +1,13 @@
 """Whether a bold refinement is taken: what it is expected to win, judged by what this image shows of this structure.
 
-The gain of Dice is a linear regression on `shown_borders.SIGNS`, learned on synthetic masks that no stage has seen. A
+The gain of Dice is a linear regression on signs (`shown_borders`), learned on synthetic masks that no stage has seen. A
 sign may only count in its own direction: what speaks for a change never speaks against it, however far a real mask lies
 from the drawn ones. The gain's signed root is learned, so that a few ruined masks do not outweigh many good ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,11 +82,14 @@ class Tried:
     groups: np.ndarray
 
 
-def fit_gate(tried: Tried, bounds: Bounds | None) -> tuple[Gate, np.ndarray] | None:
+def fit_gate(
+    tried: Tried, bounds: Bounds | None, directions: Sequence[int] = tuple(DIRECTIONS.values())
+) -> tuple[Gate, np.ndarray] | None:
     """The gate between a careful and a bold refinement, and what is won with it (N,); None if nothing keeps the bounds.
 
     The margin is the smallest with which the perfect masks of each group keep the bounds; without bounds the gate opens
-    where more is expected to be won than lost. Each mask is judged by a regression on other scenes.
+    where more is expected to be won than lost. Each mask is judged by a regression on other scenes. `directions`: of
+    each sign, 1 if it speaks for the change when it is large, -1 if it speaks against it.
     """
     if len(np.unique(tried.scenes)) < TURNS:
         return None
@@ -94,7 +98,7 @@ def fit_gate(tried: Tried, bounds: Bounds | None) -> tuple[Gate, np.ndarray] | N
     for turn in range(TURNS):
         held = tried.scenes % TURNS == turn
         if held.any() and not held.all():
-            expected[held] = _fitted(tried.signs[~held], more[~held]).roots(tried.signs[held])
+            expected[held] = _fitted(tried.signs[~held], more[~held], directions).roots(tried.signs[held])
     margin = 0.0
     if bounds is not None:
         for group in range(tried.groups.max(initial=-1) + 1):
@@ -104,11 +108,11 @@ def fit_gate(tried: Tried, bounds: Bounds | None) -> tuple[Gate, np.ndarray] | N
                 return None
             margin = max(margin, found)
     won = np.where(expected > margin, tried.bold, tried.careful)
-    return replace(_fitted(tried.signs, more), margin=margin), won
+    return replace(_fitted(tried.signs, more, directions), margin=margin), won
 
 
-def _fitted(signs: np.ndarray, gains: np.ndarray) -> Gate:
-    centre, scale, ways = signs.mean(0), signs.std(0) + 1e-6, np.array(list(DIRECTIONS.values()), float)
+def _fitted(signs: np.ndarray, gains: np.ndarray, directions: Sequence[int]) -> Gate:
+    centre, scale, ways = signs.mean(0), signs.std(0) + 1e-6, np.array(directions, float)
     terms, roots = _in_deviations(signs, centre, scale) * ways, np.sign(gains) * np.sqrt(abs(gains))
     held = np.concatenate([terms, np.sqrt(RIDGE) * np.eye(len(ways))])
     slope = nnls(held, np.concatenate([roots - roots.mean(), np.zeros(len(ways))]))[0] * ways

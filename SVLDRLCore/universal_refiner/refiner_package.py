@@ -18,22 +18,25 @@ from SVLDRLCore.config.building import require_number
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.models.package_files import PackageFiles, open_files
 from SVLDRLCore.strict_json import read_json_object
+from SVLDRLCore.universal_refiner.change_signs import CHANGE_DIRECTIONS
 from SVLDRLCore.universal_refiner.classifier import VoxelClassifier
 from SVLDRLCore.universal_refiner.gate import Gate
 from SVLDRLCore.universal_refiner.modes import NOTHING, Rule
+from SVLDRLCore.universal_refiner.monotone_gain import QUANTILES, MonotoneGain, count_of_terms
 from SVLDRLCore.universal_refiner.shown_borders import SIGNS
+from SVLDRLCore.universal_refiner.ways import WAYS
 
 SHIPPED = Path(__file__).parent / "package"
 """The one that comes with the program."""
 WEIGHTS, SETTINGS, CARD, SUMS = "model.safetensors", "settings.json", "MODEL_CARD.md", "SHA256SUMS"
-VERSION = 3
+VERSION = 4
 LIMITS = {"sure": (0.5, 1.0), "spread": (0.0, 10.0)}
 """Of a rule's numbers."""
 
 
 @dataclass(frozen=True)
-class ModeDecision:
-    """When to act in one mode: by the bold rule where the gate opens, else by the careful one; no gate is open."""
+class SnapDecision:
+    """When to snap: by the bold rule where the gate opens, else by the careful one; without a gate it is open."""
 
     bold: Rule
     careful: Rule = NOTHING
@@ -42,13 +45,17 @@ class ModeDecision:
 
 @dataclass(frozen=True)
 class Decision:
-    """Of each mode; set on synthetic masks alone."""
+    """Of each mode; set on synthetic masks alone.
 
-    even_out: ModeDecision
-    snap: ModeDecision
+    Attributes:
+        even_out: what each of `WAYS` is expected to win, in their order; without any, nothing is evened out.
+    """
+
+    even_out: tuple[MonotoneGain, ...]
+    snap: SnapDecision
 
 
-UNDECIDED = Decision(ModeDecision(Rule(0.9)), ModeDecision(Rule(0.5)))
+UNDECIDED = Decision((), SnapDecision(Rule(0.5)))
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,9 @@ def save_refiner(folder: Path, refiner: UniversalRefiner, made: Mapping[str, Any
         for name, value in stage.weights.items()
     }
     write_bytes_atomically(folder / WEIGHTS, save(tensors))
-    content = {"version": VERSION, "decision": asdict(refiner.decision), "learning": dict(made)}
+    gains = dict(zip(WAYS, (asdict(gain) for gain in refiner.decision.even_out)))
+    decision = {"even_out": gains, "snap": asdict(refiner.decision.snap)}
+    content = {"version": VERSION, "decision": decision, "learning": dict(made)}
     write_json_atomically(folder / SETTINGS, content)
     write_text_atomically(folder / CARD, card)
     sums = (f"{hashlib.sha256((folder / n).read_bytes()).hexdigest()}  {n}\n" for n in (WEIGHTS, SETTINGS, CARD))
@@ -104,29 +113,48 @@ def load_refiner(folder: Path) -> UniversalRefiner:
 
 def _decision(given: Any, folder: Path) -> Decision:
     try:
-        return Decision(**{name: _mode_decision(each) for name, each in given.items()})
+        gains = given["even_out"]
+        if gains and list(gains) != list(WAYS):
+            raise ValueError("its ways to even out are not those of this program")
+        return Decision(tuple(_gain(each) for each in gains.values()), _snap_decision(given["snap"]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _unusable(folder, "its settings lack the decision") from error
 
 
-def _mode_decision(given: Mapping[str, Any]) -> ModeDecision:
+def _snap_decision(given: Mapping[str, Any]) -> SnapDecision:
     rules = {name: Rule(**given[name]) for name in ("bold", "careful")}
     for rule in rules.values():
         for name, (least, most) in LIMITS.items():
             require_number(name, getattr(rule, name), least, most)
-    if given["gate"] is None:
-        return ModeDecision(rules["bold"], rules["careful"], None)
-    numbers = {name: float(given["gate"][name]) for name in ("offset", "margin")}
-    parts: dict[str, tuple[float, ...]] = {name: tuple(given["gate"][name]) for name in ("centre", "scale", "slope")}
-    sizes = [len(each) for each in parts.values()]
-    if sizes != [len(SIGNS)] * 3:
+    gate = None if given["gate"] is None else _gate(given["gate"])
+    return SnapDecision(rules["bold"], rules["careful"], gate)
+
+
+def _gain(given: Mapping[str, Any]) -> MonotoneGain:
+    directions, knots, weights = np.array(given["directions"]), np.array(given["knots"]), np.array(given["weights"])
+    offset, margin, signs = float(given["offset"]), float(given["margin"]), len(CHANGE_DIRECTIONS)
+    if directions.tolist() != list(CHANGE_DIRECTIONS.values()):
+        raise ValueError("its signs are not those of this program")
+    if knots.shape != (len(QUANTILES), signs) or weights.shape != (count_of_terms(signs),):
+        raise ValueError("the numbers of what is won do not fit")
+    if not all(np.isfinite(each).all() for each in (knots, weights, offset, margin)):
+        raise ValueError("a number is not finite")
+    if weights.min() < 0 or np.diff(knots, axis=0).min() < 0:
+        raise ValueError("a sign turns against its direction")
+    knotted = tuple(map(tuple, knots.tolist()))
+    return MonotoneGain(tuple(directions.tolist()), knotted, tuple(weights.tolist()), offset, margin)
+
+
+def _gate(given: Mapping[str, Any]) -> Gate:
+    numbers = {name: float(given[name]) for name in ("offset", "margin")}
+    parts: dict[str, tuple[float, ...]] = {name: tuple(given[name]) for name in ("centre", "scale", "slope")}
+    if [len(each) for each in parts.values()] != [len(SIGNS)] * 3:
         raise ValueError("the gate's numbers do not fit")
     if not np.isfinite([*numbers.values(), *(value for part in parts.values() for value in part)]).all():
         raise ValueError("a number is not finite")
     if not min(parts["scale"]) > 0:
         raise ValueError("a scale is not above 0")
-    gate = Gate(parts["centre"], parts["scale"], parts["slope"], numbers["offset"], numbers["margin"])
-    return ModeDecision(rules["bold"], rules["careful"], gate)
+    return Gate(parts["centre"], parts["scale"], parts["slope"], numbers["offset"], numbers["margin"])
 
 
 def _stages(tensors: Mapping[str, Any]) -> tuple[VoxelClassifier, ...]:

@@ -10,6 +10,8 @@ import numpy as np
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.masks.boxes import Box, extent_of, whole_box, widened
+from SVLDRLCore.universal_refiner.change_signs import BorderSeen
+from SVLDRLCore.universal_refiner.choosing import NO_WAY, chosen_way
 from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP, beliefs_of
 from SVLDRLCore.universal_refiner.modes import (
     EVEN_OUT_MODE,
@@ -18,9 +20,11 @@ from SVLDRLCore.universal_refiner.modes import (
     expected_gain,
     moved_to_habit,
 )
-from SVLDRLCore.universal_refiner.refiner_package import ModeDecision, UniversalRefiner, shipped_refiner
+from SVLDRLCore.universal_refiner.monotone_gain import MonotoneGain
+from SVLDRLCore.universal_refiner.refiner_package import SnapDecision, UniversalRefiner, shipped_refiner
 from SVLDRLCore.universal_refiner.shown_borders import border_evidence
 from SVLDRLCore.universal_refiner.skipped_slices import Filling, filling_of
+from SVLDRLCore.universal_refiner.ways import evened, evened_carefully
 from SVLDRLCore.universal_refiner.working_grid import working_grid
 
 MARGIN = 12.0
@@ -149,21 +153,20 @@ def _refined(
         return Refined(mask.copy(), np.ones(mask.shape, np.float32), (TOO_THIN,))
     grey = grid.shrunk(image).transpose(order)
     beliefs = beliefs_of(refiner.stages, grey, rough, spacing)[-1]
-    seen = _Seen(rough, beliefs, spacing, border_evidence(grey, rough, beliefs, spacing))
-    kind, decision = SNAP, refiner.decision.snap
-    if mode == EVEN_OUT_MODE:
-        kind, decision = EVEN_OUT, refiner.decision.even_out
+    seen = _Seen(grey, rough, beliefs, spacing)
     reasons: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
     habit = None if trusted is None else seen.moved_to_habit((grid.shrunk(trusted) > 0.5).transpose(order))
     if habit is not None:  # the user has told what the border lies from
         belief, refined = habit.astype(np.float32), habit
     else:
-        belief = beliefs[kind]
-        refined, shut = seen.refined(kind, decision)
+        evens = mode == EVEN_OUT_MODE
+        belief = beliefs[EVEN_OUT if evens else SNAP]
+        decision = refiner.decision
+        refined, shut = seen.evened(decision.even_out) if evens else seen.snapped(decision.snap)
         if shut:
             reasons = (NOT_SHOWN,)
-        elif mode == EVEN_OUT_MODE and trusted is None and seen.lies_beside(refiner.decision.snap):
+        elif evens and trusted is None and seen.lies_beside(decision.snap):
             hints = (BESIDE_THE_EDGE,)
     after = grid.changed(mask, shares, refined.transpose(back))
     confidence = (2 * np.abs(grid.stretched(np.ascontiguousarray(belief.transpose(back))) - 0.5)).clip(0, 1)
@@ -172,29 +175,40 @@ def _refined(
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is believed of a mask on its working grid, beliefs (2, D, H, W), and the signs of it."""
+    """What is believed of a mask on its working grid: beliefs (2, D, H, W)."""
 
+    image: np.ndarray
     mask: np.ndarray
     beliefs: np.ndarray
     spacing: tuple[float, ...]
-    signs: np.ndarray | None
 
-    def refined(self, kind: int, decision: ModeDecision) -> tuple[np.ndarray, bool]:
+    def evened(self, gains: Sequence[MonotoneGain]) -> tuple[np.ndarray, bool]:
         """The mask (D, H, W), and whether a large promise was not believed."""
+        ways = evened(self.mask, self.beliefs, self.spacing)
+        signs = BorderSeen.of(self.image, self.mask, self.beliefs, self.spacing).signs(ways)
+        chosen = chosen_way(gains, signs)
+        if chosen != NO_WAY:
+            return ways[chosen], False
+        made, believed = evened_carefully(self.mask, self.beliefs, self.spacing), self.beliefs[EVEN_OUT]
+        return made, expected_gain(made, believed > 0.5, believed) >= WORTH_SAYING
+
+    def snapped(self, decision: SnapDecision) -> tuple[np.ndarray, bool]:
+        """The same of snapping."""
         bold, careful = (
-            changed_where_sure(self.mask, self.beliefs[kind], rule, self.spacing)
+            changed_where_sure(self.mask, self.beliefs[SNAP], rule, self.spacing)
             for rule in (decision.bold, decision.careful)
         )
-        if decision.gate is None or (self.signs is not None and decision.gate.opens(self.signs)):
+        signs = border_evidence(self.image, self.mask, self.beliefs, self.spacing)
+        if decision.gate is None or (signs is not None and decision.gate.opens(signs)):
             return bold, False
-        return careful, expected_gain(careful, bold, self.beliefs[kind]) >= WORTH_SAYING
+        return careful, expected_gain(careful, bold, self.beliefs[SNAP]) >= WORTH_SAYING
 
     def moved_to_habit(self, trusted: np.ndarray) -> np.ndarray | None:
         return moved_to_habit(self.mask, self.beliefs[SNAP] > 0.5, trusted, self.spacing)
 
-    def lies_beside(self, decision: ModeDecision) -> bool:
+    def lies_beside(self, decision: SnapDecision) -> bool:
         """Does the border lie beside the edge all around, so that snapping it would win much?"""
-        snapped, _ = self.refined(SNAP, decision)
+        snapped, _ = self.snapped(decision)
         if not snapped.any() or expected_gain(self.mask, snapped, self.beliefs[SNAP]) < WORTH_SAYING:
             return False
         border = np.abs(signed_distance(self.mask, self.spacing)) <= 0.75

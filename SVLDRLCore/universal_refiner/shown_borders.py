@@ -50,16 +50,16 @@ def border_evidence(
     if any(not each.any() or each.all() for each in (made, evened)):
         return None
     before, after = signed_distance(mask, spacing), signed_distance(made, spacing)
-    grey = _ranks(image, np.minimum(np.abs(before), np.abs(after)) < WIDE)
-    steep = ndimage.gaussian_gradient_magnitude(grey, [1 / s for s in spacing], truncate=2.5)
+    grey = grey_ranks(image, np.minimum(np.abs(before), np.abs(after)) < WIDE)
+    steep = steepness(grey, spacing)
     border = max(1, int((np.abs(before) <= NEAR).sum()))
     return np.array([
         expected_gain(mask, made, belief),
         _doubt(belief, mask != made),
         _doubt(belief, np.abs(before) < 3),
         _roughness(mask, spacing) / border, _roughness(made, spacing) / border,
-        _on_edges(steep, before), _on_edges(steep, after),
-        _apart(grey, before), _apart(grey, after),
+        on_edges(steep, before), on_edges(steep, after),
+        tissues_apart(grey, before), tissues_apart(grey, after),
     ])  # fmt: skip
 
 
@@ -68,10 +68,15 @@ def _doubt(belief: np.ndarray, where: np.ndarray) -> float:
     return float((1 - np.abs(2 * belief[where] - 1)).mean()) if where.any() else 0.0
 
 
-def _ranks(image: np.ndarray, near: np.ndarray) -> np.ndarray:
+def grey_ranks(image: np.ndarray, near: np.ndarray) -> np.ndarray:
     """Grey values as their share of smaller ones near the border: whatever the contrast, in [0, 1]."""
     known = np.sort(image[near][:: max(1, int(near.sum()) // 20_000)])
     return (np.searchsorted(known, image) / max(1, len(known))).astype(F32)
+
+
+def steepness(grey: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Length of the gradient (D, H, W)."""
+    return ndimage.gaussian_gradient_magnitude(grey, [1 / s for s in spacing], truncate=2.5)
 
 
 def _roughness(mask: np.ndarray, spacing: Sequence[float]) -> int:
@@ -79,7 +84,7 @@ def _roughness(mask: np.ndarray, spacing: Sequence[float]) -> int:
     return int(((blurred(mask.astype(F32), 2.0, spacing) > 0.5) != mask).sum())
 
 
-def _on_edges(steep: np.ndarray, distance: np.ndarray) -> float:
+def on_edges(steep: np.ndarray, distance: np.ndarray) -> float:
     """Chance that the image is steeper at the border than beside it: 0.5 for a border that no edge shows."""
     on, beside = np.abs(distance) <= NEAR, (np.abs(distance) > 1.5) & (np.abs(distance) < WIDE)
     if not on.any() or not beside.any():
@@ -88,7 +93,7 @@ def _on_edges(steep: np.ndarray, distance: np.ndarray) -> float:
     return float(np.searchsorted(known, steep[on]).mean()) / len(known)
 
 
-def _apart(grey: np.ndarray, distance: np.ndarray) -> float:
+def tissues_apart(grey: np.ndarray, distance: np.ndarray) -> float:
     """Share by which the grey values just inside and just outside differ: 0 for one tissue, 1 for no overlap."""
     sides = [(distance > -3.5) & (distance < -0.5), (distance > 0.5) & (distance < 3.5)]
     if not all(side.any() for side in sides):

@@ -1,10 +1,11 @@
-"""What tells that an image shows a structure's border? Gates of the universal refiner, on synthetic scenes alone.
+"""What tells that a mask gains? Decisions of the universal refiner, on synthetic scenes alone.
 
     python Testing/studies/refiner_gate.py results.md [--scenes 40] [--seed 1] [--workers 2] [--package FOLDER]
 
-Compared at equal harm to perfect masks: no gate, the promise of the belief alone, edges alone (are edges likelier at
-the border than beside it), other starts alone (do masks that are spoiled in several ways come together again when they
-are snapped), and all signs that the program looks at, without and with the other starts.
+*Even out*, at equal harm to perfect masks: each way without a choice, the choice by all signs, by groups of them, and
+among fewer ways. *Snap*: no gate, the promise of the belief alone, edges alone (are edges likelier at the border than
+beside it), other starts alone (do masks that are spoiled in several ways come together again when they are snapped),
+and all signs that the program looks at, without and with the other starts.
 """
 
 from __future__ import annotations
@@ -21,16 +22,19 @@ import numpy as np
 from SVLDRLCore.masks.borders import signed_distance
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.universal_refiner import deciding
+from SVLDRLCore.universal_refiner.change_signs import CHANGE_DIRECTIONS
+from SVLDRLCore.universal_refiner.choosing import TriedWays, fit_choice
 from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP, VoxelClassifier, beliefs_of
 from SVLDRLCore.universal_refiner.deciding import BOLD, BOUNDS, CAREFUL, NOT_SHOWN, SHOWN, WRONG, TriedMask
 from SVLDRLCore.universal_refiner.gate import Tried, fit_gate
 from SVLDRLCore.universal_refiner.refiner_package import SHIPPED, load_refiner
 from SVLDRLCore.universal_refiner.shapes import random_field
-from SVLDRLCore.universal_refiner.shown_borders import SIGNS, border_evidence
+from SVLDRLCore.universal_refiner.shown_borders import DIRECTIONS, SIGNS, border_evidence
+from SVLDRLCore.universal_refiner.ways import WAYS
 
 MOVED, ROUGHENED, OVER = 1.5, 2.0, 4.0
 """How far other starts lie from the result in u, and over which length a roughened one varies."""
-STARTS = (len(SIGNS), len(SIGNS) + 1)
+STARTS, STARTS_DIRECTIONS = (len(SIGNS), len(SIGNS) + 1), (-1, -1)
 EDGES = tuple(i for i, name in enumerate(SIGNS) if "edges" in name or "tissues" in name)
 PROMISES = tuple(i for i, name in enumerate(SIGNS) if "promised" in name)
 GATES = {
@@ -40,6 +44,8 @@ GATES = {
     "all signs": tuple(range(len(SIGNS))),
     "all signs and other starts": tuple(range(len(SIGNS) + 2)),
 }
+OF_SHAPE = tuple(i for i, name in enumerate(CHANGE_DIRECTIONS) if "rough" in name or "side" in name)
+OF_IMAGE = tuple(i for i in range(len(CHANGE_DIRECTIONS)) if i not in OF_SHAPE)
 
 
 def other_starts(made: np.ndarray, spacing: tuple[float, ...]) -> Iterator[np.ndarray]:
@@ -83,20 +89,43 @@ def tried(package: Path, seed: int, number: int) -> list[TriedMask]:
     return deciding.tried_in_scene(stages, seed, number)
 
 
-def rows_of(found: list[TriedMask], mode: int) -> Iterator[str]:
-    """Of each gate, what the pair of rules wins that wins the most."""
-    own = [each for each in found if each.mode == mode]
+def ways_rows(found: list[TriedMask]) -> Iterator[str]:
+    """Of each way without a choice, and of choices by all signs or some, among all ways or some."""
+    own = [each for each in found if each.mode == EVEN_OUT]
+    scenes, groups = (np.array([getattr(each, name) for each in own]) for name in ("scene", "group"))
+    signs, made = np.array([each.signs for each in own]), np.array([each.won for each in own])
+    won, careful = made[:, :-1], made[:, -1]
+    directions, everything = np.array(list(CHANGE_DIRECTIONS.values())), range(len(CHANGE_DIRECTIONS))
+    yield _row("always: careful", careful, groups)
+    yield from (_row(f"always: {name}", won[:, k], groups) for k, name in enumerate(WAYS))
+    choices = {
+        "all signs": (everything, range(len(WAYS))),
+        "signs of the shape alone": (OF_SHAPE, range(len(WAYS))),
+        "signs of the image and the belief alone": (OF_IMAGE, range(len(WAYS))),
+        **{f"all signs, {name} or what is careful": (everything, [k]) for k, name in enumerate(WAYS)},
+    }
+    for name, (columns, ways) in choices.items():
+        of = TriedWays(scenes, signs[:, ways][:, :, columns], won[:, ways], careful, groups)
+        fitted = fit_choice(of, directions[list(columns)].tolist(), BOUNDS)
+        if fitted:
+            yield _row(f"chosen by {name}", fitted[1], groups)
+
+
+def gates_rows(found: list[TriedMask]) -> Iterator[str]:
+    """Of each gate for snapping, what the pair of rules wins that wins the most."""
+    own = [each for each in found if each.mode == SNAP]
     scenes, groups = (np.array([getattr(each, name) for each in own]) for name in ("scene", "group"))
     signs, won = np.array([each.signs for each in own]), np.array([each.won for each in own])
     yield _row("no gate, changes beyond 0.5", won[:, 0], groups)
     for j, rule in enumerate(CAREFUL, len(BOLD)):
         yield _row(f"no gate, changes beyond {rule.sure}", won[:, j], groups)
     for name, columns in GATES.items():
+        ways = [(*DIRECTIONS.values(), *STARTS_DIRECTIONS)[column] for column in columns]
         pairs = [
             fitted[1]
             for i in range(len(BOLD))
             for j in range(len(BOLD), len(BOLD) + len(CAREFUL))
-            if (fitted := fit_gate(Tried(scenes, signs[:, columns], won[:, i], won[:, j], groups), BOUNDS[mode]))
+            if (fitted := fit_gate(Tried(scenes, signs[:, columns], won[:, i], won[:, j], groups), None, ways))
         ]
         if pairs:
             yield _row(f"gate: {name}", max(pairs, key=lambda wins: wins[groups == WRONG].mean()), groups)
@@ -121,11 +150,11 @@ def main() -> None:
         found = [each for of in pool.map(of_scene, range(options.scenes)) for each in of]
     lines = [f"`python Testing/studies/refiner_gate.py {options.results.name} --scenes {options.scenes}`", ""]
     lines.append("Dice points won by wrong masks and by perfect ones, whose border the image shows or does not show.")
-    for mode, name in ((EVEN_OUT, "Even out"), (SNAP, "Snap to edges")):
+    for mode, name, rows_of in ((EVEN_OUT, "Even out", ways_rows), (SNAP, "Snap to edges", gates_rows)):
         count = len({id(each) for each in found if each.mode == mode})
         lines += ["", f"## {name}, {count} masks", ""]
         lines += ["| | wrong | perfect, shown | perfect, not shown | worst | worst |", "|" + " --- |" * 6]
-        lines += rows_of(found, mode)
+        lines += rows_of(found)
     options.results.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
