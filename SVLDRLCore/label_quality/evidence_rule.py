@@ -11,7 +11,7 @@ is counted from what is usual for an image in which the predicted border is as s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 
 import numpy as np
@@ -58,16 +58,14 @@ def spoiled_versions(
     count: int,
     rng: np.random.Generator,
     ignored: np.ndarray | None = None,
-    among: Collection[str] = tuple(SIGNS),
 ) -> list[tuple[str, np.ndarray]]:
     """Kinds and wrong versions of one structure's label (D, H, W), boolean: each kind that is possible in its turn.
 
-    Their size goes by the voxels (`VOXELS_AS_MM`), since what is smaller cannot be seen on the grid. Only kinds `among`
-    those named are made.
+    Their size goes by the voxels (`VOXELS_AS_MM`), since what is smaller cannot be seen on the grid.
     """
     scale = VOXELS_AS_MM / voxel_mm(spacing_dhw)
     spacing = tuple(s if s >= FAR_APART_MM else s * scale for s in spacing_dhw)
-    kinds = [kind for kind in possible_for_masks(mask[None], spacing, ignored) if kind in among]
+    kinds = [kind for kind in possible_for_masks(mask[None], spacing, ignored) if kind in SIGNS]
     turns: list[str] = []
     made: list[tuple[str, np.ndarray]] = []
     for _ in range(count * SPOILING_TRIES if kinds else 0):
@@ -167,7 +165,7 @@ def _told_apart(right: np.ndarray, wrong: np.ndarray, belief: np.ndarray, kind: 
     """Weights of a kind's signs; right and wrong labels count the same in all."""
     x = _of_kind(np.concatenate([right, wrong]), kind)
     y = np.r_[np.zeros(len(right)), np.ones(len(wrong))]
-    return logistic_weights(x, y, np.r_[belief / belief.sum(), np.full(len(wrong), 1 / len(wrong))] / 2)
+    return _logistic_weights(x, y, np.r_[belief / belief.sum(), np.full(len(wrong), 1 / len(wrong))] / 2)
 
 
 def _of_kind(signs: np.ndarray, kind: str) -> np.ndarray:
@@ -204,7 +202,7 @@ def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
     return float(values[order][np.searchsorted(total, total[-1] / 2)])
 
 
-def logistic_weights(x: np.ndarray, y: np.ndarray, share: np.ndarray) -> np.ndarray:
+def _logistic_weights(x: np.ndarray, y: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Weights of a logistic regression, the constant last; `share` of each row sums to 1."""
 
     def loss(w: np.ndarray) -> tuple[float, np.ndarray]:

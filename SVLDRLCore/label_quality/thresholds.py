@@ -221,13 +221,6 @@ LEAST_BELIEF = 0.02
 WRONG_BEFORE_LOOKING = 0.2
 """Share of wrong labels that is expected before anything is seen; it moves all probabilities, and no label's rank."""
 
-# Wrong parts of labels that are right elsewhere.
-
-CORE_SHARE = 0.5
-"""Of the depth of a piece at its thickest place. What is so deep belongs to it, and not to a thin rim beside it."""
-MARGIN_SDS = 2.0
-"""SD of the border's scatter around a wrong piece: so far a border may lie beside where the prediction has it."""
-
 # Audit: how probably a label is wrong.
 
 EVEN_ODDS = 2.5
