@@ -86,7 +86,7 @@ LEAST_CLUSTER_STEP = 1e-3
 FEWEST_FOR_GROUPS, FEWEST_IN_A_GROUP = 6, 3
 """Labels. Fewer fall into two groups by chance."""
 GROUPS_APART = 3.0
-"""SD within the groups of easily and hardly fitted labels. So far apart they are two groups."""
+"""SD within two groups of labels. So far apart they are two: halves of one normal distribution are 2.7 apart."""
 
 # Missing structures.
 
