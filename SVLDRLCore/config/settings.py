@@ -219,9 +219,6 @@ class ReliabilityConfig:
     signs: bool = choice(True, control=True)
     """Whether of ten labels or more the signs decide against which the audit judges, too: only what is more probably
     wrong than right is learned less. Fewer labels, and trusted ones, are judged by deviations."""
-    parts: bool = choice(False, control=True)
-    """Whether labels of which one part is wrong, or a structure forgotten, are learned from where they are right. Parts
-    are looked for where signs decide."""
 
 
 @dataclass(frozen=True, kw_only=True)

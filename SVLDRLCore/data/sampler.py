@@ -111,7 +111,6 @@ class PatchSampler:
         self._foreground = [foreground_voxels(case) for case in cases]
         self._labelled = [labelled_voxels(case) for case in cases]
         self._all_valid = [bool((case.valid == 1).all()) for case in cases]
-        self._before: dict[int, TrainingCase] = {}
 
     def next(self) -> Batch:
         """A batch of patches."""
@@ -127,21 +126,6 @@ class PatchSampler:
     def relabel(self, index: int, masks: Tensor) -> None:
         """Take a case's patches from other masks (C, D, H, W), uint8, from now on."""
         self.cases[index] = replace(self.cases[index], masks=masks)
-        self._foreground[index] = foreground_voxels(self.cases[index])
-
-    def leave_out(self, index: int, region: np.ndarray | None = None, missing: Sequence[int] = ()) -> None:
-        """Learn nothing from a region (D, H, W), boolean, of a case from now on, nor of structures, by number.
-
-        Each call begins with the case as it was at first, so that without either all of it is learned from again.
-        """
-        own, case = self._before.setdefault(index, self.cases[index]), self.cases[index]
-        valid, ignored = own.valid, own.ignored
-        if region is not None:
-            valid = valid * torch.from_numpy(~region)[None].to(valid.dtype)
-            ignored = region if ignored is None else region | ignored
-        unknown = tuple(sorted({*own.missing, *missing}))
-        self.cases[index] = replace(case, valid=valid, ignored=ignored, missing=unknown)
-        self._all_valid[index] = bool((valid == 1).all())
         self._foreground[index] = foreground_voxels(self.cases[index])
 
     def teach(self, index: int, masks: Tensor, strength: Tensor) -> None:
@@ -186,14 +170,10 @@ class PatchSampler:
             else:
                 np.copyto(valid[row].numpy(), draw.of(case.valid))
         known = None
-        if any(voxels is not None for voxels in self._labelled) or self._some_left_out:
+        if any(voxels is not None for voxels in self._labelled):
             maps = [known_in(self.cases[d.index], d.window).flip([axis + 1 for axis in d.flipped]) for d in draws]
             known = torch.stack(maps)
         return Batch(image, target, valid, tuple(draw.index for draw in draws), known)
-
-    @property
-    def _some_left_out(self) -> bool:
-        return any(self.cases[index].ignored is not own.ignored for index, own in self._before.items())
 
     def _drawn_structure(self, index: int) -> Tensor:
         """Voxels of one structure; by voxel, a kidney would be looked at ten times less often than a liver."""

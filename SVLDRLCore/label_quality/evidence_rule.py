@@ -11,7 +11,7 @@ is counted from what is usual for an image in which the predicted border is as s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 
 import numpy as np
@@ -20,9 +20,12 @@ from scipy.special import expit, softmax
 
 from SVLDRLCore.data.noise_kinds import possible_for_masks, spoil_masks
 from SVLDRLCore.label_quality.evidence import NAMES, SIGNED, Evidence
+from SVLDRLCore.label_quality.robust_statistics import two_means
 from SVLDRLCore.label_quality.thresholds import (
     FARTHEST_SIGN,
+    FEWEST_IN_A_GROUP,
     FEWEST_OF_KIND,
+    GROUPS_APART,
     LEAST_BELIEF,
     LEAST_SPREAD,
     LOOKS,
@@ -58,16 +61,14 @@ def spoiled_versions(
     count: int,
     rng: np.random.Generator,
     ignored: np.ndarray | None = None,
-    among: Collection[str] = tuple(SIGNS),
 ) -> list[tuple[str, np.ndarray]]:
     """Kinds and wrong versions of one structure's label (D, H, W), boolean: each kind that is possible in its turn.
 
-    Their size goes by the voxels (`VOXELS_AS_MM`), since what is smaller cannot be seen on the grid. Only kinds `among`
-    those named are made.
+    Their size goes by the voxels (`VOXELS_AS_MM`), since what is smaller cannot be seen on the grid.
     """
     scale = VOXELS_AS_MM / voxel_mm(spacing_dhw)
     spacing = tuple(s if s >= FAR_APART_MM else s * scale for s in spacing_dhw)
-    kinds = [kind for kind in possible_for_masks(mask[None], spacing, ignored) if kind in among]
+    kinds = [kind for kind in possible_for_masks(mask[None], spacing, ignored) if kind in SIGNS]
     turns: list[str] = []
     made: list[tuple[str, np.ndarray]] = []
     for _ in range(count * SPOILING_TRIES if kinds else 0):
@@ -122,7 +123,8 @@ def learn_rule(
     """The rule that tells given labels from spoiled ones of each kind; None without enough spoiled ones of any.
 
     It is learned `LOOKS` times: what it finds wrong among the given labels no longer stands for right ones, and a kind
-    of which it finds many is expected more (EM). What is expected to begin with counts as much as what is found.
+    of which it finds many is expected more (EM). What is expected to begin with counts as much as what is found. It is
+    little, unless the given labels fall into two groups of which one is like the spoiled ones.
 
     Args:
         given: most of them right; spoiled: kinds and signs of labels that are wrong for certain.
@@ -134,9 +136,12 @@ def learn_rule(
     if not kinds:
         return None
     of_kind = {kind: np.array([each == kind for each, _ in spoiled]) for kind in kinds}
-    expected = WRONG_BEFORE_LOOKING / len(kinds)
-    shares, first = dict.fromkeys(kinds, expected), np.asarray(believed, float)
-    belief = first
+    first = belief = np.asarray(believed, float)
+    rule = _usual_rule(right, np.maximum(first, LEAST_BELIEF))
+    signs, theirs = rule.standard(right), rule.standard(wrong)
+    group = {kind: _group_like_spoiled(signs, theirs[chosen], first, kind) for kind, chosen in of_kind.items()}
+    expected = {kind: max(WRONG_BEFORE_LOOKING / len(kinds), float(group[kind].mean())) for kind in kinds}
+    belief, shares = first * ~np.logical_or.reduce(list(group.values())), _not_most(expected)
     for _ in range(LOOKS):
         belief = np.maximum(belief, LEAST_BELIEF)
         rule = _usual_rule(right, belief)
@@ -145,10 +150,36 @@ def learn_rule(
         rule = replace(rule, weights=weights, shares=shares)
         probable = rule._of_standard(signs)
         belief = first * (1 - np.sum(list(probable.values()), axis=0))
-        shares = {kind: (float(each.mean()) + expected) / 2 for kind, each in probable.items()}
-        most = MOST_WRONG / max(MOST_WRONG, sum(shares.values()))
-        shares = {kind: share * most for kind, share in shares.items()}
+        shares = _not_most({kind: (float(each.mean()) + expected[kind]) / 2 for kind, each in probable.items()})
     return rule
+
+
+def _not_most(shares: Mapping[str, float]) -> dict[str, float]:
+    """Shares that are `MOST_WRONG` together at most."""
+    most = MOST_WRONG / max(MOST_WRONG, sum(shares.values()))
+    return {kind: share * most for kind, share in shares.items()}
+
+
+def _group_like_spoiled(right: np.ndarray, wrong: np.ndarray, belief: np.ndarray, kind: str) -> np.ndarray:
+    """Which of the given labels, (N,), are a group apart from the others in each sign of a kind, like its spoiled ones.
+
+    Mostly none is. But an error that half of the labels have is usual, so that a rule learns to overlook it. What is
+    different in half of the cases by nature differs in one sign, and hardly in all of a kind.
+
+    Args:
+        right, wrong: signs of the given and the spoiled labels, standardised.
+    """
+    weights = _told_apart(right, wrong, np.maximum(belief, LEAST_BELIEF), kind)
+    odds = _of_kind(right, kind) @ weights
+    low, high = two_means(odds)
+    upper = np.abs(odds - high) < np.abs(odds - low)
+    if min(upper.sum(), (~upper).sum()) < FEWEST_IN_A_GROUP:
+        return np.zeros(len(odds), bool)
+    usual, theirs, made = (each[:, _columns(SIGNS[kind])] for each in (right[~upper], right[upper], wrong))
+    within = np.sqrt((usual.var(axis=0) + theirs.var(axis=0)) / 2) + LEAST_SPREAD
+    apart = (theirs.mean(axis=0) - usual.mean(axis=0)) / within > GROUPS_APART
+    alike = made.mean(axis=0) > (theirs.mean(axis=0) + usual.mean(axis=0)) / 2
+    return upper & bool((apart & alike).all())
 
 
 def _usual_rule(right: np.ndarray, belief: np.ndarray) -> EvidenceRule:
@@ -167,7 +198,7 @@ def _told_apart(right: np.ndarray, wrong: np.ndarray, belief: np.ndarray, kind: 
     """Weights of a kind's signs; right and wrong labels count the same in all."""
     x = _of_kind(np.concatenate([right, wrong]), kind)
     y = np.r_[np.zeros(len(right)), np.ones(len(wrong))]
-    return logistic_weights(x, y, np.r_[belief / belief.sum(), np.full(len(wrong), 1 / len(wrong))] / 2)
+    return _logistic_weights(x, y, np.r_[belief / belief.sum(), np.full(len(wrong), 1 / len(wrong))] / 2)
 
 
 def _of_kind(signs: np.ndarray, kind: str) -> np.ndarray:
@@ -204,7 +235,7 @@ def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
     return float(values[order][np.searchsorted(total, total[-1] / 2)])
 
 
-def logistic_weights(x: np.ndarray, y: np.ndarray, share: np.ndarray) -> np.ndarray:
+def _logistic_weights(x: np.ndarray, y: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Weights of a logistic regression, the constant last; `share` of each row sums to 1."""
 
     def loss(w: np.ndarray) -> tuple[float, np.ndarray]:

@@ -53,22 +53,12 @@ class Missing:
     @property
     def weight(self) -> np.ndarray:
         """The weight a case keeps in spite of what it lacks, (cases,) in [0, 1]: as far as the least credible one."""
-        return np.asarray(self.believed.min(axis=1, initial=1.0))
-
-    @property
-    def believed(self) -> np.ndarray:
-        """How far it is believed that a structure is not there, (cases, structures) in [0, 1]; 1 where it is drawn."""
         by_itself = 1.0 - self.exception
         if self.drawn is None or self.learned is None:
             each = by_itself
         else:
             each = self.learned * (1.0 - self.drawn) + (1.0 - self.learned) * by_itself
-        return np.where(self.lacks, each, 1.0)
-
-    @property
-    def forgotten(self) -> np.ndarray:
-        """(cases, structures): the label lacks it, has others, and the absence is not believed."""
-        return (self.believed < LOW_WEIGHT) & ~self.lacks.all(axis=1, keepdims=True)
+        return np.asarray(np.where(self.lacks, each, 1.0).min(axis=1, initial=1.0))
 
     def why(self, names: Sequence[str]) -> list[str]:
         """A text for each case that lacks something, else "": what, how many have it, and what the network draws."""
@@ -202,20 +192,15 @@ def _values(features: StructureFeatures | None) -> tuple[float, float, float] | 
 
 def told_of_missing(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Warnings that name the labels that are doubted for what they lack, one a reason."""
-    doubted: dict[tuple[str, bool], list[str]] = {}
+    doubted: dict[str, list[str]] = {}
     for row in rows:
         if row.get("absence", 1.0) < LOW_WEIGHT and not row["trusted"]:
-            doubted.setdefault((row["why"], bool(row.get("left_out"))), []).append(row["case"])
-    return [_warning(why, in_part, cases) for (why, in_part), cases in doubted.items()]
+            doubted.setdefault(row["why"], []).append(row["case"])
+    return [_warning(why, cases) for why, cases in doubted.items()]
 
 
-def _warning(why: str, in_part: bool, cases: Sequence[str]) -> str:
+def _warning(why: str, cases: Sequence[str]) -> str:
     named = ", ".join(cases[:MOST_NAMED]) + (f" and {len(cases) - MOST_NAMED} more" if len(cases) > MOST_NAMED else "")
-    if in_part:
-        return (
-            f"Learned from without what they lack: {named}. The label {why}. Complete it; or name the structure under "
-            '"missing" in the data list if nobody has drawn it, or mark the case as trusted if it is not there.'
-        )
     return (
         f"Hardly learned from: {named}. The label {why}. "
         "Complete it, or mark the case as trusted if the label is right."

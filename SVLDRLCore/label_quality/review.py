@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import count
@@ -33,7 +33,7 @@ from SVLDRLCore.label_quality.features import (
     label_sharpness,
 )
 from SVLDRLCore.label_quality.fragments import movable
-from SVLDRLCore.label_quality.judging import Judging, SignsOfCase, mended_look, parts_of_case, signs_of_case
+from SVLDRLCore.label_quality.judging import Judging, SignsOfCase, signs_of_case
 from SVLDRLCore.label_quality.kept_versions import KeptVersions
 from SVLDRLCore.label_quality.label_agents import (
     also_by_label_agents,
@@ -41,7 +41,6 @@ from SVLDRLCore.label_quality.label_agents import (
     label_agent_weights,
     policy_features,
 )
-from SVLDRLCore.label_quality.left_out import NOTHING, LeftOut, left_out_of, without_missing
 from SVLDRLCore.label_quality.missing_structures import enough_of_each, filled_in
 from SVLDRLCore.label_quality.signs import before_a_look, spoiled_of_each
 from SVLDRLCore.label_quality.thresholds import (
@@ -57,7 +56,6 @@ from SVLDRLCore.label_quality.weights import (
     judge_unseen,
     reliability_rows,
 )
-from SVLDRLCore.label_quality.wrong_parts import Part, wrong_parts
 from SVLDRLCore.masks.borders import FAR_APART_MM, voxel_mm
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.masks.known_voxels import where_known
@@ -75,8 +73,6 @@ class LabelReview:
         relabel: takes the masks that a case is learned from in place of its own.
         folder: `reliability.json` is written there (None: nowhere).
         structures: their names, for the reasons in the rows.
-        leave_out: takes what a case is not learned from; the label counts in full elsewhere.
-        learns_partly: whether that can be a structure as a whole.
     """
 
     def __init__(
@@ -91,8 +87,6 @@ class LabelReview:
         between: Callable[[], None] = lambda: None,
         relabel: Callable[[int, torch.Tensor], None] = lambda index, masks: None,
         structures: Sequence[str] = (),
-        leave_out: Callable[[int, LeftOut], None] = lambda index, left_out: None,
-        learns_partly: bool = False,
     ) -> None:
         if config.data.slices_apart:
             cases = [replace(case, spacing_dhw=(FAR_APART_MM, *case.spacing_dhw[1:])) for case in cases]
@@ -101,10 +95,6 @@ class LabelReview:
         self.rows: list[dict[str, Any]] = []
         self.rule = ""
         self.weights = [1.0] * len(cases)
-        self.leave_out, self.learns_partly = leave_out, learns_partly
-        self.turns = list(self.weights)
-        """How often a case is learned from: its weight, but for what is left out of it that of the rest."""
-        self.left_out: dict[int, LeftOut] = {}
         self.inverted = False
         self.warnings: list[str] = []
         self.snapshots: list[dict[str, torch.Tensor]] = []
@@ -141,13 +131,9 @@ class LabelReview:
             for case, seen in zip(self.cases, self._seen_in_images())
         ]
         quality = judge_unseen(features, self._trusted, self._spacing_mm, config)
-        of_rest = without_missing(quality)
         if self._signs_decide and sum(weight >= LOW_WEIGHT for weight in quality.weights) >= ENOUGH_BELIEVED:
-            quality, of_rest = before_a_look(quality), before_a_look(of_rest)
-        forgotten = self._forgotten(quality)
-        self._take(
-            features, quality, {i: (self._left_out(i, {}, each), of_rest.weights[i]) for i, each in forgotten.items()}
-        )
+            quality = before_a_look(quality)
+        self._take(features, quality)
         if config.edge and config.move_borders:
             self._move_borders(features, edge_offsets(features, self._spacing_mm, config))
 
@@ -212,7 +198,7 @@ class LabelReview:
         self.moved = moved
         for index, shifts in moved.items():
             self.relabel(index, moved_masks(self.cases[index], shifts))
-        turns = [1.0 if i in moved else turn for i, turn in enumerate(self.turns)]
+        turns = [1.0 if i in moved else weight for i, weight in enumerate(self.weights)]
         self.order.weigh(turns, self.config.reliability.floor)
 
     @property
@@ -230,7 +216,7 @@ class LabelReview:
 
     def _weigh(self, network: nn.Module) -> None:
         features: list[LabelFeatures] = []
-        drawn, parts = [], []
+        drawn = []
         signs: list[SignsOfCase] = []
         decide, spoiled = self._signs_decide, [spoiled_of_each(labels) for labels in self._showing]
         self._maps = []
@@ -246,8 +232,6 @@ class LabelReview:
             features.append(found)
             if decide:
                 signs.append(signs_of_case(case, probabilities, spoiled, self._versions))
-            if decide and self.config.reliability.parts:
-                parts.append(parts_of_case(case, probabilities))
             pair = (where_known(maps, case.ignored) for maps in (probabilities > 0.5, given > 0))
             drawn.append(_dice_of_shown(*pair))
             if keeps:
@@ -255,29 +239,10 @@ class LabelReview:
             self.events.progress(done, len(self.cases), "reviewing labels")
         judging = Judging(self._trusted, self._spacing_mm, self.config.reliability)
         quality = judging.judged(features, signs, self.weights if self.inverted else None)
-        wrong = {} if quality.inverted else wrong_parts(parts, self._trusted)
-        wrong = {i: each for i, each in wrong.items() if i not in self.moved}
-        forgotten = self._forgotten(quality)
-        in_part = {}
-        if wrong or forgotten:
-            again = sorted(wrong)
-            predicted = predict_cases(
-                network, [self.cases[i] for i in again], self.config, self.nested, self.device, self.between,
-                self.events.warn, near_labels=self.near_labels,
-            )  # fmt: skip
-            mended = {
-                i: mended_look(case, probabilities, wrong[i], self.config.reliability, self.nested, enough)
-                for i, (case, probabilities) in zip(again, predicted)
-            }
-            rest = judging.of_rest(features, signs, mended)
-            in_part = {
-                i: (self._left_out(i, wrong.get(i, {}), forgotten.get(i, [])), rest[i])
-                for i in sorted({*wrong, *forgotten})
-            }
         asks = self.config.reliability.label_agents != "none" and backbone_of(self.config.network).in_parts
         if asks and enough_trusted(self._trusted):
             quality = self._asked_agents(network, features, quality)
-        self._take(features, quality, in_part)
+        self._take(features, quality)
         if self.moved:
             own = float(np.mean([d for d, w in zip(drawn, self.weights) if w >= LOW_WEIGHT and d is not None] or [1.0]))
             worth = not self.inverted and self.moved_quality > own + MOVED_WORTH
@@ -285,19 +250,6 @@ class LabelReview:
             told = f"Dice {self.moved_quality:.2f}, the network {own:.2f}"
             text = f"Moved labels ({told}): {len(self.moved)} learned from"
             self.events.emit("message", text=text)
-
-    def _forgotten(self, quality: LabelQuality) -> dict[int, list[int]]:
-        """Structures that labels lack, in cases that are learned from without them."""
-        if quality.missing is None or quality.inverted or not (self.learns_partly and self.config.reliability.parts):
-            return {}
-        can = [bool(case.masks.any()) and not case.trusted for case in self.cases]
-        rows = enumerate(quality.missing.forgotten)
-        return {i: np.flatnonzero(row).tolist() for i, row in rows if row.any() and can[i]}
-
-    def _left_out(self, index: int, parts: Mapping[int, Part], forgotten: Sequence[int]) -> LeftOut:
-        case = self.cases[index]
-        names = [*self.structures, *(f"structure {c + 1}" for c in range(len(self.structures), len(case.masks)))]
-        return left_out_of(case, parts, forgotten, names)
 
     def _asked_agents(
         self, network: nn.Module, features: Sequence[LabelFeatures], quality: LabelQuality
@@ -326,38 +278,22 @@ class LabelReview:
         believed[asked] = label_agent_weights(seen, voxels, np.asarray(trusted, bool), learned, between)
         return also_by_label_agents(quality, believed)
 
-    def _take(
-        self,
-        features: Sequence[LabelFeatures],
-        quality: LabelQuality,
-        in_part: Mapping[int, tuple[LeftOut, float]],
-    ) -> None:
+    def _take(self, features: Sequence[LabelFeatures], quality: LabelQuality) -> None:
         self.weights, self.inverted = list(quality.weights), quality.inverted
-        self.turns = [in_part[i][1] if i in in_part else weight for i, weight in enumerate(self.weights)]
-        self._leave_out({i: left_out for i, (left_out, _) in in_part.items()})
-        self.order.weigh(self.turns, self.config.reliability.floor)
+        self.order.weigh(self.weights, self.config.reliability.floor)
         names = [c.name for c in self.cases]
         self.rows = reliability_rows(names, features, quality, self._trusted, self.structures)
-        for i, (left_out, turn) in in_part.items():
-            self.rows[i] |= {"turns": turn, "left_out": left_out.why}
         self.rule = quality.rule
         drawn = [(name, each) for name, each, case in zip(names, features, self.cases) if case.masks.any()]
         told = with_cases_to_look_at(quality.warnings, [name for name, _ in drawn], [each for _, each in drawn])
         self.warnings += told
         mean = float(np.mean(quality.weights))
         self.events.emit("message", text=f"Label review ({quality.rule}): mean weight {mean:.2f}", mean_weight=mean)
-        if in_part:
-            self.events.emit("message", text=f"{len(in_part)} labels are learned from in part")
         for warning in told:
             self.events.emit("warning", text=warning)
         if self.folder is not None:
             content = {"rule": self.rule, "warnings": self.warnings, "cases": self.rows}
             write_json_atomically(self.folder / "reliability.json", content)
-
-    def _leave_out(self, left_out: dict[int, LeftOut]) -> None:
-        for index in sorted(self.left_out.keys() | left_out.keys()):
-            self.leave_out(index, left_out.get(index, NOTHING))
-        self.left_out = left_out
 
     def state(self) -> dict[str, Any]:
         """Weights, rows and snapshots for the checkpoint."""
@@ -368,8 +304,6 @@ class LabelReview:
             "rule": self.rule,
             "warnings": self.warnings,
             "snapshots": self.snapshots,
-            "turns": self.turns,
-            "left_out": {index: left_out.state() for index, left_out in self.left_out.items()},
             "moved": self.moved,
             "moved_quality": self.moved_quality,
         }
@@ -380,8 +314,6 @@ class LabelReview:
         self.rows, self.rule = list(state["rows"]), state["rule"]
         self.warnings, self.snapshots = list(state["warnings"]), list(state["snapshots"])
         self.predictions = [[] for _ in self.snapshots]
-        self.turns = list(state.get("turns", self.weights))
-        self._leave_out({index: LeftOut.of_state(each) for index, each in state.get("left_out", {}).items()})
         self.moved_quality = state.get("moved_quality", 0.0)
         self._learn_moved(dict(state.get("moved", {})))
 

@@ -86,7 +86,7 @@ LEAST_CLUSTER_STEP = 1e-3
 FEWEST_FOR_GROUPS, FEWEST_IN_A_GROUP = 6, 3
 """Labels. Fewer fall into two groups by chance."""
 GROUPS_APART = 3.0
-"""SD within the groups of easily and hardly fitted labels. So far apart they are two groups."""
+"""SD within two groups of labels. So far apart they are two: halves of one normal distribution are 2.7 apart."""
 
 # Missing structures.
 
@@ -220,13 +220,6 @@ LEAST_BELIEF = 0.02
 """Weight. What the first rule takes for wrong still counts so much among the right ones: it may be mistaken."""
 WRONG_BEFORE_LOOKING = 0.2
 """Share of wrong labels that is expected before anything is seen; it moves all probabilities, and no label's rank."""
-
-# Wrong parts of labels that are right elsewhere.
-
-CORE_SHARE = 0.5
-"""Of the depth of a piece at its thickest place. What is so deep belongs to it, and not to a thin rim beside it."""
-MARGIN_SDS = 2.0
-"""SD of the border's scatter around a wrong piece: so far a border may lie beside where the prediction has it."""
 
 # Audit: how probably a label is wrong.
 

@@ -74,8 +74,6 @@ class LabelQuality:
     """Whether the well-fitted labels are the suspects; the next review must then be told these weights."""
     missing: Missing | None = field(default=None, compare=False)
     """What the cases lack; None where they all have the same structures."""
-    of_drawn: tuple[float, ...] | None = field(default=None, compare=False)
-    """Where some lack something: the weights of what is drawn."""
 
 
 def judge_unseen(
@@ -147,12 +145,11 @@ def _with_missing(
     weights[chosen], edge[chosen], blur[chosen] = quality.weights, quality.edge, quality.blur
     if missing is None:
         return _label_quality(weights, quality.rule, edge, blur, quality.warnings, quality.inverted)
-    of_drawn = tuple(np.clip(weights, 0, 1).tolist())
     weights = np.where(np.asarray(trusted, bool), 1.0, weights * missing.weight)
     lacking, doubted = int(missing.lacks.any(axis=1).sum()), int((missing.weight < LOW_WEIGHT).sum())
     rule = f"{quality.rule}; {lacking} labels lack a structure, {doubted} are doubted for it"
     whole = _label_quality(weights, rule, edge, blur, quality.warnings, quality.inverted)
-    return replace(whole, missing=missing, of_drawn=of_drawn)
+    return replace(whole, missing=missing)
 
 
 def _judge_drawn(

@@ -180,7 +180,6 @@ def _train_network(
     review = LabelReview(
         [as_reviewed(case) for case in given.training], sampler.order, judging, nested, device, events, place,
         control.check, sampler.relabel, given.structures.names,
-        lambda index, out: sampler.leave_out(index, out.region, out.structures), kind.learns_partly,
     )  # fmt: skip
 
     def both_reviews(predictor: nn.Module) -> None:

@@ -18,15 +18,11 @@ USUAL = 1.1
 
 @dataclass(frozen=True)
 class LabelWeight:
-    """How much a case's label counted in a training, 0 to 1, and why; `trusted`: by the user's word, in full.
-
-    `leftOut`: what of the label was not learned from, in words; the weight is that of the rest then.
-    """
+    """How much a case's label counted in a training, 0 to 1, and why; `trusted`: by the user's word, in full."""
 
     weight: float
     why: str = ""
     trusted: bool = False
-    leftOut: str = ""
 
     @property
     def low(self) -> bool:
@@ -36,8 +32,6 @@ class LabelWeight:
         """As people read it in a table."""
         if self.trusted:
             return _("trusted")
-        if self.leftOut:
-            return f"{self.weight:.2f}: {self.leftOut}"
         return f"{self.weight:.2f}: {self.why}" if self.why and self.low else f"{self.weight:.2f}"
 
 
@@ -52,8 +46,7 @@ def readLabelWeights(folder: Path) -> dict[str, LabelWeight]:
 
 def _labelWeight(row: Json) -> LabelWeight:
     trusted = bool(row.get("trusted", row.get("verified")))  # trainings of 0.1 say verified
-    weight, leftOut = float(row["turns"] if "turns" in row else row["weight"]), str(row.get("left_out", ""))
-    return LabelWeight(weight, str(row.get("why") or _reason(row)), trusted, leftOut)
+    return LabelWeight(float(row["weight"]), str(row.get("why") or _reason(row)), trusted)
 
 
 def _reason(row: Json) -> str:

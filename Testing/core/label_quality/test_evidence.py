@@ -175,6 +175,26 @@ def test_a_kind_that_many_labels_have_is_found_by_its_own_signs_and_named() -> N
     assert rule.shares["stopped_early"] > 2 * rule.shares["leak"]
 
 
+def test_an_error_that_half_of_the_labels_have_is_found_where_they_are_a_group_of_their_own() -> None:
+    """In all signs of the kind, and like the spoiled ones. What one sign tells alone may be nature."""
+    rng, own = np.random.default_rng(7), SIGNS["stopped_early"]
+    spoiled = [("stopped_early", each) for each in drawn_signs(40, rng, 6.0, names=own)]
+    spoiled += [("leak", each) for each in drawn_signs(40, rng, 4.0)]
+
+    def wrong(names: Sequence[str], worse: float = 6.0, others: Sequence[str] = ()) -> np.ndarray:
+        given = [*drawn_signs(40, rng, 6.0, names=others), *drawn_signs(40, rng, worse, names=names)]
+        rule = learn_rule(given, spoiled, np.ones(80))
+        assert rule is not None
+        return np.asarray(sum(rule.probabilities(given).values()))
+
+    found = wrong(own)
+    assert found[40:].min() > 0.5 > found[:40].max()
+    for by_nature in (own[:1], own[1:]):
+        assert (wrong(by_nature) > 0.5).mean() < 0.1
+        assert (wrong(own, others=by_nature) > 0.5).mean() < 0.1
+    assert (wrong(own, 2.0) > 0.5).mean() < 0.1  # no group: they only scatter more
+
+
 def test_kinds_of_which_too_few_were_spoiled_are_left_out() -> None:
     rng = np.random.default_rng(6)
     few = [("leak", each) for each in drawn_signs(FEWEST_OF_KIND - 1, rng, 3.0)]
