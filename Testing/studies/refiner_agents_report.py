@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 from refiner_agents import MODES, PricedAgents, acted, channels_of, load_agents
-from refiner_scenes import NOT_ASKED, Asked, load_asked
+from refiner_scenes import NOT_ASKED, Asked, Seen, best_way, load_asked
 
 from SVLDRLCore.masks.dice import dice_of
 from SVLDRLCore.universal_refiner.classifier import SNAP
 from SVLDRLCore.universal_refiner.deciding import NOT_SHOWN, SHOWN, WRONG
 from SVLDRLCore.universal_refiner.modes import Rule, changed_where_sure
 from SVLDRLCore.universal_refiner.refiner_package import shipped_refiner
+from SVLDRLCore.universal_refiner.ways import evened_carefully
 
 PRICES = (1.0, 2.0, 4.0, 8.0)
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -31,19 +32,27 @@ DRAWS = 300
 def tried(network: PricedAgents, asked: Asked, mode: int, prices: Sequence[float]) -> dict[str, float]:
     """Dice of one mask, in points, by what was done with it."""
     seen, goal, belief = asked.seen, asked.goals[mode], asked.seen.beliefs[mode]
-    decision = shipped_refiner().decision
-    shipped = decision.snap if mode == SNAP else decision.even_out
     made, own = acted(network, channels_of(asked, mode), prices)
     results = {"before": seen.mask, **{f"price {price:g}": each for price, each in zip(prices, made)}}
     for sure in THRESHOLDS:
         results[f"beyond {sure}"] = changed_where_sure(seen.mask, belief, Rule(sure), seen.spacing)
         if network.own_opinion:
             results[f"own beyond {sure}"] = changed_where_sure(seen.mask, own, Rule(sure), seen.spacing)
-    results["bold"], results["careful"] = (
-        changed_where_sure(seen.mask, belief, rule, seen.spacing) for rule in (shipped.bold, shipped.careful)
-    )
-    results["shipped"] = results["bold" if seen.roots[mode] > shipped.gate.margin else "careful"]
+    results["bold"], results["careful"] = shipped_rules(seen, mode)
+    results["shipped"] = results["bold" if seen.roots[mode] > 0 else "careful"]
     return {done: 100 * dice_of(mask, goal) for done, mask in results.items()}
+
+
+def shipped_rules(seen: Seen, mode: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the shipped refiner makes of a mask where it expects enough, and where it does not."""
+    if mode == SNAP:
+        snap = shipped_refiner().decision.snap
+        bold, careful = (
+            changed_where_sure(seen.mask, seen.beliefs[SNAP], rule, seen.spacing) for rule in (snap.bold, snap.careful)
+        )
+        return bold, careful
+    best = best_way(seen.look, seen.mask, seen.beliefs, seen.spacing)[1]
+    return best, evened_carefully(seen.mask, seen.beliefs, seen.spacing)
 
 
 def families(dice: Mapping[str, np.ndarray], roots: np.ndarray) -> dict[str, dict[str, np.ndarray]]:

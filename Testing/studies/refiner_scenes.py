@@ -20,6 +20,7 @@ from perfect_masks import SETS as PERFECT_SETS
 from perfect_masks import perfect_masks
 from universal_refiner import SETS, cases_of, wrong_masks
 
+from SVLDRLCore.universal_refiner.change_signs import BorderSeen
 from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP, beliefs_of
 from SVLDRLCore.universal_refiner.deciding import NOT_SHOWN, SHOWN, WRONG
 from SVLDRLCore.universal_refiner.learning_to_refine import draw_examples
@@ -28,6 +29,7 @@ from SVLDRLCore.universal_refiner.refiner_package import shipped_refiner
 from SVLDRLCore.universal_refiner.refining import FEWEST_VOXELS, looked_at, one_channel
 from SVLDRLCore.universal_refiner.shown_borders import border_evidence
 from SVLDRLCore.universal_refiner.skipped_slices import filling_of
+from SVLDRLCore.universal_refiner.ways import evened
 from SVLDRLCore.universal_refiner.working_grid import working_grid
 
 SEED = 1
@@ -43,7 +45,8 @@ class Seen:
 
     Attributes:
         look: the image as the refiner standardises it; beliefs: (2, D, H, W), of `SNAP` and `EVEN_OUT`.
-        roots: (2,), what the shipped gates expect (signed root of the gain); minus infinity where they see nothing.
+        roots: (2,), by how much what is expected (signed root of the gain) passes what the shipped refiner asks for, of
+            the best way to even out; minus infinity where nothing is seen.
     """
 
     look: np.ndarray
@@ -66,10 +69,22 @@ def seen_of(image: np.ndarray, mask: np.ndarray, spacing: Sequence[float]) -> Se
     """What the shipped refiner sees of a mask, neither empty nor full, on its working grid."""
     refiner = shipped_refiner()
     beliefs = beliefs_of(refiner.stages, image, mask, spacing)[-1]
-    signs = border_evidence(image, mask, beliefs, spacing)
-    gates = {SNAP: refiner.decision.snap.gate, EVEN_OUT: refiner.decision.even_out.gate}
-    roots = [-np.inf if signs is None else gates[mode].root(signs) for mode in (SNAP, EVEN_OUT)]
-    return Seen(perceive(image, mask, spacing)[0][0], mask, beliefs, tuple(spacing), np.array(roots))
+    signs, gate = border_evidence(image, mask, beliefs, spacing), refiner.decision.snap.gate
+    to_snap = -np.inf if signs is None or gate is None else gate.root(signs) - gate.margin
+    roots = {SNAP: to_snap, EVEN_OUT: best_way(image, mask, beliefs, spacing)[0]}
+    look = perceive(image, mask, spacing)[0][0]
+    return Seen(look, mask, beliefs, tuple(spacing), np.array([roots[mode] for mode in sorted(roots)]))
+
+
+def best_way(
+    image: np.ndarray, mask: np.ndarray, beliefs: np.ndarray, spacing: Sequence[float]
+) -> tuple[float, np.ndarray]:
+    """The way to even out of which most is expected beyond what is asked for: by how much, and its mask."""
+    ways, gains = evened(mask, beliefs, spacing), shipped_refiner().decision.even_out
+    signs = BorderSeen.of(image, mask, beliefs, spacing).signs(ways)
+    beyond = [float(gain.roots(each[None])[0]) - gain.margin for gain, each in zip(gains, signs)]
+    best = int(np.argmax(beyond))
+    return beyond[best], ways[best]
 
 
 def asked_in_scene(stage: int, number: int) -> Iterator[Asked]:
