@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -20,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from SVLDRLCore.errors import Cancelled, InputError, ToldElsewhere, is_out_of_memory
@@ -29,20 +28,15 @@ from SVLDRLCore.job_control import JobControl, processes_started
 T = TypeVar("T")
 STARTED_BY = ".torchrun"
 TOGETHER = "training in several processes"
-SAME_MOMENT, _LOOK_SECONDS = 5.0, 0.1
-"""So far apart at most processes come to what goes wrong in all of them; else it is told twice."""
 LONGEST_MEETING, LONGEST_WAIT = timedelta(minutes=30), timedelta(hours=12)
 """For all to start; then for the first one, which may be paused or review many labels. A death is noticed at once."""
 
 
 @contextmanager
-def joined_processes() -> Iterator[Store | None]:
-    """The other processes that torchrun has started are met for the length of the block; alone, nothing happens.
-
-    Gives what all can write to and read; None alone.
-    """
+def joined_processes() -> Iterator[None]:
+    """The other processes that torchrun has started are met for the length of the block; alone, nothing happens."""
     if processes_started() == 1 or not dist.is_available() or dist.is_initialized():
-        yield None
+        yield
         return
     backend = "gloo"
     if torch.cuda.is_available():
@@ -56,7 +50,7 @@ def joined_processes() -> Iterator[Store | None]:
             store = PrefixStore(f"start {_starts()}", store)
         dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=LONGEST_WAIT)
     try:
-        yield store
+        yield
     finally:
         dist.destroy_process_group()
 
@@ -150,40 +144,20 @@ def _made_by_first(packed: Tensor) -> Any:
 
 
 @contextmanager
-def heard_once(store: Store | None) -> Iterator[None]:
+def heard_once() -> Iterator[None]:
     """What goes wrong in all processes alike is told by the first one, and on other machines by one of theirs.
 
-    What goes wrong in one of them alone is told by that one: the first one has ended for no reason of its own then.
-
-    Args:
-        store: of `joined_processes`.
+    Memory may run out in one of them alone.
 
     Raises:
         ToldElsewhere: in place of other InputErrors, in the processes that keep quiet.
     """
-    ended = f"the first one has ended, start {_starts()}"
     try:
         yield
-    except Exception as error:
-        if store is not None and is_first():
-            with suppress(RuntimeError):  # who keeps the store is gone
-                store.set(ended, "")
-        speaks = os.environ.get("LOCAL_RANK", "0") == "0" or is_out_of_memory(error)
-        if speaks or store is None or not isinstance(error, InputError) or not _told_soon(store, ended):
+    except InputError as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0" or is_out_of_memory(error):
             raise
         raise ToldElsewhere(error.what, error.why, error.do) from error
-
-
-def _told_soon(store: Store, key: str) -> bool:
-    until = time.monotonic() + SAME_MOMENT
-    try:
-        while not store.check([key]):
-            if time.monotonic() > until:
-                return False
-            time.sleep(_LOOK_SECONDS)
-    except RuntimeError:  # who keeps the store is gone: torchrun, or the first one
-        return True
-    return True
 
 
 @contextmanager

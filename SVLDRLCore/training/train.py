@@ -148,7 +148,7 @@ def start_training(
     Of several processes (torchrun) the first one checks, tells and writes; the others train with it.
     """
     folder, control = RunFolder(output), control or JobControl()
-    with distributed.joined_processes() as store, distributed.heard_once(store):
+    with distributed.heard_once(), distributed.joined_processes():
         if distributed.processes() > 1 and asked.target:
             do = "Start it without torchrun"
             raise InputError(f"svldrl {job}", "it cannot be spread over several processes", do)

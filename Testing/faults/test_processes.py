@@ -86,20 +86,6 @@ def test_two_processes_of_which_one_is_killed_train_as_one_with_twice_the_batch(
     assert len(packages[0].training) == len(packages[1].training)
 
 
-REFUSED_IN_ONE = """
-import os, sys
-from SVLDRLCore.cli import main
-from SVLDRLCore.training import train
-from SVLDRLCore.errors import InputError
-
-read = train.load_datalist
-def unreadable(path):
-    if os.environ["RANK"] == "1":
-        raise InputError(str(path), "the drive is not there on this machine", "Mount it")
-    return read(path)
-train.load_datalist = unreadable
-sys.exit(main(sys.argv[1:]))
-"""
 STOPPED_WHILE_VALIDATING = """
 import os, signal, sys
 from pathlib import Path
@@ -114,19 +100,6 @@ def stopped(network, cases, *more):
 run.predict_cases = stopped
 Path(sys.argv[1], "status " + os.environ["RANK"]).write_text(str(main(sys.argv[2:])))
 """
-
-
-def test_what_one_alone_cannot_do_is_told_by_that_one(tmp_path: Path) -> None:
-    datalist = write_phantom_dataset(tmp_path / "data", 4, 0, size_dhw=(10, 20, 20), spacing_dhw=(4.0, 4.0, 4.0))
-    settings, script = tmp_path / "settings.json", tmp_path / "refused.py"
-    settings.write_text(json.dumps(SETTINGS))
-    script.write_text(REFUSED_IN_ONE)
-    arguments = ["train", str(datalist), "--output", str(tmp_path / "run"), "--settings", str(settings)]
-    refused = subprocess.run(
-        [*torchrun(), str(script), *arguments], capture_output=True, text=True, env=together(tmp_path), timeout=120
-    )
-    assert refused.returncode != 0
-    assert refused.stderr.count("the drive is not there on this machine") == 1, refused.stderr
 
 
 def test_a_stop_while_one_validates_stops_all_and_a_refusal_is_told_once(tmp_path: Path) -> None:
