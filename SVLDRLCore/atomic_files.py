@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
@@ -25,17 +26,22 @@ Check = Callable[[Path], str | None]
 _PREFIX, _SUFFIX = ".writing-", ".tmp"
 _PACKAGES, _OLD_PACKAGE = ".package-*", "old"
 _CHUNK = 1 << 20
+ABANDONED_SECONDS = 3600.0
+"""No file is written to so rarely while it is made: the largest ones take minutes."""
 _WAITING: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("files that wait for others", default=None)
 
 
 @contextlib.contextmanager
-def new_file(path: str | os.PathLike[str], check: Check | None = None, suffix: str = _SUFFIX) -> Iterator[Path]:
+def new_file(
+    path: str | os.PathLike[str], check: Check | None = None, suffix: str = _SUFFIX, private: bool = False
+) -> Iterator[Path]:
     """A temporary file beside `path`, to be written in the block, that takes the place of `path` when it is whole.
 
     Args:
         path: in an existing folder; a file of that name is replaced.
         check: asked about the temporary file once it is on the disk.
         suffix: of the temporary name, for writers that go by it.
+        private: nobody but its owner may read it, at any moment.
 
     Raises:
         NotWritten: a disk full, no permission, or other bytes came back; `path` is as it was.
@@ -55,7 +61,7 @@ def new_file(path: str | os.PathLike[str], check: Check | None = None, suffix: s
         if wrong:
             raise not_written(path, wrong)
         with contextlib.suppress(OSError):  # some network drives have no modes
-            os.chmod(temporary, _mode_for(path))
+            os.chmod(temporary, 0o600 if private else _mode_for(path))
         waiting = _WAITING.get()
         if waiting is None:
             _put(temporary, path)
@@ -180,6 +186,14 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
     for leftover in Path(folder).glob(_PACKAGES):
         if not (leftover / _OLD_PACKAGE).exists():  # else it may be the only copy
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def remove_abandoned(folder: str | os.PathLike[str]) -> None:
+    """The same for a folder that several write to: what nobody has written on for `ABANDONED_SECONDS`."""
+    for leftover in Path(folder).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # another one sweeps, too
+            if time.time() - leftover.stat().st_mtime > ABANDONED_SECONDS:
+                leftover.unlink()
 
 
 def without_nan(value: Any) -> Any:

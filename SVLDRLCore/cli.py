@@ -63,6 +63,9 @@ COMMANDS: dict[str, ModuleType] = {
 }
 """In the order of the help; each module has `define`, `run` and a sentence."""
 
+DONE_TOGETHER = ("train", "adapt")
+"""What several processes, started by torchrun, do as one."""
+
 
 def main(arguments: Sequence[str] | None = None, control: JobControl | None = None) -> int:
     """Run a command; returns the exit status (0 done, 2 bad input or nothing could be written, 130 cancelled).
@@ -81,7 +84,7 @@ def main(arguments: Sequence[str] | None = None, control: JobControl | None = No
         finally:  # help and version, too: argparse leaves by SystemExit
             say()
     except Cancelled as reason:
-        if is_spokesman():
+        if not _is_another_ones_to_tell(arguments):
             _complain(f"Stopped: {reason}")
         return EXIT_CANCELLED
     except ToldElsewhere:
@@ -102,11 +105,19 @@ def main(arguments: Sequence[str] | None = None, control: JobControl | None = No
 
 
 def _run(arguments: Sequence[str] | None, control: JobControl) -> int:
-    with contextlib.nullcontext() if is_spokesman() else contextlib.redirect_stderr(io.StringIO()):
+    quiet = contextlib.redirect_stderr(io.StringIO())
+    with quiet if _is_another_ones_to_tell(arguments) else contextlib.nullcontext():
         options = build_parser().parse_args(arguments)
     values = {k: v for k, v in options[options.subcommand].items() if k != "config"}
     with cancel_on_signals(control):
         return COMMANDS[options.subcommand].run(values, control)
+
+
+def _is_another_ones_to_tell(arguments: Sequence[str] | None) -> bool:
+    """Of processes that train together the first one speaks; those of any other command have a task each."""
+    given = sys.argv[1:] if arguments is None else arguments
+    command = next((word for word in given if not word.startswith("-")), "")
+    return command in DONE_TOGETHER and not is_spokesman()
 
 
 def _complain(text: str) -> None:

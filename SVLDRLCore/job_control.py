@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import signal
 import sys
 import threading
@@ -101,6 +102,12 @@ def listen_to_stdin(
     thread = threading.Thread(target=_obey, args=(control, source, tasks), name="job control", daemon=True)
     thread.start()
     return thread
+
+
+def processes_started() -> int:
+    """How many were started to train together, this one included, as torchrun's variables say; 1 where they do not."""
+    count = os.environ.get("WORLD_SIZE", "")
+    return max(1, int(count)) if count.isdecimal() and "RANK" in os.environ else 1
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from SVLDRLCore.config.building import lay_override
 from SVLDRLCore.config.settings import read_overrides
 from SVLDRLCore.errors import InputError, ToldElsewhere
 from SVLDRLCore.events import Listener, stdout_listener
-from SVLDRLCore.job_control import JobControl, listen_to_stdin
+from SVLDRLCore.job_control import JobControl, listen_to_stdin, processes_started
 from SVLDRLCore.progress_bar import ProgressBar
 from SVLDRLCore.standard_streams import say
 
@@ -26,8 +26,8 @@ def job_options(sub: ArgumentParser) -> None:
 
 
 def is_spokesman() -> bool:
-    """Whether this process talks to people: of several that torchrun has started the first one."""
-    return int(os.environ.get("WORLD_SIZE", "1")) < 2 or os.environ.get("RANK", "0") == "0"
+    """Whether this process talks to people: of several that train together the first one."""
+    return processes_started() == 1 or os.environ["RANK"] == "0"
 
 
 def listeners_of(values: dict[str, Any], control: JobControl) -> list[Listener]:

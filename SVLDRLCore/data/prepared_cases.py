@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import math
 import os
@@ -20,12 +19,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
+import scipy
+import SimpleITK as sitk
 import torch
 from safetensors import SafetensorError, safe_open
 
 from SVLDRLCore import __version__
-from SVLDRLCore.atomic_files import new_file
+from SVLDRLCore.atomic_files import new_file, remove_abandoned
 from SVLDRLCore.config.settings import DataConfig
 from SVLDRLCore.data.cases import TrainingCase, prepare_case
 from SVLDRLCore.errors import InputError, NotWritten, reason_of
@@ -41,7 +43,6 @@ USUAL_LIMIT_GB = 50.0
 FORMAT = 1
 """Counts up whenever the same files and settings would be prepared otherwise."""
 SUFFIX = ".prepared.safetensors"
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,11 @@ class CaseCache:
             self._used.add(place)
             return kept
         made = read_prepared(case, labels, part, config, structures)
-        if place is None or made.case is None or made.failed or not self._kept(place, made):
+        if place is None or made.case is None or made.failed or self.trouble is not None:
+            return made
+        if self._place(case, labels, config, structures) != place:  # a file was changed while it was read
+            return made
+        if not self._kept(place, made):
             return made
         return _load(place, case, part) or made  # mapped: what was read leaves the memory
 
@@ -114,7 +119,7 @@ class CaseCache:
         """Where a case would be kept; None where its files cannot be read: who reads them tells."""
         parts = {
             "format": FORMAT,
-            "programs": [__version__, *(importlib.metadata.version(name) for name in ("numpy", "scipy", "SimpleITK"))],
+            "programs": [__version__, np.__version__, scipy.__version__, sitk.Version.VersionString()],
             "case": repr(replace(case, trusted=False)),
             "labels": sorted(labels.items()),
             "grid": [config.spacing_mm, config.patch_size],
@@ -131,17 +136,15 @@ class CaseCache:
         return self.folder / f"{digest.hexdigest()}{SUFFIX}"
 
     def _kept(self, place: Path, made: PreparedCase) -> bool:
-        if self.trouble is not None:
-            return False
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with new_file(place) as temporary:
-                _save(temporary, made)
-            place.chmod(0o600)
+            remove_abandoned(self.folder)
+            with new_file(place, private=True) as temporary:
+                _save(temporary, made, place.name)
             self._used.add(place)
             if self._room_made():
                 return True
-            place.unlink()
+            place.unlink(missing_ok=True)
             self.trouble = f"{self.folder} holds {self.limit / 1e9:g} GB, as many as {LIMIT_VARIABLE} allows"
         except NotWritten as error:
             self.trouble = f"{error}"
@@ -150,12 +153,17 @@ class CaseCache:
         return False
 
     def _room_made(self) -> bool:
-        """Remove what was used the longest time ago, until the limit is kept; what this training maps stays."""
+        """Remove what was used the longest time ago, until the limit is kept; what this training maps stays.
+
+        Where that alone is more than the limit nothing is removed: it would be in vain.
+        """
         found = []
         for place in self.folder.glob(f"*{SUFFIX}"):
             with contextlib.suppress(OSError):  # another process sweeps, too
                 state = place.stat()
                 found.append((state.st_mtime, state.st_size, place))
+        if sum(size for _, size, place in found if place in self._used) > self.limit:
+            return False
         total = sum(size for _, size, _ in found)
         for _, size, place in sorted(found):
             if total <= self.limit:
@@ -171,11 +179,18 @@ def case_cache() -> CaseCache | None:
     """The cache that the environment asks for; None where it asks for none.
 
     Raises:
-        InputError: a limit that is no number above 0.
+        InputError: a folder that is not named from the root on, or a limit that is no number above 0.
     """
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         return None
+    try:
+        place = Path(folder).expanduser()
+    except RuntimeError:  # ~somebody who is unknown
+        place = Path(folder)
+    if not place.is_absolute():  # jobs of Slicer run in folders of their own
+        do = "Give the whole path: copies of patients' images are to lie where you expect them"
+        raise InputError(FOLDER_VARIABLE, f"it is {folder!r:.200}, which is no whole path", do)
     given = os.environ.get(LIMIT_VARIABLE) or str(USUAL_LIMIT_GB)
     try:
         limit = float(given)
@@ -183,7 +198,7 @@ def case_cache() -> CaseCache | None:
         limit = math.nan
     if not limit > 0:
         raise InputError(LIMIT_VARIABLE, f"it is {given!r:.80}", "Give the gigabytes that may be kept, above 0")
-    return CaseCache(Path(folder).expanduser().absolute(), limit * 1e9)
+    return CaseCache(place, limit * 1e9)
 
 
 def _digest_of_file(path: Path) -> bytes:
@@ -191,7 +206,12 @@ def _digest_of_file(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _save(path: Path, made: PreparedCase) -> None:
+def _save(path: Path, made: PreparedCase, name: str) -> None:
+    """Write it; `name`, of the entry, is in it, so that one that was renamed is no other case's.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     case, facts = made.case, made.facts
     assert case is not None
     assert facts is not None
@@ -200,6 +220,7 @@ def _save(path: Path, made: PreparedCase) -> None:
         tensors["ignored"] = torch.from_numpy(case.ignored)
     geometry = {key: value for key, value in asdict(facts.geometry).items() if key != "nifti_forms"}
     told = {
+        "name": name,
         "facts": {
             "geometry": geometry, "digest": facts.digest, "label_digest": facts.label_digest,
             "values": sorted(facts.values), "partly": facts.partly,
@@ -210,7 +231,10 @@ def _save(path: Path, made: PreparedCase) -> None:
             "image_digest": case.image_digest, "label_digest": case.label_digest,
         },
     }  # fmt: skip
-    safetensors.torch.save_file({k: v.contiguous() for k, v in tensors.items()}, path, {"told": json.dumps(told)})
+    try:
+        safetensors.torch.save_file({k: v.contiguous() for k, v in tensors.items()}, path, {"told": json.dumps(told)})
+    except SafetensorError as error:  # a full disk, in its words
+        raise OSError(str(error)) from error
 
 
 def _geometry(kept: dict[str, list[Any]]) -> Geometry:
@@ -224,6 +248,8 @@ def _load(place: Path, case: Case, part: str) -> PreparedCase | None:
     try:
         with safe_open(place, "pt") as file:
             told = json.loads((file.metadata() or {})["told"])
+        if told["name"] != place.name:
+            return None
         tensors = safetensors.torch.load_file(place)
         with contextlib.suppress(OSError):
             os.utime(place)
@@ -242,5 +268,5 @@ def _load(place: Path, case: Case, part: str) -> PreparedCase | None:
                 kept["image_digest"], kept["label_digest"],
             ),
         )  # fmt: skip
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError):
+    except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError):
         return None

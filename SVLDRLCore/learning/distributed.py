@@ -23,7 +23,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from SVLDRLCore.errors import Cancelled, InputError, ToldElsewhere, is_out_of_memory
-from SVLDRLCore.job_control import JobControl
+from SVLDRLCore.job_control import JobControl, processes_started
 
 T = TypeVar("T")
 STARTED_BY = ".torchrun"
@@ -35,8 +35,7 @@ LONGEST_MEETING, LONGEST_WAIT = timedelta(minutes=30), timedelta(hours=12)
 @contextmanager
 def joined_processes() -> Iterator[None]:
     """The other processes that torchrun has started are met for the length of the block; alone, nothing happens."""
-    alone = int(os.environ.get("WORLD_SIZE", "1")) < 2 or "RANK" not in os.environ
-    if alone or not dist.is_available() or dist.is_initialized():
+    if processes_started() == 1 or not dist.is_available() or dist.is_initialized():
         yield
         return
     backend = "gloo"

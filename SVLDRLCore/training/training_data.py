@@ -13,7 +13,7 @@ import torch
 from SVLDRLCore.config.backbone_facts import backbone_of
 from SVLDRLCore.config.settings import Config, DataConfig, with_values
 from SVLDRLCore.data.cases import TrainingCase, require_alike
-from SVLDRLCore.data.prepared_cases import case_cache, read_prepared
+from SVLDRLCore.data.prepared_cases import CaseCache, case_cache, read_prepared
 from SVLDRLCore.data.resampling import KEPT, median_spacing
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog
@@ -119,8 +119,9 @@ def read_training_data(
     if not config.data.regions:
         config = with_values(config, data={"regions": listed.regions})
     bad: dict[str, Problem] = {}
+    cache = case_cache()
     while True:
-        cases, looked = _read(listed, clean, config, trusted, device, events, control, bad.keys())
+        cases, looked = _read(listed, clean, config, trusted, device, events, control, bad.keys(), cache)
         found = [problem for problem in looked if problem.severity == "error"]
         if not found:
             break
@@ -143,6 +144,7 @@ def _read(
     events: EventLog,
     control: JobControl,
     bad: Collection[str],
+    cache: CaseCache | None,
 ) -> tuple[TrainingData, list[Problem]]:
     """Everything but the bad cases, and what is wrong with it; nothing is kept after the first error."""
     usable = [case for case in listed.training if case.name not in bad]
@@ -159,7 +161,7 @@ def _read(
     facts: list[CaseFacts] = []
     problems = list(copied_files([*training, *held_out] if clean is None else training, listed.validation))
     every = [*training, *held_out]
-    cache = case_cache()
+    trouble = None if cache is None else cache.trouble
     if not bad:
         mapped = cache is not None
         events.emit("message", text=require_memory_to_train(config, structures, every, device, mapped))
@@ -172,9 +174,12 @@ def _read(
         problems += seen.problems
         if seen.case is not None:  # after an error only what else is wrong is looked for
             prepared += [] if any(problem.severity == "error" for problem in problems) else [seen.case]
+        if cache is not None and cache.trouble != trouble:
+            trouble = cache.trouble
+            events.emit("message", text=f"not all prepared cases could be kept: {trouble}")
+            if rest := every[index + 1 :]:  # what is not mapped has to fit into the memory
+                require_memory_to_train(config, structures, rest, device)
         events.progress(index + 1, len(every), "reading cases")
-    if cache is not None and cache.trouble is not None:
-        events.emit("message", text=f"not all prepared cases could be kept: {cache.trouble}")
     rated = sum(bool(case.raters) for case in every)
     if rated:
         text = f"{rated} cases have several raters: their consensus is learned from, but where it is undecided"

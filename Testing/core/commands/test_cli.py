@@ -235,6 +235,20 @@ def test_channels_are_separated_by_commas(monkeypatch, tmp_path: Path, text: str
     assert got["model"] is None
 
 
+@pytest.mark.parametrize(
+    ("size", "command", "told"),
+    [("8", "refine", True), ("8", "train", False), ("", "train", True), ("many", "refine", True), ("1", "train", True)],
+)
+def test_of_processes_that_do_not_train_together_each_tells_what_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], size: str, command: str, told: bool
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)  # as clusters set them, also for other jobs than trainings
+    monkeypatch.setenv("RANK", "3")
+    with pytest.raises(SystemExit):
+        main([command, "--nonsense"])
+    assert ("--nonsense" in capsys.readouterr().err) == told
+
+
 @pytest.mark.parametrize("of", [["a.nrrd", "rough.nrrd"], ["--list", "cases.csv"]])
 @pytest.mark.parametrize("gone", ["--learn-from-this-case", "--keep-model=kept"])
 def test_options_of_0_1_say_what_took_their_place(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +24,8 @@ from SVLDRLCore.data.prepared_cases import (
 )
 from SVLDRLCore.errors import InputError
 from SVLDRLCore.events import EventLog
-from SVLDRLCore.files.datalist import load_datalist
+from SVLDRLCore.files.case_checks import CaseRead
+from SVLDRLCore.files.datalist import Case, load_datalist
 from SVLDRLCore.files.volumes import read_image, read_label, write_image, write_label
 from SVLDRLCore.job_control import JobControl
 from SVLDRLCore.models import memory_needs
@@ -54,11 +57,13 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def read(datalist: Path, config: Config | None = None, told: list[str] | None = None) -> TrainingData:
+def read(datalist: Path, config: Config | None = None, told: list[str] | None = None, **more: Any) -> TrainingData:
     config = config or load_config("general", "extended", SETTINGS)
     heard: list[str] = [] if told is None else told
     events = EventLog(None, [lambda event: heard.append(str(event.get("text")))])
-    return read_training_data(load_datalist(datalist), None, config, (), torch.device("cpu"), events, JobControl())
+    return read_training_data(
+        load_datalist(datalist), None, config, (), torch.device("cpu"), events, JobControl(), **more
+    )
 
 
 def entries(cache: Path) -> list[Path]:
@@ -236,6 +241,113 @@ def test_only_its_owner_can_read_it(datalist: Path, cache: Path) -> None:
     read(datalist)
     assert cache.stat().st_mode & 0o077 == 0
     assert all(place.stat().st_mode & 0o077 == 0 for place in entries(cache))
+
+
+def test_a_full_disk_costs_no_training(datalist: Path, cache: Path) -> None:
+    told: list[str] = []
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # stands for the full disk
+    try:
+        made = read(datalist, told=told)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(made.training) == 4
+    assert sum("could be kept" in text for text in told) == 1
+    assert list(cache.iterdir()) == []
+
+
+def test_what_a_kill_left_goes_when_nobody_can_be_writing_it_any_more(datalist: Path, cache: Path) -> None:
+    cache.mkdir()
+    left, written = cache / ".writing-left.tmp", cache / ".writing-now.tmp"
+    left.write_bytes(b"half a case")
+    written.write_bytes(b"half a case of another training")
+    os.utime(left, (1000.0, 1000.0))
+    read(datalist)
+    assert not left.exists()
+    assert written.exists()
+
+
+def test_an_entry_under_anothers_name_is_not_that_case(datalist: Path, cache: Path, reads: list[str]) -> None:
+    first = read(datalist)
+    one, other, *_ = entries(cache)
+    aside = cache / "aside"
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+    reads.clear()
+    assert_same(first, read(datalist))
+    assert len(reads) == 2
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_kept(
+    datalist: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = read(datalist)
+    for place in entries(cache):
+        place.unlink()
+    file = Path(datalist.parent, json.loads(datalist.read_text())["training"][1]["image"])
+    whole, volume = file.read_bytes(), read_image(file)
+    real = prepared_cases.read_and_check
+
+    def after_a_change(case: Case, *more: Any) -> CaseRead:
+        if file in case.images:  # between the look at what the file holds and the reading of it
+            write_image(file, volume.array[:, ::-1], volume.geometry, overwrite=True)
+        return real(case, *more)
+
+    with monkeypatch.context() as changing:
+        changing.setattr(prepared_cases, "read_and_check", after_a_change)
+        assert read(datalist).training[1].image_digest != plain.training[1].image_digest
+    assert len(entries(cache)) == 3
+    file.write_bytes(whole)
+    assert_same(plain, read(datalist))
+
+
+def test_a_case_that_the_limit_never_allows_drives_no_other_out(
+    datalist: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(datalist)
+    before = entries(cache)
+    monkeypatch.setenv(LIMIT_VARIABLE, str(0.5 * before[0].stat().st_size / 1e9))
+    read(datalist, with_values(load_config("general", "extended", SETTINGS), data={"spacing_mm": [3.0, 3.0, 3.0]}))
+    assert entries(cache) == before
+
+
+@pytest.mark.parametrize("place", ["prepared", "./prepared", "~nobody-of-this-name/prepared"])
+def test_a_folder_that_depends_on_where_one_stands_is_refused(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, place)
+    with pytest.raises(InputError, match=FOLDER_VARIABLE):
+        case_cache()
+
+
+def test_at_no_moment_can_others_read_an_entry(datalist: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.mkdir(mode=0o755)
+    modes, real = [], os.replace
+
+    def watched(source: Path, target: Path) -> None:
+        modes.append(source.stat().st_mode & 0o777)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", watched)
+    read(datalist)
+    assert modes == [0o600] * 4
+
+
+def test_what_cannot_be_kept_is_told_once_and_has_to_fit_into_the_memory(
+    datalist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(memory_needs, "require_memory", lambda what, needed, do=None: asked.append(needed) or "")
+    bad = Path(datalist.parent, json.loads(datalist.read_text())["training"][3]["image"])
+    bad.write_bytes(bad.read_bytes()[:-60])  # left out, and all are read again
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
+    read(datalist, skip_bad_cases=True)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "file" / "cache"))
+    told: list[str] = []
+    read(datalist, told=told, skip_bad_cases=True)
+    assert sum("could be kept" in text for text in told) == 1
+    mapped, again, rest = asked
+    assert mapped == again < rest
 
 
 def test_a_training_is_the_same_to_the_bit(datalist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
