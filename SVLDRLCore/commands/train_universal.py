@@ -14,8 +14,8 @@ def define(sub: ArgumentParser) -> None:
     """Its arguments."""
     sub.add_argument("--output", type=str, required=True, help="new folder, or one to go on in")
     sub.add_argument("--scenes", type=int, default=450, help="scenes of the first stage, of four masks each")
-    sub.add_argument("--later-scenes", type=int, default=300, help="scenes of a second stage; to decide, a fifth")
-    sub.add_argument("--steps", type=int, default=2500, help="learning steps a stage")
+    sub.add_argument("--later-scenes", type=int, default=300, help="scenes of a second stage; to decide, half of them")
+    sub.add_argument("--steps", type=int, default=700, help="learning steps a stage")
     sub.add_argument("--seed", type=int, default=1)
     sub.add_argument("--stages", type=int, default=1)
     job_options(sub)

@@ -31,7 +31,7 @@ from SVLDRLCore.universal_refiner.refiner_card import card_of
 from SVLDRLCore.universal_refiner.refiner_package import SUMS, UniversalRefiner, load_refiner, save_refiner
 
 SCENES_OF_PART = 10
-SCENES_OF_DECISION = 5
+SCENES_OF_DECISION = 2
 """One scene to set the decision on for so many of a later stage."""
 RECIPE = "recipe.json"
 
@@ -51,7 +51,7 @@ def train_universal(
     output: str | Path,
     scenes: int = 450,
     later_scenes: int = 300,
-    steps: int = 2500,
+    steps: int = 700,
     seed: int = 1,
     stages: int = 1,
     listeners: Sequence[Listener] = (),

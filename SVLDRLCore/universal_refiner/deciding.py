@@ -1,10 +1,10 @@
 """When a belief is acted on: set on synthetic masks that no stage has learned from.
 
 *Snap* has a bold rule, a careful one, and a gate between them that asks whether the image shows this structure's
-border; it acts where it expects to win more than to lose. *Even out* has several ways (`ways`). It takes the one that
-is expected to win the most, if that is enough to keep nearly all perfect masks as they are. For *even out*, a mask is
-perfect that is drawn at any offset without a mistake; for *snap*, one that is the structure. Structures whose border
-does not show keep the bounds by themselves.
+border; it acts where it expects to win more than to lose. Of rules that win alike it has the one that harms least.
+*Even out* has several ways (`ways`). It takes the one that is expected to win the most, if that is enough to keep
+nearly all perfect masks as they are. For *even out*, a mask is perfect that is drawn at any offset without a mistake;
+for *snap*, one that is the structure. Structures whose border does not show keep the bounds by themselves.
 """
 
 from __future__ import annotations
@@ -166,9 +166,14 @@ def _best_ways(found: Sequence[TriedMask]) -> tuple[tuple[MonotoneGain, ...], li
 
 
 def _best_rules(found: Sequence[TriedMask]) -> tuple[SnapDecision, list[Row]]:
-    """The rules and the gate that win the most, or else what changes nothing; and what each did, the best first."""
+    """The rules and the gate to snap by, or else what changes nothing; and what each did, the best first.
+
+    Of all that win as much as the best, up to one standard error of its gain over scenes, it is the one by which
+    perfect masks lose the least.
+    """
     rows: list[Row] = []
     decisions: list[SnapDecision] = []
+    gained: list[np.ndarray] = []
     if not found:
         return SnapDecision(NOTHING), rows
     scenes, groups = (np.array([getattr(each, name) for each in found]) for name in ("scene", "group"))
@@ -179,13 +184,28 @@ def _best_rules(found: Sequence[TriedMask]) -> tuple[SnapDecision, list[Row]]:
             continue
         gate, wins = fitted
         decisions.append(SnapDecision(bold, careful, gate))
+        gained.append(wins)
         rows.append({
             "sure": bold.sure, "spread": bold.spread, "careful": careful.sure, "margin": round(gate.margin, 4),
             **_wins_of(wins, groups),
         })  # fmt: skip
-    order = sorted(range(len(rows)), key=lambda n: (-float(rows[n]["gain"]), float(rows[n]["not_shown_loss"])))
-    any_won = bool(order) and float(rows[order[0]]["gain"]) > 0
-    return (decisions[order[0]] if any_won else SnapDecision(NOTHING)), [rows[n] for n in order]
+    order = sorted(range(len(rows)), key=lambda n: -float(rows[n]["gain"]))
+    if not order or float(rows[order[0]]["gain"]) <= 0:
+        return SnapDecision(NOTHING), [rows[n] for n in order]
+    enough = float(rows[order[0]]["gain"]) - _standard_error(gained[order[0]], scenes, groups)
+    least = min((n for n in order if float(rows[n]["gain"]) >= enough), key=lambda n: _loss(rows[n]))
+    return decisions[least], [rows[n] for n in order]
+
+
+def _standard_error(wins: np.ndarray, scenes: np.ndarray, groups: np.ndarray) -> float:
+    """Of the mean that wrong masks win: those of a scene are alike."""
+    wrong = groups == WRONG
+    each = [wins[wrong & (scenes == scene)].mean() for scene in np.unique(scenes[wrong])]
+    return float(np.std(each, ddof=1) / np.sqrt(len(each))) if len(each) > 1 else 0.0
+
+
+def _loss(row: Row) -> float:
+    return float(row["shown_loss"]) + float(row["not_shown_loss"])
 
 
 def _wins_of(wins: np.ndarray, groups: np.ndarray) -> dict[str, float]:
