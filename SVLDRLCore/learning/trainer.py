@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -290,7 +291,8 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint, if there is a place for it."""
         if self.checkpoint is not None and distributed.is_first():
-            save_checkpoint(self.checkpoint, self.state())
+            # actor-learners go on meanwhile: a file whose numbers change while it is written is damaged
+            save_checkpoint(self.checkpoint, self.state() if self._learners is None else deepcopy(self.state()))
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""

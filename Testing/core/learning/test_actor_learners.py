@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,8 +18,9 @@ from SVLDRLCore.data.phantoms import write_phantom_dataset
 from SVLDRLCore.errors import Cancelled, InputError
 from SVLDRLCore.events import EventLog
 from SVLDRLCore.job_control import JobControl
-from SVLDRLCore.learning import actor_learners
+from SVLDRLCore.learning import actor_learners, trainer
 from SVLDRLCore.learning.actor_learners import ActorLearners, Update, require_learners
+from SVLDRLCore.learning.checkpoints import save_checkpoint
 from SVLDRLCore.learning.run_folder import RunFolder
 from SVLDRLCore.training.run import run_training
 from SVLDRLCore.training.train import train
@@ -123,6 +125,21 @@ def test_a_training_of_which_a_learner_is_killed_ends_and_goes_on(
     assert killed
     assert multiprocessing.active_children() == []
     assert train(datalist, tmp_path / "run", resume=True).is_dir()
+
+
+def test_what_is_saved_does_not_change_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def noted(path: Path, state: dict[str, Any]) -> None:
+        if multiprocessing.active_children():  # which learn on
+            moments = [value for each in state["optimiser"]["state"].values() for value in each.values()]
+            seen.extend(tensor.is_shared() for tensor in (*state["network"].values(), *moments))
+        save_checkpoint(path, state)
+
+    monkeypatch.setattr(trainer, "save_checkpoint", noted)
+    run(given_run("extended", train={"actor_learners": 2, "validate_every": 1}), tmp_path)
+    assert seen
+    assert not any(seen)
 
 
 def test_where_they_cannot_be_is_said() -> None:

@@ -226,6 +226,18 @@ def test_a_rough_border_on_a_visible_edge_is_evened_out(spoiled) -> None:  # typ
     assert dice_of(refine_mask(seen(truth), truth, UNIT).mask, truth) > 0.99
 
 
+@pytest.mark.parametrize("rows", [3, 5])
+def test_a_hole_in_one_slice_that_lies_in_plain_sight_is_filled(rows: int) -> None:
+    truth = np.zeros((12, 20, 20), bool)
+    truth[2:10, 5:15, 5:14] = True
+    image = 100.0 * truth + 5 * np.random.default_rng(0).standard_normal(truth.shape)
+    rough = truth.copy()
+    rough[6, 6 : 6 + rows, 6:13] = False
+    made = refine_mask(image, rough, (2.0, 2.0, 2.0)).mask
+    assert dice_of(made, truth) > 0.99
+    assert made[6, 6 : 6 + rows, 6:13].all()
+
+
 def test_a_smooth_offset_stays() -> None:
     truth = ball(12.0, 44, 21.5)
     wide = ball(14.0, 44, 21.5)
