@@ -18,7 +18,15 @@ from SVLDRLCore.universal_refiner.classifier import EVEN_OUT, SNAP
 from SVLDRLCore.universal_refiner.modes import expected_gain
 from SVLDRLCore.universal_refiner.perception import blurred
 from SVLDRLCore.universal_refiner.shapes import F32
-from SVLDRLCore.universal_refiner.shown_borders import NEAR, WIDE, grey_ranks, on_edges, steepness, tissues_apart
+from SVLDRLCore.universal_refiner.shown_borders import (
+    BORDER_DIRECTIONS,
+    NEAR,
+    WIDE,
+    grey_ranks,
+    on_edges,
+    steepness,
+    tissues_apart,
+)
 
 CHANGE_DIRECTIONS = {
     "promised gain": 1,
@@ -28,12 +36,7 @@ CHANGE_DIRECTIONS = {
     "scattered about the edges after": -1,
     "to one side": -1,
     "finely rough before": 1,
-    "roughness before": 1,
-    "roughness after": -1,
-    "on edges before": -1,
-    "on edges after": 1,
-    "tissues apart before": -1,
-    "tissues apart after": 1,
+    **BORDER_DIRECTIONS,
 }
 """1 for a sign that speaks for the change when it is large, -1 for one that speaks against it."""
 FARTHEST = 8.0

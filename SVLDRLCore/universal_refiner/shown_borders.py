@@ -16,10 +16,7 @@ from SVLDRLCore.universal_refiner.modes import expected_gain
 from SVLDRLCore.universal_refiner.perception import blurred
 from SVLDRLCore.universal_refiner.shapes import F32
 
-DIRECTIONS = {
-    "promised gain": 1,
-    "doubt of what changes": -1,
-    "doubt near the border": -1,
+BORDER_DIRECTIONS = {
     "roughness before": 1,
     "roughness after": -1,
     "on edges before": -1,
@@ -27,7 +24,9 @@ DIRECTIONS = {
     "tissues apart before": -1,
     "tissues apart after": 1,
 }
-"""1 for a sign that speaks for the change when it is large, -1 for one that speaks against it."""
+"""Of the border before a change and after it: 1 for a sign that speaks for the change when it is large, else -1."""
+DIRECTIONS = {"promised gain": 1, "doubt of what changes": -1, "doubt near the border": -1, **BORDER_DIRECTIONS}
+"""The same of all signs."""
 SIGNS = tuple(DIRECTIONS)
 WIDE, NEAR = 5.0, 0.75
 """Distances to a border: of what surrounds it, and of itself."""
